@@ -1,0 +1,91 @@
+//! Compiles the C++ shim, generates `include/biv.h` and sets what the shared
+//! library tells the dynamic linker: its soname and where libtorch is.
+
+use std::{env, fs, path::PathBuf};
+
+fn main() {
+    let root = PathBuf::from(env::var("CARGO_MANIFEST_DIR").unwrap());
+    let libtorch = libtorch();
+    compile_shim(&libtorch);
+    link(&libtorch);
+    generate_header(&root);
+}
+
+/// The folder of libtorch, or one message that says what to do.
+fn libtorch() -> PathBuf {
+    println!("cargo:rerun-if-env-changed=LIBTORCH");
+    let folder = PathBuf::from(env::var("LIBTORCH").unwrap_or_else(|_| ".libtorch/torch".into()));
+    if !folder.join("lib/libtorch_cpu.so").is_file() {
+        eprintln!(
+            "\nlibtorch is not at '{}'. Run 'make libtorch' to fetch it, or set LIBTORCH to the \
+             folder of an installed libtorch 2.11.0 (the one that holds include/ and lib/).\n",
+            folder.display()
+        );
+        std::process::exit(1);
+    }
+    folder.canonicalize().expect("the folder of libtorch can be resolved")
+}
+
+fn compile_shim(libtorch: &std::path::Path) {
+    println!("cargo:rerun-if-changed=src/shim/shim.cpp");
+    cc::Build::new()
+        .cpp(true)
+        .std("c++17")
+        .file("src/shim/shim.cpp")
+        .flag(format!("-isystem{}", libtorch.join("include").display()))
+        .flag("-fvisibility=hidden")
+        .compile("biv_shim");
+}
+
+fn link(libtorch: &std::path::Path) {
+    let lib = libtorch.join("lib");
+    // While the version is 0.x every minor version may break the ABI, so it is in the soname.
+    let soname = format!(
+        "libbiv.so.{}.{}",
+        env::var("CARGO_PKG_VERSION_MAJOR").unwrap(),
+        env::var("CARGO_PKG_VERSION_MINOR").unwrap()
+    );
+    println!("cargo:rustc-link-arg=-Wl,-rpath,{}", lib.display());
+    for argument in [
+        format!("-soname,{soname}"),
+        // Thread-local destructors outlive a dlclose: the library stays mapped.
+        "-z,nodelete".into(),
+        // tch and its dependencies export C symbols of their own: only ours leave the library.
+        "--exclude-libs,ALL".into(),
+    ] {
+        println!("cargo:rustc-cdylib-link-arg=-Wl,{argument}");
+    }
+}
+
+/// Writes the header only when it changed, so that a build from a read-only
+/// checkout (a packager's, cargo's registry) works.
+fn generate_header(root: &std::path::Path) {
+    println!("cargo:rerun-if-changed=src/capi");
+    println!("cargo:rerun-if-changed=cbindgen.toml");
+    println!("cargo:rerun-if-changed=include/biv.h");
+    let mut config = cbindgen::Config::from_file(root.join("cbindgen.toml")).expect("cbindgen.toml is valid");
+    let version = env::var("CARGO_PKG_VERSION").unwrap();
+    let number = |part: &str| env::var(format!("CARGO_PKG_VERSION_{part}")).unwrap();
+    config.after_includes = Some(format!(
+        "\n/** The version of this header; biv_version() is the library's. */\n\
+         #define BIV_VERSION \"{version}\"\n#define BIV_VERSION_MAJOR {}\n#define BIV_VERSION_MINOR {}\n\
+         #define BIV_VERSION_PATCH {}\n",
+        number("MAJOR"),
+        number("MINOR"),
+        number("PATCH"),
+    ));
+    let mut builder = cbindgen::Builder::new().with_config(config);
+    // In the order in which a reader needs them.
+    for file in ["mod", "status", "array", "runtime", "dataset", "noise", "loss", "model", "trainer"] {
+        let path = root.join(format!("src/capi/{file}.rs"));
+        if path.is_file() {
+            builder = builder.with_src(path);
+        }
+    }
+    let mut header = Vec::new();
+    builder.generate().expect("cbindgen reads src/capi").write(&mut header);
+    let path = root.join("include/biv.h");
+    if fs::read(&path).ok().as_deref() != Some(&header) {
+        fs::write(&path, &header).expect("include/biv.h can be written");
+    }
+}

@@ -1,0 +1,320 @@
+//! A data set in memory: features, labels and the variances of the labels' noise.
+
+use crate::array::{ArrayView, reserve};
+use crate::random::{Purpose, permutation, stream};
+use crate::{Error, Result};
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+/// Features, labels and, where they are known, the variances of the labels'
+/// noise. It never changes: what divides or corrupts it makes a new one.
+#[derive(Clone, Debug)]
+pub struct Dataset {
+    /// Row-major, `rows` times the product of `feature_shape`.
+    features: Vec<f32>,
+    feature_shape: Vec<usize>,
+    /// Row-major, `rows x outputs`, in the user's units.
+    labels: Vec<f64>,
+    outputs: usize,
+    /// As `labels`, in the square of their units.
+    variances: Option<Vec<f64>>,
+    /// The labels before simulated noise.
+    clean_labels: Option<Vec<f64>>,
+}
+
+/// How [`Dataset::split`] divides the rows.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SplitOptions {
+    /// The number of rows of the first part.
+    pub train_size: usize,
+    /// The number of rows of the second part; without it, all the others.
+    pub test_size: Option<usize>,
+    /// Whether the rows are shuffled first (default true).
+    #[serde(default = "yes")]
+    pub shuffle: bool,
+    /// The seed of the shuffle (default 0).
+    #[serde(default)]
+    pub seed: u64,
+}
+
+fn yes() -> bool {
+    true
+}
+
+impl Dataset {
+    /// Copies a caller's arrays.
+    ///
+    /// `features` has shape `[rows, ...]`, any number of dimensions from one
+    /// (one feature) up; `labels` and `variances` `[rows]` or `[rows, outputs]`.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] when the arrays do not fit together;
+    /// [`Error::InvalidArgument`] for no rows, NaN, infinity or a negative variance.
+    pub fn from_arrays(features: &ArrayView, labels: &ArrayView, variances: Option<&ArrayView>) -> Result<Self> {
+        let [rows, feature_shape @ ..] = features.shape() else {
+            return Err(Error::Shape("features must have at least one dimension, the rows".into()));
+        };
+        let outputs = outputs_of("labels", labels, *rows)?;
+        if let Some(variances) = variances
+            && outputs_of("variances", variances, *rows)? != outputs
+        {
+            let (found, expected) = (variances.shape(), labels.shape());
+            return Err(Error::Shape(format!("variances have shape {found:?}, the labels have {expected:?}")));
+        }
+        let feature_shape = if feature_shape.is_empty() { &[1] } else { feature_shape };
+        Self::new(
+            features.to_f32()?,
+            feature_shape.to_vec(),
+            labels.to_f64()?,
+            outputs,
+            variances.map(ArrayView::to_f64).transpose()?,
+        )
+    }
+
+    /// As [`Dataset::from_arrays`], with the standard deviations of the labels' noise.
+    ///
+    /// # Errors
+    /// As [`Dataset::from_arrays`]; a negative standard deviation is an error.
+    pub fn from_standard_deviations(features: &ArrayView, labels: &ArrayView, deviations: &ArrayView) -> Result<Self> {
+        let values = deviations.to_f64()?;
+        let columns = deviations.shape().get(1).copied().unwrap_or(1);
+        check(&values, columns, "standard deviation", non_negative)?;
+        let squares: Vec<f64> = values.iter().map(|s| s * s).collect();
+        Self::from_arrays(features, labels, Some(&ArrayView::f64(&squares, deviations.shape())?))
+    }
+
+    /// A data set from row-major values.
+    ///
+    /// # Errors
+    /// As [`Dataset::from_arrays`].
+    pub fn new(
+        features: Vec<f32>,
+        feature_shape: Vec<usize>,
+        labels: Vec<f64>,
+        outputs: usize,
+        variances: Option<Vec<f64>>,
+    ) -> Result<Self> {
+        let width: usize = feature_shape.iter().product();
+        if width == 0 || outputs == 0 {
+            return Err(Error::Shape(format!(
+                "a row has features of shape {feature_shape:?} and {outputs} labels: it needs at least one of each"
+            )));
+        }
+        let rows = labels.len() / outputs;
+        if rows == 0 {
+            return Err(Error::InvalidArgument("a data set needs at least one row".into()));
+        }
+        if features.len() != rows * width || labels.len() != rows * outputs {
+            return Err(Error::Shape(format!(
+                "{} feature values do not make {rows} rows of shape {feature_shape:?}",
+                features.len()
+            )));
+        }
+        if let Some(at) = features.iter().position(|value| !value.is_finite()) {
+            return Err(Error::InvalidArgument(format!(
+                "row {}, feature {}: {} is not a finite single-precision number",
+                at / width,
+                at % width,
+                features[at]
+            )));
+        }
+        check(&labels, outputs, "label", |_| None)?;
+        if let Some(variances) = &variances {
+            if variances.len() != labels.len() {
+                let (found, expected) = (variances.len(), labels.len());
+                return Err(Error::Shape(format!("{found} variances were given for {expected} labels")));
+            }
+            check(variances, outputs, "variance", non_negative)?;
+        }
+        Ok(Dataset { features, feature_shape, labels, outputs, variances, clean_labels: None })
+    }
+
+    /// The number of rows, at least 1.
+    pub fn rows(&self) -> usize {
+        self.labels.len() / self.outputs
+    }
+
+    /// The shape of one row's features.
+    pub fn feature_shape(&self) -> &[usize] {
+        &self.feature_shape
+    }
+
+    /// How many feature values a row has.
+    pub fn width(&self) -> usize {
+        self.feature_shape.iter().product()
+    }
+
+    /// How many labels a row has.
+    pub fn outputs(&self) -> usize {
+        self.outputs
+    }
+
+    /// The features, row-major.
+    pub fn features(&self) -> &[f32] {
+        &self.features
+    }
+
+    /// The labels, row-major, `rows x outputs`.
+    pub fn labels(&self) -> &[f64] {
+        &self.labels
+    }
+
+    /// The variances of the labels' noise, as the labels; `None` where they are unknown.
+    pub fn variances(&self) -> Option<&[f64]> {
+        self.variances.as_deref()
+    }
+
+    /// The labels before simulated noise; without any, the labels.
+    pub fn clean_labels(&self) -> &[f64] {
+        self.clean_labels.as_deref().unwrap_or(&self.labels)
+    }
+
+    /// The same rows with noisy labels of known variance; the clean ones are kept beside them.
+    pub(crate) fn with_noise(&self, labels: Vec<f64>, variances: Vec<f64>) -> Result<Self> {
+        let features = self.features.clone();
+        let mut noisy = Self::new(features, self.feature_shape.clone(), labels, self.outputs, Some(variances))?;
+        noisy.clean_labels = Some(self.clean_labels().to_vec());
+        Ok(noisy)
+    }
+
+    /// The rows `indices`, in that order; a row may occur more than once.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] for no rows or one that does not exist.
+    pub fn subset(&self, indices: &[usize]) -> Result<Self> {
+        if indices.is_empty() {
+            return Err(Error::InvalidArgument("a data set needs at least one row, no indices were given".into()));
+        }
+        if let Some(index) = indices.iter().find(|&&index| index >= self.rows()) {
+            return Err(Error::InvalidArgument(format!("row {index} was asked for, there are {} rows", self.rows())));
+        }
+        let labels = |values: &[f64]| gather(values, self.outputs, indices);
+        Ok(Dataset {
+            features: gather(&self.features, self.width(), indices)?,
+            feature_shape: self.feature_shape.clone(),
+            labels: labels(&self.labels)?,
+            outputs: self.outputs,
+            variances: self.variances().map(labels).transpose()?,
+            clean_labels: self.clean_labels.as_deref().map(labels).transpose()?,
+        })
+    }
+
+    /// All the rows in a random order that `seed` determines.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`].
+    pub fn shuffled(&self, seed: u64) -> Result<Self> {
+        self.subset(&permutation(self.rows(), &mut stream(seed, Purpose::Split, 0)))
+    }
+
+    /// The first `train_size` rows and the last `test_size`, by default of the shuffled set.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] when a part is empty or both are more than there are.
+    pub fn split(&self, options: &SplitOptions) -> Result<(Self, Self)> {
+        let (rows, train) = (self.rows(), options.train_size);
+        let test = options.test_size.unwrap_or(rows.saturating_sub(train));
+        if train == 0 || test == 0 || train.checked_add(test).is_none_or(|sum| sum > rows) {
+            return Err(Error::InvalidArgument(format!(
+                "train_size {train} and test_size {test} must be at least 1 each and together at most the {rows} rows"
+            )));
+        }
+        let order = if options.shuffle {
+            permutation(rows, &mut stream(options.seed, Purpose::Split, 0))
+        } else {
+            (0..rows).collect()
+        };
+        Ok((self.subset(&order[..train])?, self.subset(&order[rows - test..])?))
+    }
+}
+
+/// How many labels a row has in an array of labels or variances.
+fn outputs_of(name: &str, array: &ArrayView, rows: usize) -> Result<usize> {
+    let outputs = match array.shape() {
+        [_] => 1,
+        [_, outputs] => *outputs,
+        shape => return Err(Error::Shape(format!("{name} have shape {shape:?}, expected [rows] or [rows, outputs]"))),
+    };
+    match array.shape()[0] {
+        found if found == rows => Ok(outputs),
+        found => Err(Error::Shape(format!("{name} have {found} rows, the features have {rows}"))),
+    }
+}
+
+fn non_negative(value: f64) -> Option<&'static str> {
+    (value < 0.0).then_some("must not be negative")
+}
+
+/// Every value must be finite and pass `fault`.
+fn check(values: &[f64], columns: usize, name: &str, fault: impl Fn(f64) -> Option<&'static str>) -> Result<()> {
+    for (at, &value) in values.iter().enumerate() {
+        let fault = if value.is_finite() { fault(value) } else { Some("is not a finite number") };
+        if let Some(fault) = fault {
+            let columns = columns.max(1);
+            let place = format!("row {}, {name} {}", at / columns, at % columns);
+            return Err(Error::InvalidArgument(format!("{place}: {value} {fault}")));
+        }
+    }
+    Ok(())
+}
+
+fn gather<T: Copy>(values: &[T], width: usize, rows: &[usize]) -> Result<Vec<T>> {
+    let mut result = reserve(rows.len() * width)?;
+    for &row in rows {
+        result.extend_from_slice(&values[row * width..(row + 1) * width]);
+    }
+    Ok(result)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn five_rows() -> Dataset {
+        let features = (0..10).map(|i| i as f32).collect();
+        Dataset::new(features, vec![2], vec![0.0, 1.0, 2.0, 3.0, 4.0], 1, Some(vec![0.5; 5])).unwrap()
+    }
+
+    #[test]
+    fn split_keeps_rows_whole_and_apart() {
+        let options = SplitOptions { train_size: 3, test_size: None, shuffle: true, seed: 4 };
+        let (train, test) = five_rows().split(&options).unwrap();
+        let mut labels = [train.labels(), test.labels()].concat();
+        for part in [&train, &test] {
+            for (row, label) in part.labels().iter().enumerate() {
+                assert_eq!(part.features()[2 * row..2 * row + 2], [2.0 * *label as f32, 2.0 * *label as f32 + 1.0]);
+            }
+        }
+        labels.sort_by(f64::total_cmp);
+        assert_eq!(labels, [0.0, 1.0, 2.0, 3.0, 4.0]);
+        let unshuffled = SplitOptions { train_size: 1, test_size: Some(2), shuffle: false, seed: 0 };
+        assert_eq!(five_rows().split(&unshuffled).unwrap().1.labels(), [3.0, 4.0]);
+    }
+
+    #[test]
+    fn faults_are_named_with_their_place() {
+        let features: [f32; 4] = [0.0, 1.0, 2.0, f32::NAN];
+        let labels = [1.0, 2.0];
+        let x = |values| ArrayView::f32(values, &[2, 2]).unwrap();
+        let y = ArrayView::f64(&labels, &[2]).unwrap();
+        let message = |result: Result<Dataset>| result.unwrap_err().to_string();
+        assert_eq!(
+            message(Dataset::from_arrays(&x(&features), &y, None)),
+            "row 1, feature 1: NaN is not a finite single-precision number"
+        );
+        let features = [0.0; 4];
+        let variances = [1.0, -2.0];
+        assert_eq!(
+            message(Dataset::from_arrays(&x(&features), &y, Some(&ArrayView::f64(&variances, &[2]).unwrap()))),
+            "row 1, variance 0: -2 must not be negative"
+        );
+        assert_eq!(
+            message(Dataset::from_arrays(&x(&features), &ArrayView::f64(&[1.0; 3], &[3]).unwrap(), None)),
+            "labels have 3 rows, the features have 2"
+        );
+        let options = SplitOptions { train_size: 4, test_size: Some(2), shuffle: true, seed: 0 };
+        assert!(five_rows().split(&options).unwrap_err().to_string().contains("together at most the 5 rows"));
+        assert!(five_rows().subset(&[5]).is_err());
+    }
+}

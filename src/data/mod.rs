@@ -1,0 +1,13 @@
+//! Data sets: where they come from, how they are divided and normalised.
+
+mod csv;
+mod dataset;
+mod named;
+mod normalization;
+mod synthetic;
+
+pub use self::csv::CsvOptions;
+pub use dataset::{Dataset, SplitOptions};
+pub use named::NamedDataset;
+pub use normalization::Normalization;
+pub use synthetic::SyntheticOptions;

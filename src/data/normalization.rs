@@ -1,0 +1,134 @@
+//! Normalisation: features and labels to mean 0 and standard deviation 1.
+
+use super::Dataset;
+use crate::{Error, Result};
+
+/// Means and standard deviations, fitted on training data and applied to all.
+///
+/// Tables are normalised per feature, anything with more dimensions (images)
+/// by one mean and deviation. The deviation is the population's; where it is 0
+/// (a constant feature or label) 1 takes its place.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Normalization {
+    /// One value per feature, or one for all.
+    pub feature_mean: Vec<f64>,
+    /// As `feature_mean`.
+    pub feature_std: Vec<f64>,
+    /// One value per output, in the labels' unit.
+    pub label_mean: Vec<f64>,
+    /// As `label_mean`.
+    pub label_std: Vec<f64>,
+}
+
+impl Normalization {
+    /// The statistics of `data`, its labels as they were before simulated noise.
+    pub fn fit(data: &Dataset) -> Self {
+        let columns = if data.feature_shape().len() == 1 { data.width() } else { 1 };
+        let (feature_mean, feature_std) = statistics(columns, data.features(), |&value| f64::from(value));
+        let (label_mean, label_std) = statistics(data.outputs(), data.clean_labels(), |&value| value);
+        Normalization { feature_mean, feature_std, label_mean, label_std }
+    }
+
+    /// The normalisation that changes nothing.
+    pub fn identity(outputs: usize) -> Self {
+        Normalization {
+            feature_mean: vec![0.0],
+            feature_std: vec![1.0],
+            label_mean: vec![0.0; outputs],
+            label_std: vec![1.0; outputs],
+        }
+    }
+
+    /// Normalised features, for rows of `width` values each.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] when the statistics are those of rows of another width.
+    pub fn features(&self, features: &[f32], width: usize) -> Result<Vec<f32>> {
+        let columns = self.feature_mean.len();
+        if columns != 1 && columns != width {
+            return Err(Error::Shape(format!("rows have {width} features, the normalisation was fitted on {columns}")));
+        }
+        let mut result = crate::array::reserve(features.len())?;
+        result.extend(features.iter().enumerate().map(|(at, &value)| {
+            let column = at % columns;
+            ((f64::from(value) - self.feature_mean[column]) / self.feature_std[column]) as f32
+        }));
+        Ok(result)
+    }
+
+    /// Labels in normalised units.
+    pub fn labels(&self, labels: &[f64]) -> Vec<f64> {
+        self.per_output(labels, |value, mean, std| (value - mean) / std)
+    }
+
+    /// Variances in normalised units.
+    pub fn variances(&self, variances: &[f64]) -> Vec<f64> {
+        self.per_output(variances, |value, _, std| value / (std * std))
+    }
+
+    /// Normalised predictions in the labels' own units.
+    pub fn predictions(&self, predictions: &[f64]) -> Vec<f64> {
+        self.per_output(predictions, |value, mean, std| value * std + mean)
+    }
+
+    fn per_output(&self, values: &[f64], convert: impl Fn(f64, f64, f64) -> f64) -> Vec<f64> {
+        let outputs = self.label_mean.len();
+        let column = |at| (self.label_mean[at % outputs], self.label_std[at % outputs]);
+        let converted = values.iter().enumerate().map(|(at, &value)| {
+            let (mean, std) = column(at);
+            convert(value, mean, std)
+        });
+        converted.collect()
+    }
+}
+
+/// Mean and population standard deviation of each column, in two passes.
+fn statistics<T>(columns: usize, values: &[T], number: impl Fn(&T) -> f64) -> (Vec<f64>, Vec<f64>) {
+    let rows = (values.len() / columns) as f64;
+    let mut mean = vec![0.0; columns];
+    for row in values.chunks_exact(columns) {
+        for (sum, value) in mean.iter_mut().zip(row) {
+            *sum += number(value) / rows;
+        }
+    }
+    let mut std = vec![0.0; columns];
+    for row in values.chunks_exact(columns) {
+        for ((sum, value), mean) in std.iter_mut().zip(row).zip(&mean) {
+            *sum += (number(value) - mean).powi(2) / rows;
+        }
+    }
+    for (deviation, mean) in std.iter_mut().zip(&mean) {
+        *deviation = deviation.sqrt();
+        // Below this the differences are rounding errors of a constant.
+        if !deviation.is_finite() || *deviation <= mean.abs() * 1e-12 {
+            *deviation = 1.0;
+        }
+    }
+    (mean, std)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn statistics_are_per_feature_and_constants_stay_finite() {
+        let data = Dataset::new(vec![1.0, 7.0, 3.0, 7.0], vec![2], vec![10.0, 30.0], 1, None).unwrap();
+        let fitted = Normalization::fit(&data);
+        assert_eq!((&fitted.feature_mean[..], &fitted.feature_std[..]), (&[2.0, 7.0][..], &[1.0, 1.0][..]));
+        assert_eq!((fitted.label_mean[0], fitted.label_std[0]), (20.0, 10.0));
+        assert_eq!(fitted.features(data.features(), 2).unwrap(), [-1.0, 0.0, 1.0, 0.0]);
+        assert_eq!(fitted.labels(data.labels()), [-1.0, 1.0]);
+        assert_eq!(fitted.variances(&[100.0, 50.0]), [1.0, 0.5]);
+        assert_eq!(fitted.predictions(&[-1.0, 1.0]), data.labels());
+        assert!(fitted.features(&[0.0; 3], 3).is_err());
+    }
+
+    #[test]
+    fn images_share_one_mean_and_simulated_noise_does_not_count() {
+        let data = Dataset::new(vec![0.0, 2.0, 4.0, 6.0], vec![2, 1], vec![1.0, 3.0], 1, None).unwrap();
+        assert_eq!(Normalization::fit(&data).feature_mean, [3.0]);
+        let noisy = data.with_noise(vec![-50.0, 90.0], vec![1.0, 1.0]).unwrap();
+        assert_eq!(Normalization::fit(&noisy), Normalization::fit(&data));
+    }
+}

@@ -1,0 +1,101 @@
+//! The one error type: what went wrong, where, and what would be right.
+
+use std::path::Path;
+
+/// A result of this crate.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// Every way in which a call can fail; each has a status code of its own in the C ABI.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// An argument's value is not one that the function takes.
+    #[error("{0}")]
+    InvalidArgument(String),
+    /// A handle is null, freed, or of another type.
+    #[error("{0}")]
+    InvalidHandle(String),
+    /// An option in a JSON text is unknown, of the wrong type or out of range.
+    #[error("{path}: {message}")]
+    InvalidConfig {
+        /// Where in the text: `trainer.loss.epsilon`.
+        path: String,
+        /// What was found there and what is allowed.
+        message: String,
+    },
+    /// Arrays do not fit together, or not the model.
+    #[error("{0}")]
+    Shape(String),
+    /// A file, column or tensor that is asked for does not exist.
+    #[error("{0}")]
+    NotFound(String),
+    /// The operating system refused to read or write.
+    #[error("{path}: {source}")]
+    Io {
+        /// The file or folder.
+        path: String,
+        /// The system's own error.
+        source: std::io::Error,
+    },
+    /// A data file's content is not what its format says.
+    #[error("{0}")]
+    Parse(String),
+    /// What is asked for is legal, but not in this state or build.
+    #[error("{0}")]
+    Unsupported(String),
+    /// The object is in use by a call that has not returned.
+    #[error("{0}")]
+    Busy(String),
+    /// Training was cancelled, by a callback or by another thread.
+    #[error("{0}")]
+    Cancelled(String),
+    /// Memory ran out.
+    #[error("{0}")]
+    OutOfMemory(String),
+    /// The device does not exist or cannot be used.
+    #[error("{0}")]
+    Device(String),
+    /// A computation left the finite numbers.
+    #[error("{0}")]
+    Numerical(String),
+    /// A saved file is damaged, or not one of ours.
+    #[error("{0}")]
+    Corrupt(String),
+    /// A buffer of the caller's is too small.
+    #[error("{0}")]
+    BufferTooSmall(String),
+    /// A defect: of this library, or of libtorch below it.
+    #[error("internal error: {0}")]
+    Internal(String),
+}
+
+impl Error {
+    /// An [`Error::InvalidConfig`].
+    pub fn config(path: impl Into<String>, message: impl Into<String>) -> Self {
+        Error::InvalidConfig { path: path.into(), message: message.into() }
+    }
+
+    /// What the system said about `path`.
+    pub fn io(path: &Path, source: std::io::Error) -> Self {
+        let path = path.display().to_string();
+        match source.kind() {
+            std::io::ErrorKind::NotFound => Error::NotFound(format!("{path}: no such file or folder")),
+            _ => Error::Io { path, source },
+        }
+    }
+}
+
+impl From<tch::TchError> for Error {
+    /// Keeps libtorch's sentence and drops the C++ backtrace below it.
+    fn from(error: tch::TchError) -> Self {
+        let text = error.to_string();
+        let text = text.split("\nException raised").next().unwrap_or_default();
+        let text = text.lines().next().unwrap_or_default().trim().to_string();
+        let lower = text.to_lowercase();
+        if lower.contains("not enough memory") || lower.contains("out of memory") {
+            Error::OutOfMemory(text)
+        } else {
+            Error::Internal(text)
+        }
+    }
+}

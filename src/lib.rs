@@ -1,0 +1,63 @@
+//! Batch inverse-variance training for regression labels of known noise.
+//!
+//! The modules in the order in which data flows:
+//!
+//! | module | its job |
+//! |---|---|
+//! | [`array`] | strided views of a caller's memory |
+//! | [`data`] | data sets: from arrays, CSV files and formulas; division; normalisation |
+//! | [`noise`] | simulated label noise of random variance |
+//! | [`sampler`] | shuffled mini-batches |
+//! | [`model`] | networks, their initial weights, prediction |
+//! | [`loss`] | mse, cutoff, iv and biv as weights of squared errors; choosing epsilon |
+//! | [`optim`] | Adam |
+//! | [`trainer`] | steps, epochs, evaluation, checkpoints |
+//! | [`session`] | fitting with callbacks and cancellation, from any thread |
+//! | [`metrics`] | MSE, RMSE, MAE, R2 |
+//! | [`archive`] | saved files |
+//! | [`capi`] | the C ABI: a thin layer over all of this, and with the C++ shim the only unsafe code |
+//!
+//! ```
+//! use biv::data::{Dataset, SplitOptions, SyntheticOptions};
+//! use biv::model::{Model, ModelOptions};
+//! use biv::{noise::NoiseOptions, options::parse, trainer::{Trainer, TrainerOptions}};
+//! use std::sync::Arc;
+//!
+//! let clean = Dataset::synthetic(&SyntheticOptions { rows: 2000, features: 10, outputs: 1, seed: 0 })?;
+//! let (train, test) = clean.split(&SplitOptions { train_size: 1500, test_size: None, shuffle: true, seed: 0 })?;
+//! let noise: NoiseOptions = parse("noise", r#"{"distribution": {"kind": "gamma", "mean": 20, "variance": 900}}"#)?;
+//! let train = noise.apply(&train)?;
+//!
+//! let model: ModelOptions = parse("model", r#"{"kind": "mlp", "inputs": 10, "hidden": [32]}"#)?;
+//! let model = Arc::new(parking_lot::Mutex::new(Model::new(&model)?));
+//! let mut trainer = Trainer::new(model, Some(&train), &TrainerOptions::default())?;
+//! let before = trainer.evaluate(&test)?.rmse;
+//! for _ in 0..40 {
+//!     trainer.epoch(|_, _| std::ops::ControlFlow::Continue(()))?;
+//! }
+//! assert!(trainer.evaluate(&test)?.rmse < 0.8 * before);
+//! # Ok::<(), biv::Error>(())
+//! ```
+#![deny(unsafe_code)]
+
+pub mod archive;
+pub mod array;
+#[allow(unsafe_code)]
+pub mod capi;
+pub mod data;
+pub mod device;
+mod error;
+pub mod loss;
+pub mod metrics;
+pub mod model;
+pub mod noise;
+pub mod optim;
+pub mod options;
+pub mod random;
+pub mod sampler;
+pub mod session;
+#[allow(unsafe_code)]
+mod shim;
+pub mod trainer;
+
+pub use error::{Error, Result};

@@ -1,0 +1,97 @@
+//! Adam (Kingma and Ba 2015) over libtorch's fused kernel, with a state that can be saved.
+
+use crate::archive::{Archive, StoredArray};
+use crate::shim::{AdamNumbers, AdamTensors, fused_adam};
+use crate::{Error, Result};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use tch::{Kind, Tensor};
+
+/// Adam's constants other than the learning rate; the defaults are PyTorch's.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct AdamOptions {
+    /// The decay of the gradient's mean, in [0, 1) (default 0.9).
+    pub beta1: f64,
+    /// The decay of the squared gradient's mean, in [0, 1) (default 0.999).
+    pub beta2: f64,
+    /// Added to the denominator, greater than 0 (default 1e-8).
+    pub epsilon: f64,
+    /// Times the weights, added to the gradient (default 0).
+    pub weight_decay: f64,
+}
+
+impl Default for AdamOptions {
+    fn default() -> Self {
+        AdamOptions { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0.0 }
+    }
+}
+
+/// The optimiser's state for one list of parameters.
+#[derive(Debug)]
+pub struct Adam {
+    options: AdamOptions,
+    means: Vec<Tensor>,
+    squares: Vec<Tensor>,
+    steps: u64,
+}
+
+impl Adam {
+    /// A fresh state for `parameters`.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`].
+    pub fn new(options: AdamOptions, parameters: &[Tensor]) -> Result<Self> {
+        let zeros = || parameters.iter().map(|p| Ok(p.f_detach()?.f_zeros_like()?)).collect::<Result<Vec<_>>>();
+        Ok(Adam { options, means: zeros()?, squares: zeros()?, steps: 0 })
+    }
+
+    /// How many steps were taken.
+    pub fn steps(&self) -> u64 {
+        self.steps
+    }
+
+    /// Moves `parameters`, those the state was made for, against `gradients`.
+    ///
+    /// # Errors
+    /// [`Error::Internal`] when libtorch fails.
+    pub fn step(&mut self, parameters: &[Tensor], gradients: &[Tensor], learning_rate: f64) -> Result<()> {
+        let Some(first) = parameters.first() else { return Ok(()) };
+        let step = Tensor::f_full([], (self.steps + 1) as f64, (Kind::Float, first.device()))?;
+        let steps: Vec<Tensor> = parameters.iter().map(|_| step.shallow_clone()).collect();
+        let (means, squares) = (self.means.as_slice(), self.squares.as_slice());
+        let AdamOptions { beta1, beta2, epsilon, weight_decay } = self.options;
+        fused_adam(
+            &AdamTensors { parameters, gradients, means, squares, steps: &steps },
+            &AdamNumbers { learning_rate, beta1, beta2, weight_decay, epsilon },
+        )?;
+        self.steps += 1;
+        Ok(())
+    }
+
+    /// Adds the state to `archive`.
+    pub(crate) fn store(&self, archive: &mut Archive) -> Result<()> {
+        for (name, tensors) in [("mean", &self.means), ("square", &self.squares)] {
+            for (index, tensor) in tensors.iter().enumerate() {
+                archive.insert(format!("adam.{name}.{index}"), StoredArray::from_tensor(tensor)?);
+            }
+        }
+        Ok(())
+    }
+
+    /// A state from `archive`, for the same parameters and `steps` steps on.
+    pub(crate) fn restored(&self, archive: &Archive, steps: u64) -> Result<Self> {
+        let tensors = |name: &str, like: &[Tensor]| {
+            let tensors = like.iter().enumerate().map(|(index, like)| {
+                let array = archive.get(&format!("adam.{name}.{index}"))?;
+                if array.shape().iter().map(|&size| size as i64).ne(like.size()) {
+                    return Err(Error::Shape(format!("adam.{name}.{index} has shape {:?}", array.shape())));
+                }
+                Ok(Tensor::f_from_slice(&array.to_f32()?)?.f_reshape(like.size())?.f_to_device(like.device())?)
+            });
+            tensors.collect::<Result<Vec<_>>>()
+        };
+        let (means, squares) = (tensors("mean", &self.means)?, tensors("square", &self.squares)?);
+        Ok(Adam { options: self.options.clone(), means, squares, steps })
+    }
+}

@@ -1,0 +1,93 @@
+//! The safe side of `shim.cpp`: what libtorch has and tch does not bind.
+
+use crate::{Error, Result};
+use std::ffi::{CStr, c_char};
+use tch::Tensor;
+
+/// An `at::Tensor`, only ever behind a pointer.
+#[repr(C)]
+struct AtTensor {
+    _private: [u8; 0],
+}
+
+unsafe extern "C" {
+    fn biv_shim_fused_adam(
+        parameters: *const *const AtTensor,
+        gradients: *const *const AtTensor,
+        means: *const *const AtTensor,
+        squares: *const *const AtTensor,
+        steps: *const *const AtTensor,
+        count: usize,
+        learning_rate: f64,
+        beta1: f64,
+        beta2: f64,
+        weight_decay: f64,
+        epsilon: f64,
+    ) -> *mut c_char;
+    fn biv_shim_load_cuda() -> *mut c_char;
+}
+
+/// What one fused Adam step works on: five lists of equal length.
+pub(crate) struct AdamTensors<'a> {
+    pub parameters: &'a [Tensor],
+    pub gradients: &'a [Tensor],
+    pub means: &'a [Tensor],
+    pub squares: &'a [Tensor],
+    pub steps: &'a [Tensor],
+}
+
+/// The numbers of an Adam step.
+pub(crate) struct AdamNumbers {
+    pub learning_rate: f64,
+    pub beta1: f64,
+    pub beta2: f64,
+    pub weight_decay: f64,
+    pub epsilon: f64,
+}
+
+/// One step of Adam in place, by libtorch's fused kernel.
+pub(crate) fn fused_adam(tensors: &AdamTensors, numbers: &AdamNumbers) -> Result<()> {
+    let lists = [tensors.parameters, tensors.gradients, tensors.means, tensors.squares, tensors.steps];
+    let count = tensors.parameters.len();
+    if lists.iter().any(|list| list.len() != count) {
+        return Err(Error::Internal("Adam's lists of tensors differ in length".into()));
+    }
+    let lists = lists.map(|list| list.iter().map(|tensor| tensor.as_ptr().cast()).collect::<Vec<_>>());
+    // SAFETY: every list holds `count` pointers to tensors that are borrowed for the call.
+    message(unsafe {
+        biv_shim_fused_adam(
+            lists[0].as_ptr(),
+            lists[1].as_ptr(),
+            lists[2].as_ptr(),
+            lists[3].as_ptr(),
+            lists[4].as_ptr(),
+            count,
+            numbers.learning_rate,
+            numbers.beta1,
+            numbers.beta2,
+            numbers.weight_decay,
+            numbers.epsilon,
+        )
+    })
+    .map_err(|text| Error::from(tch::TchError::Torch(text)))
+}
+
+/// Loads libtorch's CUDA libraries into the process, once per call that finds them missing.
+pub(crate) fn load_cuda() -> Result<()> {
+    // SAFETY: the function takes nothing and may be called at any time.
+    message(unsafe { biv_shim_load_cuda() }).map_err(Error::Device)
+}
+
+/// Takes a message of the shim's, NULL meaning success.
+fn message(text: *mut c_char) -> std::result::Result<(), String> {
+    if text.is_null() {
+        return Ok(());
+    }
+    // SAFETY: the shim returns NULL or a NUL-terminated string from strdup, which is ours to free.
+    let message = unsafe {
+        let message = CStr::from_ptr(text).to_string_lossy().into_owned();
+        libc::free(text.cast());
+        message
+    };
+    Err(message)
+}

@@ -1,0 +1,413 @@
+//! Training: mini-batch steps, epochs, evaluation, and a state that can be saved.
+
+use crate::archive::{Archive, ArchiveKind};
+use crate::data::{Dataset, Normalization};
+use crate::loss::{Epsilon, Loss, MinimumBatch};
+use crate::metrics::Metrics;
+use crate::model::Model;
+use crate::optim::{Adam, AdamOptions};
+use crate::options::require;
+use crate::sampler::{Position, Sampler};
+use crate::{Error, Result, device};
+use parking_lot::Mutex;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::sync::Arc;
+use tch::{Device, Tensor};
+
+/// A model that a trainer changes while others may predict with it.
+pub type SharedModel = Arc<Mutex<Model>>;
+
+/// How to train.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct TrainerOptions {
+    /// The loss (default `biv` with epsilon 0.1).
+    pub loss: Loss,
+    /// The number of rows in a mini-batch (default 256).
+    pub batch_size: usize,
+    /// Adam's learning rate (default 0.001).
+    pub learning_rate: f64,
+    /// Adam's other constants.
+    pub adam: AdamOptions,
+    /// Whether features and labels are normalised by the training data's
+    /// statistics (default true). A model that has a normalisation keeps it.
+    pub normalize: bool,
+    /// Whether an epoch leaves its last mini-batch out when that is not complete (default true).
+    pub drop_last: bool,
+    /// The seed of the order of the rows (default 0).
+    pub seed: u64,
+    /// `cpu`, `cuda`, `cuda:N` or `auto` (default `cpu`).
+    pub device: String,
+}
+
+impl Default for TrainerOptions {
+    fn default() -> Self {
+        TrainerOptions {
+            loss: Loss::default(),
+            batch_size: 256,
+            learning_rate: 1e-3,
+            adam: AdamOptions::default(),
+            normalize: true,
+            drop_last: true,
+            seed: 0,
+            device: "cpu".into(),
+        }
+    }
+}
+
+impl TrainerOptions {
+    fn validate(&self) -> Result<()> {
+        self.loss.validate("trainer.loss")?;
+        require(self.batch_size >= 1, "trainer.batch_size", self.batch_size, "at least 1")?;
+        check_learning_rate(self.learning_rate, "trainer.learning_rate")?;
+        if let Loss::Iv { epsilon } | Loss::Biv { epsilon } = &self.loss
+            && let Epsilon::Minimum(MinimumBatch::Size(size)) = epsilon
+        {
+            let path = "trainer.loss.epsilon.min_effective_batch_size";
+            require(*size < self.batch_size as f64, path, size, &format!("less than batch_size, {}", self.batch_size))?;
+        }
+        let AdamOptions { beta1, beta2, epsilon, weight_decay } = self.adam;
+        require((0.0..1.0).contains(&beta1), "trainer.adam.beta1", beta1, "in [0, 1)")?;
+        require((0.0..1.0).contains(&beta2), "trainer.adam.beta2", beta2, "in [0, 1)")?;
+        require(epsilon > 0.0, "trainer.adam.epsilon", epsilon, "greater than 0")?;
+        require(weight_decay >= 0.0, "trainer.adam.weight_decay", weight_decay, "at least 0")
+    }
+}
+
+fn check_learning_rate(rate: f64, path: &str) -> Result<()> {
+    require(rate > 0.0 && rate.is_finite(), path, rate, "greater than 0 and finite")
+}
+
+/// What one step did.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct StepReport {
+    /// The mini-batch's loss before the step, in normalised units.
+    pub loss: f64,
+    /// The effective batch size `(sum w)^2 / sum w^2`.
+    pub effective_batch_size: f64,
+    /// The epsilon used, in normalised units; 0 for losses without one.
+    pub epsilon: f64,
+    /// The number of rows in the mini-batch.
+    pub rows: usize,
+    /// How many of them have a weight. With 0 no step was taken.
+    pub samples_used: usize,
+}
+
+/// What one epoch did.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct EpochReport {
+    /// The number of epochs completed, this one included.
+    pub epoch: u64,
+    /// Mini-batches seen, those that were skipped included.
+    pub batches: usize,
+    /// Mini-batches that had no label to learn from.
+    pub skipped: usize,
+    /// The mean loss of the others, in normalised units.
+    pub loss: f64,
+    /// Their mean effective batch size.
+    pub effective_batch_size: f64,
+}
+
+/// Training data as the network wants it: normalised, on the device.
+#[derive(Debug)]
+struct TrainingData {
+    features: Tensor,
+    labels: Tensor,
+    /// In the host's memory, where the weights are computed.
+    variances: Option<Vec<f64>>,
+    sampler: Sampler,
+}
+
+/// Trains one model, on a data set of its own or on mini-batches that the caller brings.
+#[derive(Debug)]
+pub struct Trainer {
+    model: SharedModel,
+    options: TrainerOptions,
+    normalization: Normalization,
+    /// The cutoff in normalised units, one per output.
+    thresholds: Vec<f64>,
+    parameters: Vec<Tensor>,
+    optimizer: Adam,
+    data: Option<TrainingData>,
+    device: Device,
+}
+
+/// What a checkpoint keeps beside the arrays.
+#[derive(Serialize, Deserialize)]
+struct TrainerState {
+    model: crate::model::ModelOptions,
+    trainer: TrainerOptions,
+    steps: u64,
+    position: Option<Position>,
+    rows: usize,
+}
+
+impl Trainer {
+    /// A trainer that starts from the model's present weights. The data are
+    /// copied to the device; without them only [`Trainer::step_on`] can train.
+    ///
+    /// # Errors
+    /// [`Error::InvalidConfig`] for illegal options, [`Error::Shape`] when model
+    /// and data do not fit, [`Error::InvalidArgument`] when the loss needs
+    /// variances that the data do not have, [`Error::Device`].
+    pub fn new(model: SharedModel, data: Option<&Dataset>, options: &TrainerOptions) -> Result<Self> {
+        options.validate()?;
+        let device = device::resolve(&options.device)?;
+        let mut locked = model.lock();
+        if let Some(data) = data {
+            check_fit(&locked, data)?;
+            options.loss.require_variances(data.variances().is_some())?;
+        }
+        let sampler = data.map(|data| Sampler::new(data.rows(), options.batch_size, options.drop_last, options.seed));
+        let sampler = sampler.transpose()?;
+
+        let normalization = match (locked.normalization(), data) {
+            (Some(normalization), _) => normalization.clone(),
+            (None, Some(data)) if options.normalize => Normalization::fit(data),
+            _ => Normalization::identity(locked.outputs()),
+        };
+        let thresholds = normalization.label_std.iter().map(|std| match options.loss {
+            Loss::CutoffMse { threshold: Some(threshold) } => threshold / (std * std),
+            _ => 1.0,
+        });
+        let thresholds = thresholds.collect();
+        locked.to_device(device)?;
+        let data = match (data, sampler) {
+            (Some(data), Some(sampler)) => {
+                let (features, labels, variances) = prepare(&locked, &normalization, data)?;
+                Some(TrainingData { features, labels, variances, sampler })
+            }
+            _ => None,
+        };
+        let parameters = locked.parameters();
+        let optimizer = Adam::new(options.adam.clone(), &parameters)?;
+        locked.set_normalization(normalization.clone());
+        drop(locked);
+        let options = options.clone();
+        Ok(Trainer { model, options, normalization, thresholds, parameters, optimizer, data, device })
+    }
+
+    /// The model in training.
+    pub fn model(&self) -> &SharedModel {
+        &self.model
+    }
+
+    /// What the trainer was made with; the learning rate is the present one.
+    pub fn options(&self) -> &TrainerOptions {
+        &self.options
+    }
+
+    /// How many steps were taken.
+    pub fn steps(&self) -> u64 {
+        self.optimizer.steps()
+    }
+
+    /// Epochs and mini-batches taken from the trainer's own data.
+    pub fn position(&self) -> Position {
+        self.data.as_ref().map(|data| data.sampler.position()).unwrap_or_default()
+    }
+
+    /// Adam's learning rate.
+    pub fn learning_rate(&self) -> f64 {
+        self.options.learning_rate
+    }
+
+    /// Changes the learning rate from the next step on.
+    ///
+    /// # Errors
+    /// [`Error::InvalidConfig`] unless it is finite and greater than 0.
+    pub fn set_learning_rate(&mut self, learning_rate: f64) -> Result<()> {
+        check_learning_rate(learning_rate, "learning_rate")?;
+        self.options.learning_rate = learning_rate;
+        Ok(())
+    }
+
+    /// One step on the next mini-batch of the trainer's data.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] without data; [`Error::Numerical`] when the loss is
+    /// not finite: the weights are then as before the step.
+    pub fn step(&mut self) -> Result<StepReport> {
+        let outputs = self.normalization.label_std.len();
+        let Some(data) = &self.data else {
+            return Err(Error::Unsupported("the trainer was made without a data set: give it mini-batches".into()));
+        };
+        let rows = data.sampler.batch();
+        let variances = data.variances.as_ref().map(|variances| {
+            rows.iter().flat_map(|&row| &variances[row * outputs..(row + 1) * outputs]).copied().collect::<Vec<f64>>()
+        });
+        let indices: Vec<i64> = rows.iter().map(|&row| row as i64).collect();
+        let indices = Tensor::f_from_slice(&indices)?.f_to_device(self.device)?;
+        let features = data.features.f_index_select(0, &indices)?;
+        let labels = data.labels.f_index_select(0, &indices)?;
+        let report = self.update(&features, &labels, variances.as_deref())?;
+        if let Some(data) = &mut self.data {
+            data.sampler.advance();
+        }
+        Ok(report)
+    }
+
+    /// One step on a mini-batch of the caller's, in the user's units.
+    ///
+    /// # Errors
+    /// As [`Trainer::step`]; [`Error::Shape`] when it does not fit the model.
+    pub fn step_on(&mut self, batch: &Dataset) -> Result<StepReport> {
+        let model = self.model.clone();
+        let (features, labels, variances) = {
+            let model = model.lock();
+            check_fit(&model, batch)?;
+            prepare(&model, &self.normalization, batch)?
+        };
+        self.update(&features, &labels, variances.as_deref())
+    }
+
+    /// The rest of the present epoch. `watch` is shown each step and may end it early.
+    ///
+    /// # Errors
+    /// As [`Trainer::step`]; [`Error::Cancelled`] when `watch` ended it: the next
+    /// call goes on with the next mini-batch.
+    pub fn epoch(&mut self, mut watch: impl FnMut(&Self, &StepReport) -> ControlFlow<()>) -> Result<EpochReport> {
+        let mut report = EpochReport { epoch: self.position().epoch + 1, ..EpochReport::default() };
+        let mut taken = 0.0;
+        while self.position().epoch < report.epoch {
+            let step = self.step()?;
+            report.batches += 1;
+            if step.samples_used == 0 {
+                report.skipped += 1;
+            } else {
+                taken += 1.0;
+                report.loss += (step.loss - report.loss) / taken;
+                report.effective_batch_size += (step.effective_batch_size - report.effective_batch_size) / taken;
+            }
+            if watch(self, &step).is_break() && self.position().epoch < report.epoch {
+                return Err(Error::Cancelled(format!("training was cancelled in epoch {}", report.epoch)));
+            }
+        }
+        Ok(report)
+    }
+
+    /// Forward, backward and one step of Adam on normalised data.
+    fn update(&mut self, features: &Tensor, labels: &Tensor, variances: Option<&[f64]>) -> Result<StepReport> {
+        let (rows, outputs) = (labels.size()[0] as usize, self.thresholds.len());
+        let weights = self.options.loss.weights(rows, outputs, variances, &self.thresholds)?;
+        let mut report = StepReport {
+            loss: 0.0,
+            effective_batch_size: weights.effective_batch_size,
+            epsilon: weights.epsilon,
+            rows,
+            samples_used: weights.samples_used,
+        };
+        if weights.samples_used == 0 {
+            return Ok(report);
+        }
+        let coefficients: Vec<f32> = weights.coefficients.iter().map(|&c| c as f32).collect();
+        let coefficients = Tensor::f_from_slice(&coefficients)?.f_view_as(labels)?.f_to_device(self.device)?;
+        let epoch = self.position().epoch + 1;
+        let Trainer { model, optimizer, parameters, options, device, .. } = self;
+        let model = model.lock();
+        if model.device() != *device {
+            return Err(Error::Device("another trainer has moved the model to another device".into()));
+        }
+        // The host may have switched gradients off on this thread.
+        tch::with_grad(|| {
+            let error = model.forward(features, true)?.f_sub(labels)?;
+            let loss = error.f_square()?.f_mul(&coefficients)?.f_sum(tch::Kind::Float)?;
+            report.loss = loss.f_double_value(&[])?;
+            if !report.loss.is_finite() {
+                return Err(Error::Numerical(format!(
+                    "step {} (epoch {epoch}): the loss is {}; try a smaller learning rate than {}",
+                    optimizer.steps() + 1,
+                    report.loss,
+                    options.learning_rate
+                )));
+            }
+            let gradients = Tensor::f_run_backward(&[loss], parameters, false, false)?;
+            optimizer.step(parameters, &gradients, options.learning_rate)
+        })?;
+        Ok(report)
+    }
+
+    /// The model's metrics on `data`, in evaluation mode.
+    ///
+    /// # Errors
+    /// [`Error::Shape`]; [`Error::Numerical`] when a prediction is not finite.
+    pub fn evaluate(&self, data: &Dataset) -> Result<Metrics> {
+        let model = self.model.lock();
+        check_fit(&model, data)?;
+        let predictions = model.predict_normalized(data.features(), &self.normalization)?;
+        Metrics::new(&predictions, data.labels(), &self.normalization)
+    }
+
+    /// Saves everything that [`Trainer::load`] needs to go on, bit for bit on a CPU.
+    ///
+    /// # Errors
+    /// [`Error::Io`]: what was at `path` is then still there.
+    pub fn save(&self, path: &Path) -> Result<()> {
+        let model = self.model.lock();
+        let state = TrainerState {
+            model: model.options().clone(),
+            trainer: self.options.clone(),
+            steps: self.optimizer.steps(),
+            position: self.data.as_ref().map(|data| data.sampler.position()),
+            rows: self.data.as_ref().map_or(0, |data| data.labels.size()[0] as usize),
+        };
+        let mut archive = Archive::new(ArchiveKind::Training, &state)?;
+        model.store(&mut archive)?;
+        self.optimizer.store(&mut archive)?;
+        drop(model);
+        archive.save(path)
+    }
+
+    /// The trainer that [`Trainer::save`] saved, with a model of its own. `data`
+    /// must be the data set it was trained on; `device` replaces the saved one.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], [`Error::Corrupt`], [`Error::Shape`] for another data set.
+    pub fn load(path: &Path, data: Option<&Dataset>, device: Option<&str>) -> Result<Self> {
+        let archive = Archive::load(path, ArchiveKind::Training)?;
+        let mut state: TrainerState = archive.state()?;
+        if let Some(device) = device {
+            state.trainer.device = device.into();
+        }
+        let mut model = Model::new(&state.model)?;
+        model.restore(&archive)?;
+        if let Some(data) = data {
+            check_fit(&model, data)?;
+            if state.position.is_some() && data.rows() != state.rows {
+                let (given, saved) = (data.rows(), state.rows);
+                let message = format!("the data set has {given} rows, the checkpoint was made with one of {saved}");
+                return Err(Error::Shape(message));
+            }
+        }
+        let mut trainer = Trainer::new(Arc::new(Mutex::new(model)), data, &state.trainer)?;
+        trainer.optimizer = trainer.optimizer.restored(&archive, state.steps)?;
+        if let (Some(data), Some(position)) = (&mut trainer.data, state.position) {
+            data.sampler.seek(position)?;
+        }
+        Ok(trainer)
+    }
+}
+
+/// An error unless rows of `data` go into the model and labels come out.
+fn check_fit(model: &Model, data: &Dataset) -> Result<()> {
+    for (what, model, data) in [("features", model.inputs(), data.width()), ("labels", model.outputs(), data.outputs())]
+    {
+        if model != data {
+            return Err(Error::Shape(format!("rows of the data set have {data} {what}, the model has {model}")));
+        }
+    }
+    Ok(())
+}
+
+/// Normalised features and labels where the model is, and normalised variances in the host's memory.
+fn prepare(model: &Model, normalization: &Normalization, data: &Dataset) -> Result<(Tensor, Tensor, Option<Vec<f64>>)> {
+    let features = model.upload(&normalization.features(data.features(), data.width())?)?;
+    let labels: Vec<f32> = normalization.labels(data.labels()).into_iter().map(|label| label as f32).collect();
+    let labels = Tensor::f_from_slice(&labels)?
+        .f_view([data.rows() as i64, data.outputs() as i64])?
+        .f_to_device(model.device())?;
+    Ok((features, labels, data.variances().map(|variances| normalization.variances(variances))))
+}

@@ -1,0 +1,334 @@
+#!/usr/bin/env python3
+"""Write the reference values that the tests compare libbiv with.
+
+Everything here is computed with PyTorch and its autograd, or with Python's
+decimal module, and shares no code with libbiv. The inputs come from seeded
+NumPy and PyTorch generators, so a second run with the same versions writes
+the same bytes.
+
+    python tests/golden/make_goldens.py [--out DIR]
+
+README.md, beside this file, describes the fields of each file.
+"""
+
+import argparse
+import copy
+import json
+from decimal import Decimal, localcontext
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+# --------------------------------------------------------------------------
+# Writing numbers
+
+
+def exact_list(values):
+    """float32 values in full: the same numbers, read as float32 or float64."""
+    array = np.asarray(values)
+    assert array.dtype == np.float32 and np.isfinite(array).all()
+    return array.astype(np.float64).ravel().tolist()
+
+
+def f32_list(values):
+    """The values as decimals that read back as exactly the same float32.
+
+    str() of a float32 is the shortest decimal that identifies it: at most
+    nine significant digits.
+    """
+    if isinstance(values, torch.Tensor):
+        values = values.detach().numpy()
+    array = np.asarray(values)
+    assert array.dtype == np.float32 and np.isfinite(array).all()
+    short = [float(str(x)) for x in array.ravel()]
+    assert (np.array(short).astype(np.float32) == array.ravel()).all()
+    return short
+
+
+def write(path, document):
+    """Write compact JSON, one line for each entry of a top-level list."""
+    lines = []
+    for key, value in document.items():
+        if isinstance(value, list):
+            rows = ",\n".join(json.dumps(v, separators=(",", ":"), allow_nan=False) for v in value)
+            lines.append(f"{json.dumps(key)}:[\n{rows}\n]")
+        else:
+            lines.append(f"{json.dumps(key)}:{json.dumps(value, allow_nan=False)}")
+    path.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
+    print(f"{path.name}: {path.stat().st_size} bytes")
+
+
+# --------------------------------------------------------------------------
+# The losses
+
+
+def column_loss(loss, prediction, label, variance):
+    """The loss of one output column: three vectors of the same length."""
+    squared = (prediction - label) ** 2
+    kind = loss["kind"]
+    if kind == "mse":
+        return squared.mean()
+    if kind == "cutoff_mse":
+        kept = squared[variance < loss["threshold"]]
+        return kept.mean() if len(kept) else prediction.sum() * 0.0
+    weight = 1.0 / (variance + loss["epsilon"])
+    if kind == "iv":
+        return (weight * squared).mean()
+    if kind == "biv":
+        return (weight * squared).sum() / weight.sum()
+    raise ValueError(kind)
+
+
+def total_loss(loss, prediction, label, variance):
+    """The mean over the columns of three (rows, outputs) tensors."""
+    columns = range(prediction.shape[1])
+    return torch.stack(
+        [column_loss(loss, prediction[:, j], label[:, j], variance[:, j]) for j in columns]
+    ).mean()
+
+
+def loss_case(loss, prediction, label, variance):
+    """One case: float32 inputs; the value and the gradient in float64."""
+    p, y, v = (torch.from_numpy(a).double() for a in (prediction, label, variance))
+    p.requires_grad_(True)
+    value = total_loss(loss, p, y, v)
+    (gradient,) = torch.autograd.grad(value, p)
+    return {
+        "loss": loss,
+        "rows": p.shape[0],
+        "outputs": p.shape[1],
+        "predictions": exact_list(prediction),
+        "labels": exact_list(label),
+        "variances": exact_list(variance),
+        "value": value.item(),
+        "gradient": gradient.ravel().tolist(),
+    }
+
+
+def torch_version():
+    return torch.__version__.split("+")[0]
+
+
+def make_losses():
+    rng = np.random.default_rng(20210704)
+
+    def draw(rows, outputs, scale=1.0):
+        shape = (rows, outputs)
+        prediction = rng.normal(size=shape).astype(np.float32)
+        label = (prediction + rng.normal(0.0, 1.5, size=shape)).astype(np.float32)
+        # Gamma with shape 0.5: many small variances and a few large ones.
+        variance = (scale * rng.gamma(0.5, 2.0, size=shape)).astype(np.float32)
+        return prediction, label, variance
+
+    cases = []
+    epsilons = iter([0.1, 0.5, 0.01, 1.0, 0.1, 0.001] * 2)
+    thresholds = iter([1.0, 1.0, 0.5, 1.0, 1.0, 2.0])
+    for kind in ("mse", "cutoff_mse", "iv", "biv"):
+        for rows in (1, 7, 64):
+            for outputs in (1, 3):
+                prediction, label, variance = draw(rows, outputs)
+                loss = {"kind": kind}
+                if kind == "cutoff_mse":
+                    threshold = loss["threshold"] = next(thresholds)
+                    variance[0] = np.float32(0.25) * np.float32(threshold)  # one is kept
+                    if rows > 1:
+                        variance[1] = threshold  # strictly below: this one is not
+                elif kind in ("iv", "biv"):
+                    loss["epsilon"] = next(epsilons)
+                    if rows > 1:
+                        variance[0] = 0.0  # a clean label
+                cases.append(loss_case(loss, prediction, label, variance))
+
+    # A column without any label under the threshold, beside two that have some.
+    prediction, label, variance = draw(7, 3)
+    variance[:, 1] += 1.0
+    variance[0, 0] = variance[0, 2] = 0.25
+    cases.append(loss_case({"kind": "cutoff_mse", "threshold": 1.0}, prediction, label, variance))
+    # Equal variances: the value is the mean squared error.
+    prediction, label, variance = draw(7, 1)
+    variance[:] = 0.75
+    cases.append(loss_case({"kind": "biv", "epsilon": 0.1}, prediction, label, variance))
+    # Tiny and huge variances, with an epsilon to their measure.
+    for scale in (1e-6, 1e6):
+        prediction, label, variance = draw(7, 1, scale)
+        loss = {"kind": "biv", "epsilon": 0.1 * scale}
+        cases.append(loss_case(loss, prediction, label, variance))
+    return {"torch": torch_version(), "cases": cases}
+
+
+# --------------------------------------------------------------------------
+# Fifty Adam steps on two small networks
+
+STEPS, BATCHES, ROWS, EPSILON, LEARNING_RATE = 50, 5, 32, 0.1, 1e-3
+
+
+def mlp(inputs, hidden, batch_norm):
+    """Linear, [BatchNorm1d,] ReLU for each hidden width; then a last Linear."""
+    layers, width = [], inputs
+    for next_width in hidden:
+        layers.append(nn.Linear(width, next_width))
+        if batch_norm:
+            layers.append(nn.BatchNorm1d(next_width))
+        layers.append(nn.ReLU())
+        width = next_width
+    return nn.Sequential(*layers, nn.Linear(width, 1))
+
+
+def state(network):
+    return {
+        name: {"shape": list(tensor.shape), "data": f32_list(tensor)}
+        for name, tensor in network.state_dict().items()
+        if not name.endswith("num_batches_tracked")
+    }
+
+
+def training_case(inputs, hidden, batch_norm, seed):
+    torch.manual_seed(seed)
+    rng = np.random.default_rng(seed)
+    network = mlp(inputs, hidden, batch_norm)
+    initial = state(network)
+
+    direction = rng.normal(size=inputs) / np.sqrt(inputs)
+    batches = []
+    for _ in range(BATCHES):
+        features = rng.normal(size=(ROWS, inputs)).astype(np.float32)
+        variances = rng.gamma(0.5, 2.0, size=(ROWS, 1)).astype(np.float32)
+        noise = np.sqrt(variances) * rng.normal(size=(ROWS, 1))
+        labels = (np.tanh(features @ direction)[:, None] + noise).astype(np.float32)
+        batches.append(tuple(map(torch.from_numpy, (features, labels, variances))))
+
+    adam = torch.optim.Adam(network.parameters(), lr=LEARNING_RATE, fused=False, foreach=False)
+    loss = {"kind": "biv", "epsilon": EPSILON}
+    losses = []
+    network.train()
+    for step in range(STEPS):
+        features, labels, variances = batches[step % BATCHES]
+        adam.zero_grad()
+        value = total_loss(loss, network(features), labels, variances)
+        value.backward()
+        adam.step()
+        losses.append(value.detach())
+    with torch.no_grad():
+        features = batches[0][0]
+        train_predictions = copy.deepcopy(network)(features)  # still in training mode
+        predictions = network.eval()(features)
+    return {
+        "inputs": inputs,
+        "hidden": hidden,
+        "batch_norm": batch_norm,
+        "learning_rate": LEARNING_RATE,
+        "loss": loss,
+        "steps": STEPS,
+        "batch_rows": ROWS,
+        "initial": initial,
+        "batches": [
+            dict(zip(("features", "labels", "variances"), map(f32_list, batch)))
+            for batch in batches
+        ],
+        "losses": f32_list(torch.stack(losses)),
+        "final_predictions": f32_list(predictions),
+        "final_train_predictions": f32_list(train_predictions),
+        "final": state(network),
+    }
+
+
+def make_mlp_adam():
+    return {
+        "torch": torch_version(),
+        "cases": [
+            training_case(19, [100, 50, 20, 10], batch_norm=False, seed=1),
+            training_case(11, [16, 8], batch_norm=True, seed=2),
+        ],
+    }
+
+
+# --------------------------------------------------------------------------
+# Epsilon from the effective batch size
+
+
+def effective_batch_size(variances, epsilon):
+    weights = [1 / (v + epsilon) for v in variances]
+    return sum(weights) ** 2 / sum(w * w for w in weights)
+
+
+def smallest_epsilon(variances, target):
+    """The smallest epsilon >= 0 whose effective batch size reaches target.
+
+    Decimal arithmetic with 60 digits: rounding plays no part, however small
+    or far apart the variances are. Bisection on the logarithm, to 1e-20.
+    """
+    with localcontext() as context:
+        context.prec = 60
+        variances = [Decimal(v) for v in variances]  # exact
+        target = Decimal(target)
+        assert 1 <= target < len(variances)
+
+        def reached(epsilon):
+            return effective_batch_size(variances, epsilon) >= target
+
+        if min(variances) > 0 and reached(Decimal(0)):
+            return 0.0
+        high = max(variances)
+        while not reached(high):
+            high *= 2
+        low = high / 2
+        while reached(low):
+            high, low = low, low / 2
+        while high / low - 1 > Decimal("1e-20"):
+            middle = (low * high).sqrt()
+            if reached(middle):
+                high = middle
+            else:
+                low = middle
+        return float(high)
+
+
+def make_epsilon():
+    rng = np.random.default_rng(20220166)
+    gamma = rng.gamma(0.5, 2.0, size=32)
+    binary = np.where(rng.random(16) < 0.5, rng.uniform(0, 0.1, 16), rng.uniform(4, 6, 16))
+    problems = [
+        (gamma * 1e-12, 16.0),
+        (gamma * 1e-6, 16.0),
+        (gamma, 16.0),
+        (gamma * 1e6, 16.0),
+        (gamma, 31.5),  # close to the number of samples
+        (gamma, 24.32),  # a ratio of 0.76: not a whole number
+        (binary, 12.0),
+        (np.array([1.0, 2.0]), 1.9),
+        (np.array([1e-12, 1e-6, 1.0, 1e6]), 2.0),
+        (np.array([0.0, 1.0, 1.0, 2.0, 3.0]), 3.0),  # one clean label
+        (np.array([0.0, 0.0, 0.5, 1.0, 2.0, 4.0, 4.0, 8.0]), 4.0),  # two of them
+        (np.array([1e-6, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0]), 6.0),
+        (np.array([1.0, 1.1, 0.9, 1.2, 1.0, 0.8]), 3.0),  # reached at 0
+        (np.full(8, 1e-6), 7.5),  # reached at 0
+    ]
+    cases = []
+    for variances, target in problems:
+        # Rounded to float32 first: the case is the same problem in both widths.
+        variances = exact_list(variances.astype(np.float32))
+        epsilon = smallest_epsilon(variances, target)
+        cases.append({"variances": variances, "target": target, "epsilon": epsilon})
+    return {"cases": cases}
+
+
+# --------------------------------------------------------------------------
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, default=Path(__file__).resolve().parent, metavar="DIR",
+                        help="where to write (default: this script's folder)")
+    out = parser.parse_args().out
+    out.mkdir(parents=True, exist_ok=True)
+    torch.set_num_threads(1)
+    torch.use_deterministic_algorithms(True)
+    write(out / "losses.json", make_losses())
+    write(out / "mlp_adam.json", make_mlp_adam())
+    write(out / "epsilon.json", make_epsilon())
+
+
+if __name__ == "__main__":
+    main()
