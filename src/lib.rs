@@ -4,7 +4,7 @@
 //!
 //! | module | its job |
 //! |---|---|
-//! | [`array`] | strided views of a caller's memory |
+//! | [`mod@array`] | strided views of a caller's memory |
 //! | [`data`] | data sets: from arrays, CSV files and formulas; division; normalisation |
 //! | [`noise`] | simulated label noise of random variance |
 //! | [`sampler`] | shuffled mini-batches |

@@ -184,9 +184,9 @@ impl Loss {
             epsilon: 0.0,
             samples_used: 0,
         };
-        for output in 0..outputs {
+        for (output, &threshold) in thresholds.iter().enumerate().take(outputs) {
             let column: Vec<f64> = variances.iter().skip(output).step_by(outputs).copied().collect();
-            let (column_weights, divisor, epsilon) = self.column(&column, thresholds[output])?;
+            let (column_weights, divisor, epsilon) = self.column(&column, threshold)?;
             weights.effective_batch_size += effective_batch_size(&column_weights) / outputs as f64;
             weights.epsilon += epsilon / outputs as f64;
             for (row, weight) in column_weights.iter().enumerate() {

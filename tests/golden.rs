@@ -53,7 +53,8 @@ fn chosen_epsilons_equal_those_of_exact_arithmetic() {
 
 /// A model with the weights of a golden case's `state` and no normalisation to apply.
 fn model(case: &Value, state: &str) -> Model {
-    let options = json!({"kind": "mlp", "inputs": case["inputs"], "hidden": case["hidden"], "batch_norm": case["batch_norm"]});
+    let options =
+        json!({"kind": "mlp", "inputs": case["inputs"], "hidden": case["hidden"], "batch_norm": case["batch_norm"]});
     let mut model = Model::new(&serde_json::from_value::<ModelOptions>(options).unwrap()).unwrap();
     for (name, tensor) in case[state].as_object().unwrap() {
         let shape = numbers(&tensor["shape"]).iter().map(|&size| size as usize).collect();

@@ -1,1 +1,32 @@
-//! C
+//! The C ABI: each function checks its arguments, makes one call into the safe
+//! API and turns the result into a status. Its contract stands at the top of
+//! the header (cbindgen.toml); this is the only place, with the C++ shim, where
+//! unsafe code lives.
+
+#![allow(non_camel_case_types)]
+// Every exported function has the same contract, the header's: pointers are
+// NULL or valid for what the parameter's description says.
+#![allow(clippy::missing_safety_doc)]
+// The header's documentation: [rows] is a shape there, not a link.
+#![allow(rustdoc::broken_intra_doc_links)]
+
+mod array;
+mod boundary;
+mod dataset;
+mod handle;
+mod loss;
+mod model;
+mod noise;
+mod pointer;
+mod runtime;
+mod status;
+mod trainer;
+
+pub use array::*;
+pub use dataset::*;
+pub use loss::*;
+pub use model::*;
+pub use noise::*;
+pub use runtime::*;
+pub use status::*;
+pub use trainer::*;

@@ -170,6 +170,11 @@ impl Dataset {
         self.clean_labels.as_deref().unwrap_or(&self.labels)
     }
 
+    /// Whether the labels carry simulated noise.
+    pub fn has_clean_labels(&self) -> bool {
+        self.clean_labels.is_some()
+    }
+
     /// The same rows with noisy labels of known variance; the clean ones are kept beside them.
     pub(crate) fn with_noise(&self, labels: Vec<f64>, variances: Vec<f64>) -> Result<Self> {
         let features = self.features.clone();

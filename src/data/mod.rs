@@ -10,4 +10,4 @@ pub use self::csv::CsvOptions;
 pub use dataset::{Dataset, SplitOptions};
 pub use named::NamedDataset;
 pub use normalization::Normalization;
-pub use synthetic::SyntheticOptions;
+pub use synthetic::{SyntheticOptions, friedman};

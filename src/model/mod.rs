@@ -211,7 +211,7 @@ impl Model {
 
     /// Predictions in normalised units for `features` in their own.
     pub(crate) fn predict_normalized(&self, features: &[f32], normalization: &Normalization) -> Result<Vec<f64>> {
-        if features.len() % self.inputs != 0 {
+        if !features.len().is_multiple_of(self.inputs) {
             return Err(Error::Shape(format!("{} values are not rows of {} features", features.len(), self.inputs)));
         }
         let mut predictions = crate::array::reserve(features.len() / self.inputs * self.outputs)?;

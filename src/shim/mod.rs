@@ -25,6 +25,7 @@ unsafe extern "C" {
         epsilon: f64,
     ) -> *mut c_char;
     fn biv_shim_load_cuda() -> *mut c_char;
+    fn biv_shim_torch_version() -> *const c_char;
 }
 
 /// What one fused Adam step works on: five lists of equal length.
@@ -76,6 +77,12 @@ pub(crate) fn fused_adam(tensors: &AdamTensors, numbers: &AdamNumbers) -> Result
 pub(crate) fn load_cuda() -> Result<()> {
     // SAFETY: the function takes nothing and may be called at any time.
     message(unsafe { biv_shim_load_cuda() }).map_err(Error::Device)
+}
+
+/// The version of the libtorch that was compiled against.
+pub(crate) fn torch_version() -> &'static str {
+    // SAFETY: the function returns a string literal.
+    unsafe { CStr::from_ptr(biv_shim_torch_version()) }.to_str().unwrap_or_default()
 }
 
 /// Takes a message of the shim's, NULL meaning success.

@@ -5,6 +5,7 @@
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/_fused_adam.h>
 #include <dlfcn.h>
+#include <torch/headeronly/version.h>
 
 #include <cstring>
 #include <exception>
@@ -56,5 +57,8 @@ char *biv_shim_load_cuda() {
     if (!dlopen("libtorch_cuda.so", RTLD_NOW | RTLD_GLOBAL)) throw std::runtime_error(dlerror());
   });
 }
+
+// The version of the headers, a literal.
+const char *biv_shim_torch_version() { return TORCH_VERSION; }
 
 }  // extern "C"

@@ -1,0 +1,93 @@
+# The two commands of the README are `make demo` and `make test`; each sets up
+# what it needs. Everything that is built goes to target/, build/ and .libtorch/.
+
+CARGO ?= cargo
+CC ?= cc
+CXX ?= c++
+PREFIX ?= /usr/local
+DESTDIR ?=
+
+VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1)
+SONAME := libbiv.so.$(basename $(VERSION))
+STAGE := $(CURDIR)/build/install
+WARNINGS := -Wall -Wextra -Werror -pedantic
+LINK = -I$(STAGE)/include -L$(STAGE)/lib -Wl,-rpath,$(STAGE)/lib -lbiv -lm -pthread
+C_TESTS := $(notdir $(basename $(wildcard tests/c/*.c)))
+
+.PHONY: all libtorch build install stage demo test lint header symbols c-tests valgrind goldens clean
+.DELETE_ON_ERROR:
+
+all: build
+
+## libtorch: fetch the pinned libtorch into .libtorch/ (CUDA=1 for the full CUDA set), or check LIBTORCH
+libtorch:
+	@python3 scripts/libtorch.py $(if $(CUDA),--cuda)
+
+build: libtorch
+	$(CARGO) build --release
+
+## install: libbiv.so with its links, libbiv.a and biv.h to DESTDIR/PREFIX
+install: build
+	install -d $(DESTDIR)$(PREFIX)/lib $(DESTDIR)$(PREFIX)/include
+	install -m 755 target/release/libbiv.so $(DESTDIR)$(PREFIX)/lib/libbiv.so.$(VERSION)
+	ln -sf libbiv.so.$(VERSION) $(DESTDIR)$(PREFIX)/lib/$(SONAME)
+	ln -sf $(SONAME) $(DESTDIR)$(PREFIX)/lib/libbiv.so
+	install -m 644 target/release/libbiv.a $(DESTDIR)$(PREFIX)/lib/libbiv.a
+	install -m 644 include/biv.h $(DESTDIR)$(PREFIX)/include/biv.h
+
+stage:
+	@$(MAKE) --no-print-directory install PREFIX=$(STAGE) DESTDIR=
+
+## demo: a C program trains with four losses and compares them; DATA=.../hour.csv for Bike Sharing
+demo: stage
+	$(CC) -std=c11 -O2 $(WARNINGS) examples/c/demo.c -o build/demo $(LINK)
+	./build/demo build/demo.svg $(DATA)
+
+## test: everything that is tested
+test: stage
+	$(CARGO) test --release
+	@$(MAKE) --no-print-directory header symbols c-tests
+
+## lint: format and lints, without changing anything
+lint: libtorch
+	$(CARGO) fmt --check
+	$(CARGO) clippy --release --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --release --no-deps --quiet
+	clang-format --dry-run --Werror src/shim/shim.cpp $(wildcard tests/c/*.[ch]) $(wildcard examples/c/*.[ch])
+
+# The header compiles by itself and twice, in every dialect, without a warning.
+header: stage
+	@printf '#include <biv.h>\n#include <biv.h>\nint main(void) { return biv_abi_version() != BIV_ABI_VERSION; }\n' > build/header.c
+	@for std in c99 c11 c17; do $(CC) -std=$$std $(WARNINGS) -Wstrict-prototypes -Wundef -x c build/header.c -o build/header $(LINK) && ./build/header || exit 1; done
+	@for std in c++17 c++20; do $(CXX) -std=$$std $(WARNINGS) -x c++ build/header.c -o build/header $(LINK) && ./build/header || exit 1; done
+	@echo "header: compiles as C99, C11, C17, C++17 and C++20"
+
+# The library exports exactly what the header declares, under its soname.
+symbols: stage
+	@nm -D --defined-only $(STAGE)/lib/libbiv.so | awk '{print $$3}' | sort > build/exported
+	@grep -oE '\bbiv_[a-z_]+\(' include/biv.h | grep -v '^\*' | tr -d '(' | sort -u > build/mentioned
+	@sed -nE 's/^[a-z].*[ *](biv_[a-z0-9_]+)\(.*/\1/p' include/biv.h | sort > build/declared
+	@diff build/exported build/declared || { echo "symbols: the library's exports (<) differ from the header's functions (>)"; exit 1; }
+	@test -z "$$(comm -23 build/mentioned build/declared)" || { echo "symbols: the header's text names functions that do not exist:"; comm -23 build/mentioned build/declared; exit 1; }
+	@readelf -d $(STAGE)/lib/libbiv.so | grep -q 'SONAME.*\[$(SONAME)\]' || { echo "symbols: the soname is not $(SONAME)"; exit 1; }
+	@echo "symbols: $$(wc -l < build/declared) functions, exported as declared"
+
+build/tests/%: tests/c/%.c $(wildcard tests/c/*.h) include/biv.h
+	@mkdir -p build/tests
+	$(CC) -std=c11 -g $(WARNINGS) -D_GNU_SOURCE $< -o $@ $(LINK)
+
+c-tests: stage
+	@$(MAKE) --no-print-directory $(addprefix build/tests/,$(C_TESTS))
+	@for test in $(C_TESTS); do ./build/tests/$$test || exit 1; done
+
+## valgrind: the C tests again, for invalid accesses and leaks of our own
+valgrind: stage
+	@$(MAKE) --no-print-directory $(addprefix build/tests/,$(C_TESTS))
+	@for test in $(C_TESTS); do scripts/valgrind.sh ./build/tests/$$test || exit 1; done
+
+## goldens: write tests/golden/ again (needs PyTorch's Python side)
+goldens:
+	python3 tests/golden/make_goldens.py
+
+clean:
+	rm -rf build target

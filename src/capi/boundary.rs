@@ -1,0 +1,84 @@
+//! The one way in and out: no panic passes, and every error leaves its message.
+
+use super::status::{BIV_OK, biv_status, status_of};
+use crate::{Error, Result};
+use std::cell::{Cell, RefCell};
+use std::ffi::{CStr, CString, c_char};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Once;
+
+thread_local! {
+    static MESSAGE: RefCell<CString> = RefCell::new(CString::default());
+    static DEPTH: Cell<usize> = const { Cell::new(0) };
+    static PANIC: RefCell<String> = const { RefCell::new(String::new()) };
+}
+
+/// Runs the body of an exported function that returns a status.
+pub(super) fn boundary(body: impl FnOnce() -> Result<()>) -> biv_status {
+    let (status, message) = match contain(body) {
+        Ok(()) => (BIV_OK, String::new()),
+        Err(error) => (status_of(&error), error.to_string()),
+    };
+    // A host's text in a message may hold a NUL.
+    let message = CString::new(message.replace('\0', "\u{fffd}")).unwrap_or_default();
+    MESSAGE.set(message);
+    status
+}
+
+/// Runs a body and makes a panic in it an error.
+pub(super) fn contain(body: impl FnOnce() -> Result<()>) -> Result<()> {
+    silence_panics();
+    DEPTH.set(DEPTH.get() + 1);
+    // Nothing that a panic may leave half done is used again: objects are
+    // behind locks that it releases, and each is valid after every statement.
+    let result = catch_unwind(AssertUnwindSafe(body));
+    DEPTH.set(DEPTH.get() - 1);
+    result.unwrap_or_else(|payload| {
+        // A payload's own destructor may panic: it is leaked instead.
+        std::mem::forget(payload);
+        Err(Error::Internal(PANIC.take()))
+    })
+}
+
+/// The message of this thread's last call, empty after a success.
+pub(super) fn last_message() -> *const c_char {
+    const NONE: &CStr = c"";
+    MESSAGE.try_with(|message| message.borrow().as_ptr()).unwrap_or(NONE.as_ptr())
+}
+
+/// Keeps the standard panic message off stderr while one of our functions runs,
+/// and keeps its text; panics elsewhere in a Rust host go where they went.
+fn silence_panics() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let previous = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            if DEPTH.try_with(|depth| depth.get() > 0).unwrap_or(false) {
+                let _ = PANIC.try_with(|text| text.replace(panic.to_string().replace('\n', " ")));
+            } else {
+                previous(panic);
+            }
+        }));
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::status::*;
+    use super::*;
+
+    fn message() -> String {
+        // SAFETY: the pointer is to a string that lives until this thread's next call.
+        unsafe { CStr::from_ptr(last_message()) }.to_string_lossy().into_owned()
+    }
+
+    #[test]
+    fn a_panic_becomes_a_status_and_the_next_success_clears_the_message() {
+        assert_eq!(boundary(|| panic!("seven of nine")), BIV_ERROR_INTERNAL);
+        assert!(message().contains("seven of nine") && message().contains("boundary.rs"), "{}", message());
+        assert_eq!(boundary(|| Err(Error::Shape("a\0b".into()))), BIV_ERROR_SHAPE);
+        assert_eq!(message(), "a\u{fffd}b");
+        assert_eq!(boundary(|| Ok(())), BIV_OK);
+        assert_eq!(message(), "");
+    }
+}

@@ -1,0 +1,94 @@
+//! The losses by themselves, for a training loop of the caller's own.
+
+use super::array::{biv_array, biv_array_out, fill, view, view_optional};
+use super::boundary::boundary;
+use super::pointer;
+use super::status::biv_status;
+use crate::Error;
+use crate::loss::Loss;
+use std::ffi::c_char;
+
+/// A loss on a mini-batch.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct biv_loss_result {
+    /// Set to sizeof(biv_loss_result) before the call.
+    pub struct_size: usize,
+    /// The loss.
+    pub value: f64,
+    /// The effective batch size (sum w)^2 / sum w^2; the mean over the outputs.
+    pub effective_batch_size: f64,
+    /// The epsilon used, infinite where only equal weights reach a minimum batch; 0 for losses without one.
+    pub epsilon: f64,
+    /// How many rows have a weight.
+    pub samples_used: i64,
+}
+
+// SAFETY: `repr(C)`, numbers only, the size first.
+unsafe impl pointer::SizedStruct for biv_loss_result {
+    const NAME: &'static str = "biv_loss_result";
+}
+
+/// Computes a loss and its gradient in double precision, with no model and no
+/// trainer: mse (1/K) sum e^2; cutoff_mse the mean of e^2 where v < threshold;
+/// iv (1/K) sum e^2/(v + epsilon); biv sum w e^2 / sum w, w = 1/(v + epsilon)
+/// (Mai, Khamies, Paull 2021). Several outputs: the mean over them, each by itself.
+///
+/// @param loss JSON, schema "loss": {"kind": "biv", "epsilon": 0.1}; NULL for that.
+///   Epsilon may also be {"min_effective_batch_size": 64} or {"min_effective_batch_ratio": 0.5}.
+/// @param predictions @param labels @param variances shape [rows] or [rows, outputs], all three
+///   the same. Epsilon and threshold are in the unit of the variances. variances may be NULL for mse.
+/// @param result what it amounts to.
+/// @param gradient the derivative by each prediction, shaped as they are; NULL when not wanted.
+/// @return BIV_OK, BIV_ERROR_INVALID_CONFIG, BIV_ERROR_SHAPE, BIV_ERROR_INVALID_ARGUMENT (NaN,
+///   infinite, negative variance, variances missing), BIV_ERROR_NUMERICAL. Any thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn biv_loss_compute(
+    loss: *const c_char,
+    predictions: *const biv_array,
+    labels: *const biv_array,
+    variances: *const biv_array,
+    result: *mut biv_loss_result,
+    gradient: *const biv_array_out,
+) -> biv_status {
+    // SAFETY: the header's contract for all pointers.
+    boundary(|| unsafe {
+        let loss = if loss.is_null() { Loss::default() } else { pointer::options(loss, "loss")? };
+        loss.validate("loss")?;
+        let (predictions, labels) = (view(predictions, "predictions")?, view(labels, "labels")?);
+        let variances = view_optional(variances, "variances")?;
+        let shape = predictions.shape().to_vec();
+        let outputs = match shape[..] {
+            [_] => 1,
+            [_, outputs] => outputs,
+            _ => return Err(Error::Shape(format!("predictions have shape {shape:?}, expected [rows, outputs]"))),
+        };
+        for (name, array) in [("labels", Some(&labels)), ("variances", variances.as_ref())] {
+            if array.is_some_and(|array| array.shape() != shape) {
+                return Err(Error::Shape(format!("{name} must have the predictions' shape, {shape:?}")));
+            }
+        }
+        let finite =
+            |name: &str, values: Vec<f64>, least: f64| match values.iter().position(|v| !v.is_finite() || *v < least) {
+                None => Ok(values),
+                Some(at) => Err(Error::InvalidArgument(format!("{name}: element {at} is {}", values[at]))),
+            };
+        let variances = variances.map(|v| finite("variances", v.to_f64()?, 0.0)).transpose()?;
+        let predictions = finite("predictions", predictions.to_f64()?, f64::MIN)?;
+        let labels = finite("labels", labels.to_f64()?, f64::MIN)?;
+        let found = loss.evaluate(outputs, &predictions, &labels, variances.as_deref())?;
+        if !gradient.is_null() {
+            fill(gradient, "gradient", &shape, &found.gradient)?;
+        }
+        pointer::write_sized(
+            result,
+            biv_loss_result {
+                struct_size: 0,
+                value: found.value,
+                effective_batch_size: found.weights.effective_batch_size,
+                epsilon: found.weights.epsilon,
+                samples_used: found.weights.samples_used as i64,
+            },
+        )
+    })
+}

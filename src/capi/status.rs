@@ -1,0 +1,90 @@
+//! Status codes: stable numbers, one for each kind of error.
+
+use crate::Error;
+use std::ffi::{CStr, c_char};
+
+/// What a call returns: BIV_OK or one of the BIV_ERROR_ codes. Codes are only ever added.
+pub type biv_status = i32;
+
+/// The call did what it says.
+pub const BIV_OK: biv_status = 0;
+/// An argument's value is not one that the function takes: correct the call.
+pub const BIV_ERROR_INVALID_ARGUMENT: biv_status = 1;
+/// A handle is NULL, freed, or of another type: correct the call.
+pub const BIV_ERROR_INVALID_HANDLE: biv_status = 2;
+/// A field of the JSON options is unknown, of the wrong type or out of range: the message has its path.
+pub const BIV_ERROR_INVALID_CONFIG: biv_status = 3;
+/// Arrays do not fit together, or not the model.
+pub const BIV_ERROR_SHAPE: biv_status = 4;
+/// A file, column or tensor does not exist.
+pub const BIV_ERROR_NOT_FOUND: biv_status = 5;
+/// The system refused to read or write: permissions, a full disk. What was saved before is still there.
+pub const BIV_ERROR_IO: biv_status = 6;
+/// A data file's content is not what its format says: the message has row and column.
+pub const BIV_ERROR_PARSE: biv_status = 7;
+/// The call is legal, but not for this object.
+pub const BIV_ERROR_UNSUPPORTED: biv_status = 8;
+/// The object is fitting: call again when that has returned.
+pub const BIV_ERROR_BUSY: biv_status = 9;
+/// Training was stopped by the callback or by biv_trainer_cancel. The trainer can go on.
+pub const BIV_ERROR_CANCELLED: biv_status = 10;
+/// Memory ran out, the host's or the device's.
+pub const BIV_ERROR_OUT_OF_MEMORY: biv_status = 11;
+/// The device does not exist or cannot be used.
+pub const BIV_ERROR_DEVICE: biv_status = 12;
+/// A number became infinite or NaN.
+pub const BIV_ERROR_NUMERICAL: biv_status = 13;
+/// A saved file is damaged, of a later version, or not one of libbiv's.
+pub const BIV_ERROR_CORRUPT: biv_status = 14;
+/// A defect in libbiv or libtorch, contained: please report the message.
+pub const BIV_ERROR_INTERNAL: biv_status = 15;
+/// A buffer of the caller's is too small: the function says how much is needed.
+pub const BIV_ERROR_BUFFER_TOO_SMALL: biv_status = 16;
+
+pub(super) fn status_of(error: &Error) -> biv_status {
+    match error {
+        Error::InvalidArgument(_) => BIV_ERROR_INVALID_ARGUMENT,
+        Error::InvalidHandle(_) => BIV_ERROR_INVALID_HANDLE,
+        Error::InvalidConfig { .. } => BIV_ERROR_INVALID_CONFIG,
+        Error::Shape(_) => BIV_ERROR_SHAPE,
+        Error::NotFound(_) => BIV_ERROR_NOT_FOUND,
+        Error::Io { .. } => BIV_ERROR_IO,
+        Error::Parse(_) => BIV_ERROR_PARSE,
+        Error::Unsupported(_) => BIV_ERROR_UNSUPPORTED,
+        Error::Busy(_) => BIV_ERROR_BUSY,
+        Error::Cancelled(_) => BIV_ERROR_CANCELLED,
+        Error::OutOfMemory(_) => BIV_ERROR_OUT_OF_MEMORY,
+        Error::Device(_) => BIV_ERROR_DEVICE,
+        Error::Numerical(_) => BIV_ERROR_NUMERICAL,
+        Error::Corrupt(_) => BIV_ERROR_CORRUPT,
+        Error::Internal(_) => BIV_ERROR_INTERNAL,
+        Error::BufferTooSmall(_) => BIV_ERROR_BUFFER_TOO_SMALL,
+    }
+}
+
+/// The name of a status, for example "BIV_ERROR_SHAPE"; "BIV_ERROR_UNKNOWN" for
+/// a number that is none. Never NULL, static, never to be freed. Any thread.
+#[unsafe(no_mangle)]
+pub extern "C" fn biv_status_name(status: biv_status) -> *const c_char {
+    let name: &CStr = match status {
+        BIV_OK => c"BIV_OK",
+        BIV_ERROR_INVALID_ARGUMENT => c"BIV_ERROR_INVALID_ARGUMENT",
+        BIV_ERROR_INVALID_HANDLE => c"BIV_ERROR_INVALID_HANDLE",
+        BIV_ERROR_INVALID_CONFIG => c"BIV_ERROR_INVALID_CONFIG",
+        BIV_ERROR_SHAPE => c"BIV_ERROR_SHAPE",
+        BIV_ERROR_NOT_FOUND => c"BIV_ERROR_NOT_FOUND",
+        BIV_ERROR_IO => c"BIV_ERROR_IO",
+        BIV_ERROR_PARSE => c"BIV_ERROR_PARSE",
+        BIV_ERROR_UNSUPPORTED => c"BIV_ERROR_UNSUPPORTED",
+        BIV_ERROR_BUSY => c"BIV_ERROR_BUSY",
+        BIV_ERROR_CANCELLED => c"BIV_ERROR_CANCELLED",
+        BIV_ERROR_OUT_OF_MEMORY => c"BIV_ERROR_OUT_OF_MEMORY",
+        BIV_ERROR_DEVICE => c"BIV_ERROR_DEVICE",
+        BIV_ERROR_NUMERICAL => c"BIV_ERROR_NUMERICAL",
+        BIV_ERROR_CORRUPT => c"BIV_ERROR_CORRUPT",
+        BIV_ERROR_INTERNAL => c"BIV_ERROR_INTERNAL",
+        BIV_ERROR_BUFFER_TOO_SMALL => c"BIV_ERROR_BUFFER_TOO_SMALL",
+        _ => c"BIV_ERROR_UNKNOWN",
+    };
+    name.as_ptr()
+}
