@@ -1,0 +1,208 @@
+//! Training as a whole: it learns, it resumes, it stops, it reports.
+
+mod common;
+
+use biv::Error;
+use biv::data::Dataset;
+use biv::session::Session;
+use biv::trainer::Trainer;
+use common::{epoch, friedman, model, noisy, trainer};
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+const MLP: &str = r#"{"kind": "mlp", "inputs": 8, "hidden": [32, 16], "seed": 3}"#;
+const MLP_BATCH_NORM: &str = r#"{"kind": "mlp", "inputs": 8, "hidden": [32, 16], "batch_norm": true}"#;
+
+#[test]
+fn biv_learns_more_from_noisy_labels_than_mse() {
+    let (train, test) = friedman(3000, 1);
+    let rmse = |loss: &str| {
+        let options = format!(r#"{{"loss": {{"kind": "{loss}"}}, "batch_size": 64, "learning_rate": 0.003}}"#);
+        let mut trainer = trainer(model(MLP), &train, &options).unwrap();
+        (0..30).for_each(|_| drop(epoch(&mut trainer)));
+        trainer.evaluate(&test).unwrap().rmse
+    };
+    let (biv, mse) = (rmse("biv"), rmse("mse"));
+    assert!(biv < 0.8 * mse, "biv {biv}, mse {mse}");
+}
+
+#[test]
+fn a_saved_trainer_goes_on_bit_for_bit() {
+    let (train, test) = friedman(900, 1);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("checkpoint.biv");
+    for network in [MLP, MLP_BATCH_NORM] {
+        let options =
+            r#"{"batch_size": 50, "seed": 9, "loss": {"kind": "biv", "epsilon": {"min_effective_batch_ratio": 0.6}}}"#;
+        let mut uninterrupted = trainer(model(network), &train, options).unwrap();
+        // Into the middle of the second epoch, with a learning rate of its own.
+        (0..17).for_each(|_| drop(uninterrupted.step().unwrap()));
+        uninterrupted.set_learning_rate(0.002).unwrap();
+        uninterrupted.save(&path).unwrap();
+        let mut resumed = Trainer::load(&path, Some(&train), None).unwrap();
+        assert_eq!((resumed.position(), resumed.learning_rate()), (uninterrupted.position(), 0.002));
+        for _ in 0..40 {
+            assert_eq!(uninterrupted.step().unwrap(), resumed.step().unwrap());
+        }
+        assert_eq!(uninterrupted.evaluate(&test).unwrap(), resumed.evaluate(&test).unwrap());
+        assert_eq!(resumed.steps(), 57);
+    }
+}
+
+#[test]
+fn the_seed_alone_determines_training() {
+    let (train, _) = friedman(600, 1);
+    let losses = |seed: u64| {
+        let mut trainer = trainer(model(MLP), &train, &format!(r#"{{"batch_size": 32, "seed": {seed}}}"#)).unwrap();
+        tch::manual_seed(seed as i64 + 17);
+        (0..20).map(|_| trainer.step().unwrap().loss).collect::<Vec<_>>()
+    };
+    assert_eq!(losses(1), losses(1));
+    assert_ne!(losses(1), losses(2));
+}
+
+#[test]
+fn checkpoints_of_other_data_are_refused() {
+    let (train, test) = friedman(600, 1);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("checkpoint.biv");
+    trainer(model(MLP), &train, r#"{"batch_size": 32}"#).unwrap().save(&path).unwrap();
+    let fault = |data: &Dataset| Trainer::load(&path, Some(data), None).unwrap_err().to_string();
+    assert_eq!(fault(&test), "the data set has 200 rows, the checkpoint was made with one of 400");
+    let wide = Dataset::new(vec![0.0; 400 * 9], vec![9], vec![0.0; 400], 1, Some(vec![1.0; 400])).unwrap();
+    assert_eq!(fault(&wide), "rows of the data set have 9 features, the model has 8");
+}
+
+#[test]
+fn a_fit_is_cancelled_by_its_callback_or_another_thread_and_goes_on() {
+    let (train, test) = friedman(600, 1);
+    let session = Session::new(trainer(model(MLP), &train, r#"{"batch_size": 8}"#).unwrap());
+    let mut epochs = Vec::new();
+    let stopped = session.fit(10, Some(&test), |report, metrics| {
+        // The trainer is free: what a callback wants from it does not wait for ever.
+        assert_eq!(session.trainer().evaluate(&test).unwrap().rmse, metrics.unwrap().rmse);
+        let again = session.fit(1, None, |_, _| ControlFlow::Continue(()));
+        assert!(matches!(again, Err(Error::Busy(_))));
+        epochs.push(report.epoch);
+        if report.epoch == 2 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    });
+    assert!(matches!(stopped, Err(Error::Cancelled(_))));
+    assert_eq!(epochs, [1, 2]);
+
+    std::thread::scope(|scope| {
+        let fit = scope.spawn(|| session.fit(u64::MAX, None, |_, _| ControlFlow::Continue(())));
+        while session.progress().epoch < 3 || !session.progress().running {
+            std::thread::yield_now();
+        }
+        session.cancel();
+        assert!(matches!(fit.join().unwrap(), Err(Error::Cancelled(_))));
+    });
+    let before = session.progress();
+    assert!(!before.running);
+    session
+        .fit(1, None, |report, _| {
+            assert_eq!(report.epoch, before.epoch + 1);
+            ControlFlow::Continue(())
+        })
+        .unwrap();
+}
+
+#[test]
+fn a_cutoff_that_leaves_nothing_takes_no_step_and_says_so() {
+    let (train, _) = friedman(600, 1);
+    let train = noisy(&train, r#"{"distribution": {"kind": "uniform", "low": 5, "high": 6}, "relative": true}"#);
+    let mut trainer = trainer(model(MLP), &train, r#"{"loss": {"kind": "cutoff_mse"}, "batch_size": 32}"#).unwrap();
+    let report = epoch(&mut trainer);
+    assert_eq!((report.batches, report.skipped, trainer.steps()), (12, 12, 0));
+}
+
+#[test]
+fn a_cutoff_is_given_in_the_labels_unit() {
+    let (train, _) = friedman(600, 1);
+    let below = train.variances().unwrap().iter().filter(|v| **v < 20.0).count();
+    let options = r#"{"loss": {"kind": "cutoff_mse", "threshold": 20}, "batch_size": 400}"#;
+    assert_eq!(trainer(model(MLP), &train, options).unwrap().step().unwrap().samples_used, below);
+}
+
+#[test]
+fn each_step_reports_the_batch_it_asked_for() {
+    let (train, _) = friedman(600, 1);
+    let options = r#"{"loss": {"kind": "biv", "epsilon": {"min_effective_batch_size": 40}}, "batch_size": 64}"#;
+    let mut trainer = trainer(model(MLP), &train, options).unwrap();
+    for _ in 0..12 {
+        let step = trainer.step().unwrap();
+        assert!((step.effective_batch_size - 40.0).abs() < 1e-6, "{step:?}");
+        assert!(step.epsilon > 0.0 && step.rows == 64 && step.samples_used == 64);
+    }
+}
+
+#[test]
+fn several_outputs_train_together() {
+    let (train, test) = friedman(3000, 3);
+    let network = r#"{"kind": "mlp", "inputs": 8, "outputs": 3, "hidden": [64]}"#;
+    let mut trainer = trainer(model(network), &train, r#"{"batch_size": 64, "learning_rate": 0.003}"#).unwrap();
+    let before = trainer.evaluate(&test).unwrap();
+    (0..30).for_each(|_| drop(epoch(&mut trainer)));
+    let after = trainer.evaluate(&test).unwrap();
+    assert!(after.rmse < 0.5 * before.rmse && after.r2 > 0.7, "{before:?} {after:?}");
+    let predictions = trainer.model().lock().predict(test.features()).unwrap();
+    let mse =
+        predictions.iter().zip(test.labels()).map(|(p, y)| (p - y).powi(2)).sum::<f64>() / predictions.len() as f64;
+    assert!((mse - after.mse).abs() < 1e-9 * mse);
+}
+
+#[test]
+fn divergence_stops_at_the_step_and_keeps_the_weights() {
+    let (train, _) = friedman(600, 1);
+    let shared = model(MLP);
+    let mut trainer =
+        trainer(shared.clone(), &train, r#"{"learning_rate": 1e30, "batch_size": 32, "normalize": false}"#).unwrap();
+    let error = (0..50).find_map(|_| trainer.step().err()).expect("it diverges");
+    assert!(error.to_string().contains("the loss is") && error.to_string().contains("(epoch 1)"), "{error}");
+    let weights = shared.lock().tensor("0.weight").unwrap();
+    assert!(trainer.step().is_err());
+    assert_eq!(weights, shared.lock().tensor("0.weight").unwrap());
+}
+
+#[test]
+fn a_fine_tuned_model_keeps_its_normalisation() {
+    let (train, test) = friedman(900, 1);
+    let shared = model(MLP);
+    drop(trainer(shared.clone(), &train, "{}").unwrap());
+    let fitted = shared.lock().normalization().cloned();
+    let second = trainer(shared.clone(), &test, r#"{"loss": {"kind": "mse"}, "batch_size": 10}"#).unwrap();
+    assert_eq!(shared.lock().normalization().cloned(), fitted);
+    drop(second);
+}
+
+#[test]
+fn misfits_are_named() {
+    let (train, test) = friedman(600, 1);
+    let fault = |network: &str, data: &Dataset, options: &str| {
+        trainer(model(network), data, options).map(|_| ()).unwrap_err().to_string()
+    };
+    assert_eq!(fault(MLP, &test, "{}"), "the loss 'biv' needs the variances of the labels, the data have none");
+    let narrow = r#"{"kind": "mlp", "inputs": 7, "hidden": []}"#;
+    assert_eq!(fault(narrow, &train, "{}"), "rows of the data set have 8 features, the model has 7");
+    let two = r#"{"kind": "mlp", "inputs": 8, "outputs": 2, "hidden": []}"#;
+    assert_eq!(fault(two, &train, "{}"), "rows of the data set have 1 labels, the model has 2");
+    let too_many = r#"{"batch_size": 16, "loss": {"kind": "biv", "epsilon": {"min_effective_batch_size": 16}}}"#;
+    assert!(fault(MLP, &train, too_many).contains("min_effective_batch_size: is 16, must be less than batch_size, 16"));
+    let one_row = r#"{"batch_size": 1}"#;
+    let mut trainer = trainer(model(MLP_BATCH_NORM), &train, one_row).unwrap();
+    assert!(trainer.step().unwrap_err().to_string().contains("BatchNorm needs at least 2"));
+}
+
+#[test]
+fn a_model_is_saved_with_its_normalisation() {
+    let (train, test) = friedman(900, 1);
+    let mut trainer = trainer(model(MLP_BATCH_NORM), &train, r#"{"batch_size": 32}"#).unwrap();
+    epoch(&mut trainer);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.biv");
+    trainer.model().lock().save(&path).unwrap();
+    let loaded = biv::model::Model::load(&path).unwrap();
+    let original = trainer.model().lock().predict(test.features()).unwrap();
+    assert_eq!(loaded.predict(test.features()).unwrap(), original);
+    assert_eq!(Arc::strong_count(trainer.model()), 1);
+}
