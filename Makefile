@@ -14,7 +14,7 @@ WARNINGS := -Wall -Wextra -Werror -pedantic
 LINK = -I$(STAGE)/include -L$(STAGE)/lib -Wl,-rpath,$(STAGE)/lib -lbiv -lm -pthread
 C_TESTS := $(notdir $(basename $(wildcard tests/c/*.c)))
 
-.PHONY: all libtorch build install stage demo test lint header symbols c-tests valgrind goldens clean
+.PHONY: all libtorch build install stage demo test lint header symbols readme c-tests valgrind goldens clean
 .DELETE_ON_ERROR:
 
 all: build
@@ -46,7 +46,7 @@ demo: stage
 ## test: everything that is tested
 test: stage
 	$(CARGO) test --release
-	@$(MAKE) --no-print-directory header symbols c-tests
+	@$(MAKE) --no-print-directory header symbols readme c-tests
 
 ## lint: format and lints, without changing anything
 lint: libtorch
@@ -71,6 +71,13 @@ symbols: stage
 	@test -z "$$(comm -23 build/mentioned build/declared)" || { echo "symbols: the header's text names functions that do not exist:"; comm -23 build/mentioned build/declared; exit 1; }
 	@readelf -d $(STAGE)/lib/libbiv.so | grep -q 'SONAME.*\[$(SONAME)\]' || { echo "symbols: the soname is not $(SONAME)"; exit 1; }
 	@echo "symbols: $$(wc -l < build/declared) functions, exported as declared"
+
+# The README's program compiles and does what it says.
+readme: stage
+	@sed -n '/^```c$$/,/^```$$/p' README.md | grep -v '^```' > build/readme.c
+	@$(CC) -std=c11 $(WARNINGS) build/readme.c -o build/readme $(LINK)
+	@cd build && ./readme | tee readme.out && grep -qE 'predicted 1\.(4|5)' readme.out && test -s checkpoint.biv
+	@echo "readme: its program runs"
 
 build/tests/%: tests/c/%.c $(wildcard tests/c/*.h) include/biv.h
 	@mkdir -p build/tests

@@ -34,8 +34,8 @@ CPU_LIBRARIES = {
     "torch/lib/libtorch.so", "torch/lib/libtorch_cpu.so", "torch/lib/libc10.so", "torch/lib/libgomp.so.1",
     "nvidia/cu13/lib/libcudart.so.13", "nvidia/cu13/lib/libcupti.so.13",
 }
-PLATFORMS = ["manylinux_2_28", "manylinux_2_27", "manylinux_2_25", "manylinux_2_24", "manylinux_2_17",
-             "manylinux2014", "manylinux1"]
+# Wheels for the C library of any system that libtorch itself runs on; pip wants each name spelt out.
+PLATFORMS = [f"manylinux_2_{minor}" for minor in range(28, 4, -1)] + ["manylinux2014", "manylinux2010", "manylinux1"]
 
 
 def fail(message):

@@ -7,11 +7,17 @@ use biv::model::{Model, ModelOptions};
 use biv::trainer::{Trainer, TrainerOptions};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::Arc;
 
-fn golden(name: &str) -> Vec<Value> {
-    let path = format!("{}/tests/golden/{name}", env!("CARGO_MANIFEST_DIR"));
-    let file: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+fn committed() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden")
+}
+
+fn cases(folder: &Path, name: &str) -> Vec<Value> {
+    let file: Value = serde_json::from_str(&std::fs::read_to_string(folder.join(name)).unwrap()).unwrap();
     file["cases"].as_array().unwrap().clone()
 }
 
@@ -27,11 +33,8 @@ fn assert_close(what: &str, found: &[f64], expected: &[f64], tolerance: f64) {
     }
 }
 
-#[test]
-fn losses_and_gradients_equal_pytorchs() {
-    let cases = golden("losses.json");
-    assert!(cases.len() >= 20);
-    for case in cases {
+fn check_losses(folder: &Path) {
+    for case in cases(folder, "losses.json") {
         let loss: Loss = serde_json::from_value(case["loss"].clone()).unwrap();
         let outputs = case["outputs"].as_u64().unwrap() as usize;
         let [predictions, labels, variances] = ["predictions", "labels", "variances"].map(|name| numbers(&case[name]));
@@ -42,9 +45,8 @@ fn losses_and_gradients_equal_pytorchs() {
     }
 }
 
-#[test]
-fn chosen_epsilons_equal_those_of_exact_arithmetic() {
-    for case in golden("epsilon.json") {
+fn check_epsilons(folder: &Path) {
+    for case in cases(folder, "epsilon.json") {
         let (target, expected) = (case["target"].as_f64().unwrap(), case["epsilon"].as_f64().unwrap());
         let found = smallest_epsilon(&numbers(&case["variances"]), target);
         assert!((found - expected).abs() <= 1e-9 * expected, "{found}, exactly {expected}");
@@ -69,9 +71,8 @@ fn features(batch: &Value) -> Vec<f32> {
     numbers(&batch["features"]).iter().map(|&value| value as f32).collect()
 }
 
-#[test]
-fn fifty_steps_of_adam_follow_pytorchs() {
-    for case in golden("mlp_adam.json") {
+fn check_training(folder: &Path) {
+    for case in cases(folder, "mlp_adam.json") {
         let inputs = case["inputs"].as_u64().unwrap() as usize;
         let batches: Vec<Dataset> = case["batches"]
             .as_array()
@@ -90,7 +91,10 @@ fn fifty_steps_of_adam_follow_pytorchs() {
         let losses: Vec<f64> =
             (0..steps).map(|step| trainer.step_on(&batches[step % batches.len()]).unwrap().loss).collect();
         let what = format!("batch_norm {}", case["batch_norm"]);
-        for (found, expected) in losses.iter().zip(numbers(&case["losses"])) {
+        let expected = numbers(&case["losses"]);
+        assert_eq!(losses.len(), expected.len());
+        assert!((losses[0] - expected[0]).abs() <= 1e-6 * expected[0], "{what}: {} {}", losses[0], expected[0]);
+        for (found, expected) in losses.iter().zip(expected) {
             assert!((found - expected).abs() <= 1e-4 * expected, "{what}: loss {found}, PyTorch has {expected}");
         }
         let predictions = shared.lock().predict(&features(&case["batches"][0])).unwrap();
@@ -101,10 +105,54 @@ fn fifty_steps_of_adam_follow_pytorchs() {
     }
 }
 
-#[test]
-fn evaluation_with_pytorchs_weights_gives_pytorchs_predictions() {
-    for case in golden("mlp_adam.json") {
+fn check_predictions(folder: &Path) {
+    for case in cases(folder, "mlp_adam.json") {
         let predictions = model(&case, "final").predict(&features(&case["batches"][0])).unwrap();
         assert_close("predictions", &predictions, &numbers(&case["final_predictions"]), 1e-6);
     }
+}
+
+#[test]
+fn losses_and_gradients_equal_pytorchs() {
+    assert!(cases(&committed(), "losses.json").len() >= 20);
+    check_losses(&committed());
+}
+
+#[test]
+fn chosen_epsilons_equal_those_of_exact_arithmetic() {
+    check_epsilons(&committed());
+}
+
+#[test]
+fn fifty_steps_of_adam_follow_pytorchs() {
+    check_training(&committed());
+}
+
+#[test]
+fn evaluation_with_pytorchs_weights_gives_pytorchs_predictions() {
+    check_predictions(&committed());
+}
+
+/// The same with other inputs, where PyTorch's Python side is installed.
+#[test]
+fn everything_agrees_with_the_pytorch_installed_here() {
+    let python = std::env::var("PYTHON").unwrap_or_else(|_| "python3".into());
+    let installed = Command::new(&python).args(["-c", "import torch, numpy"]).output();
+    if !installed.is_ok_and(|output| output.status.success()) {
+        // Not println: the test runner would keep it to itself.
+        let skipped = "SKIPPED: it has no torch and numpy; set PYTHON to one that has";
+        let _ = writeln!(std::io::stderr(), "{python}: {skipped}");
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let made = Command::new(&python)
+        .arg(committed().join("make_goldens.py"))
+        .args(["--seed", "1", "--out"])
+        .arg(folder.path())
+        .status();
+    assert!(made.unwrap().success());
+    check_losses(folder.path());
+    check_epsilons(folder.path());
+    check_training(folder.path());
+    check_predictions(folder.path());
 }

@@ -3,15 +3,23 @@
 mod common;
 
 use biv::Error;
-use biv::data::Dataset;
+use biv::data::{Dataset, SplitOptions, SyntheticOptions};
 use biv::session::Session;
 use biv::trainer::Trainer;
-use common::{epoch, friedman, model, noisy, trainer};
+use common::{epoch, model, noisy, trainer};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
 const MLP: &str = r#"{"kind": "mlp", "inputs": 8, "hidden": [32, 16], "seed": 3}"#;
 const MLP_BATCH_NORM: &str = r#"{"kind": "mlp", "inputs": 8, "hidden": [32, 16], "batch_norm": true}"#;
+
+/// Noisy training rows and clean test rows of Friedman's function.
+fn friedman(rows: usize, outputs: usize) -> (Dataset, Dataset) {
+    let clean = Dataset::synthetic(&SyntheticOptions { rows, features: 8, outputs, seed: 5 }).unwrap();
+    let split = SplitOptions { train_size: rows * 2 / 3, test_size: None, shuffle: true, seed: 1 };
+    let (train, test) = clean.split(&split).unwrap();
+    (noisy(&train, r#"{"distribution": {"kind": "gamma", "mean": 1, "variance": 2}, "relative": true}"#), test)
+}
 
 #[test]
 fn biv_learns_more_from_noisy_labels_than_mse() {
@@ -19,7 +27,9 @@ fn biv_learns_more_from_noisy_labels_than_mse() {
     let rmse = |loss: &str| {
         let options = format!(r#"{{"loss": {{"kind": "{loss}"}}, "batch_size": 64, "learning_rate": 0.003}}"#);
         let mut trainer = trainer(model(MLP), &train, &options).unwrap();
-        (0..30).for_each(|_| drop(epoch(&mut trainer)));
+        for _ in 0..30 {
+            epoch(&mut trainer);
+        }
         trainer.evaluate(&test).unwrap().rmse
     };
     let (biv, mse) = (rmse("biv"), rmse("mse"));
@@ -36,7 +46,9 @@ fn a_saved_trainer_goes_on_bit_for_bit() {
             r#"{"batch_size": 50, "seed": 9, "loss": {"kind": "biv", "epsilon": {"min_effective_batch_ratio": 0.6}}}"#;
         let mut uninterrupted = trainer(model(network), &train, options).unwrap();
         // Into the middle of the second epoch, with a learning rate of its own.
-        (0..17).for_each(|_| drop(uninterrupted.step().unwrap()));
+        for _ in 0..17 {
+            uninterrupted.step().unwrap();
+        }
         uninterrupted.set_learning_rate(0.002).unwrap();
         uninterrupted.save(&path).unwrap();
         let mut resumed = Trainer::load(&path, Some(&train), None).unwrap();
@@ -142,7 +154,9 @@ fn several_outputs_train_together() {
     let network = r#"{"kind": "mlp", "inputs": 8, "outputs": 3, "hidden": [64]}"#;
     let mut trainer = trainer(model(network), &train, r#"{"batch_size": 64, "learning_rate": 0.003}"#).unwrap();
     let before = trainer.evaluate(&test).unwrap();
-    (0..30).for_each(|_| drop(epoch(&mut trainer)));
+    for _ in 0..30 {
+        epoch(&mut trainer);
+    }
     let after = trainer.evaluate(&test).unwrap();
     assert!(after.rmse < 0.5 * before.rmse && after.r2 > 0.7, "{before:?} {after:?}");
     let predictions = trainer.model().lock().predict(test.features()).unwrap();

@@ -111,8 +111,8 @@ def torch_version():
     return torch.__version__.split("+")[0]
 
 
-def make_losses():
-    rng = np.random.default_rng(20210704)
+def make_losses(seed):
+    rng = np.random.default_rng(seed + 20210704)
 
     def draw(rows, outputs, scale=1.0):
         shape = (rows, outputs)
@@ -234,12 +234,12 @@ def training_case(inputs, hidden, batch_norm, seed):
     }
 
 
-def make_mlp_adam():
+def make_mlp_adam(seed):
     return {
         "torch": torch_version(),
         "cases": [
-            training_case(19, [100, 50, 20, 10], batch_norm=False, seed=1),
-            training_case(11, [16, 8], batch_norm=True, seed=2),
+            training_case(19, [100, 50, 20, 10], batch_norm=False, seed=seed + 1),
+            training_case(11, [16, 8], batch_norm=True, seed=seed + 2),
         ],
     }
 
@@ -285,8 +285,8 @@ def smallest_epsilon(variances, target):
         return float(high)
 
 
-def make_epsilon():
-    rng = np.random.default_rng(20220166)
+def make_epsilon(seed):
+    rng = np.random.default_rng(seed + 20220166)
     gamma = rng.gamma(0.5, 2.0, size=32)
     binary = np.where(rng.random(16) < 0.5, rng.uniform(0, 0.1, 16), rng.uniform(4, 6, 16))
     problems = [
@@ -321,13 +321,15 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path(__file__).resolve().parent, metavar="DIR",
                         help="where to write (default: this script's folder)")
-    out = parser.parse_args().out
+    parser.add_argument("--seed", type=int, default=0, help="another one gives other random inputs (default: 0)")
+    arguments = parser.parse_args()
+    out, seed = arguments.out, arguments.seed
     out.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
-    write(out / "losses.json", make_losses())
-    write(out / "mlp_adam.json", make_mlp_adam())
-    write(out / "epsilon.json", make_epsilon())
+    write(out / "losses.json", make_losses(seed))
+    write(out / "mlp_adam.json", make_mlp_adam(seed))
+    write(out / "epsilon.json", make_epsilon(seed))
 
 
 if __name__ == "__main__":
