@@ -164,11 +164,10 @@ impl Trainer {
         let sampler = data.map(|data| Sampler::new(data.rows(), options.batch_size, options.drop_last, options.seed));
         let sampler = sampler.transpose()?;
 
-        let normalization = match (locked.normalization(), data) {
-            (Some(normalization), _) => normalization.clone(),
-            (None, Some(data)) if options.normalize => Normalization::fit(data),
-            _ => Normalization::identity(locked.outputs()),
-        };
+        if let (None, Some(data), true) = (locked.normalization(), data, options.normalize) {
+            locked.set_normalization(Normalization::fit(data));
+        }
+        let normalization = locked.normalization_or_identity();
         let thresholds = normalization.label_std.iter().map(|std| match options.loss {
             Loss::CutoffMse { threshold: Some(threshold) } => threshold / (std * std),
             _ => 1.0,
@@ -184,7 +183,6 @@ impl Trainer {
         };
         let parameters = locked.parameters();
         let optimizer = Adam::new(options.adam.clone(), &parameters)?;
-        locked.set_normalization(normalization.clone());
         drop(locked);
         let options = options.clone();
         Ok(Trainer { model, options, normalization, thresholds, parameters, optimizer, data, device })
@@ -376,7 +374,7 @@ impl Trainer {
         model.restore(&archive)?;
         if let Some(data) = data {
             check_fit(&model, data)?;
-            if state.position.is_some() && data.rows() != state.rows {
+            if data.rows() != state.rows {
                 let (given, saved) = (data.rows(), state.rows);
                 let message = format!("the data set has {given} rows, the checkpoint was made with one of {saved}");
                 return Err(Error::Shape(message));

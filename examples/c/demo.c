@@ -7,10 +7,12 @@
  * Every label has a noise variance of its own. BIV, plain inverse variance and
  * the cutoffs are told those variances; MSE is not.
  */
+#define _POSIX_C_SOURCE 200809L
 #include <biv.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "svg.h"
 
@@ -99,6 +101,7 @@ typedef struct {
   const experiment *experiment;
   method *method;
   int seed, run, runs;
+  int terminal; /* progress is shown in place there, else in a line for each run */
 } progress;
 
 /* After each epoch: record the test error, show how far we are. */
@@ -110,8 +113,10 @@ static int32_t on_epoch(void *user, const biv_epoch *epoch) {
   p->method->effective_batch_size += epoch->effective_batch_size / e->epochs / e->seeds;
   p->method->final[p->seed] = rmse;
   if (epoch->epoch == 1 || rmse < p->method->best[p->seed]) p->method->best[p->seed] = rmse;
-  fprintf(stderr, "\r[%2d/%2d] %-26s seed %d  epoch %3d  test RMSE %8.3f ", p->run, p->runs, p->method->name, p->seed,
-          (int)epoch->epoch, rmse);
+  int last = epoch->epoch == e->epochs;
+  if (p->terminal || last)
+    fprintf(stderr, "%s[%2d/%2d] %-18s seed %d  epoch %3d  test RMSE %8.3f%s", p->terminal ? "\r" : "", p->run, p->runs,
+            p->method->name, p->seed, (int)epoch->epoch, rmse, p->terminal ? " " : "\n");
   return 0;
 }
 
@@ -143,14 +148,15 @@ static void run_seed(const experiment *e, method *methods, int count, int seed) 
     snprintf(options, sizeof options, "{\"rows\": %d, \"seed\": %d}", e->train_size + e->test_size, seed);
     check(biv_dataset_create_synthetic(options, &all));
   }
-  snprintf(options, sizeof options, "{\"train_size\": %d, \"test_size\": %d, \"seed\": %d}", e->train_size, e->test_size,
-           seed);
+  snprintf(options, sizeof options, "{\"train_size\": %d, \"test_size\": %d, \"seed\": %d}", e->train_size,
+           e->test_size, seed);
   check(biv_dataset_split(all, options, &clean, &test));
-  snprintf(options, sizeof options, "{\"distribution\": %s, \"relative\": %s, \"seed\": %d}", e->noise, e->relative, seed);
+  snprintf(options, sizeof options, "{\"distribution\": %s, \"relative\": %s, \"seed\": %d}", e->noise, e->relative,
+           seed);
   check(biv_dataset_add_noise(clean, options, &noisy));
 
   for (int i = 0; i < count; ++i) {
-    progress p = {e, &methods[i], seed, seed * count + i + 1, e->seeds * count};
+    progress p = {e, &methods[i], seed, seed * count + i + 1, e->seeds * count, isatty(2)};
     train(e, &methods[i], methods[i].clean ? clean : noisy, test, &p);
   }
   biv_dataset_free(all);
@@ -172,7 +178,7 @@ static double spread(const double *values, int count) {
 }
 
 static void print_table(const experiment *e, const method *methods, int count) {
-  fprintf(stderr, "\r%79s\r", "");
+  if (isatty(2)) fprintf(stderr, "\r%79s\r", "");
   printf("%s\n%d training rows, %d epochs, %d seeds; RMSE on %d clean test labels\n\n", e->title, e->train_size,
          e->epochs, e->seeds, e->test_size);
   printf("%-26s %18s %18s %10s\n", "loss", "RMSE at the end", "RMSE at its best", "EBS of 256");

@@ -46,16 +46,16 @@ static int svg_plot(const char *path, const char *title, const char *x_label, co
           left, title, (left + right) / 2, x_label, (top + bottom) / 2, y_label, left, top, right - left, bottom - top);
   for (double y = low; y <= high + step / 2; y += step) {
     double at = bottom - (y - low) / (high - low) * (bottom - top);
-    fprintf(file,
-            "<path d=\"M%g %gH%g\" stroke=\"#ddd\"/><text x=\"%g\" y=\"%g\" text-anchor=\"end\">%g</text>\n", left, at,
-            right, left - 8, at + 4, y);
+    fprintf(file, "<path d=\"M%g %gH%g\" stroke=\"#ddd\"/><text x=\"%g\" y=\"%g\" text-anchor=\"end\">%g</text>\n",
+            left, at, right, left - 8, at + 4, y);
   }
   for (double x = 0; x <= length; x += svg_step(length))
     fprintf(file, "<text x=\"%g\" y=\"%g\" text-anchor=\"middle\">%g</text>\n", left + x / length * (right - left),
             bottom + 18, x);
   for (int i = 0; i < count; ++i) {
     const char *color = svg_colors[i + 2 < count ? i : i + 9 - count];
-    fprintf(file, "<polyline clip-path=\"url(#frame)\" fill=\"none\" stroke=\"%s\" stroke-width=\"2\" points=\"", color);
+    fprintf(file, "<polyline clip-path=\"url(#frame)\" fill=\"none\" stroke=\"%s\" stroke-width=\"2\" points=\"",
+            color);
     for (int x = 0; x < length; ++x)
       fprintf(file, "%.1f,%.1f ", left + (x + 1.0) / length * (right - left),
               bottom - (curves[i].values[x] - low) / (high - low) * (bottom - top));

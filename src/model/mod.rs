@@ -166,6 +166,11 @@ impl Model {
         self.normalization = Some(normalization);
     }
 
+    /// The normalisation, or the one that changes nothing.
+    pub(crate) fn normalization_or_identity(&self) -> Normalization {
+        self.normalization.clone().unwrap_or_else(|| Normalization::identity(self.outputs))
+    }
+
     /// All tensors, in the order of the layers.
     pub fn state(&self) -> Vec<StateTensor> {
         self.network.state()
@@ -204,9 +209,8 @@ impl Model {
     /// # Errors
     /// [`Error::Shape`] when the rows do not fit the model.
     pub fn predict(&self, features: &[f32]) -> Result<Vec<f64>> {
-        let identity = Normalization::identity(self.outputs);
-        let normalization = self.normalization.as_ref().unwrap_or(&identity);
-        Ok(normalization.predictions(&self.predict_normalized(features, normalization)?))
+        let normalization = self.normalization_or_identity();
+        Ok(normalization.predictions(&self.predict_normalized(features, &normalization)?))
     }
 
     /// Predictions in normalised units for `features` in their own.
