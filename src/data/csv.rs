@@ -162,12 +162,16 @@ impl Table {
         let file = path.display().to_string();
         let input = std::fs::File::open(path).map_err(|error| Error::io(path, error))?;
         let mut reader = ReaderBuilder::new().delimiter(delimiter as u8).from_reader(input);
-        let parse = |error: ::csv::Error| match error.kind() {
-            ::csv::ErrorKind::UnequalLengths { pos, expected_len, len } => Error::Parse(format!(
-                "{file}: row {} has {len} fields, the header has {expected_len}",
-                pos.as_ref().map_or(0, |position| position.record())
-            )),
-            _ => Error::Parse(format!("{file}: {error}")),
+        let parse = |error: ::csv::Error| {
+            let message = error.to_string();
+            match error.into_kind() {
+                ::csv::ErrorKind::Io(error) => Error::io(path, error),
+                ::csv::ErrorKind::UnequalLengths { pos, expected_len, len } => {
+                    let row = pos.map_or(0, |position| position.record());
+                    Error::Parse(format!("{file}: row {row} has {len} fields, the header has {expected_len}"))
+                }
+                _ => Error::Parse(format!("{file}: {message}")),
+            }
         };
         let headers: Vec<String> =
             reader.headers().map_err(parse)?.iter().map(|name| name.trim_matches(['\u{feff}', ' ']).into()).collect();
