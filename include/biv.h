@@ -751,8 +751,10 @@ biv_status biv_model_load(const char *path, struct biv_model **out);
 /**
  * Saves weights and normalisation. A file at `path` is replaced, in one go, when the new one is complete.
  *
- * @return BIV_OK, BIV_ERROR_INVALID_HANDLE, BIV_ERROR_IO, BIV_ERROR_NOT_FOUND (no such folder):
- *   on failure an older file is untouched.
+ * A link is followed.
+ *
+ * @return BIV_OK, BIV_ERROR_INVALID_HANDLE, BIV_ERROR_IO, BIV_ERROR_NOT_FOUND (no such folder),
+ *   BIV_ERROR_INVALID_ARGUMENT (no regular file): on failure an older file is untouched.
  */
 biv_status biv_model_save(const struct biv_model *model,
                           const char *path);
@@ -826,7 +828,8 @@ void biv_model_free(struct biv_model *model);
  *   data set's labels before simulated noise; a model that has some already keeps them.
  * @param out the new handle, to be freed with biv_trainer_free(); NULL on failure.
  * @return BIV_OK, BIV_ERROR_INVALID_HANDLE, BIV_ERROR_INVALID_CONFIG, BIV_ERROR_SHAPE,
- *   BIV_ERROR_INVALID_ARGUMENT (the loss needs variances and there are none),
+ *   BIV_ERROR_INVALID_ARGUMENT (the loss needs variances and there are none; batch_size is more
+ *   than the rows; a BatchNorm would see a mini-batch of one row),
  *   BIV_ERROR_DEVICE, BIV_ERROR_OUT_OF_MEMORY.
  */
 biv_status biv_trainer_create(const struct biv_model *model,
@@ -933,8 +936,10 @@ biv_status biv_trainer_get_model(const struct biv_trainer *trainer, struct biv_m
  * Saves a checkpoint: model, normalisation, optimiser, options and position. A
  * file at `path` is replaced, in one go, when the new one is complete.
  *
- * @return BIV_OK, BIV_ERROR_INVALID_HANDLE, BIV_ERROR_IO, BIV_ERROR_NOT_FOUND (no such folder):
- *   on failure an older file is untouched.
+ * A link is followed.
+ *
+ * @return BIV_OK, BIV_ERROR_INVALID_HANDLE, BIV_ERROR_IO, BIV_ERROR_NOT_FOUND (no such folder),
+ *   BIV_ERROR_INVALID_ARGUMENT (no regular file): on failure an older file is untouched.
  */
 biv_status biv_trainer_save(const struct biv_trainer *trainer, const char *path);
 

@@ -177,6 +177,11 @@ impl Archive {
             .and_then(|views| safetensors::serialize(views, Some(HashMap::from([(RECORD.to_string(), record)]))))
             .map_err(|error| Error::Internal(error.to_string()))?;
 
+        // A link stays a link: what it points to is replaced.
+        let path = &path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
+        if std::fs::metadata(path).is_ok_and(|existing| !existing.is_file()) {
+            return Err(Error::InvalidArgument(format!("{}: not a regular file, nothing was saved", path.display())));
+        }
         let io = |error| Error::io(path, error);
         let folder = match path.parent() {
             Some(parent) if !parent.as_os_str().is_empty() => parent,
@@ -279,6 +284,18 @@ mod tests {
                 assert_eq!((loaded.state, loaded.arrays), (archive().state, archive().arrays), "flipped at {at}");
             }
         }
+    }
+
+    #[test]
+    fn links_stay_links_and_other_things_stay_what_they_are() {
+        let folder = tempfile::tempdir().unwrap();
+        let (target, link) = (folder.path().join("target"), folder.path().join("link"));
+        std::fs::write(&target, "old").unwrap();
+        std::os::unix::fs::symlink(&target, &link).unwrap();
+        archive().save(&link).unwrap();
+        assert!(link.is_symlink() && Archive::load(&target, ArchiveKind::Model).is_ok());
+        let refused = archive().save(folder.path()).unwrap_err().to_string();
+        assert!(refused.ends_with("not a regular file, nothing was saved"), "{refused}");
     }
 
     #[test]

@@ -14,12 +14,22 @@ pub fn parse<T: DeserializeOwned>(name: &str, json: &str) -> Result<T> {
     let value = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
         let path = match error.path().to_string().as_str() {
             "." => name.to_string(),
-            path => format!("{name}.{path}"),
+            path => format!("{name}.{}", shortened(path)),
         };
-        Error::config(path, error.into_inner().to_string())
+        Error::config(path, shortened(&error.into_inner().to_string()))
     })?;
     reader.end().map_err(|error| Error::config(name, error.to_string()))?;
     Ok(value)
+}
+
+/// A text with its middle left out where it is far too long, as a field's name in somebody's JSON may be.
+fn shortened(text: &str) -> String {
+    const KEPT: usize = 400;
+    if text.len() <= 2 * KEPT {
+        return text.to_string();
+    }
+    let (start, end) = (text.floor_char_boundary(KEPT), text.ceil_char_boundary(text.len() - KEPT));
+    format!("{} ... {}", &text[..start], &text[end..])
 }
 
 /// The JSON Schema of `T`.

@@ -49,6 +49,14 @@ impl Sampler {
         if self.drop_last { self.rows / self.batch_size } else { self.rows.div_ceil(self.batch_size) }
     }
 
+    /// The number of rows of an epoch's smallest mini-batch.
+    pub fn smallest_batch(&self) -> usize {
+        match self.rows % self.batch_size {
+            rest if rest > 0 && !self.drop_last => rest,
+            _ => self.batch_size,
+        }
+    }
+
     /// The rows of the next mini-batch. It stays the next one until [`Sampler::advance`].
     pub fn batch(&self) -> &[usize] {
         let start = self.position.batch * self.batch_size;

@@ -6,17 +6,23 @@ use crate::trainer::{EpochReport, Trainer};
 use crate::{Error, Result};
 use parking_lot::{Mutex, MutexGuard};
 use std::ops::ControlFlow;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
 
 /// A trainer that several threads may use: calls take turns, and a fit gives
 /// way between its epochs.
 #[derive(Debug)]
 pub struct Session {
     trainer: Mutex<Trainer>,
-    fitting: AtomicBool,
-    cancelled: AtomicBool,
+    state: AtomicU8,
     progress: AtomicProgress,
 }
+
+/// No fit is running.
+const IDLE: u8 = 0;
+/// A fit is running.
+const FITTING: u8 = 1;
+/// A fit is running and shall end.
+const CANCELLED: u8 = 2;
 
 /// How far training has come, to be read while it runs.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -41,33 +47,33 @@ struct AtomicProgress {
     loss: AtomicU64,
 }
 
-/// Marks the session as fitting for as long as it lives.
-struct Fitting<'a>(&'a AtomicBool);
+/// Keeps the session from being idle for as long as it lives.
+struct Fitting<'a>(&'a AtomicU8);
 
 impl<'a> Fitting<'a> {
-    fn start(flag: &'a AtomicBool) -> Result<Self> {
-        match flag.swap(true, Relaxed) {
-            false => Ok(Fitting(flag)),
-            true => Err(Error::Busy("the trainer is fitting already: wait until that call returns".into())),
+    fn start(state: &'a AtomicU8) -> Result<Self> {
+        match state.compare_exchange(IDLE, FITTING, Relaxed, Relaxed) {
+            Ok(_) => Ok(Fitting(state)),
+            Err(_) => Err(Error::Busy("the trainer is fitting already: wait until that call returns".into())),
         }
+    }
+
+    fn cancelled(&self) -> bool {
+        self.0.load(Relaxed) == CANCELLED
     }
 }
 
 impl Drop for Fitting<'_> {
     fn drop(&mut self) {
-        self.0.store(false, Relaxed);
+        self.0.store(IDLE, Relaxed);
     }
 }
 
 impl Session {
     /// Shares `trainer`.
     pub fn new(trainer: Trainer) -> Self {
-        let session = Session {
-            trainer: Mutex::new(trainer),
-            fitting: AtomicBool::new(false),
-            cancelled: AtomicBool::new(false),
-            progress: AtomicProgress::default(),
-        };
+        let session =
+            Session { trainer: Mutex::new(trainer), state: AtomicU8::new(IDLE), progress: AtomicProgress::default() };
         session.publish(&session.trainer.lock(), 0.0);
         session
     }
@@ -91,20 +97,22 @@ impl Session {
         test: Option<&Dataset>,
         mut on_epoch: impl FnMut(&EpochReport, Option<&Metrics>) -> ControlFlow<()>,
     ) -> Result<()> {
-        let _fitting = Fitting::start(&self.fitting)?;
-        self.cancelled.store(false, Relaxed);
+        let fitting = Fitting::start(&self.state)?;
+        if let Some(test) = test {
+            self.trainer.lock().check_fit(test)?;
+        }
         for _ in 0..epochs {
             let (report, metrics) = {
                 let mut trainer = self.trainer.lock();
                 let report = trainer.epoch(|trainer, step| {
                     self.publish(trainer, step.loss);
-                    if self.cancelled.load(Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+                    if fitting.cancelled() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
                 })?;
                 let metrics = test.map(|test| trainer.evaluate(test)).transpose()?;
                 (report, metrics)
             };
             let stop = on_epoch(&report, metrics.as_ref()).is_break();
-            if stop || self.cancelled.load(Relaxed) {
+            if stop || fitting.cancelled() {
                 return Err(Error::Cancelled(format!("training was cancelled after epoch {}", report.epoch)));
             }
         }
@@ -113,13 +121,13 @@ impl Session {
 
     /// Makes the fit that is running, if any, end after its present step.
     pub fn cancel(&self) {
-        self.cancelled.store(true, Relaxed);
+        let _ = self.state.compare_exchange(FITTING, CANCELLED, Relaxed, Relaxed);
     }
 
     /// How far training has come; never waits.
     pub fn progress(&self) -> Progress {
         Progress {
-            running: self.fitting.load(Relaxed),
+            running: self.state.load(Relaxed) != IDLE,
             epoch: self.progress.epoch.load(Relaxed),
             batch: self.progress.batch.load(Relaxed),
             steps: self.progress.steps.load(Relaxed),

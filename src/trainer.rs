@@ -130,8 +130,12 @@ pub struct Trainer {
     /// The cutoff in normalised units, one per output.
     thresholds: Vec<f64>,
     parameters: Vec<Tensor>,
+    /// What a forward pass in training changes: the running statistics of BatchNorm.
+    buffers: Vec<Tensor>,
     optimizer: Adam,
     data: Option<TrainingData>,
+    /// Position and number of rows of a data set that the checkpoint had and this trainer has not.
+    absent: Option<(Position, usize)>,
     device: Device,
 }
 
@@ -181,11 +185,32 @@ impl Trainer {
             }
             _ => None,
         };
-        let parameters = locked.parameters();
+        let (parameters, buffers) = (locked.parameters(), locked.buffers());
+        if !buffers.is_empty()
+            && let Some(data) = &data
+            && data.sampler.smallest_batch() < 2
+        {
+            return Err(Error::InvalidArgument(format!(
+                "an epoch of {} rows in mini-batches of {} has one of a single row: BatchNorm needs at least 2",
+                data.labels.size()[0],
+                options.batch_size
+            )));
+        }
         let optimizer = Adam::new(options.adam.clone(), &parameters)?;
         drop(locked);
         let options = options.clone();
-        Ok(Trainer { model, options, normalization, thresholds, parameters, optimizer, data, device })
+        Ok(Trainer {
+            model,
+            options,
+            normalization,
+            thresholds,
+            parameters,
+            buffers,
+            optimizer,
+            data,
+            absent: None,
+            device,
+        })
     }
 
     /// The model in training.
@@ -304,17 +329,21 @@ impl Trainer {
         let coefficients: Vec<f32> = weights.coefficients.iter().map(|&c| c as f32).collect();
         let coefficients = Tensor::f_from_slice(&coefficients)?.f_view_as(labels)?.f_to_device(self.device)?;
         let epoch = self.position().epoch + 1;
-        let Trainer { model, optimizer, parameters, options, device, .. } = self;
+        let Trainer { model, optimizer, parameters, buffers, options, device, .. } = self;
         let model = model.lock();
         if model.device() != *device {
             return Err(Error::Device("another trainer has moved the model to another device".into()));
         }
+        let before = buffers.iter().map(|buffer| Ok(buffer.f_detach_copy()?)).collect::<Result<Vec<_>>>()?;
         // The host may have switched gradients off on this thread.
         tch::with_grad(|| {
             let error = model.forward(features, true)?.f_sub(labels)?;
             let loss = error.f_square()?.f_mul(&coefficients)?.f_sum(tch::Kind::Float)?;
             report.loss = loss.f_double_value(&[])?;
             if !report.loss.is_finite() {
+                for (buffer, before) in buffers.iter_mut().zip(&before) {
+                    tch::no_grad(|| buffer.f_copy_(before))?;
+                }
                 return Err(Error::Numerical(format!(
                     "step {} (epoch {epoch}): the loss is {}; try a smaller learning rate than {}",
                     optimizer.steps() + 1,
@@ -326,6 +355,11 @@ impl Trainer {
             optimizer.step(parameters, &gradients, options.learning_rate)
         })?;
         Ok(report)
+    }
+
+    /// An error unless `data` fits the model.
+    pub(crate) fn check_fit(&self, data: &Dataset) -> Result<()> {
+        check_fit(&self.model.lock(), data)
     }
 
     /// The model's metrics on `data`, in evaluation mode.
@@ -345,12 +379,14 @@ impl Trainer {
     /// [`Error::Io`]: what was at `path` is then still there.
     pub fn save(&self, path: &Path) -> Result<()> {
         let model = self.model.lock();
+        let own = self.data.as_ref().map(|data| (data.sampler.position(), data.labels.size()[0] as usize));
+        let place = own.or(self.absent);
         let state = TrainerState {
             model: model.options().clone(),
             trainer: self.options.clone(),
             steps: self.optimizer.steps(),
-            position: self.data.as_ref().map(|data| data.sampler.position()),
-            rows: self.data.as_ref().map_or(0, |data| data.labels.size()[0] as usize),
+            position: place.map(|(position, _)| position),
+            rows: place.map_or(0, |(_, rows)| rows),
         };
         let mut archive = Archive::new(ArchiveKind::Training, &state)?;
         model.store(&mut archive)?;
@@ -382,8 +418,10 @@ impl Trainer {
         }
         let mut trainer = Trainer::new(Arc::new(Mutex::new(model)), data, &state.trainer)?;
         trainer.optimizer = trainer.optimizer.restored(&archive, state.steps)?;
-        if let (Some(data), Some(position)) = (&mut trainer.data, state.position) {
-            data.sampler.seek(position)?;
+        match (&mut trainer.data, state.position) {
+            (Some(data), Some(position)) => data.sampler.seek(position)?,
+            (None, Some(position)) => trainer.absent = Some((position, state.rows)),
+            (_, None) => {}
         }
         Ok(trainer)
     }

@@ -7,6 +7,9 @@ use std::ffi::{CStr, CString, c_char};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Once;
 
+/// In bytes. What is beyond it is a quotation of something far too long.
+const LONGEST_MESSAGE: usize = 2000;
+
 thread_local! {
     static MESSAGE: RefCell<CString> = RefCell::new(CString::default());
     static DEPTH: Cell<usize> = const { Cell::new(0) };
@@ -19,9 +22,15 @@ pub(super) fn boundary(body: impl FnOnce() -> Result<()>) -> biv_status {
         Ok(()) => (BIV_OK, String::new()),
         Err(error) => (status_of(&error), error.to_string()),
     };
-    // A host's text in a message may hold a NUL.
-    let message = CString::new(message.replace('\0', "\u{fffd}")).unwrap_or_default();
-    MESSAGE.set(message);
+    // A host's text in a message may hold a NUL, or be endless.
+    let mut message = message.replace('\0', "\u{fffd}");
+    if message.len() > LONGEST_MESSAGE {
+        message.truncate(message.floor_char_boundary(LONGEST_MESSAGE));
+        message.push_str(" ...");
+    }
+    let message = CString::new(message).unwrap_or_default();
+    // At the end of a thread, in a destructor of the host's, there is no place for it any more.
+    let _ = MESSAGE.try_with(|last| last.replace(message));
     status
 }
 
@@ -36,7 +45,7 @@ pub(super) fn contain(body: impl FnOnce() -> Result<()>) -> Result<()> {
     result.unwrap_or_else(|payload| {
         // A payload's own destructor may panic: it is leaked instead.
         std::mem::forget(payload);
-        Err(Error::Internal(PANIC.take()))
+        Err(Error::Internal(PANIC.try_with(RefCell::take).unwrap_or_default()))
     })
 }
 
@@ -78,6 +87,8 @@ mod tests {
         assert!(message().contains("seven of nine") && message().contains("boundary.rs"), "{}", message());
         assert_eq!(boundary(|| Err(Error::Shape("a\0b".into()))), BIV_ERROR_SHAPE);
         assert_eq!(message(), "a\u{fffd}b");
+        assert_eq!(boundary(|| Err(Error::Shape("ü".repeat(10_000)))), BIV_ERROR_SHAPE);
+        assert!(message().len() < 2100 && message().ends_with("ü ..."));
         assert_eq!(boundary(|| Ok(())), BIV_OK);
         assert_eq!(message(), "");
     }

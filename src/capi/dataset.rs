@@ -192,8 +192,11 @@ pub unsafe extern "C" fn biv_dataset_split(
 ) -> biv_status {
     // SAFETY: the header's contract for all pointers.
     boundary(|| unsafe {
-        pointer::write(train, std::ptr::null_mut(), "train")?;
-        pointer::write(test, std::ptr::null_mut(), "test")?;
+        let cleared = pointer::write(train, std::ptr::null_mut(), "train");
+        pointer::write(test, std::ptr::null_mut(), "test").and(cleared)?;
+        if std::ptr::eq(train, test) {
+            return Err(Error::InvalidArgument("train and test are the same place".into()));
+        }
         let options: SplitOptions = pointer::options(options, "split")?;
         let (first, second) = handle::get(dataset)?.split(&options)?;
         handle::create(train, || Ok(Arc::new(first)))?;

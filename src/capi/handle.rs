@@ -68,8 +68,10 @@ fn name(object: &Object) -> &'static str {
     }
 }
 
-fn key<H>(handle: *const H) -> DefaultKey {
-    KeyData::from_ffi(handle as u64).into()
+/// The key that a handle is; `None` for numbers that no key has.
+fn key<H>(handle: *const H) -> Option<DefaultKey> {
+    let key = KeyData::from_ffi(handle as u64);
+    (key.as_ffi() == handle as u64).then(|| key.into())
 }
 
 /// Runs `make` and hands its object to the caller as a handle; on error the caller gets NULL.
@@ -91,7 +93,7 @@ pub(super) fn get<H: Handle>(handle: *const H) -> Result<H::Target> {
         return Err(Error::InvalidHandle(format!("the {} handle is NULL", H::NAME)));
     }
     let table = TABLE.read();
-    let object = table.get(key(handle)).ok_or_else(|| {
+    let object = key(handle).and_then(|key| table.get(key)).ok_or_else(|| {
         Error::InvalidHandle(format!("the {} handle {handle:p} was freed, or never was a handle", H::NAME))
     })?;
     H::unwrap(object)
@@ -107,9 +109,10 @@ pub(super) fn get_optional<H: Handle>(handle: *const H) -> Result<Option<H::Targ
 pub(super) fn free<H: Handle>(handle: *const H) {
     // A destructor that panics leaves nothing to report to.
     let _ = contain(|| {
+        let Some(key) = key(handle) else { return Ok(()) };
         let mut table = TABLE.write();
-        let ours = table.get(key(handle)).is_some_and(|object| name(object) == H::NAME);
-        let removed = if ours { table.remove(key(handle)) } else { None };
+        let ours = table.get(key).is_some_and(|object| name(object) == H::NAME);
+        let removed = if ours { table.remove(key) } else { None };
         // The object is dropped when the table is no longer locked.
         drop(table);
         drop(removed);

@@ -77,6 +77,7 @@ pub unsafe extern "C" fn biv_loss_compute(
         let predictions = finite("predictions", predictions.to_f64()?, f64::MIN)?;
         let labels = finite("labels", labels.to_f64()?, f64::MIN)?;
         let found = loss.evaluate(outputs, &predictions, &labels, variances.as_deref())?;
+        pointer::check_sized(result)?;
         if !gradient.is_null() {
             fill(gradient, "gradient", &shape, &found.gradient)?;
         }

@@ -73,8 +73,10 @@ pub unsafe extern "C" fn biv_model_load(path: *const c_char, out: *mut *mut biv_
 
 /// Saves weights and normalisation. A file at `path` is replaced, in one go, when the new one is complete.
 ///
-/// @return BIV_OK, BIV_ERROR_INVALID_HANDLE, BIV_ERROR_IO, BIV_ERROR_NOT_FOUND (no such folder):
-///   on failure an older file is untouched.
+/// A link is followed.
+///
+/// @return BIV_OK, BIV_ERROR_INVALID_HANDLE, BIV_ERROR_IO, BIV_ERROR_NOT_FOUND (no such folder),
+///   BIV_ERROR_INVALID_ARGUMENT (no regular file): on failure an older file is untouched.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn biv_model_save(model: *const biv_model, path: *const c_char) -> biv_status {
     // SAFETY: the header's contract for `path`.

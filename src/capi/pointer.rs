@@ -126,21 +126,30 @@ pub(super) unsafe trait SizedStruct: Copy {
     const NAME: &'static str;
 }
 
+/// The size of the caller's struct.
+///
+/// # Safety
+/// `out` is NULL or points to a struct whose `struct_size` is its size.
+pub(super) unsafe fn check_sized<T: SizedStruct>(out: *const T) -> Result<usize> {
+    check(out, T::NAME)?;
+    // SAFETY: the struct begins with its size; the caller's promise.
+    let size = unsafe { out.cast::<usize>().read() };
+    if size < 2 * size_of::<usize>() || size > LARGEST_STRUCT {
+        let name = T::NAME;
+        return Err(Error::InvalidArgument(format!("struct_size is {size}: set it to sizeof({name}) before the call")));
+    }
+    Ok(size)
+}
+
 /// Writes as much of `value` as the caller's struct, of an older or a later header, holds;
 /// what a later one has beyond it becomes 0.
 ///
 /// # Safety
-/// `out` is NULL or points to a struct whose `struct_size` is its size.
+/// As [`check_sized`].
 pub(super) unsafe fn write_sized<T: SizedStruct>(out: *mut T, value: T) -> Result<()> {
-    check(out, T::NAME)?;
-    let size_of_size = size_of::<usize>();
-    // SAFETY: the struct begins with its size; the caller's promise.
-    let size = unsafe { out.cast::<usize>().read() };
-    if size < 2 * size_of_size || size > LARGEST_STRUCT {
-        let name = T::NAME;
-        return Err(Error::InvalidArgument(format!("struct_size is {size}: set it to sizeof({name}) before the call")));
-    }
-    let known = size.min(size_of::<T>());
+    // SAFETY: the caller's promise.
+    let size = unsafe { check_sized(out)? };
+    let (known, size_of_size) = (size.min(size_of::<T>()), size_of::<usize>());
     // SAFETY: the caller's struct has `size` bytes, `value` at least `known`; the first ones stay the size.
     unsafe {
         let (out, value) = (out.cast::<u8>(), (&raw const value).cast::<u8>());

@@ -181,7 +181,8 @@ pub type biv_epoch_callback = Option<unsafe extern "C" fn(user: *mut c_void, epo
 ///   data set's labels before simulated noise; a model that has some already keeps them.
 /// @param out the new handle, to be freed with biv_trainer_free(); NULL on failure.
 /// @return BIV_OK, BIV_ERROR_INVALID_HANDLE, BIV_ERROR_INVALID_CONFIG, BIV_ERROR_SHAPE,
-///   BIV_ERROR_INVALID_ARGUMENT (the loss needs variances and there are none),
+///   BIV_ERROR_INVALID_ARGUMENT (the loss needs variances and there are none; batch_size is more
+///   than the rows; a BatchNorm would see a mini-batch of one row),
 ///   BIV_ERROR_DEVICE, BIV_ERROR_OUT_OF_MEMORY.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn biv_trainer_create(
@@ -247,7 +248,7 @@ unsafe fn step(
     if !out.is_null() {
         // Found out before the step is taken, not after.
         // SAFETY: the caller's promise.
-        unsafe { pointer::write_sized(out, StepReport::default().into())? };
+        unsafe { pointer::check_sized(out)? };
     }
     let report = {
         let mut trainer = session.trainer();
@@ -385,8 +386,10 @@ pub unsafe extern "C" fn biv_trainer_get_model(trainer: *const biv_trainer, out:
 /// Saves a checkpoint: model, normalisation, optimiser, options and position. A
 /// file at `path` is replaced, in one go, when the new one is complete.
 ///
-/// @return BIV_OK, BIV_ERROR_INVALID_HANDLE, BIV_ERROR_IO, BIV_ERROR_NOT_FOUND (no such folder):
-///   on failure an older file is untouched.
+/// A link is followed.
+///
+/// @return BIV_OK, BIV_ERROR_INVALID_HANDLE, BIV_ERROR_IO, BIV_ERROR_NOT_FOUND (no such folder),
+///   BIV_ERROR_INVALID_ARGUMENT (no regular file): on failure an older file is untouched.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn biv_trainer_save(trainer: *const biv_trainer, path: *const c_char) -> biv_status {
     // SAFETY: the header's contract for `path`.

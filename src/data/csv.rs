@@ -86,6 +86,11 @@ impl Dataset {
             Some(table.matrix(&options.variances)?)
         } else if !options.standard_errors.is_empty() {
             let errors = table.matrix(&options.standard_errors)?;
+            let columns = options.standard_errors.len();
+            if let Some(at) = errors.iter().position(|&error| error < 0.0) {
+                let column = table.column(&options.standard_errors[at % columns])?;
+                return Err(table.fault(at / columns, column, "is negative, a standard error never is"));
+            }
             Some(errors.into_iter().map(|error| (error / options.error_divisor).powi(2)).collect())
         } else {
             None
@@ -288,6 +293,12 @@ mod tests {
         assert!(
             message("x,v,y\n1,-2,2\n", r#"{"labels":["y"],"variances":["v"]}"#).contains("-2 must not be negative")
         );
+    }
+
+    #[test]
+    fn a_negative_standard_error_is_no_variance() {
+        let negative = message("x,s,y\n1,2,2\n1,-2,2\n", r#"{"labels":["y"],"standard_errors":["s"]}"#);
+        assert!(negative.ends_with("row 2, column 's': '-2' is negative, a standard error never is"), "{negative}");
     }
 
     #[test]

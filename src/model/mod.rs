@@ -181,6 +181,11 @@ impl Model {
         self.state().into_iter().filter(|state| state.trainable).map(|state| state.tensor).collect()
     }
 
+    /// The other tensors, which a forward pass in training changes.
+    pub fn buffers(&self) -> Vec<Tensor> {
+        self.state().into_iter().filter(|state| !state.trainable).map(|state| state.tensor).collect()
+    }
+
     /// Moves the weights.
     ///
     /// # Errors

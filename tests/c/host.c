@@ -81,6 +81,30 @@ static void test_the_host_is_left_alone(const char *folder) {
   free(environment_after);
 }
 
+static pthread_key_t at_exit;
+static biv_status status_at_exit = -1;
+
+/* What a host may do when a thread ends, after the library's own record of the thread is gone. */
+static void use_at_exit(void *value) {
+  (void)value;
+  status_at_exit = biv_get_num_threads(NULL);
+}
+
+static void *end_after_use(void *value) {
+  int32_t threads = 0;
+  CHECK_OK(biv_get_num_threads(&threads));
+  pthread_setspecific(at_exit, value);
+  return NULL;
+}
+
+static void test_calls_at_the_end_of_a_thread(void) {
+  pthread_t thread;
+  CHECK(pthread_key_create(&at_exit, use_at_exit) == 0);
+  CHECK(pthread_create(&thread, NULL, end_after_use, &at_exit) == 0);
+  CHECK(pthread_join(thread, NULL) == 0);
+  CHECK(status_at_exit == BIV_ERROR_INVALID_ARGUMENT);
+}
+
 /* The losses of the first steps of a trainer of one's own. */
 static void *train(void *losses) {
   biv_dataset *data = noisy_dataset(200, 1);
@@ -159,6 +183,7 @@ static void test_one_trainer_on_many_threads(void) {
 int main(void) {
   char *folder = temporary_folder();
   test_the_host_is_left_alone(folder);
+  test_calls_at_the_end_of_a_thread();
   test_trainers_on_many_threads();
   test_one_trainer_on_many_threads();
   remove_folder(folder);
