@@ -1,32 +1,18 @@
 //! Compiles the C++ shim, generates `include/biv.h` and sets what the shared
 //! library tells the dynamic linker: its soname and where libtorch is.
 
-use std::{env, fs, path::PathBuf};
+use std::path::{Path, PathBuf};
+use std::{env, fs};
 
 fn main() {
     let root = PathBuf::from(env::var("CARGO_MANIFEST_DIR").unwrap());
-    let libtorch = libtorch();
-    compile_shim(&libtorch);
-    link(&libtorch);
+    let libtorch = Path::new(libtorch_check::FOLDER);
+    compile_shim(libtorch);
+    link(libtorch);
     generate_header(&root);
 }
 
-/// The folder of libtorch, or one message that says what to do.
-fn libtorch() -> PathBuf {
-    println!("cargo:rerun-if-env-changed=LIBTORCH");
-    let folder = PathBuf::from(env::var("LIBTORCH").unwrap_or_else(|_| ".libtorch/torch".into()));
-    if !folder.join("lib/libtorch_cpu.so").is_file() {
-        eprintln!(
-            "\nlibtorch is not at '{}'. Run 'make libtorch' to fetch it, or set LIBTORCH to the \
-             folder of an installed libtorch 2.11.0 (the one that holds include/ and lib/).\n",
-            folder.display()
-        );
-        std::process::exit(1);
-    }
-    folder.canonicalize().expect("the folder of libtorch can be resolved")
-}
-
-fn compile_shim(libtorch: &std::path::Path) {
+fn compile_shim(libtorch: &Path) {
     println!("cargo:rerun-if-changed=src/shim/shim.cpp");
     cc::Build::new()
         .cpp(true)
@@ -37,7 +23,7 @@ fn compile_shim(libtorch: &std::path::Path) {
         .compile("biv_shim");
 }
 
-fn link(libtorch: &std::path::Path) {
+fn link(libtorch: &Path) {
     let lib = libtorch.join("lib");
     // While the version is 0.x every minor version may break the ABI, so it is in the soname.
     let soname = format!(
@@ -59,7 +45,7 @@ fn link(libtorch: &std::path::Path) {
 
 /// Writes the header only when it changed, so that a build from a read-only
 /// checkout (a packager's, cargo's registry) works.
-fn generate_header(root: &std::path::Path) {
+fn generate_header(root: &Path) {
     println!("cargo:rerun-if-changed=src/capi");
     println!("cargo:rerun-if-changed=cbindgen.toml");
     println!("cargo:rerun-if-changed=include/biv.h");
