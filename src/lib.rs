@@ -7,7 +7,8 @@
 //! | [`mod@array`] | strided views of a caller's memory |
 //! | [`data`] | data sets: from arrays, CSV files and formulas; division; normalisation |
 //! | [`noise`] | simulated label noise of random variance |
-//! | [`sampler`] | shuffled mini-batches |
+//! | [`sampler`] | the shuffled order of the rows |
+//! | [`batch`] | mini-batches as tensors: gathered, normalised |
 //! | [`model`] | networks, their initial weights, prediction |
 //! | [`loss`] | mse, cutoff, iv and biv as weights of squared errors; choosing epsilon |
 //! | [`optim`] | Adam |
@@ -24,7 +25,7 @@
 //! use std::sync::Arc;
 //!
 //! let clean = Dataset::synthetic(&SyntheticOptions { rows: 2000, features: 10, outputs: 1, seed: 0 })?;
-//! let (train, test) = clean.split(&SplitOptions { train_size: 1500, test_size: None, shuffle: true, seed: 0 })?;
+//! let (train, test) = clean.split(&SplitOptions { train_size: 1500, test_size: None, shuffle: true, seed: 0, keep_groups: false })?;
 //! let noise: NoiseOptions = parse("noise", r#"{"distribution": {"kind": "gamma", "mean": 20, "variance": 900}}"#)?;
 //! let train = noise.apply(&train)?;
 //!
@@ -42,6 +43,7 @@
 
 pub mod archive;
 pub mod array;
+pub mod batch;
 #[allow(unsafe_code)]
 pub mod capi;
 pub mod data;

@@ -8,7 +8,7 @@ use crate::model::Model;
 use crate::optim::{Adam, AdamOptions};
 use crate::options::require;
 use crate::sampler::{Position, Sampler};
-use crate::{Error, Result, device};
+use crate::{Error, Result, batch, device};
 use parking_lot::Mutex;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -114,7 +114,7 @@ pub struct EpochReport {
 /// Training data as the network wants it: normalised, on the device.
 #[derive(Debug)]
 struct TrainingData {
-    features: Tensor,
+    features: batch::Source,
     labels: Tensor,
     /// In the host's memory, where the weights are computed.
     variances: Option<Vec<f64>>,
@@ -180,7 +180,9 @@ impl Trainer {
         locked.to_device(device)?;
         let data = match (data, sampler) {
             (Some(data), Some(sampler)) => {
-                let (features, labels, variances) = prepare(&locked, &normalization, data)?;
+                let features = batch::Source::new(data, locked.input_shape(), &normalization, device)?;
+                let labels = batch::labels(data, &normalization, device)?;
+                let variances = data.variances().map(|variances| normalization.variances(variances));
                 Some(TrainingData { features, labels, variances, sampler })
             }
             _ => None,
@@ -264,7 +266,7 @@ impl Trainer {
         });
         let indices: Vec<i64> = rows.iter().map(|&row| row as i64).collect();
         let indices = Tensor::f_from_slice(&indices)?.f_to_device(self.device)?;
-        let features = data.features.f_index_select(0, &indices)?;
+        let features = data.features.batch(rows, &indices, &self.normalization)?;
         let labels = data.labels.f_index_select(0, &indices)?;
         let report = self.update(&features, &labels, variances.as_deref())?;
         if let Some(data) = &mut self.data {
@@ -278,12 +280,13 @@ impl Trainer {
     /// # Errors
     /// As [`Trainer::step`]; [`Error::Shape`] when it does not fit the model.
     pub fn step_on(&mut self, batch: &Dataset) -> Result<StepReport> {
-        let model = self.model.clone();
-        let (features, labels, variances) = {
-            let model = model.lock();
+        let features = {
+            let model = self.model.lock();
             check_fit(&model, batch)?;
-            prepare(&model, &self.normalization, batch)?
+            batch::features(batch.features().rows(), model.input_shape(), &self.normalization, self.device)?
         };
+        let labels = batch::labels(batch, &self.normalization, self.device)?;
+        let variances = batch.variances().map(|variances| self.normalization.variances(variances));
         self.update(&features, &labels, variances.as_deref())
     }
 
@@ -369,7 +372,7 @@ impl Trainer {
     pub fn evaluate(&self, data: &Dataset) -> Result<Metrics> {
         let model = self.model.lock();
         check_fit(&model, data)?;
-        let predictions = model.predict_normalized(data.features(), &self.normalization)?;
+        let predictions = model.predict_normalized(data.features().rows(), &self.normalization)?;
         Metrics::new(&predictions, data.labels(), &self.normalization)
     }
 
@@ -436,14 +439,4 @@ fn check_fit(model: &Model, data: &Dataset) -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// Normalised features and labels where the model is, and normalised variances in the host's memory.
-fn prepare(model: &Model, normalization: &Normalization, data: &Dataset) -> Result<(Tensor, Tensor, Option<Vec<f64>>)> {
-    let features = model.upload(&normalization.features(data.features(), data.width())?)?;
-    let labels: Vec<f32> = normalization.labels(data.labels()).into_iter().map(|label| label as f32).collect();
-    let labels = Tensor::f_from_slice(&labels)?
-        .f_view([data.rows() as i64, data.outputs() as i64])?
-        .f_to_device(model.device())?;
-    Ok((features, labels, data.variances().map(|variances| normalization.variances(variances))))
 }

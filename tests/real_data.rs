@@ -49,7 +49,8 @@ fn errors_on_bike_sharing_agree_with_an_independent_implementation() {
     let mut means = Vec::new();
     for (name, loss, with_noise, reference) in METHODS {
         let rmse = (0..SEEDS).map(|seed| {
-            let split = SplitOptions { train_size: 14_000, test_size: Some(3379), shuffle: true, seed };
+            let split =
+                SplitOptions { train_size: 14_000, test_size: Some(3379), shuffle: true, seed, keep_groups: false };
             let (clean, test) = all.split(&split).unwrap();
             let train = if with_noise { noisy(&clean, &format!("{{{NOISE}, \"seed\": {seed}}}")) } else { clean };
             let network = model(&format!(r#"{{"kind": "vanilla_ann", "dataset": "bike", "seed": {seed}}}"#));

@@ -16,7 +16,7 @@ const MLP_BATCH_NORM: &str = r#"{"kind": "mlp", "inputs": 8, "hidden": [32, 16],
 /// Noisy training rows and clean test rows of Friedman's function.
 fn friedman(rows: usize, outputs: usize) -> (Dataset, Dataset) {
     let clean = Dataset::synthetic(&SyntheticOptions { rows, features: 8, outputs, seed: 5 }).unwrap();
-    let split = SplitOptions { train_size: rows * 2 / 3, test_size: None, shuffle: true, seed: 1 };
+    let split = SplitOptions { train_size: rows * 2 / 3, test_size: None, shuffle: true, seed: 1, keep_groups: false };
     let (train, test) = clean.split(&split).unwrap();
     (noisy(&train, r#"{"distribution": {"kind": "gamma", "mean": 1, "variance": 2}, "relative": true}"#), test)
 }
@@ -159,7 +159,7 @@ fn several_outputs_train_together() {
     }
     let after = trainer.evaluate(&test).unwrap();
     assert!(after.rmse < 0.5 * before.rmse && after.r2 > 0.7, "{before:?} {after:?}");
-    let predictions = trainer.model().lock().predict(test.features()).unwrap();
+    let predictions = trainer.model().lock().predict(&test.feature_values().unwrap()).unwrap();
     let mse =
         predictions.iter().zip(test.labels()).map(|(p, y)| (p - y).powi(2)).sum::<f64>() / predictions.len() as f64;
     assert!((mse - after.mse).abs() < 1e-9 * mse);
@@ -184,7 +184,7 @@ fn a_step_that_fails_leaves_the_running_statistics_too() {
     let mut trainer = trainer(model(MLP_BATCH_NORM), &train, r#"{"batch_size": 32}"#).unwrap();
     epoch(&mut trainer);
     let before = trainer.evaluate(&test).unwrap();
-    let x = train.subset(&[0, 1]).unwrap().features().to_vec();
+    let x = train.subset(&[0, 1]).unwrap().feature_values().unwrap().into_owned();
     let extreme = Dataset::new(x, vec![8], vec![1e30, -1e30], 1, Some(vec![1.0; 2])).unwrap();
     assert!(matches!(trainer.step_on(&extreme), Err(Error::Numerical(_))));
     assert_eq!(trainer.evaluate(&test).unwrap(), before);
@@ -246,7 +246,7 @@ fn a_model_is_saved_with_its_normalisation() {
     let path = folder.path().join("model.biv");
     trainer.model().lock().save(&path).unwrap();
     let loaded = biv::model::Model::load(&path).unwrap();
-    let original = trainer.model().lock().predict(test.features()).unwrap();
-    assert_eq!(loaded.predict(test.features()).unwrap(), original);
+    let original = trainer.model().lock().predict(&test.feature_values().unwrap()).unwrap();
+    assert_eq!(loaded.predict(&test.feature_values().unwrap()).unwrap(), original);
     assert_eq!(Arc::strong_count(trainer.model()), 1);
 }

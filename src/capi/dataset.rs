@@ -273,7 +273,8 @@ pub unsafe extern "C" fn biv_dataset_copy_features(
     boundary(|| {
         let dataset = handle::get(dataset)?;
         let shape: Vec<usize> = [dataset.rows()].iter().chain(dataset.feature_shape()).copied().collect();
-        let values: Vec<f64> = dataset.features().iter().map(|&value| value.into()).collect();
+        let values = dataset.feature_values()?;
+        let values: Vec<f64> = values.iter().map(|&value| value.into()).collect();
         // SAFETY: the header's contract for `out`.
         unsafe { fill(out, "out", &shape, &values) }
     })

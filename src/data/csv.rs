@@ -266,15 +266,15 @@ mod tests {
         assert_eq!(data.labels(), [1.0, 2.0]);
         assert_eq!(data.variances().unwrap(), [4.0, 1.0]);
         assert_eq!(data.feature_shape(), [5]);
-        assert_eq!(data.features()[..5], [1.0, 0.0, 0.0, 1.0, 5.0]);
-        assert_eq!(data.features()[6..], [1.0, 1.0, 0.0, 6.0]);
-        assert!(data.features()[5].abs() < 1e-7);
+        assert_eq!(data.feature_values().unwrap()[..5], [1.0, 0.0, 0.0, 1.0, 5.0]);
+        assert_eq!(data.feature_values().unwrap()[6..], [1.0, 1.0, 0.0, 6.0]);
+        assert!(data.feature_values().unwrap()[5].abs() < 1e-7);
     }
 
     #[test]
     fn one_hot_levels_of_numbers_are_in_numerical_order() {
         let data = read("k,y\n10,1\n9,1\n", r#"{"labels":["y"],"one_hot":["k"]}"#).unwrap();
-        assert_eq!(data.features(), [0.0, 1.0, 1.0, 0.0]);
+        assert_eq!(*data.feature_values().unwrap(), [0.0, 1.0, 1.0, 0.0]);
     }
 
     #[test]

@@ -1,17 +1,21 @@
 //! A data set in memory: features, labels and the variances of the labels' noise.
 
+use super::Features;
 use crate::array::{ArrayView, reserve};
 use crate::random::{Purpose, permutation, stream};
 use crate::{Error, Result};
 use schemars::JsonSchema;
 use serde::Deserialize;
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::sync::Arc;
 
 /// Features, labels and, where they are known, the variances of the labels'
 /// noise. It never changes: what divides or corrupts it makes a new one.
 #[derive(Clone, Debug)]
 pub struct Dataset {
-    /// Row-major, `rows` times the product of `feature_shape`.
-    features: Vec<f32>,
+    /// `rows` times the product of `feature_shape`.
+    features: Features,
     feature_shape: Vec<usize>,
     /// Row-major, `rows x outputs`, in the user's units.
     labels: Vec<f64>,
@@ -20,6 +24,8 @@ pub struct Dataset {
     variances: Option<Vec<f64>>,
     /// The labels before simulated noise.
     clean_labels: Option<Vec<f64>>,
+    /// One number per row; rows that have the same one are the same picture.
+    groups: Option<Vec<u32>>,
 }
 
 /// How [`Dataset::split`] divides the rows.
@@ -36,6 +42,9 @@ pub struct SplitOptions {
     /// The seed of the shuffle (default 0).
     #[serde(default)]
     pub seed: u64,
+    /// Whether identical images stay together, so that none is in both parts (default false). It shuffles.
+    #[serde(default)]
+    pub keep_groups: bool,
 }
 
 fn yes() -> bool {
@@ -119,6 +128,32 @@ impl Dataset {
                 features[at]
             )));
         }
+        Self::assemble(Features::Numbers(Arc::new(features)), feature_shape, labels, outputs, variances)
+    }
+
+    /// Images as their bytes, `rows` times the product of `shape` (channels, height,
+    /// width), with one label each. Images of the same group are the same picture.
+    ///
+    /// # Errors
+    /// As [`Dataset::from_arrays`].
+    pub fn from_pixels(pixels: Vec<u8>, shape: [usize; 3], labels: Vec<f64>, groups: Option<Vec<u32>>) -> Result<Self> {
+        let (rows, width) = (labels.len(), shape.iter().product::<usize>());
+        if rows == 0 || width == 0 || pixels.len() != rows * width || groups.as_ref().is_some_and(|g| g.len() != rows) {
+            let bytes = pixels.len();
+            return Err(Error::Shape(format!("{bytes} bytes do not make {rows} images of shape {shape:?}")));
+        }
+        let features = Features::Pixels { pixels: Arc::new(pixels), rows: Arc::new((0..rows).collect()) };
+        Ok(Dataset { groups, ..Self::assemble(features, shape.to_vec(), labels, 1, None)? })
+    }
+
+    /// A data set whose features were checked.
+    fn assemble(
+        features: Features,
+        feature_shape: Vec<usize>,
+        labels: Vec<f64>,
+        outputs: usize,
+        variances: Option<Vec<f64>>,
+    ) -> Result<Self> {
         check(&labels, outputs, "label", |_| None)?;
         if let Some(variances) = &variances {
             if variances.len() != labels.len() {
@@ -127,7 +162,7 @@ impl Dataset {
             }
             check(variances, outputs, "variance", non_negative)?;
         }
-        Ok(Dataset { features, feature_shape, labels, outputs, variances, clean_labels: None })
+        Ok(Dataset { features, feature_shape, labels, outputs, variances, clean_labels: None, groups: None })
     }
 
     /// The number of rows, at least 1.
@@ -150,9 +185,17 @@ impl Dataset {
         self.outputs
     }
 
-    /// The features, row-major.
-    pub fn features(&self) -> &[f32] {
+    /// The features.
+    pub fn features(&self) -> &Features {
         &self.features
+    }
+
+    /// The values of the features, row-major.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`] for images, which are bytes otherwise.
+    pub fn feature_values(&self) -> Result<Cow<'_, [f32]>> {
+        self.features.rows().to_f32(self.width())
     }
 
     /// The labels, row-major, `rows x outputs`.
@@ -177,10 +220,9 @@ impl Dataset {
 
     /// The same rows with noisy labels of known variance; the clean ones are kept beside them.
     pub(crate) fn with_noise(&self, labels: Vec<f64>, variances: Vec<f64>) -> Result<Self> {
-        let features = self.features.clone();
-        let mut noisy = Self::new(features, self.feature_shape.clone(), labels, self.outputs, Some(variances))?;
-        noisy.clean_labels = Some(self.clean_labels().to_vec());
-        Ok(noisy)
+        let (features, shape) = (self.features.clone(), self.feature_shape.clone());
+        let noisy = Self::assemble(features, shape, labels, self.outputs, Some(variances))?;
+        Ok(Dataset { clean_labels: Some(self.clean_labels().to_vec()), groups: self.groups.clone(), ..noisy })
     }
 
     /// The rows `indices`, in that order; a row may occur more than once.
@@ -196,12 +238,13 @@ impl Dataset {
         }
         let labels = |values: &[f64]| gather(values, self.outputs, indices);
         Ok(Dataset {
-            features: gather(&self.features, self.width(), indices)?,
+            features: self.features.subset(indices, self.width())?,
             feature_shape: self.feature_shape.clone(),
             labels: labels(&self.labels)?,
             outputs: self.outputs,
             variances: self.variances().map(labels).transpose()?,
             clean_labels: self.clean_labels.as_deref().map(labels).transpose()?,
+            groups: self.groups.as_deref().map(|groups| gather(groups, 1, indices)).transpose()?,
         })
     }
 
@@ -225,12 +268,46 @@ impl Dataset {
                 "train_size {train} and test_size {test} must be at least 1 each and together at most the {rows} rows"
             )));
         }
-        let order = if options.shuffle {
+        let order = if options.shuffle || options.keep_groups {
             permutation(rows, &mut stream(options.seed, Purpose::Split, 0))
         } else {
             (0..rows).collect()
         };
+        if options.keep_groups {
+            let (first, second) = self.whole_groups(&order, train, test)?;
+            return Ok((self.subset(&first)?, self.subset(&second)?));
+        }
         Ok((self.subset(&order[..train])?, self.subset(&order[rows - test..])?))
+    }
+
+    /// `train` and `test` rows such that no group has rows in both: groups, in the
+    /// order of their first rows in `order`, go where they fit.
+    fn whole_groups(&self, order: &[usize], train: usize, test: usize) -> Result<(Vec<usize>, Vec<usize>)> {
+        let Some(groups) = &self.groups else {
+            return Err(Error::Unsupported("keep_groups: only image folders say which rows are the same".into()));
+        };
+        let mut members: HashMap<u32, Vec<usize>> = HashMap::new();
+        for &row in order {
+            members.entry(groups[row]).or_default().push(row);
+        }
+        let (mut first, mut second) = (reserve(train)?, reserve(test)?);
+        for &row in order {
+            let Some(group) = members.remove(&groups[row]) else { continue };
+            for (part, size) in [(&mut first, train), (&mut second, test)] {
+                if part.len() + group.len() <= size {
+                    part.extend(group);
+                    break;
+                }
+            }
+        }
+        if first.len() < train || second.len() < test {
+            let (a, b) = (first.len(), second.len());
+            return Err(Error::InvalidArgument(format!(
+                "keep_groups: with identical images together only {a} of {train} training and {b} of {test} test rows \
+                 fit: take fewer"
+            )));
+        }
+        Ok((first, second))
     }
 }
 
@@ -264,7 +341,8 @@ fn check(values: &[f64], columns: usize, name: &str, fault: impl Fn(f64) -> Opti
     Ok(())
 }
 
-fn gather<T: Copy>(values: &[T], width: usize, rows: &[usize]) -> Result<Vec<T>> {
+/// The rows `rows` of row-major `values`, `width` values each.
+pub(crate) fn gather<T: Copy>(values: &[T], width: usize, rows: &[usize]) -> Result<Vec<T>> {
     let mut result = reserve(rows.len() * width)?;
     for &row in rows {
         result.extend_from_slice(&values[row * width..(row + 1) * width]);
@@ -283,17 +361,21 @@ mod tests {
 
     #[test]
     fn split_keeps_rows_whole_and_apart() {
-        let options = SplitOptions { train_size: 3, test_size: None, shuffle: true, seed: 4 };
+        let options = SplitOptions { train_size: 3, test_size: None, shuffle: true, seed: 4, keep_groups: false };
         let (train, test) = five_rows().split(&options).unwrap();
         let mut labels = [train.labels(), test.labels()].concat();
         for part in [&train, &test] {
             for (row, label) in part.labels().iter().enumerate() {
-                assert_eq!(part.features()[2 * row..2 * row + 2], [2.0 * *label as f32, 2.0 * *label as f32 + 1.0]);
+                assert_eq!(
+                    part.feature_values().unwrap()[2 * row..2 * row + 2],
+                    [2.0 * *label as f32, 2.0 * *label as f32 + 1.0]
+                );
             }
         }
         labels.sort_by(f64::total_cmp);
         assert_eq!(labels, [0.0, 1.0, 2.0, 3.0, 4.0]);
-        let unshuffled = SplitOptions { train_size: 1, test_size: Some(2), shuffle: false, seed: 0 };
+        let unshuffled =
+            SplitOptions { train_size: 1, test_size: Some(2), shuffle: false, seed: 0, keep_groups: false };
         assert_eq!(five_rows().split(&unshuffled).unwrap().1.labels(), [3.0, 4.0]);
     }
 
@@ -318,8 +400,35 @@ mod tests {
             message(Dataset::from_arrays(&x(&features), &ArrayView::f64(&[1.0; 3], &[3]).unwrap(), None)),
             "labels have 3 rows, the features have 2"
         );
-        let options = SplitOptions { train_size: 4, test_size: Some(2), shuffle: true, seed: 0 };
+        let options = SplitOptions { train_size: 4, test_size: Some(2), shuffle: true, seed: 0, keep_groups: false };
         assert!(five_rows().split(&options).unwrap_err().to_string().contains("together at most the 5 rows"));
         assert!(five_rows().subset(&[5]).is_err());
+    }
+
+    #[test]
+    fn images_stay_bytes_and_identical_ones_stay_together() {
+        let images = |groups| {
+            let (pixels, labels) = ((0..=239).collect(), (0..20).map(f64::from).collect());
+            Dataset::from_pixels(pixels, [3, 2, 2], labels, Some(groups)).unwrap()
+        };
+        let split = |data: &Dataset, seed, train_size| {
+            data.split(&SplitOptions { train_size, test_size: Some(7), shuffle: true, seed, keep_groups: true })
+        };
+        // Row k belongs to group k / 2, but for the last four rows, each a group of its own.
+        let data = images((0..20).map(|k| if k < 16 { k / 2 } else { k }).collect());
+        for seed in 0..20 {
+            let (train, test) = split(&data, seed, 13).unwrap();
+            assert_eq!((train.rows(), test.rows()), (13, 7));
+            let (first, second) = (train.groups.as_ref().unwrap(), test.groups.as_ref().unwrap());
+            assert!(first.iter().all(|group| !second.contains(group)), "{first:?} {second:?}");
+            let row = test.labels()[3] as u8;
+            let x = test.feature_values().unwrap();
+            assert_eq!(x[36..38], [f32::from(12 * row) / 255.0, f32::from(12 * row + 1) / 255.0]);
+        }
+        let pairs = images((0..20).map(|k| k / 2).collect());
+        let message = split(&pairs, 0, 13).unwrap_err().to_string();
+        assert!(message.contains("only 12 of 13 training and 6 of 7 test rows fit"), "{message}");
+        let message = split(&five_rows(), 0, 1).unwrap_err().to_string();
+        assert!(message.contains("together at most the 5 rows"), "{message}");
     }
 }

@@ -85,7 +85,7 @@ fn wine(paths: &[PathBuf]) -> Result<Dataset> {
             let found = part.width();
             return Err(Error::Parse(format!("{}: has {found} features, Wine Quality has 11", path.display())));
         }
-        features.extend_from_slice(part.features());
+        features.extend_from_slice(&part.feature_values()?);
         labels.extend_from_slice(part.labels());
         shape = part.feature_shape().to_vec();
     }
@@ -109,7 +109,7 @@ mod tests {
     fn bike_rows_become_nineteen_features() {
         let data = read("1,2011-07-02,3,0,7,6,0,2,1,1,0.24,0.28,0.81,0.5,3,13,16").unwrap();
         assert_eq!((data.feature_shape(), data.labels()), (&[19][..], &[16.0][..]));
-        let x = data.features();
+        let x = data.feature_values().unwrap();
         let angle = 182.0 / 730.0 * 4.0 * std::f64::consts::PI;
         assert_eq!(x[..3], [0.0, angle.cos() as f32, angle.sin() as f32]);
         assert!(x[3].abs() < 1e-7);

@@ -1,6 +1,6 @@
 //! Normalisation: features and labels to mean 0 and standard deviation 1.
 
-use super::Dataset;
+use super::{Dataset, FeatureRows};
 use crate::{Error, Result};
 
 /// Means and standard deviations, fitted on training data and applied to all.
@@ -24,7 +24,10 @@ impl Normalization {
     /// The statistics of `data`, its labels as they were before simulated noise.
     pub fn fit(data: &Dataset) -> Self {
         let columns = if data.feature_shape().len() == 1 { data.width() } else { 1 };
-        let (feature_mean, feature_std) = statistics(columns, data.features(), |&value| f64::from(value));
+        let (feature_mean, feature_std) = match data.features().rows() {
+            FeatureRows::Numbers(values) => statistics(columns, values, |&value| f64::from(value)),
+            FeatureRows::Pixels(pixels, rows) => pixel_statistics(pixels, rows, data.width()),
+        };
         let (label_mean, label_std) = statistics(data.outputs(), data.clean_labels(), |&value| value);
         Normalization { feature_mean, feature_std, label_mean, label_std }
     }
@@ -97,14 +100,33 @@ fn statistics<T>(columns: usize, values: &[T], number: impl Fn(&T) -> f64) -> (V
             *sum += (number(value) - mean).powi(2) / rows;
         }
     }
-    for (deviation, mean) in std.iter_mut().zip(&mean) {
-        *deviation = deviation.sqrt();
-        // Below this the differences are rounding errors of a constant.
-        if !deviation.is_finite() || *deviation <= mean.abs() * 1e-12 {
-            *deviation = 1.0;
-        }
+    for (variance, &mean) in std.iter_mut().zip(&mean) {
+        *variance = deviation(*variance, mean);
     }
     (mean, std)
+}
+
+/// The square root of `variance`, or 1 for that of a constant.
+fn deviation(variance: f64, mean: f64) -> f64 {
+    let deviation = variance.sqrt();
+    // Below this the differences are rounding errors of a constant.
+    if !deviation.is_finite() || deviation <= mean.abs() * 1e-12 { 1.0 } else { deviation }
+}
+
+/// One mean and deviation of all the pixels of the images `rows`, of `width` bytes each; a byte b is b / 255.
+fn pixel_statistics(pixels: &[u8], rows: &[usize], width: usize) -> (Vec<f64>, Vec<f64>) {
+    let mut counts = [0u64; 256];
+    for &row in rows {
+        for &byte in &pixels[row * width..(row + 1) * width] {
+            counts[usize::from(byte)] += 1;
+        }
+    }
+    let total = (rows.len() * width) as f64;
+    let average = |value: &dyn Fn(f64) -> f64| {
+        counts.iter().enumerate().map(|(byte, &count)| count as f64 / total * value(byte as f64 / 255.0)).sum::<f64>()
+    };
+    let mean = average(&|value| value);
+    (vec![mean], vec![deviation(average(&|value| (value - mean).powi(2)), mean)])
 }
 
 #[cfg(test)]
@@ -117,7 +139,7 @@ mod tests {
         let fitted = Normalization::fit(&data);
         assert_eq!((&fitted.feature_mean[..], &fitted.feature_std[..]), (&[2.0, 7.0][..], &[1.0, 1.0][..]));
         assert_eq!((fitted.label_mean[0], fitted.label_std[0]), (20.0, 10.0));
-        assert_eq!(fitted.features(data.features(), 2).unwrap(), [-1.0, 0.0, 1.0, 0.0]);
+        assert_eq!(fitted.features(&[1.0, 7.0, 3.0, 7.0], 2).unwrap(), [-1.0, 0.0, 1.0, 0.0]);
         assert_eq!(fitted.labels(data.labels()), [-1.0, 1.0]);
         assert_eq!(fitted.variances(&[100.0, 50.0]), [1.0, 0.5]);
         assert_eq!(fitted.predictions(&[-1.0, 1.0]), data.labels());
@@ -128,6 +150,10 @@ mod tests {
     fn images_share_one_mean_and_simulated_noise_does_not_count() {
         let data = Dataset::new(vec![0.0, 2.0, 4.0, 6.0], vec![2, 1], vec![1.0, 3.0], 1, None).unwrap();
         assert_eq!(Normalization::fit(&data).feature_mean, [3.0]);
+        let pixels = Dataset::from_pixels(vec![0, 51, 102, 255, 9, 9], [1, 1, 2], vec![1.0, 3.0, 9.0], None).unwrap();
+        let fitted = Normalization::fit(&pixels.subset(&[0, 1]).unwrap());
+        assert!((fitted.feature_mean[0] - 0.4).abs() < 1e-12);
+        assert!((fitted.feature_std[0] - 0.14f64.sqrt()).abs() < 1e-12);
         let noisy = data.with_noise(vec![-50.0, 90.0], vec![1.0, 1.0]).unwrap();
         assert_eq!(Normalization::fit(&noisy), Normalization::fit(&data));
     }

@@ -76,7 +76,7 @@ mod tests {
     fn labels_are_friedmans_function_with_its_known_moments() {
         let options = SyntheticOptions { rows: 20_000, features: 6, outputs: 2, seed: 3 };
         let data = Dataset::synthetic(&options).unwrap();
-        let row = &data.features()[6..12];
+        let row = &data.feature_values().unwrap()[6..12];
         assert_eq!(data.labels()[3], friedman(std::array::from_fn(|i| f64::from(row[(i + 1) % 6]))));
         let first: Vec<f64> = data.labels().chunks(2).map(|pair| pair[0]).collect();
         let mean = first.iter().sum::<f64>() / first.len() as f64;

@@ -4,7 +4,8 @@ mod init;
 mod layers;
 
 use crate::archive::{Archive, ArchiveKind, StoredArray};
-use crate::data::Normalization;
+use crate::batch;
+use crate::data::{FeatureRows, Normalization};
 use crate::options::require;
 use crate::random::{Purpose, stream};
 use crate::{Error, Result};
@@ -141,6 +142,11 @@ impl Model {
         self.inputs
     }
 
+    /// The shape of one row of features.
+    pub fn input_shape(&self) -> &[usize] {
+        std::slice::from_ref(&self.inputs)
+    }
+
     /// The number of predictions per row.
     pub fn outputs(&self) -> usize {
         self.outputs
@@ -214,28 +220,24 @@ impl Model {
     /// # Errors
     /// [`Error::Shape`] when the rows do not fit the model.
     pub fn predict(&self, features: &[f32]) -> Result<Vec<f64>> {
-        let normalization = self.normalization_or_identity();
-        Ok(normalization.predictions(&self.predict_normalized(features, &normalization)?))
-    }
-
-    /// Predictions in normalised units for `features` in their own.
-    pub(crate) fn predict_normalized(&self, features: &[f32], normalization: &Normalization) -> Result<Vec<f64>> {
         if !features.len().is_multiple_of(self.inputs) {
             return Err(Error::Shape(format!("{} values are not rows of {} features", features.len(), self.inputs)));
         }
-        let mut predictions = crate::array::reserve(features.len() / self.inputs * self.outputs)?;
-        for rows in features.chunks(PREDICTION_ROWS * self.inputs) {
-            let x = self.upload(&normalization.features(rows, self.inputs)?)?;
+        let normalization = self.normalization_or_identity();
+        Ok(normalization.predictions(&self.predict_normalized(FeatureRows::Numbers(features), &normalization)?))
+    }
+
+    /// Predictions in normalised units for whole rows of features in their own.
+    pub(crate) fn predict_normalized(&self, rows: FeatureRows, normalization: &Normalization) -> Result<Vec<f64>> {
+        let count = rows.count(self.inputs);
+        let mut predictions = crate::array::reserve(count * self.outputs)?;
+        for start in (0..count).step_by(PREDICTION_ROWS) {
+            let rows = rows.slice(start..count.min(start + PREDICTION_ROWS), self.inputs);
+            let x = batch::features(rows, self.input_shape(), normalization, self.device)?;
             let output = tch::no_grad(|| self.forward(&x, false))?;
             predictions.extend(to_f32(&output)?.into_iter().map(f64::from));
         }
         Ok(predictions)
-    }
-
-    /// Rows of features as a tensor where the weights are.
-    pub(crate) fn upload(&self, features: &[f32]) -> Result<Tensor> {
-        let rows = (features.len() / self.inputs) as i64;
-        Ok(Tensor::f_from_slice(features)?.f_view([rows, self.inputs as i64])?.f_to_device(self.device)?)
     }
 
     /// A copy of the tensor `name` with its shape.
