@@ -8,7 +8,6 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, HashMap};
-use std::io::Write;
 use std::path::Path;
 use tch::{Kind, Tensor};
 
@@ -160,8 +159,7 @@ impl Archive {
         hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
-    /// Writes a temporary file beside `path`, waits until the disk has it, and
-    /// renames it: at every moment `path` is the old file or the new, complete.
+    /// Writes the archive in one go ([`crate::files::replace`]).
     ///
     /// # Errors
     /// [`Error::Io`] or [`Error::NotFound`]; what was at `path` is then still there.
@@ -176,29 +174,7 @@ impl Archive {
         let bytes = views
             .and_then(|views| safetensors::serialize(views, Some(HashMap::from([(RECORD.to_string(), record)]))))
             .map_err(|error| Error::Internal(error.to_string()))?;
-
-        // A link stays a link: what it points to is replaced.
-        let path = &path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
-        if std::fs::metadata(path).is_ok_and(|existing| !existing.is_file()) {
-            return Err(Error::InvalidArgument(format!("{}: not a regular file, nothing was saved", path.display())));
-        }
-        let io = |error| Error::io(path, error);
-        let folder = match path.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => parent,
-            _ => Path::new("."),
-        };
-        let mut builder = tempfile::Builder::new();
-        #[cfg(unix)]
-        {
-            use std::os::unix::fs::PermissionsExt;
-            builder.permissions(std::fs::Permissions::from_mode(0o666));
-        }
-        let mut file = builder.prefix(".biv-").suffix(".tmp").tempfile_in(folder).map_err(io)?;
-        file.write_all(&bytes).map_err(io)?;
-        file.as_file().sync_all().map_err(io)?;
-        file.persist(path).map_err(|error| io(error.error))?;
-        // The rename itself is on disk only when the folder is.
-        std::fs::File::open(folder).and_then(|folder| folder.sync_all()).map_err(io)
+        crate::files::replace(path, &bytes)
     }
 
     /// Reads and checks a file that [`Archive::save`] wrote.

@@ -9,12 +9,13 @@ use crate::options::require;
 use crate::random::{Purpose, stream};
 use crate::{Error, Result};
 use rand::RngExt;
+use rand::seq::SliceRandom;
 use rand_distr::{Distribution, Gamma, StandardNormal};
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// How [`NoiseOptions::apply`] corrupts labels.
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NoiseOptions {
     /// What the variances are drawn from.
@@ -27,13 +28,16 @@ pub struct NoiseOptions {
     /// while the noise is drawn with the true `v` (default 0).
     #[serde(default)]
     pub disturbance: f64,
-    /// The seed of variances, noise and disturbance (default 0).
+    /// A control: the loss is told the same variances in a random order, so that they say nothing (default false).
     #[serde(default)]
-    pub seed: u64,
+    pub shuffled: bool,
+    /// The seed of variances, noise and disturbance (default 0; in an experiment, the experiment's).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub seed: Option<u64>,
 }
 
 /// The distribution of the noise variances.
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum VarianceDistribution {
     /// One uniform distribution.
@@ -45,44 +49,55 @@ pub enum VarianceDistribution {
 }
 
 /// A uniform distribution, by its bounds or by its moments.
-#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct UniformOptions {
     /// In a mixture, the component's probability; one component may leave it out and takes the rest.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub weight: Option<f64>,
     /// The lower bound `a >= 0`.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub low: Option<f64>,
     /// The upper bound `b >= a`; `a = b` makes the variance constant.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub high: Option<f64>,
     /// Instead of the bounds: the mean `mu` of the noise variance.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub mean: Option<f64>,
     /// The variance `V` of the noise variance: `a = mu - sqrt(3V)`, `b = mu + sqrt(3V)`.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub variance: Option<f64>,
     /// Instead of `variance`: `s` in [0, 1] for `V = s mu^2 / 3`; 1 is the largest for which `a >= 0`.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub heteroscedasticity: Option<f64>,
 }
 
 /// A mixture of uniform distributions.
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct MixtureOptions {
     /// The components; their weights sum to 1.
     pub components: Vec<UniformOptions>,
     /// The mean of the whole mixture: it determines the last component's mean, which is then left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub average: Option<f64>,
 }
 
 /// A gamma distribution, by its parameters or by its moments.
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct GammaOptions {
     /// The shape.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub alpha: Option<f64>,
     /// The rate, the inverse of the scale.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub beta: Option<f64>,
     /// Instead of these: the mean; `alpha = mu^2 / V`, `beta = mu / V`.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub mean: Option<f64>,
     /// The variance `V > 0` of the noise variance.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub variance: Option<f64>,
 }
 
@@ -112,6 +127,7 @@ impl UniformOptions {
         let (low, high) = match (self.low, self.high, self.mean, self.variance, self.heteroscedasticity) {
             (Some(low), Some(high), None, None, None) => (low, high),
             (None, None, Some(mean), Some(variance), None) => {
+                require(mean >= 0.0, &format!("{path}.mean"), mean, "at least 0")?;
                 require(variance >= 0.0, &format!("{path}.variance"), variance, "at least 0")?;
                 let half = (3.0 * variance).sqrt();
                 if mean - half < 0.0 {
@@ -257,23 +273,32 @@ impl VarianceLaw {
 }
 
 impl NoiseOptions {
+    /// The distribution, when it and the disturbance are legal.
+    ///
+    /// # Errors
+    /// [`Error::InvalidConfig`].
+    pub fn validate(&self) -> Result<VarianceLaw> {
+        let delta = self.disturbance;
+        require(delta >= 0.0 && delta.is_finite(), "noise.disturbance", delta, "at least 0")?;
+        self.distribution.law()
+    }
+
     /// The data set with noisy labels and the variances of their noise. Where it
     /// has variances already, the new noise adds to the old, and so do they.
     ///
     /// # Errors
     /// [`Error::InvalidConfig`] for illegal parameters.
     pub fn apply(&self, data: &Dataset) -> Result<Dataset> {
-        let delta = self.disturbance;
-        require(delta >= 0.0 && delta.is_finite(), "noise.disturbance", delta, "at least 0")?;
-        let mut variances = self.distribution.law()?.sample(data.labels().len(), self.seed)?;
+        let (law, delta, seed) = (self.validate()?, self.disturbance, self.seed.unwrap_or(0));
+        let mut variances = law.sample(data.labels().len(), seed)?;
         if self.relative {
             let scale = crate::data::Normalization::fit(data).label_std;
             for (at, variance) in variances.iter_mut().enumerate() {
                 *variance *= scale[at % scale.len()].powi(2);
             }
         }
-        let mut noise = stream(self.seed, Purpose::LabelNoise, 0);
-        let mut disturbance = stream(self.seed, Purpose::Disturbance, 0);
+        let mut noise = stream(seed, Purpose::LabelNoise, 0);
+        let mut disturbance = stream(seed, Purpose::Disturbance, 0);
         let mut normal = move || -> f64 { noise.sample(StandardNormal) };
         let labels = data.labels().iter().zip(&variances).map(|(label, v)| label + v.sqrt() * normal()).collect();
         let known = variances.iter().enumerate().map(|(at, v)| {
@@ -281,7 +306,11 @@ impl NoiseOptions {
             let told = (v + v / 3.0 * delta.sqrt() * error).abs();
             told + data.variances().map_or(0.0, |known| known[at])
         });
-        data.with_noise(labels, known.collect())
+        let mut known: Vec<f64> = known.collect();
+        if self.shuffled {
+            known.shuffle(&mut stream(seed, Purpose::ShuffledVariances, 0));
+        }
+        data.with_noise(labels, known)
     }
 }
 
@@ -387,6 +416,28 @@ mod tests {
         let twice = crate::options::parse::<NoiseOptions>("noise", json).unwrap().apply(&noisy).unwrap();
         assert_eq!(twice.variances().unwrap(), [400.0; 4]);
         assert_eq!(twice.clean_labels(), clean.labels());
+    }
+
+    #[test]
+    fn shuffled_variances_are_the_same_ones_and_say_nothing() {
+        let clean = Dataset::new(vec![0.0; 2000], vec![1], vec![0.0; 2000], 1, None).unwrap();
+        let options = |shuffled: bool| -> NoiseOptions {
+            let json = format!(r#"{{"distribution":{{"kind":"uniform","low":0,"high":9}},"shuffled":{shuffled}}}"#);
+            crate::options::parse("noise", &json).unwrap()
+        };
+        let (told, shuffled) = (options(false).apply(&clean).unwrap(), options(true).apply(&clean).unwrap());
+        assert_eq!(told.labels(), shuffled.labels());
+        // Of squared noise and variance, E[n^2 v] is E[v^2] where v is the noise's own, E[v]^2 where it is another's.
+        let product = |data: &Dataset| {
+            data.labels().iter().zip(data.variances().unwrap()).map(|(n, v)| n * n * v).sum::<f64>() / 2000.0
+        };
+        assert!((product(&told) - 27.0).abs() < 3.5 && (product(&shuffled) - 20.25).abs() < 3.0);
+        let sorted = |data: &Dataset| {
+            let mut variances = data.variances().unwrap().to_vec();
+            variances.sort_by(f64::total_cmp);
+            variances
+        };
+        assert_eq!(sorted(&told), sorted(&shuffled));
     }
 
     #[test]

@@ -26,6 +26,8 @@ pub enum Purpose {
     Disturbance = 6,
     /// Synthetic features.
     Synthetic = 7,
+    /// The order of variances that shall say nothing.
+    ShuffledVariances = 8,
 }
 
 /// The generator for the `index`-th use of `purpose` under `seed`.
