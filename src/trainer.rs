@@ -4,7 +4,7 @@ use crate::archive::{Archive, ArchiveKind};
 use crate::data::{Dataset, Normalization};
 use crate::loss::{Epsilon, Loss, MinimumBatch};
 use crate::metrics::Metrics;
-use crate::model::Model;
+use crate::model::{Model, Precision};
 use crate::optim::{Adam, AdamOptions};
 use crate::options::require;
 use crate::sampler::{Position, Sampler};
@@ -41,6 +41,8 @@ pub struct TrainerOptions {
     pub seed: u64,
     /// `cpu`, `cuda`, `cuda:N` or `auto` (default `cpu`).
     pub device: String,
+    /// The arithmetic of the network in training and evaluation (default `f32`).
+    pub precision: Precision,
 }
 
 impl Default for TrainerOptions {
@@ -54,12 +56,13 @@ impl Default for TrainerOptions {
             drop_last: true,
             seed: 0,
             device: "cpu".into(),
+            precision: Precision::F32,
         }
     }
 }
 
 impl TrainerOptions {
-    fn validate(&self) -> Result<()> {
+    pub(crate) fn validate(&self) -> Result<()> {
         self.loss.validate("trainer.loss")?;
         require(self.batch_size >= 1, "trainer.batch_size", self.batch_size, "at least 1")?;
         check_learning_rate(self.learning_rate, "trainer.learning_rate")?;
@@ -188,9 +191,8 @@ impl Trainer {
             _ => None,
         };
         let (parameters, buffers) = (locked.parameters(), locked.buffers());
-        if !buffers.is_empty()
-            && let Some(data) = &data
-            && data.sampler.smallest_batch() < 2
+        if let Some(data) = &data
+            && data.sampler.smallest_batch() < locked.smallest_batch()
         {
             return Err(Error::InvalidArgument(format!(
                 "an epoch of {} rows in mini-batches of {} has one of a single row: BatchNorm needs at least 2",
@@ -233,6 +235,11 @@ impl Trainer {
     /// Epochs and mini-batches taken from the trainer's own data.
     pub fn position(&self) -> Position {
         self.data.as_ref().map(|data| data.sampler.position()).unwrap_or_default()
+    }
+
+    /// How many mini-batches an epoch has; 0 without data.
+    pub fn batches_per_epoch(&self) -> usize {
+        self.data.as_ref().map_or(0, |data| data.sampler.batches_per_epoch())
     }
 
     /// Adam's learning rate.
@@ -340,7 +347,7 @@ impl Trainer {
         let before = buffers.iter().map(|buffer| Ok(buffer.f_detach_copy()?)).collect::<Result<Vec<_>>>()?;
         // The host may have switched gradients off on this thread.
         tch::with_grad(|| {
-            let error = model.forward(features, true)?.f_sub(labels)?;
+            let error = model.forward(features, true, options.precision)?.f_sub(labels)?;
             let loss = error.f_square()?.f_mul(&coefficients)?.f_sum(tch::Kind::Float)?;
             report.loss = loss.f_double_value(&[])?;
             if !report.loss.is_finite() {
@@ -355,6 +362,9 @@ impl Trainer {
                 )));
             }
             let gradients = Tensor::f_run_backward(&[loss], parameters, false, false)?;
+            // A convolution's may come in the channels-last format; Adam walks through memory.
+            let gradients =
+                gradients.iter().map(|gradient| Ok(gradient.f_contiguous()?)).collect::<Result<Vec<_>>>()?;
             optimizer.step(parameters, &gradients, options.learning_rate)
         })?;
         Ok(report)
@@ -370,10 +380,21 @@ impl Trainer {
     /// # Errors
     /// [`Error::Shape`]; [`Error::Numerical`] when a prediction is not finite.
     pub fn evaluate(&self, data: &Dataset) -> Result<Metrics> {
+        Metrics::new(&self.predict_normalized(data)?, data.labels(), &self.normalization)
+    }
+
+    /// The model's predictions on `data`, in the labels' units, row-major.
+    ///
+    /// # Errors
+    /// [`Error::Shape`].
+    pub fn predict(&self, data: &Dataset) -> Result<Vec<f64>> {
+        Ok(self.normalization.predictions(&self.predict_normalized(data)?))
+    }
+
+    fn predict_normalized(&self, data: &Dataset) -> Result<Vec<f64>> {
         let model = self.model.lock();
         check_fit(&model, data)?;
-        let predictions = model.predict_normalized(data.features().rows(), &self.normalization)?;
-        Metrics::new(&predictions, data.labels(), &self.normalization)
+        model.predict_normalized(data.features().rows(), &self.normalization, self.options.precision)
     }
 
     /// Saves everything that [`Trainer::load`] needs to go on, bit for bit on a CPU.

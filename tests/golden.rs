@@ -3,7 +3,7 @@
 use biv::archive::StoredArray;
 use biv::data::{Dataset, Normalization};
 use biv::loss::{Loss, smallest_epsilon};
-use biv::model::{Model, ModelOptions};
+use biv::model::{Model, ModelOptions, Precision};
 use biv::trainer::{Trainer, TrainerOptions};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
@@ -11,6 +11,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
+use tch::{Kind, Tensor};
 
 fn committed() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden")
@@ -112,6 +113,126 @@ fn check_predictions(folder: &Path) {
     }
 }
 
+/// The values of tensor `index` that make_goldens.py has too (its `fill` says how).
+fn fill(seed: u64, index: u32, count: usize, centre: f64, scale: f64) -> Vec<f32> {
+    let offset = 0x9e37_79b9u32.wrapping_mul(index).wrapping_add(0x85eb_ca6bu32.wrapping_mul(seed as u32));
+    let value = |element: u32| {
+        let mut h = element.wrapping_add(offset);
+        h = (h ^ (h >> 16)).wrapping_mul(0x85eb_ca6b);
+        h = (h ^ (h >> 13)).wrapping_mul(0xc2b2_ae35);
+        h ^= h >> 16;
+        let u = f64::from(h >> 8) / f64::from(1 << 23) - 1.0;
+        (centre + scale * u) as f32
+    };
+    (0..count as u32).map(value).collect()
+}
+
+/// A network for images with the weights of the golden files.
+fn filled(options: &Value, seed: u64) -> Model {
+    let mut model = Model::new(&serde_json::from_value::<ModelOptions>(options.clone()).unwrap()).unwrap();
+    for (index, state) in model.state().into_iter().enumerate() {
+        let shape: Vec<usize> = state.tensor.size().iter().map(|&size| size as usize).collect();
+        let count: usize = shape.iter().product();
+        let (centre, scale) = match shape[..] {
+            [first, _, ..] => (0.0, (6.0 / (count / first) as f64).sqrt()),
+            _ if state.name.ends_with("bias") || state.name.ends_with("mean") => (0.0, 0.25),
+            _ => (1.0, 0.25),
+        };
+        let values = fill(seed, index as u32, count, centre, scale);
+        model.set_tensor(&state.name, &StoredArray::f32(shape, &values).unwrap()).unwrap();
+    }
+    model.set_normalization(Normalization::identity(1));
+    model
+}
+
+/// The mini-batch of the golden files.
+fn images(model: &Model, seed: u64, rows: usize) -> Dataset {
+    let column = |index, centre, scale| fill(seed, index, rows, centre, scale).into_iter().map(f64::from).collect();
+    let features = fill(seed, 1000, rows * model.inputs(), 0.0, 1.7);
+    Dataset::new(features, model.input_shape().to_vec(), column(1001, 0.0, 1.7), 1, Some(column(1002, 1.0, 1.0)))
+        .unwrap()
+}
+
+fn values(tensor: &Tensor) -> Vec<f64> {
+    Vec::try_from(tensor.detach().to_kind(Kind::Double).flatten(0, -1)).unwrap()
+}
+
+/// PyTorch's side is in float64: the tolerances are those of float32 (README.md beside the files).
+fn check_images(folder: &Path) {
+    for case in cases(folder, "images.json") {
+        let (seed, rows) = (case["seed"].as_u64().unwrap(), case["rows"].as_u64().unwrap() as usize);
+        let model = filled(&case["model"], seed);
+        let batch = images(&model, seed, rows);
+        let what = |name: &str| format!("{} {name}", case["model"]);
+        assert_close(
+            &what("evaluation"),
+            &model.predict(&batch.feature_values().unwrap()).unwrap(),
+            &numbers(&case["evaluation"]),
+            5e-5,
+        );
+
+        let shape: Vec<i64> = [rows].iter().chain(model.input_shape()).map(|&size| size as i64).collect();
+        let x = Tensor::from_slice(&batch.feature_values().unwrap()).reshape(shape);
+        let output = model.forward(&x, true, Precision::F32).unwrap();
+        assert_close(&what("training"), &values(&output), &numbers(&case["training"]), 5e-4);
+        for (name, sum) in case["running"].as_object().unwrap() {
+            let running = model.tensor(name).unwrap().to_f32().unwrap();
+            let scale: f64 = running.iter().map(|value| f64::from(value.abs())).sum();
+            let found: f64 = running.iter().copied().map(f64::from).sum();
+            assert!(
+                (found - sum.as_f64().unwrap()).abs() <= 1e-5 * scale,
+                "{}: {found}, PyTorch has {sum}",
+                what(name)
+            );
+        }
+        if case["gradients"].is_object() {
+            check_image_gradients(&case, &model, &batch, &output);
+            check_image_training(&case, &batch);
+        }
+    }
+}
+
+fn check_image_gradients(case: &Value, model: &Model, batch: &Dataset, output: &Tensor) {
+    let loss: Loss = serde_json::from_value(case["loss"].clone()).unwrap();
+    let by_output = loss.evaluate(1, &values(output), batch.labels(), batch.variances()).unwrap().gradient;
+    let by_output = Tensor::from_slice(&by_output).to_kind(Kind::Float).view_as(output);
+    let product = output.f_mul(&by_output).unwrap().sum(Kind::Float);
+    let gradients = Tensor::run_backward(&[product], &model.parameters(), false, false);
+    let names: Vec<String> = model.state().into_iter().filter(|s| s.trainable).map(|s| s.name).collect();
+    let expected = case["gradients"].as_object().unwrap();
+    assert_eq!(expected.len(), names.len());
+    let norm = |name: &str| expected[name]["norm"].as_f64().unwrap();
+    let largest = names.iter().map(|name| norm(name)).fold(0.0, f64::max);
+    for (name, gradient) in names.iter().zip(&gradients) {
+        let (gradient, expected) = (values(gradient), numbers(&expected[name]["head"]));
+        // A ReLU or a pooling that rounding decides moves single elements by 1e-3 of the norm;
+        // a bias before a BatchNorm has no gradient but rounding errors.
+        let tolerance = 1e-2 * norm(name) + 1e-6 * largest;
+        let found = gradient.iter().map(|g| g * g).sum::<f64>().sqrt();
+        assert!((found - norm(name)).abs() <= tolerance, "{name}: norm {found}, PyTorch has {}", norm(name));
+        for (found, expected) in gradient.iter().zip(expected) {
+            assert!((found - expected).abs() <= tolerance, "{name}: {found}, PyTorch has {expected}");
+        }
+    }
+}
+
+fn check_image_training(case: &Value, batch: &Dataset) {
+    let options = json!({"loss": case["loss"], "learning_rate": case["learning_rate"]});
+    let shared = Arc::new(Mutex::new(filled(&case["model"], case["seed"].as_u64().unwrap())));
+    let mut trainer = Trainer::new(shared, None, &serde_json::from_value(options).unwrap()).unwrap();
+    for (step, expected) in numbers(&case["losses"]).into_iter().enumerate() {
+        let found = trainer.step_on(batch).unwrap().loss;
+        let tolerance = if step == 0 { 1e-5 } else { 5e-2 };
+        assert!((found - expected).abs() <= tolerance * expected, "step {step}: loss {found}, PyTorch has {expected}");
+    }
+}
+
+#[test]
+fn image_networks_and_their_training_equal_pytorchs() {
+    assert_eq!(cases(&committed(), "images.json").len(), 4);
+    check_images(&committed());
+}
+
 #[test]
 fn losses_and_gradients_equal_pytorchs() {
     assert!(cases(&committed(), "losses.json").len() >= 20);
@@ -155,4 +276,5 @@ fn everything_agrees_with_the_pytorch_installed_here() {
     check_epsilons(folder.path());
     check_training(folder.path());
     check_predictions(folder.path());
+    check_images(folder.path());
 }

@@ -1,7 +1,7 @@
-//! Layers, and networks that are a sequence of them.
+//! Layers, and networks made of them.
 
 use super::StateTensor;
-use super::init::uniform;
+use super::init::{normal, uniform};
 use crate::{Error, Result};
 use rand_chacha::ChaCha12Rng;
 use tch::{Device, Kind, Tensor};
@@ -12,103 +12,177 @@ const EPSILON: f64 = 1e-5;
 
 /// One layer with its tensors.
 #[derive(Debug)]
-enum Layer {
+pub(super) enum Layer {
+    /// `[rows, inputs]` to `[rows, outputs]`.
     Linear { weight: Tensor, bias: Tensor },
+    /// `[rows, inputs, height, width]` to `[rows, outputs, height', width']`, with a square kernel.
+    Conv { weight: Tensor, bias: Option<Tensor>, window: Window },
+    /// Normalises each column of a table, each channel of images.
     BatchNorm { weight: Tensor, bias: Tensor, running_mean: Tensor, running_var: Tensor },
+    /// In place: the layers that stand before a ReLU do not need their output again.
     Relu,
+    /// The largest value of each window.
+    MaxPool(Window),
+    /// The mean of each channel: `[rows, channels, 1, 1]`.
+    AveragePool,
+    /// `[rows, channels, height, width]` to `[rows, channels * height * width]`.
+    Flatten,
+    /// `relu(body(x) + shortcut(x))`; a shortcut without layers is the identity.
+    Residual { body: Sequential, shortcut: Sequential },
+}
+
+/// A square window that moves over an image.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Window {
+    pub size: usize,
+    pub stride: usize,
+    /// Rows and columns added at each side of the image.
+    pub padding: usize,
 }
 
 impl Layer {
     /// `nn.Linear`: weights and bias uniform within `1/sqrt(inputs)`.
-    fn linear(inputs: usize, outputs: usize, generator: &mut ChaCha12Rng) -> Result<Self> {
+    pub(super) fn linear(inputs: usize, outputs: usize, generator: &mut ChaCha12Rng) -> Result<Self> {
         let bound = 1.0 / (inputs as f64).sqrt();
-        Ok(Layer::Linear {
-            weight: uniform(&[outputs as i64, inputs as i64], bound, generator)?.f_set_requires_grad(true)?,
-            bias: uniform(&[outputs as i64], bound, generator)?.f_set_requires_grad(true)?,
-        })
+        let weight = trainable(uniform(&[outputs, inputs], bound, generator)?)?;
+        Ok(Layer::Linear { weight, bias: trainable(uniform(&[outputs], bound, generator)?)? })
     }
 
-    /// `nn.BatchNorm1d`.
-    fn batch_norm(width: usize) -> Result<Self> {
-        let filled = |value: f64| Tensor::f_full([width as i64], value, (Kind::Float, Device::Cpu));
+    /// `nn.Conv2d`: weights and bias uniform within `1/sqrt(inputs * size^2)`.
+    pub(super) fn conv(inputs: usize, outputs: usize, window: Window, generator: &mut ChaCha12Rng) -> Result<Self> {
+        let shape = [outputs, inputs, window.size, window.size];
+        let bound = 1.0 / ((inputs * window.size * window.size) as f64).sqrt();
+        let weight = trainable(uniform(&shape, bound, generator)?)?;
+        Ok(Layer::Conv { weight, bias: Some(trainable(uniform(&[outputs], bound, generator)?)?), window })
+    }
+
+    /// A convolution of torchvision's ResNet: no bias; weights normal with variance
+    /// `2 / (outputs * size^2)` (`kaiming_normal_` with `fan_out` and `relu`).
+    pub(super) fn residual_conv(
+        inputs: usize,
+        outputs: usize,
+        window: Window,
+        generator: &mut ChaCha12Rng,
+    ) -> Result<Self> {
+        let shape = [outputs, inputs, window.size, window.size];
+        let deviation = (2.0 / (outputs * window.size * window.size) as f64).sqrt();
+        Ok(Layer::Conv { weight: trainable(normal(&shape, deviation, generator)?)?, bias: None, window })
+    }
+
+    /// `nn.BatchNorm1d` or `nn.BatchNorm2d`: the number of dimensions is the input's.
+    pub(super) fn batch_norm(channels: usize) -> Result<Self> {
+        let filled = |value: f64| Tensor::f_full([channels as i64], value, (Kind::Float, Device::Cpu));
         Ok(Layer::BatchNorm {
-            weight: filled(1.0)?.f_set_requires_grad(true)?,
-            bias: filled(0.0)?.f_set_requires_grad(true)?,
+            weight: trainable(filled(1.0)?)?,
+            bias: trainable(filled(0.0)?)?,
             running_mean: filled(0.0)?,
             running_var: filled(1.0)?,
         })
     }
 
-    fn forward(&self, x: &Tensor, training: bool) -> Result<Tensor> {
+    fn forward(&self, mut x: Tensor, training: bool) -> Result<Tensor> {
         Ok(match self {
             Layer::Linear { weight, bias } => x.f_linear(weight, Some(bias))?,
+            Layer::Conv { weight, bias, window } => {
+                let (stride, padding) = (window.stride as i64, window.padding as i64);
+                x.f_conv2d(weight, bias.as_ref(), stride, padding, 1, 1)?
+            }
             Layer::BatchNorm { weight, bias, running_mean, running_var } => {
-                if training && x.size()[0] < 2 {
+                if training && x.numel() < 2 * running_mean.numel() {
                     return Err(Error::Shape("a mini-batch of 1 row: BatchNorm needs at least 2 in training".into()));
                 }
                 let (mean, var) = (Some(running_mean), Some(running_var));
                 x.f_batch_norm(Some(weight), Some(bias), mean, var, training, MOMENTUM, EPSILON, false)?
             }
-            Layer::Relu => x.f_relu()?,
+            Layer::Relu => x.f_relu_()?,
+            Layer::MaxPool(Window { size, stride, padding }) => {
+                x.f_max_pool2d(*size as i64, *stride as i64, *padding as i64, 1, false)?
+            }
+            Layer::AveragePool => x.f_adaptive_avg_pool2d([1, 1])?,
+            Layer::Flatten => x.f_flatten(1, -1)?,
+            Layer::Residual { body, shortcut } => {
+                let shortcut = shortcut.forward(&x, training)?;
+                body.forward(&x, training)?.f_add_(&shortcut)?.f_relu_()?
+            }
         })
     }
 
-    /// Name, tensor and whether it is trained.
-    fn tensors(&self) -> Vec<(&'static str, &Tensor, bool)> {
+    /// Adds the layer's tensors to `state`, their names below `prefix`.
+    fn collect(&self, prefix: &str, state: &mut Vec<StateTensor>) {
+        let mut add = |name: &str, tensor: &Tensor, trainable| {
+            state.push(StateTensor { name: format!("{prefix}.{name}"), tensor: tensor.shallow_clone(), trainable });
+        };
         match self {
-            Layer::Linear { weight, bias } => vec![("weight", weight, true), ("bias", bias, true)],
-            Layer::BatchNorm { weight, bias, running_mean, running_var } => vec![
-                ("weight", weight, true),
-                ("bias", bias, true),
-                ("running_mean", running_mean, false),
-                ("running_var", running_var, false),
-            ],
-            Layer::Relu => vec![],
+            Layer::Linear { weight, bias } => {
+                add("weight", weight, true);
+                add("bias", bias, true);
+            }
+            Layer::Conv { weight, bias, .. } => {
+                add("weight", weight, true);
+                bias.iter().for_each(|bias| add("bias", bias, true));
+            }
+            Layer::BatchNorm { weight, bias, running_mean, running_var } => {
+                add("weight", weight, true);
+                add("bias", bias, true);
+                add("running_mean", running_mean, false);
+                add("running_var", running_var, false);
+            }
+            Layer::Residual { body, shortcut } => {
+                body.collect(&format!("{prefix}."), state);
+                shortcut.collect(&format!("{prefix}.downsample."), state);
+            }
+            Layer::Relu | Layer::MaxPool(_) | Layer::AveragePool | Layer::Flatten => {}
         }
     }
 }
 
-/// Layers one after the other.
-#[derive(Debug)]
+fn trainable(tensor: Tensor) -> Result<Tensor> {
+    Ok(tensor.f_set_requires_grad(true)?)
+}
+
+/// Layers one after the other, each with a name.
+#[derive(Debug, Default)]
 pub(super) struct Sequential {
-    layers: Vec<Layer>,
+    layers: Vec<(String, Layer)>,
 }
 
 impl Sequential {
-    /// Linear layers between the `widths`, each but the last followed by a ReLU, with a BatchNorm before it on request.
-    pub(super) fn mlp(widths: &[usize], batch_norm: bool, generator: &mut ChaCha12Rng) -> Result<Self> {
-        let mut layers = Vec::new();
-        let last = widths.len() - 2;
-        for (index, pair) in widths.windows(2).enumerate() {
-            layers.push(Layer::linear(pair[0], pair[1], generator)?);
-            if index < last {
-                if batch_norm {
-                    layers.push(Layer::batch_norm(pair[1])?);
-                }
-                layers.push(Layer::Relu);
-            }
-        }
-        Ok(Sequential { layers })
+    /// Layers with names of their own.
+    pub(super) fn named(layers: Vec<(String, Layer)>) -> Self {
+        Sequential { layers }
+    }
+
+    /// Layers under the names that PyTorch's `nn.Sequential` gives them: `0`, `1`, ...
+    pub(super) fn numbered(layers: Vec<Layer>) -> Self {
+        Self::named(layers.into_iter().enumerate().map(|(index, layer)| (index.to_string(), layer)).collect())
     }
 
     pub(super) fn forward(&self, input: &Tensor, training: bool) -> Result<Tensor> {
-        let mut x = input.shallow_clone();
-        for layer in &self.layers {
-            x = layer.forward(&x, training)?;
-        }
-        Ok(x)
+        self.layers.iter().try_fold(input.shallow_clone(), |x, (_, layer)| layer.forward(x, training))
     }
 
-    /// Every tensor under the name that PyTorch's `nn.Sequential` gives it.
+    /// Every tensor under the name that PyTorch's `state_dict` gives it.
     pub(super) fn state(&self) -> Vec<StateTensor> {
-        let layers = self.layers.iter().enumerate();
-        let tensors = layers.flat_map(|(index, layer)| {
-            layer.tensors().into_iter().map(move |(name, tensor, trainable)| StateTensor {
-                name: format!("{index}.{name}"),
-                tensor: tensor.shallow_clone(),
-                trainable,
-            })
-        });
-        tensors.collect()
+        let mut state = Vec::new();
+        self.collect("", &mut state);
+        state
     }
+
+    fn collect(&self, prefix: &str, state: &mut Vec<StateTensor>) {
+        for (name, layer) in &self.layers {
+            layer.collect(&format!("{prefix}{name}"), state);
+        }
+    }
+}
+
+/// A network with the sizes that it was made for.
+#[derive(Debug)]
+pub(super) struct Network {
+    pub layers: Sequential,
+    /// `[inputs]` of a table's row, `[channels, height, width]` of an image.
+    pub input_shape: Vec<usize>,
+    pub outputs: usize,
+    /// The fewest rows that a mini-batch of training may have: 2 where a
+    /// BatchNorm would see a single value per channel otherwise.
+    pub smallest_batch: usize,
 }

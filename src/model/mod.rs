@@ -1,106 +1,35 @@
 //! Networks: layers, their initial weights and predictions in the user's units.
 
+mod cnn;
 mod init;
 mod layers;
+mod mlp;
+mod options;
+mod precision;
+mod resnet;
 
 use crate::archive::{Archive, ArchiveKind, StoredArray};
 use crate::batch;
 use crate::data::{FeatureRows, Normalization};
-use crate::options::require;
-use crate::random::{Purpose, stream};
 use crate::{Error, Result};
-use layers::Sequential;
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use layers::Network;
+pub use options::{ModelOptions, Table};
+pub use precision::Precision;
 use std::path::Path;
 use tch::{Device, Kind, Tensor};
 
-/// Rows that go through the network at once in prediction: bounds the memory of the activations.
+/// Rows that go through the network at once in prediction, at most.
 const PREDICTION_ROWS: usize = 16_384;
 
-/// Which network, and its sizes.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
-pub enum ModelOptions {
-    /// Linear layers with ReLU between them.
-    Mlp {
-        /// The number of feature values per row.
-        inputs: usize,
-        /// The number of labels per row (default 1).
-        #[serde(default = "one")]
-        outputs: usize,
-        /// The width of each hidden layer.
-        hidden: Vec<usize>,
-        /// Whether a BatchNorm follows each hidden Linear (default false).
-        #[serde(default)]
-        batch_norm: bool,
-        /// The seed of the initial weights (default 0).
-        #[serde(default)]
-        seed: u64,
-    },
-    /// The published network for tables, with hidden layers of 100, 50, 20 and 10.
-    VanillaAnn {
-        /// Which data set it is for: `bike` has 19 inputs, `wine` 11 and a BatchNorm after each hidden Linear.
-        dataset: Table,
-        /// The seed of the initial weights (default 0).
-        #[serde(default)]
-        seed: u64,
-    },
-}
-
-/// A data set that `vanilla_ann` was published for.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Table {
-    /// Bike Sharing.
-    Bike,
-    /// Wine Quality.
-    Wine,
-}
-
-fn one() -> usize {
-    1
-}
-
-/// The sizes of a multi-layer perceptron, resolved from any of its forms.
-struct MlpSizes {
-    widths: Vec<usize>,
-    batch_norm: bool,
-    seed: u64,
-}
-
-impl ModelOptions {
-    fn sizes(&self) -> Result<MlpSizes> {
-        let (inputs, hidden, outputs, batch_norm, seed) = match self {
-            ModelOptions::Mlp { inputs, outputs, hidden, batch_norm, seed } => {
-                (*inputs, hidden.as_slice(), *outputs, *batch_norm, *seed)
-            }
-            ModelOptions::VanillaAnn { dataset, seed } => {
-                let (inputs, batch_norm) = match dataset {
-                    Table::Bike => (19, false),
-                    Table::Wine => (11, true),
-                };
-                (inputs, [100, 50, 20, 10].as_slice(), 1, batch_norm, *seed)
-            }
-        };
-        require(inputs >= 1, "model.inputs", inputs, "at least 1")?;
-        require(outputs >= 1, "model.outputs", outputs, "at least 1")?;
-        for (layer, &width) in hidden.iter().enumerate() {
-            require(width >= 1, &format!("model.hidden[{layer}]"), width, "at least 1")?;
-        }
-        let widths: Vec<usize> = [inputs].into_iter().chain(hidden.iter().copied()).chain([outputs]).collect();
-        let fits = |pair: &[usize]| pair[0].checked_mul(pair[1]).is_some_and(|count| count < isize::MAX as usize / 4);
-        if !widths.windows(2).all(fits) {
-            return Err(Error::OutOfMemory(format!("a network with layers of {widths:?} exceeds memory")));
-        }
-        Ok(MlpSizes { widths, batch_norm, seed })
-    }
-}
+/// Feature values that go through the network at once in prediction, at most
+/// (but one row always does): some 70 images of 3 x 200 x 200. The activations
+/// of an image network that live at one time take 10 to 25 times as much memory.
+const PREDICTION_VALUES: usize = 1 << 23;
 
 /// A named tensor of a network's state.
 #[derive(Debug)]
 pub struct StateTensor {
-    /// As in PyTorch's `state_dict` of the same `nn.Sequential`: `0.weight`.
+    /// As in PyTorch's `state_dict` of the same network: `0.weight`, in a ResNet `layer1.0.conv1.weight`.
     pub name: String,
     /// The tensor itself, shared with the network.
     pub tensor: Tensor,
@@ -112,24 +41,19 @@ pub struct StateTensor {
 #[derive(Debug)]
 pub struct Model {
     options: ModelOptions,
-    network: Sequential,
-    inputs: usize,
-    outputs: usize,
+    network: Network,
     normalization: Option<Normalization>,
     device: Device,
 }
 
 impl Model {
-    /// A network with initial weights as PyTorch's defaults, drawn from the options' own seed.
+    /// A network with initial weights as PyTorch's defaults (a ResNet's as torchvision's), drawn
+    /// from the options' own seed.
     ///
     /// # Errors
-    /// [`Error::InvalidConfig`] for sizes of 0; [`Error::OutOfMemory`].
+    /// [`Error::InvalidConfig`] for sizes of 0, images that are too small or an unknown depth; [`Error::OutOfMemory`].
     pub fn new(options: &ModelOptions) -> Result<Self> {
-        let sizes = options.sizes()?;
-        let network =
-            Sequential::mlp(&sizes.widths, sizes.batch_norm, &mut stream(sizes.seed, Purpose::Initialisation, 0))?;
-        let (inputs, outputs) = (sizes.widths[0], sizes.widths[sizes.widths.len() - 1]);
-        Ok(Model { options: options.clone(), network, inputs, outputs, normalization: None, device: Device::Cpu })
+        Ok(Model { options: options.clone(), network: options.build()?, normalization: None, device: Device::Cpu })
     }
 
     /// What the model was made from.
@@ -139,17 +63,28 @@ impl Model {
 
     /// The number of feature values per row.
     pub fn inputs(&self) -> usize {
-        self.inputs
+        self.network.input_shape.iter().product()
     }
 
-    /// The shape of one row of features.
+    /// The shape of one row's features: `[inputs]` for tables, `[channels, height, width]` for images.
     pub fn input_shape(&self) -> &[usize] {
-        std::slice::from_ref(&self.inputs)
+        &self.network.input_shape
     }
 
     /// The number of predictions per row.
     pub fn outputs(&self) -> usize {
-        self.outputs
+        self.network.outputs
+    }
+
+    /// The fewest rows that a mini-batch of training may have: 2 where a BatchNorm needs them, else 1.
+    pub fn smallest_batch(&self) -> usize {
+        self.network.smallest_batch
+    }
+
+    /// How many rows to send through the network at once in prediction, at least
+    /// 1: bounds the memory of the activations.
+    pub fn prediction_rows(&self) -> usize {
+        (PREDICTION_VALUES / self.inputs()).clamp(1, PREDICTION_ROWS)
     }
 
     /// Where the weights are.
@@ -174,12 +109,12 @@ impl Model {
 
     /// The normalisation, or the one that changes nothing.
     pub(crate) fn normalization_or_identity(&self) -> Normalization {
-        self.normalization.clone().unwrap_or_else(|| Normalization::identity(self.outputs))
+        self.normalization.clone().unwrap_or_else(|| Normalization::identity(self.outputs()))
     }
 
     /// All tensors, in the order of the layers.
     pub fn state(&self) -> Vec<StateTensor> {
-        self.network.state()
+        self.network.layers.state()
     }
 
     /// The trainable tensors, in the order of the layers.
@@ -207,12 +142,13 @@ impl Model {
         Ok(())
     }
 
-    /// The network's output for normalised `features` of shape `[rows, inputs]`, in normalised units.
+    /// The network's output, f32 of shape `[rows, outputs]` in normalised units, for
+    /// normalised `features` of shape `[rows, ...]`, the rest as [`Model::input_shape`].
     ///
     /// # Errors
     /// [`Error::Shape`] for one row in training where a BatchNorm needs two.
-    pub fn forward(&self, features: &Tensor, training: bool) -> Result<Tensor> {
-        self.network.forward(features, training)
+    pub fn forward(&self, features: &Tensor, training: bool, precision: Precision) -> Result<Tensor> {
+        precision.apply(self.device, features, |x| self.network.layers.forward(x, training))
     }
 
     /// Predictions in the labels' units for row-major `features` in theirs, `inputs` values a row.
@@ -220,21 +156,29 @@ impl Model {
     /// # Errors
     /// [`Error::Shape`] when the rows do not fit the model.
     pub fn predict(&self, features: &[f32]) -> Result<Vec<f64>> {
-        if !features.len().is_multiple_of(self.inputs) {
-            return Err(Error::Shape(format!("{} values are not rows of {} features", features.len(), self.inputs)));
+        let inputs = self.inputs();
+        if !features.len().is_multiple_of(inputs) {
+            return Err(Error::Shape(format!("{} values are not rows of {inputs} features", features.len())));
         }
         let normalization = self.normalization_or_identity();
-        Ok(normalization.predictions(&self.predict_normalized(FeatureRows::Numbers(features), &normalization)?))
+        let rows = FeatureRows::Numbers(features);
+        Ok(normalization.predictions(&self.predict_normalized(rows, &normalization, Precision::F32)?))
     }
 
     /// Predictions in normalised units for whole rows of features in their own.
-    pub(crate) fn predict_normalized(&self, rows: FeatureRows, normalization: &Normalization) -> Result<Vec<f64>> {
-        let count = rows.count(self.inputs);
-        let mut predictions = crate::array::reserve(count * self.outputs)?;
-        for start in (0..count).step_by(PREDICTION_ROWS) {
-            let rows = rows.slice(start..count.min(start + PREDICTION_ROWS), self.inputs);
+    pub(crate) fn predict_normalized(
+        &self,
+        rows: FeatureRows,
+        normalization: &Normalization,
+        precision: Precision,
+    ) -> Result<Vec<f64>> {
+        let (inputs, step) = (self.inputs(), self.prediction_rows());
+        let count = rows.count(inputs);
+        let mut predictions = crate::array::reserve(count * self.outputs())?;
+        for start in (0..count).step_by(step) {
+            let rows = rows.slice(start..count.min(start + step), inputs);
             let x = batch::features(rows, self.input_shape(), normalization, self.device)?;
-            let output = tch::no_grad(|| self.forward(&x, false))?;
+            let output = tch::no_grad(|| self.forward(&x, false, precision))?;
             predictions.extend(to_f32(&output)?.into_iter().map(f64::from));
         }
         Ok(predictions)
@@ -359,4 +303,67 @@ pub(crate) fn to_f32(tensor: &Tensor) -> Result<Vec<f32>> {
     values.resize(host.numel(), 0.0);
     host.f_copy_data(&mut values, host.numel())?;
     Ok(values)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::options::parse;
+
+    fn model(json: &str) -> Result<Model> {
+        Model::new(&parse("model", json)?)
+    }
+
+    #[test]
+    fn networks_for_images_have_pytorchs_names_and_sizes() {
+        let cnn = model(r#"{"kind": "vanilla_cnn", "height": 200, "width": 200}"#).unwrap();
+        assert_eq!((cnn.inputs(), cnn.input_shape(), cnn.outputs()), (120_000, [3, 200, 200].as_slice(), 1));
+        assert_eq!(cnn.tensor("25.weight").unwrap().shape(), [1, 256 * 3 * 3]);
+        assert_eq!(cnn.tensor("20.weight").unwrap().shape(), [256, 128, 3, 3]);
+        // torchvision's counts for 1000 classes, 512 or 2048 features: less those of the other 999.
+        for (depth, parameters, features) in [(18, 11_689_512, 512), (34, 21_797_672, 512), (50, 25_557_032, 2048)] {
+            let resnet = format!(r#"{{"kind": "resnet", "depth": {depth}, "height": 64, "width": 48}}"#);
+            let resnet = model(&resnet).unwrap();
+            assert_eq!(resnet.parameter_count(), parameters - 999 * (features + 1), "ResNet-{depth}");
+            for name in ["bn1.running_mean", "layer1.0.conv1.weight", "layer2.0.downsample.1.running_var", "fc.bias"] {
+                assert!(resnet.tensor(name).is_ok(), "ResNet-{depth}: {name}");
+            }
+        }
+    }
+
+    #[test]
+    fn initial_weights_have_pytorchs_distributions() {
+        let spread = |model: &Model, name: &str| {
+            let values = model.tensor(name).unwrap().to_f32().unwrap();
+            let mean_square = values.iter().map(|&v| f64::from(v).powi(2)).sum::<f64>() / values.len() as f64;
+            (values.iter().fold(0.0f32, |largest, v| largest.max(v.abs())), mean_square.sqrt())
+        };
+        let cnn = model(r#"{"kind": "vanilla_cnn", "height": 64, "width": 64}"#).unwrap();
+        let (largest, deviation) = spread(&cnn, "16.weight");
+        let bound = 1.0 / (64.0f64 * 9.0).sqrt();
+        assert!(f64::from(largest) <= bound && (deviation - bound / 3.0f64.sqrt()).abs() < 0.01 * deviation);
+        assert!(f64::from(spread(&cnn, "16.bias").0) <= bound);
+
+        let resnet = model(r#"{"kind": "resnet", "height": 64, "width": 64}"#).unwrap();
+        let (largest, deviation) = spread(&resnet, "layer2.0.conv1.weight");
+        let expected = (2.0 / (128.0f64 * 9.0)).sqrt();
+        assert!((deviation - expected).abs() < 0.01 * expected && f64::from(largest) > 3.5 * expected);
+        assert_eq!(spread(&resnet, "layer2.0.bn1.weight"), (1.0, 1.0));
+    }
+
+    #[test]
+    fn sizes_that_make_no_network_are_named() {
+        let fault = |json: &str| model(json).unwrap_err().to_string();
+        assert_eq!(
+            fault(r#"{"kind": "vanilla_cnn", "height": 64, "width": 63}"#),
+            "model.width: is 63, must be at least 64: 6 poolings halve the image"
+        );
+        assert_eq!(fault(r#"{"kind": "resnet", "height": 0, "width": 8}"#), "model.height: is 0, must be at least 1");
+        assert_eq!(
+            fault(r#"{"kind": "resnet", "depth": 20, "height": 8, "width": 8}"#),
+            "model.depth: is 20, must be 18, 34 or 50"
+        );
+        let huge = r#"{"kind": "resnet", "height": 4294967296, "width": 4294967296}"#;
+        assert!(matches!(model(huge), Err(Error::OutOfMemory(_))));
+    }
 }

@@ -2,12 +2,23 @@
 
 use crate::{Error, Result};
 use std::ffi::{CStr, c_char};
-use tch::Tensor;
+use std::marker::PhantomData;
+use tch::{Device, Tensor};
 
 /// An `at::Tensor`, only ever behind a pointer.
 #[repr(C)]
 struct AtTensor {
     _private: [u8; 0],
+}
+
+/// A thread's autocast for one type of device.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+struct AutocastState {
+    enabled: bool,
+    cached: bool,
+    /// An `at::ScalarType`.
+    dtype: i8,
 }
 
 unsafe extern "C" {
@@ -24,6 +35,8 @@ unsafe extern "C" {
         weight_decay: f64,
         epsilon: f64,
     ) -> *mut c_char;
+    fn biv_shim_autocast_set(cuda: bool, enabled: bool, before: *mut AutocastState) -> *mut c_char;
+    fn biv_shim_autocast_restore(cuda: bool, before: *const AutocastState) -> *mut c_char;
     fn biv_shim_load_cuda() -> *mut c_char;
     fn biv_shim_torch_version() -> *const c_char;
 }
@@ -73,6 +86,35 @@ pub(crate) fn fused_adam(tensors: &AdamTensors, numbers: &AdamNumbers) -> Result
     .map_err(|text| Error::from(tch::TchError::Torch(text)))
 }
 
+/// While it lives, this thread's autocast is bfloat16 or off, whatever the host
+/// has set; then it is as before.
+#[derive(Debug)]
+pub(crate) struct Autocast {
+    cuda: bool,
+    before: AutocastState,
+    /// It belongs to the thread that made it.
+    _not_send: PhantomData<*const ()>,
+}
+
+impl Autocast {
+    /// For operations on `device`.
+    pub(crate) fn new(device: Device, enabled: bool) -> Result<Self> {
+        let cuda = device.is_cuda();
+        let mut before = AutocastState::default();
+        // SAFETY: `before` is a place for the state, and lives through the call.
+        message(unsafe { biv_shim_autocast_set(cuda, enabled, &mut before) }).map_err(Error::Internal)?;
+        Ok(Autocast { cuda, before, _not_send: PhantomData })
+    }
+}
+
+impl Drop for Autocast {
+    fn drop(&mut self) {
+        // SAFETY: `before` is a state that the shim wrote.
+        let restored = message(unsafe { biv_shim_autocast_restore(self.cuda, &self.before) });
+        debug_assert_eq!(restored, Ok(()), "libtorch takes back the state that it gave");
+    }
+}
+
 /// Loads libtorch's CUDA libraries into the process, once per call that finds them missing.
 pub(crate) fn load_cuda() -> Result<()> {
     // SAFETY: the function takes nothing and may be called at any time.
@@ -97,4 +139,39 @@ fn message(text: *mut c_char) -> std::result::Result<(), String> {
         message
     };
     Err(message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tch::Kind;
+
+    /// The kind in which this thread multiplies matrices at present.
+    fn kind_of_product() -> Kind {
+        let ones = Tensor::f_ones([2, 2], (Kind::Float, Device::Cpu)).unwrap();
+        ones.f_matmul(&ones).unwrap().kind()
+    }
+
+    #[test]
+    fn autocast_leaves_the_threads_state_as_it_was() {
+        let outer = Autocast::new(Device::Cpu, true).unwrap();
+        assert_eq!(kind_of_product(), Kind::BFloat16);
+        {
+            let inner = Autocast::new(Device::Cpu, false).unwrap();
+            assert_eq!((inner.before.enabled, inner.before.cached), (true, false));
+            assert_eq!(kind_of_product(), Kind::Float, "a host's autocast is switched off");
+        }
+        assert_eq!(kind_of_product(), Kind::BFloat16);
+        assert_eq!(std::thread::spawn(kind_of_product).join().unwrap(), Kind::Float, "other threads are not touched");
+        let before = outer.before;
+        drop(outer);
+        assert_eq!(kind_of_product(), Kind::Float);
+        let panicked = std::panic::catch_unwind(|| {
+            let _autocast = Autocast::new(Device::Cpu, true).unwrap();
+            panic!("within a forward pass");
+        });
+        assert!(panicked.is_err());
+        assert_eq!(kind_of_product(), Kind::Float);
+        assert_eq!(Autocast::new(Device::Cpu, false).unwrap().before, before);
+    }
 }

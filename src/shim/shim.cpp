@@ -2,6 +2,7 @@
 // Rust: it returns NULL, or a message made with strdup that the caller frees.
 
 #include <ATen/ATen.h>
+#include <ATen/autocast_mode.h>
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/_fused_adam.h>
 #include <dlfcn.h>
@@ -33,9 +34,18 @@ std::vector<at::Tensor> list(at::Tensor *const *tensors, size_t count) {
   return result;
 }
 
+at::DeviceType device_type(bool cuda) { return cuda ? at::kCUDA : at::kCPU; }
+
 }  // namespace
 
 extern "C" {
+
+// A thread's autocast for one type of device.
+struct biv_shim_autocast {
+  bool enabled;
+  bool cached;
+  at::ScalarType dtype;
+};
 
 // One step of Adam on all the parameters by libtorch's fused kernel. The five
 // lists have `count` tensors each; `steps` are the step counts, one per tensor.
@@ -47,6 +57,29 @@ char *biv_shim_fused_adam(at::Tensor *const *parameters, at::Tensor *const *grad
     at::_fused_adam_(list(parameters, count), list(gradients, count), list(means, count), list(squares, count),
                      /*max_exp_avg_sqs=*/{}, list(steps, count), learning_rate, beta1, beta2, weight_decay, epsilon,
                      /*amsgrad=*/false, /*maximize=*/false);
+  });
+}
+
+// Sets this thread's autocast to bfloat16 or switches it off, and keeps what it
+// was in `before`. Without the cache, so that no copy of a weight outlives a step.
+char *biv_shim_autocast_set(bool cuda, bool enabled, biv_shim_autocast *before) {
+  return guarded([&] {
+    at::DeviceType device = device_type(cuda);
+    *before = {at::autocast::is_autocast_enabled(device), at::autocast::is_autocast_cache_enabled(),
+               at::autocast::get_autocast_dtype(device)};
+    if (enabled) at::autocast::set_autocast_dtype(device, at::kBFloat16);
+    at::autocast::set_autocast_cache_enabled(false);
+    at::autocast::set_autocast_enabled(device, enabled);
+  });
+}
+
+// Undoes biv_shim_autocast_set.
+char *biv_shim_autocast_restore(bool cuda, const biv_shim_autocast *before) {
+  return guarded([&] {
+    at::DeviceType device = device_type(cuda);
+    at::autocast::set_autocast_enabled(device, before->enabled);
+    at::autocast::set_autocast_cache_enabled(before->cached);
+    at::autocast::set_autocast_dtype(device, before->dtype);
   });
 }
 

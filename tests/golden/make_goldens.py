@@ -245,6 +245,167 @@ def make_mlp_adam(seed):
 
 
 # --------------------------------------------------------------------------
+# Networks for images. Weights and inputs are a formula, so that the file need
+# not hold them; float64, so that what a float32 network differs by is its own.
+
+IMAGE_STEPS, IMAGE_ROWS, HEAD = 10, 8, 3
+
+
+def fill(seed, index, shape, centre, scale):
+    """The float32 values that both sides compute: element e of tensor `index`.
+
+    centre + scale * u, with u in [-1, 1) from the finaliser of MurmurHash3
+    (32 bits) of e + 0x9e3779b9 * index + 0x85ebca6b * seed.
+    """
+    offset = (0x9E3779B9 * index + 0x85EBCA6B * seed) % 2**32
+    h = np.arange(np.prod(shape), dtype=np.uint32) + np.uint32(offset)
+    for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35)):
+        h = (h ^ (h >> np.uint32(shift))) * np.uint32(factor)
+    h ^= h >> np.uint32(16)
+    u = (h >> np.uint32(8)).astype(np.float64) / 2**23 - 1
+    return torch.from_numpy((centre + scale * u).astype(np.float32).reshape(shape))
+
+
+def fill_state(network, seed):
+    """Centre and scale follow from a tensor's name and shape; the index is its place."""
+    tensors = {k: v for k, v in network.state_dict().items() if not k.endswith("num_batches_tracked")}
+    for index, (name, tensor) in enumerate(tensors.items()):
+        if tensor.dim() > 1:
+            centre, scale = 0.0, float(np.sqrt(6.0 / tensor[0].numel()))
+        else:
+            centre = 0.0 if name.endswith(("bias", "mean")) else 1.0
+            scale = 0.25
+        tensor.copy_(fill(seed, index, tuple(tensor.shape), centre, scale))
+
+
+def vanilla_cnn(options):
+    layers, width = [], 3
+    for channels in (10, 20, 32, 64, 128, 256):
+        layers += [nn.Conv2d(width, channels, 3, padding=1), nn.BatchNorm2d(channels), nn.ReLU(), nn.MaxPool2d(2)]
+        width = channels
+    features = width * (options["height"] // 64) * (options["width"] // 64)
+    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(features, 1))
+
+
+class Block(nn.Module):
+    """torchvision's BasicBlock, or its Bottleneck."""
+
+    def __init__(self, inputs, channels, stride, bottleneck):
+        super().__init__()
+        outputs = channels * 4 if bottleneck else channels
+        if bottleneck:
+            self.conv1 = nn.Conv2d(inputs, channels, 1, bias=False)
+            self.bn1 = nn.BatchNorm2d(channels)
+            self.conv2 = nn.Conv2d(channels, channels, 3, stride, 1, bias=False)
+            self.bn2 = nn.BatchNorm2d(channels)
+            self.conv3 = nn.Conv2d(channels, outputs, 1, bias=False)
+            self.bn3 = nn.BatchNorm2d(outputs)
+        else:
+            self.conv1 = nn.Conv2d(inputs, channels, 3, stride, 1, bias=False)
+            self.bn1 = nn.BatchNorm2d(channels)
+            self.conv2 = nn.Conv2d(channels, channels, 3, 1, 1, bias=False)
+            self.bn2 = nn.BatchNorm2d(channels)
+        self.bottleneck = bottleneck
+        self.downsample = nn.Identity()
+        if stride != 1 or inputs != outputs:
+            self.downsample = nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
+
+    def forward(self, x):
+        out = self.bn2(self.conv2(torch.relu(self.bn1(self.conv1(x)))))
+        if self.bottleneck:
+            out = self.bn3(self.conv3(torch.relu(out)))
+        return torch.relu(out + self.downsample(x))
+
+
+class ResNet(nn.Module):
+    """torchvision.models.resnet18, 34 and 50 with one output."""
+
+    def __init__(self, options):
+        super().__init__()
+        depth, inputs = options["depth"], 64
+        expansion = 4 if depth == 50 else 1
+        self.conv1 = nn.Conv2d(3, 64, 7, 2, 3, bias=False)
+        self.bn1 = nn.BatchNorm2d(64)
+        self.maxpool = nn.MaxPool2d(3, 2, 1)
+        for stage, count in enumerate({18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3)}[depth]):
+            blocks, channels = [], 64 * 2**stage
+            for block in range(count):
+                stride = 2 if stage > 0 and block == 0 else 1
+                blocks.append(Block(inputs, channels, stride, depth == 50))
+                inputs = channels * expansion
+            setattr(self, f"layer{stage + 1}", nn.Sequential(*blocks))
+        self.avgpool = nn.AdaptiveAvgPool2d((1, 1))
+        self.fc = nn.Linear(inputs, 1)
+
+    def forward(self, x):
+        x = self.maxpool(torch.relu(self.bn1(self.conv1(x))))
+        x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
+        return self.fc(torch.flatten(self.avgpool(x), 1))
+
+
+def image_case(options, seed, rows, learning_rate=None):
+    network = (vanilla_cnn if options["kind"] == "vanilla_cnn" else ResNet)(options)
+    fill_state(network, seed)
+    network.double()
+    shape = (rows, 3, options["height"], options["width"])
+    features = fill(seed, 1000, shape, 0.0, 1.7).double()
+    labels = fill(seed, 1001, (rows, 1), 0.0, 1.7).double()
+    variances = fill(seed, 1002, (rows, 1), 1.0, 1.0).double()
+    loss = {"kind": "biv", "epsilon": EPSILON}
+    with torch.no_grad():
+        evaluation = network.eval()(features)
+    network.train()
+    training = network(features)
+    value = total_loss(loss, training, labels, variances)
+    value.backward()
+    case = {
+        "model": options,
+        "seed": seed,
+        "rows": rows,
+        "loss": loss,
+        "evaluation": evaluation.ravel().tolist(),
+        "training": training.detach().ravel().tolist(),
+        "running": {
+            name: tensor.sum().item() for name, tensor in network.state_dict().items() if "running" in name
+        },
+    }
+    if learning_rate is None:
+        return case
+    case["gradients"] = {
+        name: {"norm": p.grad.norm().item(), "head": p.grad.ravel()[:HEAD].tolist()}
+        for name, p in network.named_parameters()
+    }
+    case["learning_rate"] = learning_rate
+    adam = torch.optim.Adam(network.parameters(), lr=learning_rate, fused=False, foreach=False)
+    fill_state(network, seed)
+    losses = []
+    for _ in range(IMAGE_STEPS):
+        adam.zero_grad()
+        value = total_loss(loss, network(features), labels, variances)
+        value.backward()
+        adam.step()
+        losses.append(value.item())
+    case["losses"] = losses
+    return case
+
+
+def make_images(seed):
+    def resnet(depth, size):
+        return {"kind": "resnet", "depth": depth, "height": size, "width": size}
+
+    return {
+        "torch": torch_version(),
+        "cases": [
+            # Not square, so that height and width cannot be exchanged.
+            image_case({"kind": "vanilla_cnn", "height": 64, "width": 128}, seed, IMAGE_ROWS, 1e-4),
+            image_case(resnet(18, 64), seed, IMAGE_ROWS, 1e-5),
+            image_case(resnet(34, 64), seed, 3),
+            image_case(resnet(50, 64), seed, 3),
+        ],
+    }
+
+
+# --------------------------------------------------------------------------
 # Epsilon from the effective batch size
 
 
@@ -329,6 +490,7 @@ def main():
     torch.use_deterministic_algorithms(True)
     write(out / "losses.json", make_losses(seed))
     write(out / "mlp_adam.json", make_mlp_adam(seed))
+    write(out / "images.json", make_images(seed))
     write(out / "epsilon.json", make_epsilon(seed))
 
 

@@ -1,0 +1,39 @@
+//! The arithmetic of a forward pass.
+
+use crate::{Result, shim};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use tch::{Device, Tensor};
+
+/// In which numbers a forward pass computes. Weights, loss, gradients and optimiser are f32 always.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Precision {
+    /// Single precision.
+    #[default]
+    F32,
+    /// bfloat16 where that is safe (PyTorch's autocast), with images in the channels-last memory format.
+    Bf16,
+}
+
+impl Precision {
+    /// Runs `network` on `x`, `[rows, ...]`, on `device`; its output is f32.
+    pub(super) fn apply(
+        self,
+        device: Device,
+        x: &Tensor,
+        network: impl FnOnce(&Tensor) -> Result<Tensor>,
+    ) -> Result<Tensor> {
+        let _autocast = shim::Autocast::new(device, self == Precision::Bf16)?;
+        let output = match self {
+            Precision::Bf16 if x.dim() == 4 => network(&channels_last(x)?)?,
+            _ => network(x)?,
+        };
+        Ok(output.f_to_kind(tch::Kind::Float)?)
+    }
+}
+
+/// The same images, each pixel's channels side by side in memory. The layers keep that order.
+fn channels_last(images: &Tensor) -> Result<Tensor> {
+    Ok(images.f_permute([0, 2, 3, 1])?.f_contiguous()?.f_permute([0, 3, 1, 2])?)
+}
