@@ -4,10 +4,11 @@ use super::array::{biv_array, biv_array_out, fill, view, view_optional};
 use super::boundary::boundary;
 use super::status::biv_status;
 use super::{handle, pointer};
-use crate::data::{Dataset, NamedDataset, SplitOptions, SyntheticOptions};
+use crate::data::{Dataset, ImageFolder, NamedDataset, SplitOptions, SyntheticOptions};
 use crate::noise::NoiseOptions;
 use crate::{Error, Result};
 use std::ffi::c_char;
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -127,6 +128,32 @@ pub unsafe extern "C" fn biv_dataset_create_named(
         handle::create(out, || {
             let name: NamedDataset = pointer::text(name, "name")?.parse()?;
             name.load(Path::new(pointer::text(path, "path")?)).map(Arc::new)
+        })
+    })
+}
+
+/// Reads a folder of images whose files' names begin with the label, up to the first "_", as UTKFace's
+/// with the age: 39_1_20170116174525125.jpg. JPEG and PNG, in the order of their names. A row's features have
+/// shape [3, height, width] and are bytes / 255; they are kept as bytes.
+///
+/// @param options JSON, schema "images": {"size": {"height": 64, "width": 64}, "corrupt": "skip"}; may be NULL.
+/// @param out the new handle, to be freed with biv_dataset_free(); NULL on failure.
+/// @return BIV_OK, BIV_ERROR_NOT_FOUND (no folder, no images), BIV_ERROR_PARSE (an image that is damaged or
+///   without an age, with its name), BIV_ERROR_OUT_OF_MEMORY (more than "memory_limit"), BIV_ERROR_SHAPE (sizes
+///   that differ), BIV_ERROR_INVALID_CONFIG, BIV_ERROR_IO.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn biv_dataset_create_from_images(
+    folder: *const c_char,
+    options: *const c_char,
+    out: *mut *mut biv_dataset,
+) -> biv_status {
+    // SAFETY: the header's contract for all pointers.
+    boundary(|| unsafe {
+        handle::create(out, || {
+            let folder = Path::new(pointer::text(folder, "folder")?);
+            let options = pointer::options(options, "images")?;
+            let unwatched = &mut |_, _| ControlFlow::Continue(());
+            ImageFolder::read(folder, &options, unwatched)?.into_dataset().map(Arc::new)
         })
     })
 }

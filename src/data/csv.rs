@@ -5,13 +5,13 @@ use crate::options::require;
 use crate::{Error, Result};
 use ::csv::{ReaderBuilder, StringRecord};
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::f64::consts::TAU;
 use std::path::Path;
 
 /// What the columns of a CSV file are. Names are those of the header.
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CsvOptions {
     /// The label columns, at least one.
@@ -39,6 +39,13 @@ pub struct CsvOptions {
     /// Whether a row with an empty field in a column that is used is left out instead of an error (default false).
     #[serde(default)]
     pub skip_missing: bool,
+}
+
+impl CsvOptions {
+    /// Whether the file says how noisy its labels are.
+    pub(crate) fn has_variances(&self) -> bool {
+        !self.variances.is_empty() || !self.standard_errors.is_empty()
+    }
 }
 
 fn unity() -> f64 {

@@ -2,7 +2,9 @@
 
 mod csv;
 mod dataset;
+mod faces;
 mod features;
+mod images;
 mod named;
 mod normalization;
 mod synthetic;
@@ -10,7 +12,9 @@ mod synthetic;
 pub use self::csv::CsvOptions;
 pub(crate) use dataset::gather;
 pub use dataset::{Dataset, SplitOptions};
+pub use faces::{FaceOptions, draw_faces};
 pub use features::{FeatureRows, Features};
+pub use images::{Corrupt, ImageFolder, ImageOptions, ImageSize};
 pub use named::NamedDataset;
 pub use normalization::Normalization;
 pub use synthetic::{SyntheticOptions, friedman};
