@@ -7,7 +7,7 @@
  * pointers, the last parameters. On failure biv_last_error_message() says what was
  * wrong, where, and what would be right; handles that were asked for are NULL.
  *
- * Handles. biv_dataset, biv_model and biv_trainer are opaque and checked on every
+ * Handles. biv_dataset, biv_model, biv_trainer and biv_text are opaque and checked on every
  * call: NULL, a freed handle, one of another type or any other value gives
  * BIV_ERROR_INVALID_HANDLE. Each is freed once, with its own _free function, in any
  * order: what depends on an object keeps it alive.
@@ -17,7 +17,7 @@
  *
  * Memory. What the caller passes is copied before the call returns; what the
  * library fills is the caller's. Strings that it returns are static, but for the
- * message. Sizes are checked for overflow, pointers for NULL and alignment; beyond
+ * message and those in a biv_text. Sizes are checked for overflow, pointers for NULL and alignment; beyond
  * that a pointer must be valid for what its description says.
  *
  * Structs that are filled begin with struct_size: set it to the struct's sizeof
@@ -64,6 +64,21 @@
 #define BIV_ABI_VERSION 1
 
 /**
+ * Images are being decoded.
+ */
+#define BIV_STAGE_LOADING 1
+
+/**
+ * Mini-batches are being trained on.
+ */
+#define BIV_STAGE_TRAINING 2
+
+/**
+ * Runs of a sweep have ended.
+ */
+#define BIV_STAGE_SWEEP 3
+
+/**
  * Features, labels and, where they are known, the variances of the labels'
  * noise, in the host's memory. It never changes after it was made, so any
  * number of threads may use it at the same time.
@@ -76,6 +91,11 @@ typedef struct biv_dataset biv_dataset;
  * calls come in between two steps.
  */
 typedef struct biv_model biv_model;
+
+/**
+ * A text that the library made, JSON in UTF-8.
+ */
+typedef struct biv_text biv_text;
 
 /**
  * Trains one model with Adam. It keeps what it needs of model and data, so
@@ -385,6 +405,67 @@ typedef struct biv_progress {
 } biv_progress;
 
 /**
+ * How far a long computation has come.
+ */
+typedef struct biv_experiment_progress {
+  /**
+   * The size of this struct in the library: fields beyond it do not exist.
+   */
+  size_t struct_size;
+  /**
+   * BIV_STAGE_LOADING, BIV_STAGE_TRAINING or BIV_STAGE_SWEEP: what `done` and `total` count.
+   */
+  int32_t stage;
+  /**
+   * The run: its tag, in a sweep its variant and seed. Valid during the callback.
+   */
+  const char *run;
+  /**
+   * Images, mini-batches or runs done.
+   */
+  int64_t done;
+  /**
+   * Of how many.
+   */
+  int64_t total;
+  /**
+   * Epochs completed.
+   */
+  int64_t epoch;
+  /**
+   * Of how many; 0 outside training.
+   */
+  int64_t epochs;
+  /**
+   * The mean training loss of the present epoch so far, in normalised units; NaN where there is none.
+   */
+  double loss;
+  /**
+   * The last RMSE on the test set, in the labels' unit; NaN before the first.
+   */
+  double rmse;
+  /**
+   * Images or training rows per second; NaN for BIV_STAGE_SWEEP.
+   */
+  double samples_per_second;
+  /**
+   * An estimate; NaN before there is one.
+   */
+  double seconds_left;
+} biv_experiment_progress;
+
+/**
+ * Called often by biv_experiment_run() and biv_sweep_run(), on the thread that called them. It must
+ * return normally: an exception or longjmp that leaves it is undefined behaviour.
+ *
+ * @param user what the function was given.
+ * @param progress valid during the call.
+ * @return 0 to go on, anything else to stop.
+ */
+typedef int32_t (*biv_experiment_callback)(void *user,
+                                           const struct biv_experiment_progress *progress);
+
+/**
  * The call did what it says.
  */
 #define BIV_OK 0
@@ -504,12 +585,13 @@ const char *biv_last_error_message(void);
 
 /**
  * The JSON Schema of the options called `name`: "csv", "synthetic", "split",
- * "noise", "distribution", "loss", "model" or "trainer".
+ * "noise", "distribution", "loss", "model", "trainer", "images", "faces", "settings", "experiment" or "sweep".
  *
  * @param out set to a static string, never to be freed.
  * @return BIV_OK or BIV_ERROR_INVALID_ARGUMENT. Any thread.
  */
-biv_status biv_config_schema(const char *name, const char **out);
+biv_status biv_config_schema(const char *name,
+                             const char **out);
 
 /**
  * The number of CUDA devices that can be used. 0 is no error: no GPU, no driver
@@ -585,6 +667,21 @@ biv_status biv_dataset_create_from_csv(const char *path,
  * @return as biv_dataset_create_from_csv().
  */
 biv_status biv_dataset_create_named(const char *name, const char *path, struct biv_dataset **out);
+
+/**
+ * Reads a folder of images whose files' names begin with the label, up to the first "_", as UTKFace's
+ * with the age: 39_1_20170116174525125.jpg. JPEG and PNG, in the order of their names. A row's features have
+ * shape [3, height, width] and are bytes / 255; they are kept as bytes.
+ *
+ * @param options JSON, schema "images": {"size": {"height": 64, "width": 64}, "corrupt": "skip"}; may be NULL.
+ * @param out the new handle, to be freed with biv_dataset_free(); NULL on failure.
+ * @return BIV_OK, BIV_ERROR_NOT_FOUND (no folder, no images), BIV_ERROR_PARSE (an image that is damaged or
+ *   without an age, with its name), BIV_ERROR_OUT_OF_MEMORY (more than "memory_limit"), BIV_ERROR_SHAPE (sizes
+ *   that differ), BIV_ERROR_INVALID_CONFIG, BIV_ERROR_IO.
+ */
+biv_status biv_dataset_create_from_images(const char *folder,
+                                          const char *options,
+                                          struct biv_dataset **out);
 
 /**
  * Makes a data set whose clean function is known: Friedman's first,
@@ -963,6 +1060,82 @@ biv_status biv_trainer_load(const char *path,
  * call that is running on another thread ends in its own time. Any thread.
  */
 void biv_trainer_free(struct biv_trainer *trainer);
+
+/**
+ * Checks an experiment's description and fills in every default; runs nothing.
+ *
+ * @param config JSON, schema "experiment". Under "settings" it may hold the published settings strings,
+ *   {"settings": {"experiment_settings": "tag,7159,bike,True,7000", "model_settings": "vanilla_ann,biv,0.5",
+ *   "noise_settings": "True,uniform", "params_settings": "boundaries", "parameters": "0,1"}, "data": "folder"};
+ *   the other fields then change what these say.
+ * @param out the whole description as JSON, to be freed with biv_text_free(); NULL on failure.
+ * @return BIV_OK, BIV_ERROR_INVALID_CONFIG (the message names the setting, the position in it and what is
+ *   allowed), BIV_ERROR_INVALID_ARGUMENT. Any thread.
+ */
+biv_status biv_experiment_resolve(const char *config,
+                                  struct biv_text **out);
+
+/**
+ * Runs an experiment: reads and divides the data, makes the labels noisy, trains, evaluates, and, where
+ * "out" names a run directory, leaves there the configuration, the losses and predictions as CSV,
+ * metrics as JSON lines and TensorBoard events, the last checkpoint and a report. With "resume" true a
+ * run that was broken off goes on from its last checkpoint, to the same result on a CPU.
+ *
+ * @param config as for biv_experiment_resolve().
+ * @param callback called after each mini-batch; may be NULL.
+ * @param user passed to the callback.
+ * @param out the result as JSON, to be freed with biv_text_free(), with the test errors at the end
+ *   ("last") and at their best ("best"): {"epochs": 100, "last": {"rmse": 59.8, ...}, ...}; NULL on failure.
+ * @return BIV_OK, BIV_ERROR_CANCELLED (by the callback: with a run directory, a checkpoint was written),
+ *   BIV_ERROR_INVALID_CONFIG, BIV_ERROR_NOT_FOUND, BIV_ERROR_PARSE, BIV_ERROR_INVALID_ARGUMENT (the run
+ *   directory is in use for something else, or train and test are more than the data), BIV_ERROR_BUSY
+ *   (a run is going on there), BIV_ERROR_NUMERICAL, BIV_ERROR_IO, BIV_ERROR_OUT_OF_MEMORY,
+ *   BIV_ERROR_DEVICE, BIV_ERROR_CORRUPT. Any thread.
+ */
+biv_status biv_experiment_run(const char *config,
+                              biv_experiment_callback callback,
+                              void *user,
+                              struct biv_text **out);
+
+/**
+ * Runs every loss with every noise and every seed, several at a time, and gives mean and spread.
+ *
+ * @param sweep JSON, schema "sweep": {"base": {an experiment}, "grid": {"seeds": [1, 2, 3], "losses":
+ *   [{"kind": "mse"}, {"kind": "biv"}], "noises": [...]}, "out": "folder", "jobs": 2}. Runs that are complete
+ *   in the folder are not run again.
+ * @param callback called after each mini-batch and each run; may be NULL.
+ * @param user passed to the callback.
+ * @param out the result as JSON, to be freed with biv_text_free(): "table", a row per variant, and "runs",
+ *   each with its "outcome" or its "error"; NULL on failure. A run that fails leaves the others alone.
+ * @return BIV_OK (even where single runs failed), BIV_ERROR_CANCELLED, BIV_ERROR_INVALID_CONFIG,
+ *   BIV_ERROR_NOT_FOUND, BIV_ERROR_PARSE, BIV_ERROR_IO, BIV_ERROR_OUT_OF_MEMORY. Any thread.
+ */
+biv_status biv_sweep_run(const char *sweep,
+                         biv_experiment_callback callback,
+                         void *user,
+                         struct biv_text **out);
+
+/**
+ * Draws simple faces whose age shows, in files named like UTKFace's, for tests and demonstrations.
+ *
+ * @param folder is created; must be empty if it exists.
+ * @param options JSON, schema "faces": {"count": 100, "size": 64, "seed": 0}.
+ * @return BIV_OK, BIV_ERROR_INVALID_CONFIG, BIV_ERROR_INVALID_ARGUMENT, BIV_ERROR_IO. Any thread.
+ */
+biv_status biv_faces_draw(const char *folder, const char *options);
+
+/**
+ * The text itself.
+ *
+ * @param out valid until the handle is freed.
+ * @return BIV_OK, BIV_ERROR_INVALID_HANDLE, BIV_ERROR_INVALID_ARGUMENT.
+ */
+biv_status biv_text_get(const struct biv_text *text, const char **out);
+
+/**
+ * Frees a handle. NULL and a handle that was freed before are left alone. Any thread.
+ */
+void biv_text_free(struct biv_text *text);
 
 #ifdef __cplusplus
 }  // extern "C"

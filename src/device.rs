@@ -1,5 +1,6 @@
 //! Devices by name: `cpu`, `cuda`, `cuda:N`, `auto`.
 
+use crate::options::require;
 use crate::{Error, Result, shim};
 use tch::{Cuda, Device};
 
@@ -39,6 +40,16 @@ pub fn cuda_device_count() -> usize {
         Ok(()) if Cuda::is_available() => Cuda::device_count().max(0) as usize,
         _ => 0,
     }
+}
+
+/// Sets how many threads libtorch uses inside one operation on the CPU, in the whole process.
+///
+/// # Errors
+/// [`Error::InvalidConfig`] unless it is 1 to 4096.
+pub fn set_threads(threads: i32) -> Result<()> {
+    require((1..=4096).contains(&threads), "threads", threads, "1 to 4096")?;
+    tch::set_num_threads(threads);
+    Ok(())
 }
 
 /// The name that [`resolve`] takes for `device`.

@@ -15,7 +15,8 @@
 //! | [`trainer`] | steps, epochs, evaluation, checkpoints |
 //! | [`session`] | fitting with callbacks and cancellation, from any thread |
 //! | [`metrics`] | MSE, RMSE, MAE, R2 |
-//! | [`archive`] | saved files |
+//! | [`files`], [`archive`] | files replaced in one go; saved models and checkpoints |
+//! | [`experiment`] | the published experiment: settings, runs, sweeps, reports |
 //! | [`capi`] | the C ABI: a thin layer over all of this, and with the C++ shim the only unsafe code |
 //!
 //! ```
@@ -49,6 +50,8 @@ pub mod capi;
 pub mod data;
 pub mod device;
 mod error;
+pub mod experiment;
+pub mod files;
 pub mod loss;
 pub mod metrics;
 pub mod model;

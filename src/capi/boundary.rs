@@ -55,14 +55,16 @@ pub(super) fn last_message() -> *const c_char {
     MESSAGE.try_with(|message| message.borrow().as_ptr()).unwrap_or(NONE.as_ptr())
 }
 
-/// Keeps the standard panic message off stderr while one of our functions runs,
-/// and keeps its text; panics elsewhere in a Rust host go where they went.
+/// Keeps the standard panic message off stderr while one of our functions runs
+/// and on our own threads, and keeps its text; panics elsewhere in a Rust host go where they went.
 fn silence_panics() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         let previous = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |panic| {
-            if DEPTH.try_with(|depth| depth.get() > 0).unwrap_or(false) {
+            let thread = std::thread::current();
+            let own = thread.name().is_some_and(|name| name.starts_with("biv-"));
+            if own || DEPTH.try_with(|depth| depth.get() > 0).unwrap_or(false) {
                 let _ = PANIC.try_with(|text| text.replace(panic.to_string().replace('\n', " ")));
             } else {
                 previous(panic);

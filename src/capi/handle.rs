@@ -5,6 +5,7 @@
 
 use super::boundary::contain;
 use super::dataset::biv_dataset;
+use super::experiment::biv_text;
 use super::model::biv_model;
 use super::pointer;
 use super::trainer::biv_trainer;
@@ -14,6 +15,7 @@ use crate::trainer::SharedModel;
 use crate::{Error, Result};
 use parking_lot::RwLock;
 use slotmap::{DefaultKey, Key, KeyData, SlotMap};
+use std::ffi::CString;
 use std::sync::{Arc, LazyLock};
 
 #[cfg(not(target_pointer_width = "64"))]
@@ -24,6 +26,7 @@ pub(super) enum Object {
     Dataset(Arc<Dataset>),
     Model(SharedModel),
     Trainer(Arc<Session>),
+    Text(Arc<CString>),
 }
 
 static TABLE: LazyLock<RwLock<SlotMap<DefaultKey, Object>>> = LazyLock::new(Default::default);
@@ -59,12 +62,14 @@ macro_rules! handle {
 handle!(biv_dataset, Dataset, Arc<Dataset>);
 handle!(biv_model, Model, SharedModel);
 handle!(biv_trainer, Trainer, Arc<Session>);
+handle!(biv_text, Text, Arc<CString>);
 
 fn name(object: &Object) -> &'static str {
     match object {
         Object::Dataset(_) => biv_dataset::NAME,
         Object::Model(_) => biv_model::NAME,
         Object::Trainer(_) => biv_trainer::NAME,
+        Object::Text(_) => biv_text::NAME,
     }
 }
 

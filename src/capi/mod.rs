@@ -13,6 +13,7 @@
 mod array;
 mod boundary;
 mod dataset;
+mod experiment;
 mod handle;
 mod loss;
 mod model;
@@ -24,6 +25,7 @@ mod trainer;
 
 pub use array::*;
 pub use dataset::*;
+pub use experiment::*;
 pub use loss::*;
 pub use model::*;
 pub use noise::*;

@@ -3,7 +3,7 @@
 use super::boundary::{boundary, last_message};
 use super::pointer;
 use super::status::biv_status;
-use crate::options::{require, schema};
+use crate::options::schema;
 use crate::{Error, device};
 use std::ffi::{CString, c_char};
 use std::sync::LazyLock;
@@ -48,14 +48,14 @@ pub extern "C" fn biv_last_error_message() -> *const c_char {
 }
 
 /// The JSON Schema of the options called `name`: "csv", "synthetic", "split",
-/// "noise", "distribution", "loss", "model" or "trainer".
+/// "noise", "distribution", "loss", "model", "trainer", "images", "faces", "settings", "experiment" or "sweep".
 ///
 /// @param out set to a static string, never to be freed.
 /// @return BIV_OK or BIV_ERROR_INVALID_ARGUMENT. Any thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn biv_config_schema(name: *const c_char, out: *mut *const c_char) -> biv_status {
     static SCHEMAS: LazyLock<Vec<(&str, CString)>> = LazyLock::new(|| {
-        use crate::{data, loss, model, noise, trainer};
+        use crate::{data, experiment, loss, model, noise, trainer};
         let schemas = [
             ("csv", schema::<data::CsvOptions>()),
             ("synthetic", schema::<data::SyntheticOptions>()),
@@ -65,6 +65,11 @@ pub unsafe extern "C" fn biv_config_schema(name: *const c_char, out: *mut *const
             ("loss", schema::<loss::Loss>()),
             ("model", schema::<model::ModelOptions>()),
             ("trainer", schema::<trainer::TrainerOptions>()),
+            ("images", schema::<data::ImageOptions>()),
+            ("faces", schema::<data::FaceOptions>()),
+            ("settings", schema::<experiment::Settings>()),
+            ("experiment", schema::<experiment::Config>()),
+            ("sweep", schema::<experiment::SweepOptions>()),
         ];
         schemas.map(|(name, text)| (name, CString::new(text).unwrap_or_default())).into()
     });
@@ -107,9 +112,5 @@ pub unsafe extern "C" fn biv_get_num_threads(out: *mut i32) -> biv_status {
 /// @return BIV_OK or BIV_ERROR_INVALID_CONFIG. Call it while nothing is training.
 #[unsafe(no_mangle)]
 pub extern "C" fn biv_set_num_threads(threads: i32) -> biv_status {
-    boundary(|| {
-        require((1..=4096).contains(&threads), "threads", threads, "1 to 4096")?;
-        tch::set_num_threads(threads);
-        Ok(())
-    })
+    boundary(|| device::set_threads(threads))
 }

@@ -1,0 +1,380 @@
+//! What an experiment computes: one description, from the settings strings, a
+//! file or a caller's JSON, with every default filled in.
+
+use super::settings::Settings;
+use crate::data::{CsvOptions, ImageOptions};
+use crate::loss::Loss;
+use crate::model::Precision;
+use crate::noise::NoiseOptions;
+use crate::options::{parse, require};
+use crate::trainer::TrainerOptions;
+use crate::{Error, Result};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::path::PathBuf;
+
+/// One experiment. [`Config::from_json`] fills in what depends on the data set.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// A name for the run (default "experiment").
+    #[serde(default = "untitled")]
+    pub tag: String,
+    /// The seed of everything that is random (default 0).
+    #[serde(default)]
+    pub seed: u64,
+    /// What is learnt.
+    pub dataset: DatasetOptions,
+    /// The network (default by data set: `vanilla_ann` for tables, `vanilla_cnn` for images).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub model: Option<Network>,
+    /// The loss (default `biv` with epsilon 0.1).
+    #[serde(default)]
+    pub loss: Loss,
+    /// The simulated noise of the training labels (default none).
+    #[serde(default)]
+    pub noise: Option<NoiseOptions>,
+    /// The number of rows in a mini-batch (default 256).
+    #[serde(default = "batch_size")]
+    pub batch_size: usize,
+    /// Adam's learning rate (default 0.01, the published code's).
+    #[serde(default = "learning_rate")]
+    pub learning_rate: f64,
+    /// Whether an epoch leaves its last mini-batch out when that is not complete (default true).
+    #[serde(default = "yes")]
+    pub drop_last: bool,
+    /// The number of epochs (default by data set: bike 100, else 20).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub epochs: Option<u64>,
+    /// How often the test set is evaluated, beside at the end (default each epoch).
+    #[serde(default)]
+    pub eval_every: Cadence,
+    /// The arithmetic of the network (default `f32`).
+    #[serde(default)]
+    pub precision: Precision,
+    /// `cpu`, `cuda`, `cuda:N` or `auto` (default `cpu`).
+    #[serde(default = "cpu")]
+    pub device: String,
+    /// The file or folder of the data; for the named sets also a folder above it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub data: Option<PathBuf>,
+    /// The run directory; without one nothing is written.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub out: Option<PathBuf>,
+    /// Whether a run that is in the run directory already goes on from its last checkpoint (default false).
+    #[serde(default)]
+    pub resume: bool,
+    /// A checkpoint is written when the last one is older than this, and at the end (default 60).
+    #[serde(default = "minute")]
+    pub checkpoint_seconds: f64,
+}
+
+/// The data and their division.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DatasetOptions {
+    /// Which data set.
+    pub kind: DatasetKind,
+    /// The number of training rows.
+    pub train_size: usize,
+    /// The number of test rows (default: utkf 4000, wine 2491, bike 3379, csv all others, synthetic 1000).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub test_size: Option<usize>,
+    /// Whether features and labels are normalised by the clean training set's statistics (default true).
+    #[serde(default = "yes")]
+    pub normalize: bool,
+    /// How a folder of images is read; for `utkf`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub images: Option<ImageOptions>,
+    /// Whether identical images stay on one side of the division (default false); for `utkf`.
+    #[serde(default)]
+    pub keep_groups: bool,
+    /// What the columns are; for `csv`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub csv: Option<CsvOptions>,
+}
+
+/// Where the rows come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum DatasetKind {
+    /// UTKFace: a folder of faces, their ages in the files' names.
+    Utkf,
+    /// Wine Quality.
+    Wine,
+    /// Bike Sharing.
+    Bike,
+    /// Friedman's function of ten features.
+    Synthetic,
+    /// A CSV file of your own.
+    Csv,
+}
+
+/// Which network; the data give its input.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Network {
+    /// The published network for tables: hidden layers of 100, 50, 20 and 10; for wine with BatchNorm.
+    VanillaAnn {},
+    /// Linear layers with ReLU between them.
+    Mlp {
+        /// The width of each hidden layer.
+        hidden: Vec<usize>,
+        /// Whether a BatchNorm follows each hidden Linear (default false).
+        #[serde(default)]
+        batch_norm: bool,
+    },
+    /// The published network for images: six blocks of convolution, BatchNorm, ReLU and pooling.
+    VanillaCnn {},
+    /// A residual network (He et al. 2015).
+    Resnet {
+        /// 18, 34 or 50 (default 18).
+        #[serde(default = "eighteen")]
+        depth: usize,
+    },
+}
+
+/// How often something happens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Cadence {
+    /// After every so many epochs.
+    Epochs(u64),
+    /// After every so many mini-batches.
+    Steps(u64),
+}
+
+impl Default for Cadence {
+    fn default() -> Self {
+        Cadence::Epochs(1)
+    }
+}
+
+fn untitled() -> String {
+    "experiment".into()
+}
+
+fn batch_size() -> usize {
+    256
+}
+
+fn learning_rate() -> f64 {
+    0.01
+}
+
+fn yes() -> bool {
+    true
+}
+
+fn cpu() -> String {
+    "cpu".into()
+}
+
+fn minute() -> f64 {
+    60.0
+}
+
+fn eighteen() -> usize {
+    18
+}
+
+impl DatasetKind {
+    /// Test size and number of epochs of the published experiment; of the other sets, ours.
+    fn defaults(self) -> (Option<usize>, u64) {
+        match self {
+            DatasetKind::Utkf => (Some(4000), 20),
+            DatasetKind::Wine => (Some(2491), 20),
+            DatasetKind::Bike => (Some(3379), 100),
+            DatasetKind::Synthetic => (Some(1000), 20),
+            DatasetKind::Csv => (None, 20),
+        }
+    }
+}
+
+impl Config {
+    /// Reads a description and fills in what depends on the data set. Under
+    /// `"settings"` it may hold the published settings strings ([`Settings`]);
+    /// the other fields then change what these say.
+    ///
+    /// # Errors
+    /// [`Error::InvalidConfig`] with the path of the offending field, or with
+    /// the setting and the position in it.
+    pub fn from_json(json: &str) -> Result<Self> {
+        Self::from_value(parse("config", json)?)
+    }
+
+    /// As [`Config::from_json`].
+    ///
+    /// # Errors
+    /// As [`Config::from_json`].
+    pub fn from_value(mut value: Value) -> Result<Self> {
+        let fields = value.as_object_mut().ok_or_else(|| Error::config("config", "is no object { ... }"))?;
+        let Some(settings) = fields.remove("settings") else {
+            return parse::<Config>("config", &value.to_string())?.resolved();
+        };
+        let settings: Settings = parse("settings", &settings.to_string())?;
+        let (config, places) = settings.config()?;
+        let mut base = serde_json::to_value(config).map_err(|error| Error::Internal(error.to_string()))?;
+        overlay(&mut base, value);
+        parse::<Config>("config", &base.to_string())?.resolved().map_err(|error| places.translate(error))
+    }
+
+    /// The description as JSON, every default spelt out.
+    pub fn to_value(&self) -> Value {
+        serde_json::to_value(self).unwrap_or_default()
+    }
+
+    /// The number of epochs.
+    pub fn epochs(&self) -> u64 {
+        self.epochs.unwrap_or(self.dataset.kind.defaults().1)
+    }
+
+    /// How the trainer trains.
+    pub fn trainer(&self) -> TrainerOptions {
+        TrainerOptions {
+            loss: self.loss.clone(),
+            batch_size: self.batch_size,
+            learning_rate: self.learning_rate,
+            normalize: self.dataset.normalize,
+            drop_last: self.drop_last,
+            seed: self.seed,
+            device: self.device.clone(),
+            precision: self.precision,
+            ..TrainerOptions::default()
+        }
+    }
+
+    /// Checks every field and fills in those that the data set determines.
+    fn resolved(mut self) -> Result<Self> {
+        let kind = self.dataset.kind;
+        let (test_size, epochs) = kind.defaults();
+        self.dataset.test_size = self.dataset.test_size.or(test_size);
+        let epochs = *self.epochs.get_or_insert(epochs);
+        if kind == DatasetKind::Utkf {
+            self.dataset.images.get_or_insert_default();
+        }
+
+        let DatasetOptions { train_size, test_size, images, csv, keep_groups, .. } = &self.dataset;
+        require(*train_size >= 1, "dataset.train_size", train_size, "at least 1")?;
+        require(*test_size != Some(0), "dataset.test_size", 0, "at least 1")?;
+        let is_images = kind == DatasetKind::Utkf;
+        require(is_images || images.is_none(), "dataset.images", "given", "left out: only 'utkf' takes it")?;
+        require(is_images || !keep_groups, "dataset.keep_groups", true, "left out: only 'utkf' takes it")?;
+        let is_csv = kind == DatasetKind::Csv;
+        require(is_csv || csv.is_none(), "dataset.csv", "given", "left out: only 'csv' takes it")?;
+        require(!is_csv || csv.is_some(), "dataset.csv", "missing", "what the columns are")?;
+
+        let default = if is_images { Network::VanillaCnn {} } else { Network::VanillaAnn {} };
+        let takes_images = match self.model.get_or_insert(default) {
+            Network::VanillaAnn {} | Network::Mlp { .. } => false,
+            Network::VanillaCnn {} => true,
+            Network::Resnet { depth } => {
+                require([18, 34, 50].contains(depth), "model.depth", *depth, "18, 34 or 50")?;
+                true
+            }
+        };
+        if takes_images != is_images {
+            let (found, allowed) = match is_images {
+                true => ("a network for tables", "'vanilla_cnn' or 'resnet': the data set is one of images"),
+                false => ("a network for images", "'vanilla_ann' or 'mlp': the data set is a table"),
+            };
+            return Err(Error::config("model.kind", format!("is {found}, must be {allowed}")));
+        }
+
+        if let Some(noise) = &self.noise {
+            noise.validate()?;
+        }
+        let measured = csv.as_ref().is_some_and(|csv| csv.has_variances());
+        let weighted = matches!(self.loss, Loss::Iv { .. } | Loss::Biv { .. });
+        if weighted && self.noise.is_none() && !measured {
+            let allowed = "'mse' or 'cutoff_mse', or the labels must have noise: without it there are no variances";
+            return Err(Error::config("loss.kind", format!("weighs by noise variances, must be {allowed}")));
+        }
+        self.trainer().validate().map_err(|error| match error {
+            Error::InvalidConfig { path, message } => Error::config(path.trim_start_matches("trainer."), message),
+            other => other,
+        })?;
+        let whole = !self.drop_last || self.batch_size <= *train_size;
+        let allowed = format!("at most train_size, {train_size}: incomplete mini-batches are dropped");
+        require(whole, "batch_size", self.batch_size, &allowed)?;
+        require(epochs >= 1, "epochs", epochs, "at least 1")?;
+        let (Cadence::Epochs(every) | Cadence::Steps(every)) = self.eval_every;
+        require(every >= 1, "eval_every", every, "at least 1")?;
+        require(self.checkpoint_seconds >= 0.0, "checkpoint_seconds", self.checkpoint_seconds, "at least 0")?;
+        require(self.out.is_some() || !self.resume, "resume", true, "false without out, a run directory")?;
+        Ok(self)
+    }
+}
+
+/// Puts the fields of `change` over those of `base`. Objects are merged, but for
+/// those that name their kind: these replace what was there.
+pub fn overlay(base: &mut Value, change: Value) {
+    match (base, change) {
+        (Value::Object(base), Value::Object(change)) if !change.contains_key("kind") => {
+            for (name, value) in change {
+                overlay(base.entry(name).or_insert(Value::Null), value);
+            }
+        }
+        (base, change) => *base = change,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fault(json: &str) -> String {
+        Config::from_json(json).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn defaults_follow_the_data_set() {
+        let config = Config::from_json(r#"{"dataset":{"kind":"wine","train_size":4000},"loss":{"kind":"mse"}}"#);
+        let config = config.unwrap();
+        assert_eq!((config.epochs(), config.dataset.test_size), (20, Some(2491)));
+        assert_eq!(config.model, Some(Network::VanillaAnn {}));
+        assert_eq!(Config::from_value(config.to_value()).unwrap(), config, "a resolved description is one");
+    }
+
+    #[test]
+    fn fields_change_what_the_settings_strings_say() {
+        let json = r#"{"settings": {"experiment_settings":"t,1,bike,True,7000", "model_settings":"vanilla_ann,biv,0.5",
+            "noise_settings":"True,uniform", "params_settings":"boundaries", "parameters":"0,1"},
+            "epochs": 3, "dataset": {"test_size": 100}, "loss": {"kind": "cutoff_mse", "threshold": 2}}"#;
+        let config = Config::from_json(json).unwrap();
+        assert_eq!((config.epochs(), config.dataset.train_size, config.dataset.test_size), (3, 7000, Some(100)));
+        assert_eq!(config.loss, Loss::CutoffMse { threshold: Some(2.0) });
+    }
+
+    #[test]
+    fn faults_are_named_with_their_path() {
+        let bike = |rest: &str| format!(r#"{{"dataset":{{"kind":"bike","train_size":7000}},{rest}}}"#);
+        let mse = |rest: &str| bike(&format!(r#""loss":{{"kind":"mse"}},{rest}"#));
+        for (json, message) in [
+            ("[]".to_string(), "config: is no object"),
+            ("{".into(), "EOF while parsing an object"),
+            ("{}".into(), "missing field `dataset`"),
+            (mse(r#""epoch": 3"#), "config.epoch: unknown field `epoch`, expected one of `tag`"),
+            (mse(r#""epochs": 0"#), "epochs: is 0, must be at least 1"),
+            (mse(r#""epochs": -1"#), "config.epochs: invalid value: integer `-1`"),
+            (mse(r#""model": {"kind": "resnet"}"#), "model.kind: is a network for images, must be 'vanilla_ann' or 'mlp'"),
+            (mse(r#""batch_size": 7001"#), "batch_size: is 7001, must be at most train_size, 7000"),
+            (mse(r#""learning_rate": 0"#), "learning_rate: is 0, must be greater than 0"),
+            (mse(r#""eval_every": {"steps": 0}"#), "eval_every: is 0, must be at least 1"),
+            (mse(r#""resume": true"#), "resume: is true, must be false without out"),
+            (bike(r#""tag": "t""#), "loss.kind: weighs by noise variances, must be 'mse' or 'cutoff_mse'"),
+            (bike(r#""noise": {"distribution": {"kind": "uniform", "low": 1, "high": 0}}"#), "noise.distribution.high: is 0"),
+            (
+                r#"{"dataset":{"kind":"utkf","train_size":10},"model":{"kind":"mlp","hidden":[]},"loss":{"kind":"mse"}}"#.into(),
+                "model.kind: is a network for tables, must be 'vanilla_cnn' or 'resnet'",
+            ),
+            (r#"{"dataset":{"kind":"bike","train_size":0}}"#.into(), "dataset.train_size: is 0, must be at least 1"),
+            (r#"{"dataset":{"kind":"csv","train_size":9}}"#.into(), "dataset.csv: is missing, must be what the columns"),
+            (r#"{"dataset":{"kind":"iris","train_size":9}}"#.into(), "config.dataset.kind: unknown variant `iris`"),
+            (r#"{"settings":{"x":""}}"#.into(), "settings.x: unknown field `x`"),
+        ] {
+            assert!(fault(&json).contains(message), "{json}: {}", fault(&json));
+        }
+    }
+}

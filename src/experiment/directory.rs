@@ -1,0 +1,251 @@
+//! A run's directory: one process at a time, a log that only grows, files that
+//! are whole at every moment.
+
+use super::config::Config;
+use super::history::{History, Outputs, Part, Record};
+use super::report;
+use super::run::Outcome;
+use super::tensorboard::EventWriter;
+use crate::trainer::Trainer;
+use crate::{Error, Result, files};
+use serde::Serialize;
+use serde_json::{Value, json};
+use std::fmt::Write as _;
+use std::fs::{File, OpenOptions};
+use std::io::{BufWriter, Cursor, Write};
+use std::path::{Path, PathBuf};
+
+const CONFIG: &str = "config.json";
+const LOG: &str = "metrics.jsonl";
+const CHECKPOINT: &str = "checkpoint.biv";
+const LOCK: &str = ".lock";
+const RESULT: &str = "result.json";
+
+/// Fields of a config that do not change what is computed up to a given
+/// mini-batch: a run may be resumed with others.
+const OTHERWISE: [&str; 6] = ["data", "out", "resume", "device", "checkpoint_seconds", "epochs"];
+
+/// An open run directory.
+#[derive(Debug)]
+pub(super) struct RunDirectory {
+    path: PathBuf,
+    /// Held while this lives; the system lets go of it however the process ends.
+    _lock: File,
+}
+
+impl RunDirectory {
+    /// Creates the directory, or with `config.resume` opens one that holds the same experiment.
+    pub(super) fn open(path: &Path, config: &Config) -> Result<Self> {
+        let io = |error| Error::io(path, error);
+        let folder = path.display();
+        std::fs::create_dir_all(path).map_err(io)?;
+        let begun = path.join(CONFIG).exists();
+        if begun && !config.resume {
+            return Err(Error::InvalidArgument(format!(
+                "{folder}: a run is there already: resume it, or take another"
+            )));
+        }
+        let ours = |name: &str| name == LOCK || is_temporary(name);
+        if !begun && names(path)?.iter().any(|name| !ours(name)) {
+            return Err(Error::InvalidArgument(format!("{folder}: neither empty nor a run's folder: take another")));
+        }
+        let lock = File::create(path.join(LOCK)).map_err(io)?;
+        lock.try_lock().map_err(|_| Error::Busy(format!("{folder}: another run is going on there")))?;
+        if begun {
+            check_same(path, config)?;
+            // What a process that was killed while it wrote has left.
+            for name in names(path)?.iter().filter(|name| is_temporary(name)) {
+                std::fs::remove_file(path.join(name)).map_err(io)?;
+            }
+        }
+        // A run that goes on for more epochs keeps the newest description.
+        write_json(&path.join(CONFIG), &config.to_value())?;
+        write_json(&path.join("versions.json"), &versions(config))?;
+        Ok(RunDirectory { path: path.to_path_buf(), _lock: lock })
+    }
+
+    /// Where the trainer's state is, once there was a checkpoint.
+    pub(super) fn checkpoint(&self) -> Option<PathBuf> {
+        Some(self.path.join(CHECKPOINT)).filter(|path| path.exists())
+    }
+
+    /// Opens the log, which so far shall hold the first `batches` mini-batches.
+    pub(super) fn log(&self, batches: u64) -> Result<(Log, History)> {
+        let path = self.path.join(LOG);
+        let mut history = if batches > 0 { History::read(&path)? } else { History::default() };
+        history.truncate(batches);
+        if history.steps.len() as u64 != batches {
+            let (file, found) = (path.display(), history.steps.len());
+            return Err(Error::Corrupt(format!(
+                "{file}: has {found} mini-batches, the checkpoint was made after {batches}"
+            )));
+        }
+        let mut lines = String::new();
+        for record in history.records() {
+            lines += &line(&record)?;
+        }
+        files::replace(&path, lines.as_bytes())?;
+        let file = OpenOptions::new().append(true).open(&path).map_err(|error| Error::io(&path, error))?;
+        let events = self.path.join("tensorboard");
+        std::fs::create_dir_all(&events).map_err(|error| Error::io(&events, error))?;
+        let events = EventWriter::create(&events, &history, super::now())?;
+        let checkpoint = self.path.join(CHECKPOINT);
+        Ok((Log { path, file: BufWriter::new(file), events, checkpoint }, history))
+    }
+
+    /// Writes what a complete run leaves behind, its result last.
+    pub(super) fn finish(
+        &self,
+        config: &Config,
+        history: &History,
+        outputs: &Outputs,
+        outcome: &Outcome,
+    ) -> Result<()> {
+        let tables = tables(history, outputs);
+        for (name, content) in &tables {
+            files::replace(&self.path.join(name), content.as_bytes())?;
+        }
+        files::replace(&self.path.join("results.zip"), &zipped(&tables)?)?;
+        let page = report::html(&config.to_value(), &versions(config), history, outputs);
+        files::replace(&self.path.join("report.html"), page.as_bytes())?;
+        write_json(&self.path.join(RESULT), outcome)
+    }
+
+    /// The result of the complete run in `path`, if it is one of the same experiment.
+    pub(super) fn result(path: &Path, config: &Config) -> Option<Outcome> {
+        check_same(path, config).ok()?;
+        let outcome: Outcome = serde_json::from_slice(&std::fs::read(path.join(RESULT)).ok()?).ok()?;
+        Some(outcome).filter(|outcome| outcome.epochs == config.epochs())
+    }
+}
+
+/// What a run has measured so far, on disk.
+pub(super) struct Log {
+    path: PathBuf,
+    file: BufWriter<File>,
+    events: EventWriter,
+    checkpoint: PathBuf,
+}
+
+impl Log {
+    /// Adds a record.
+    pub(super) fn record(&mut self, record: &Record) -> Result<()> {
+        self.file.write_all(line(record)?.as_bytes()).map_err(|error| Error::io(&self.path, error))?;
+        self.events.append(record)
+    }
+
+    /// Makes what was recorded visible to others.
+    pub(super) fn flush(&mut self) -> Result<()> {
+        self.file.flush().map_err(|error| Error::io(&self.path, error))?;
+        self.events.flush()
+    }
+
+    /// Puts the log on disk, then the trainer: whichever checkpoint there is, the log goes at least as far.
+    pub(super) fn checkpoint(&mut self, trainer: &Trainer) -> Result<()> {
+        self.flush()?;
+        self.file.get_ref().sync_data().map_err(|error| Error::io(&self.path, error))?;
+        trainer.save(&self.checkpoint)
+    }
+}
+
+fn line(record: &Record) -> Result<String> {
+    serde_json::to_string(record).map(|text| text + "\n").map_err(|error| Error::Internal(error.to_string()))
+}
+
+fn is_temporary(name: &str) -> bool {
+    name.starts_with(".biv-") && name.ends_with(".tmp")
+}
+
+fn names(folder: &Path) -> Result<Vec<String>> {
+    let entries = std::fs::read_dir(folder).and_then(Iterator::collect::<std::io::Result<Vec<_>>>);
+    let entries = entries.map_err(|error| Error::io(folder, error))?;
+    Ok(entries.iter().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect())
+}
+
+/// An error unless the run in `folder` computes what `config` says.
+fn check_same(folder: &Path, config: &Config) -> Result<()> {
+    let path = folder.join(CONFIG);
+    let text = std::fs::read(&path).map_err(|error| Error::io(&path, error))?;
+    let parsed = serde_json::from_slice::<Value>(&text);
+    let there = parsed.map_err(|error| Error::Corrupt(format!("{}: {error}", path.display())))?;
+    let here = config.to_value();
+    let fields = here.as_object().into_iter().flatten();
+    for (name, value) in fields.filter(|(name, _)| !OTHERWISE.contains(&name.as_str())) {
+        if there.get(name) != Some(value) {
+            let there = there.get(name).unwrap_or(&Value::Null);
+            return Err(Error::InvalidArgument(format!(
+                "{}: the run there is another experiment: its {name} is {there}, not {value}",
+                folder.display()
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// What a run's numbers depend on beside its config.
+fn versions(config: &Config) -> Value {
+    json!({
+        "biv": env!("CARGO_PKG_VERSION"),
+        "libtorch": crate::shim::torch_version(),
+        "device": crate::device::resolve(&config.device).map(crate::device::name).unwrap_or_default(),
+        "threads": tch::get_num_threads(),
+        "system": format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
+    })
+}
+
+fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
+    let text = serde_json::to_string_pretty(value).map_err(|error| Error::Internal(error.to_string()))?;
+    files::replace(path, (text + "\n").as_bytes())
+}
+
+/// The six files of the published code, by name.
+fn tables(history: &History, outputs: &Outputs) -> [(&'static str, String); 6] {
+    let mut steps = "batch,epoch,loss,effective_batch_size,epsilon,samples_used\n".to_string();
+    for step in &history.steps {
+        let loss = step.loss.map(|loss| loss.to_string()).unwrap_or_default();
+        let (size, epsilon, used) = (step.effective_batch_size, step.epsilon, step.samples_used);
+        let _ = writeln!(steps, "{},{},{loss},{size},{epsilon},{used}", step.batch, step.epoch);
+    }
+    let mut evaluations = "batch,epoch,loss,mse,rmse,mae,r2\n".to_string();
+    for test in &history.evaluations {
+        let r2 = test.r2.map(|r2| r2.to_string()).unwrap_or_default();
+        let (loss, mse, rmse, mae) = (test.normalized_mse, test.mse, test.rmse, test.mae);
+        let _ = writeln!(evaluations, "{},{},{loss},{mse},{rmse},{mae},{r2}", test.batch, test.epoch);
+    }
+    let predictions = |part: &Part| {
+        let mut text = "prediction\n".to_string();
+        for prediction in &part.predictions {
+            let _ = writeln!(text, "{prediction}");
+        }
+        text
+    };
+    let labels = |part: &Part| {
+        let mut text = "label,clean_label,variance\n".to_string();
+        for (row, (label, clean)) in part.labels.iter().zip(&part.clean_labels).enumerate() {
+            let variance = part.variances.as_ref().map(|variances| variances[row].to_string()).unwrap_or_default();
+            let _ = writeln!(text, "{label},{clean},{variance}");
+        }
+        text
+    };
+    [
+        ("train_losses.csv", steps),
+        ("test_losses.csv", evaluations),
+        ("train_outs.csv", predictions(&outputs.train)),
+        ("train_labels.csv", labels(&outputs.train)),
+        ("test_outs.csv", predictions(&outputs.test)),
+        ("test_labels.csv", labels(&outputs.test)),
+    ]
+}
+
+/// One archive of the files.
+fn zipped(tables: &[(&str, String)]) -> Result<Vec<u8>> {
+    let write = || -> zip::result::ZipResult<Vec<u8>> {
+        let mut archive = zip::ZipWriter::new(Cursor::new(Vec::new()));
+        for (name, content) in tables {
+            archive.start_file(*name, zip::write::SimpleFileOptions::default())?;
+            archive.write_all(content.as_bytes())?;
+        }
+        Ok(archive.finish()?.into_inner())
+    };
+    write().map_err(|error| Error::Internal(format!("results.zip: {error}")))
+}

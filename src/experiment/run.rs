@@ -1,0 +1,256 @@
+//! One run: from a description to its result, and back into training where it was broken off.
+
+use super::config::{Cadence, Config, DatasetKind, Network};
+use super::directory::{Log, RunDirectory};
+use super::history::{EvaluationRecord, History, Outputs, Part, Record, StepRecord};
+use super::progress::{Pace, Progress, Stage, Watch};
+use super::{now, source};
+use crate::data::Dataset;
+use crate::metrics::Metrics;
+use crate::model::{Model, ModelOptions};
+use crate::trainer::{StepReport, Trainer};
+use crate::{Error, Result, device};
+use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// What a run came to.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Outcome {
+    /// The run's name.
+    pub tag: String,
+    /// Its seed.
+    pub seed: u64,
+    /// Epochs trained.
+    pub epochs: u64,
+    /// Mini-batches seen.
+    pub batches: u64,
+    /// Mini-batches in which the cutoff left no label: no step was taken.
+    pub skipped: u64,
+    /// The mean effective batch size of the others.
+    pub effective_batch_size: f64,
+    /// The test errors at the end.
+    pub last: EvaluationRecord,
+    /// The test errors where RMSE was lowest.
+    pub best: EvaluationRecord,
+    /// The run directory, if there is one.
+    pub out: Option<PathBuf>,
+}
+
+/// Runs the experiment `config`.
+///
+/// # Errors
+/// Those of reading the data, of training and of writing; [`Error::Cancelled`] when
+/// `watch` stopped it: with a run directory, a checkpoint was then written.
+pub fn run(config: &Config, watch: Watch) -> Result<Outcome> {
+    run_on(config, &source::load(config, watch)?, watch)
+}
+
+/// Runs the experiment `config` on its data set, read already.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_on(config: &Config, data: &Dataset, watch: Watch) -> Result<Outcome> {
+    // What cannot run leaves no directory behind.
+    device::resolve(&config.device)?;
+    let (train, test) = source::divide(config, data)?;
+    let directory = config.out.as_ref().map(|path| RunDirectory::open(path, config)).transpose()?;
+    let checkpoint = directory.as_ref().and_then(RunDirectory::checkpoint);
+    let mut trainer = match &checkpoint {
+        Some(path) => Trainer::load(path, Some(&train), Some(&config.device))?,
+        None => {
+            let model = Model::new(&network(config, &train)?)?;
+            Trainer::new(Arc::new(Mutex::new(model)), Some(&train), &config.trainer())?
+        }
+    };
+
+    let (epochs, per_epoch) = (config.epochs(), trainer.batches_per_epoch() as u64);
+    let total = epochs * per_epoch;
+    let seen = |trainer: &Trainer| trainer.position().epoch * per_epoch + trainer.position().batch as u64;
+    let first = seen(&trainer);
+    if first > total {
+        let trained = trainer.position().epoch;
+        return Err(Error::config("epochs", format!("is {epochs}, the run has trained for {trained} already")));
+    }
+    let mut recorder = Recorder::default();
+    if let Some(directory) = &directory {
+        let (log, history) = directory.log(first)?;
+        recorder = Recorder { history, log: Some(log) };
+    }
+    let pace = Pace::new(first, total);
+    let (mut saved, mut mean) = (Instant::now(), EpochMean::default());
+    for batch in first + 1..=total {
+        let epoch = trainer.position().epoch + 1;
+        let step = trainer.step()?;
+        mean.add(epoch, &step);
+        recorder.record(Record::Step(step_record(batch, epoch, &step)))?;
+        let due = match config.eval_every {
+            Cadence::Steps(steps) => batch.is_multiple_of(steps),
+            Cadence::Epochs(epochs) => batch.is_multiple_of(epochs.saturating_mul(per_epoch)),
+        };
+        if due || batch == total {
+            recorder.record(Record::Evaluation(evaluation_record(batch, epoch, &trainer.evaluate(&test)?)))?;
+            recorder.flush()?;
+        }
+        let progress = Progress {
+            epoch: trainer.position().epoch,
+            epochs,
+            loss: mean.loss,
+            rmse: recorder.history.evaluations.last().map_or(f64::NAN, |evaluation| evaluation.rmse),
+            ..pace.at(Stage::Training, &config.tag, batch, step.rows as f64)
+        };
+        let stopped = watch(&progress).is_break() && batch < total;
+        if stopped || batch == total || saved.elapsed().as_secs_f64() >= config.checkpoint_seconds {
+            recorder.checkpoint(&trainer)?;
+            saved = Instant::now();
+        }
+        if stopped {
+            return Err(Error::Cancelled(format!("the run was stopped after mini-batch {batch} of {total}")));
+        }
+    }
+
+    let outcome = outcome(config, total, &recorder.history)?;
+    if let Some(directory) = &directory {
+        let outputs = Outputs { train: part(&trainer, &train)?, test: part(&trainer, &test)? };
+        directory.finish(config, &recorder.history, &outputs, &outcome)?;
+    }
+    Ok(outcome)
+}
+
+/// The model that fits `train`.
+fn network(config: &Config, train: &Dataset) -> Result<ModelOptions> {
+    let (seed, outputs) = (config.seed, train.outputs());
+    let table = |hidden: &[usize], batch_norm| ModelOptions::Mlp {
+        inputs: train.width(),
+        outputs,
+        hidden: hidden.to_vec(),
+        batch_norm,
+        seed,
+    };
+    let image = || match *train.feature_shape() {
+        [channels, height, width] => Ok((channels, height, width)),
+        _ => Err(Error::Internal("a network for images on a table".into())),
+    };
+    Ok(match &config.model {
+        None | Some(Network::VanillaAnn {}) => table(&[100, 50, 20, 10], config.dataset.kind == DatasetKind::Wine),
+        Some(Network::Mlp { hidden, batch_norm }) => table(hidden, *batch_norm),
+        Some(Network::VanillaCnn {}) => {
+            let (channels, height, width) = image()?;
+            ModelOptions::VanillaCnn { channels, height, width, outputs, seed }
+        }
+        Some(Network::Resnet { depth }) => {
+            let (channels, height, width) = image()?;
+            ModelOptions::Resnet { depth: *depth, channels, height, width, outputs, seed }
+        }
+    })
+}
+
+/// What was measured: in memory, and in the run directory if there is one.
+#[derive(Default)]
+struct Recorder {
+    history: History,
+    log: Option<Log>,
+}
+
+impl Recorder {
+    fn record(&mut self, record: Record) -> Result<()> {
+        if let Some(log) = &mut self.log {
+            log.record(&record)?;
+        }
+        self.history.push(record);
+        Ok(())
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        self.log.as_mut().map_or(Ok(()), Log::flush)
+    }
+
+    fn checkpoint(&mut self, trainer: &Trainer) -> Result<()> {
+        self.log.as_mut().map_or(Ok(()), |log| log.checkpoint(trainer))
+    }
+}
+
+/// The mean loss of the epoch in progress.
+struct EpochMean {
+    epoch: u64,
+    steps: f64,
+    loss: f64,
+}
+
+impl EpochMean {
+    fn add(&mut self, epoch: u64, step: &StepReport) {
+        if epoch != self.epoch {
+            *self = EpochMean { epoch, ..EpochMean::default() };
+        }
+        if step.samples_used > 0 {
+            self.steps += 1.0;
+            let before = if self.steps > 1.0 { self.loss } else { 0.0 };
+            self.loss = before + (step.loss - before) / self.steps;
+        }
+    }
+}
+
+impl Default for EpochMean {
+    fn default() -> Self {
+        EpochMean { epoch: 0, steps: 0.0, loss: f64::NAN }
+    }
+}
+
+fn step_record(batch: u64, epoch: u64, step: &StepReport) -> StepRecord {
+    StepRecord {
+        batch,
+        epoch,
+        loss: Some(step.loss).filter(|_| step.samples_used > 0),
+        effective_batch_size: step.effective_batch_size,
+        epsilon: step.epsilon,
+        samples_used: step.samples_used,
+        time: now(),
+    }
+}
+
+fn evaluation_record(batch: u64, epoch: u64, metrics: &Metrics) -> EvaluationRecord {
+    EvaluationRecord {
+        batch,
+        epoch,
+        mse: metrics.mse,
+        rmse: metrics.rmse,
+        mae: metrics.mae,
+        r2: Some(metrics.r2).filter(|r2| r2.is_finite()),
+        normalized_mse: metrics.normalized_mse,
+        normalized_rmse: metrics.normalized_rmse,
+        normalized_mae: metrics.normalized_mae,
+        time: now(),
+    }
+}
+
+/// Labels and predictions of one part of the data.
+fn part(trainer: &Trainer, data: &Dataset) -> Result<Part> {
+    Ok(Part {
+        labels: data.labels().to_vec(),
+        clean_labels: data.clean_labels().to_vec(),
+        variances: data.variances().map(<[f64]>::to_vec),
+        predictions: trainer.predict(data)?,
+    })
+}
+
+fn outcome(config: &Config, batches: u64, history: &History) -> Result<Outcome> {
+    let none = || Error::Internal("a run ended without an evaluation".into());
+    let last = history.evaluations.last().ok_or_else(none)?;
+    let best = history.evaluations.iter().min_by(|a, b| a.rmse.total_cmp(&b.rmse)).ok_or_else(none)?;
+    let taken: Vec<&StepRecord> = history.steps.iter().filter(|step| step.loss.is_some()).collect();
+    let sizes: f64 = taken.iter().map(|step| step.effective_batch_size).sum();
+    Ok(Outcome {
+        tag: config.tag.clone(),
+        seed: config.seed,
+        epochs: config.epochs(),
+        batches,
+        skipped: batches - taken.len() as u64,
+        effective_batch_size: if taken.is_empty() { 0.0 } else { sizes / taken.len() as f64 },
+        last: last.clone(),
+        best: best.clone(),
+        out: config.out.clone(),
+    })
+}

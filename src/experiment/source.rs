@@ -1,0 +1,80 @@
+//! An experiment's data: found, read, divided, and its training labels made noisy.
+
+use super::config::{Config, DatasetKind};
+use super::progress::{Pace, Stage, Watch};
+use crate::data::{Dataset, ImageFolder, NamedDataset, SplitOptions, SyntheticOptions};
+use crate::noise::NoiseOptions;
+use crate::{Error, Result};
+use std::path::PathBuf;
+
+/// Reads the whole data set that `config` names.
+///
+/// # Errors
+/// [`Error::NotFound`], [`Error::Parse`], [`Error::OutOfMemory`]; [`Error::InvalidConfig`] when
+/// its place is not given; [`Error::Cancelled`] when `watch` stops it.
+pub fn load(config: &Config, watch: Watch) -> Result<Dataset> {
+    let options = &config.dataset;
+    match options.kind {
+        DatasetKind::Bike => NamedDataset::Bike.load(&place(config, &["hour.csv", "bike/hour.csv"])?),
+        DatasetKind::Wine => {
+            let file = place(config, &["winequality-red.csv", "wine/winequality-red.csv"])?;
+            NamedDataset::Wine.load(file.parent().unwrap_or(&file))
+        }
+        DatasetKind::Utkf => {
+            let folder = place(config, &["utkf", "UTKFace", "utkface", "."])?;
+            let mut pace = None;
+            let images = options.images.clone().unwrap_or_default();
+            ImageFolder::read(&folder, &images, &mut |done, total| {
+                let pace = pace.get_or_insert_with(|| Pace::new(done as u64, total as u64));
+                watch(&pace.at(Stage::Loading, &config.tag, done as u64, 1.0))
+            })?
+            .into_dataset()
+        }
+        DatasetKind::Synthetic => Dataset::synthetic(&SyntheticOptions {
+            rows: options.train_size.saturating_add(options.test_size.unwrap_or_default()),
+            features: 10,
+            outputs: 1,
+            seed: config.seed,
+        }),
+        DatasetKind::Csv => match (&config.data, &options.csv) {
+            (Some(path), Some(columns)) => Dataset::from_csv(path, columns),
+            _ => Err(Error::config("data", "is missing, must be the CSV file")),
+        },
+    }
+}
+
+/// The file or folder that the config's place for data leads to: the place
+/// itself where it is a file, else the first of `candidates` in it that exists.
+fn place(config: &Config, candidates: &[&str]) -> Result<PathBuf> {
+    let name = serde_json::to_value(config.dataset.kind).unwrap_or_default();
+    let Some(path) = &config.data else {
+        return Err(Error::config("data", format!("is missing, must be the folder where the data set {name} is")));
+    };
+    if !path.is_dir() {
+        std::fs::metadata(path).map_err(|error| Error::io(path, error))?;
+        return Ok(path.clone());
+    }
+    let found = candidates.iter().map(|candidate| path.join(candidate)).find(|candidate| candidate.exists());
+    let (folder, candidates) = (path.display(), candidates.join("' or '"));
+    found.ok_or_else(|| Error::NotFound(format!("{folder}: the folder has no '{candidates}'")))
+}
+
+/// Training and test set: divided, and the training labels with the noise of `config`.
+///
+/// # Errors
+/// [`Error::InvalidArgument`] when the parts are more than there is; [`Error::InvalidConfig`].
+pub fn divide(config: &Config, data: &Dataset) -> Result<(Dataset, Dataset)> {
+    let options = &config.dataset;
+    let (train, test) = data.split(&SplitOptions {
+        train_size: options.train_size,
+        test_size: options.test_size,
+        shuffle: true,
+        seed: config.seed,
+        keep_groups: options.keep_groups,
+    })?;
+    let train = match &config.noise {
+        Some(noise) => NoiseOptions { seed: noise.seed.or(Some(config.seed)), ..noise.clone() }.apply(&train)?,
+        None => train,
+    };
+    Ok((train, test))
+}
