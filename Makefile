@@ -14,7 +14,7 @@ WARNINGS := -Wall -Wextra -Werror -pedantic
 LINK = -I$(STAGE)/include -L$(STAGE)/lib -Wl,-rpath,$(STAGE)/lib -lbiv -lm -pthread
 C_TESTS := $(notdir $(basename $(wildcard tests/c/*.c)))
 
-.PHONY: all libtorch build install stage demo test lint header symbols readme c-tests valgrind goldens clean
+.PHONY: all libtorch build install stage demo test lint header symbols readme c-tests slurm valgrind goldens clean
 .DELETE_ON_ERROR:
 
 all: build
@@ -26,14 +26,15 @@ libtorch:
 build: libtorch
 	$(CARGO) build --release
 
-## install: libbiv.so with its links, libbiv.a and biv.h to DESTDIR/PREFIX
+## install: libbiv.so with its links, libbiv.a, biv.h and the program biv to DESTDIR/PREFIX
 install: build
-	install -d $(DESTDIR)$(PREFIX)/lib $(DESTDIR)$(PREFIX)/include
+	install -d $(DESTDIR)$(PREFIX)/lib $(DESTDIR)$(PREFIX)/include $(DESTDIR)$(PREFIX)/bin
 	install -m 755 target/release/libbiv.so $(DESTDIR)$(PREFIX)/lib/libbiv.so.$(VERSION)
 	ln -sf libbiv.so.$(VERSION) $(DESTDIR)$(PREFIX)/lib/$(SONAME)
 	ln -sf $(SONAME) $(DESTDIR)$(PREFIX)/lib/libbiv.so
 	install -m 644 target/release/libbiv.a $(DESTDIR)$(PREFIX)/lib/libbiv.a
 	install -m 644 include/biv.h $(DESTDIR)$(PREFIX)/include/biv.h
+	install -m 755 target/release/biv $(DESTDIR)$(PREFIX)/bin/biv
 
 stage:
 	@$(MAKE) --no-print-directory install PREFIX=$(STAGE) DESTDIR=
@@ -86,6 +87,10 @@ build/tests/%: tests/c/%.c $(wildcard tests/c/*.h) include/biv.h
 c-tests: stage
 	@$(MAKE) --no-print-directory $(addprefix build/tests/,$(C_TESTS))
 	@for test in $(C_TESTS); do ./build/tests/$$test || exit 1; done
+
+## slurm: the cluster scripts on a Slurm of one machine, started for them (as root)
+slurm: stage
+	@tests/slurm.sh
 
 ## valgrind: the C tests again, for invalid accesses and leaks of our own
 valgrind: stage
