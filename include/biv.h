@@ -171,6 +171,10 @@ typedef struct biv_dataset_info {
    * 1 when the labels carry simulated noise and the clean ones are kept beside them, else 0.
    */
   int32_t has_clean_labels;
+  /**
+   * How many damaged images were left out when it was read.
+   */
+  int64_t left_out;
 } biv_dataset_info;
 
 /**

@@ -394,6 +394,10 @@ fn what_goes_wrong_is_said_and_nothing_is_begun() {
         let complaint = complaint(&arguments);
         assert!(complaint.contains(message) && complaint.lines().count() == 1, "{arguments:?}: {complaint}");
     }
+    std::fs::write(path("good.toml"), "[dataset]\nkind = \"synthetic\"\ntrain_size = 300\n[loss]\nkind = \"mse\"\n")
+        .unwrap();
+    let printed: Value = serde_json::from_str(&stdout(&["run", &path("good.toml"), "--dry-run"])).unwrap();
+    assert_eq!((&printed["dataset"]["test_size"], &printed["out"]), (&json!(1000), &json!("runs/experiment-seed0")));
     for (name, message) in [("bad.toml", "bad.toml: line 1: "), ("bad.json", "dataset.train_size: invalid type")] {
         let complaint = complaint(&["run", &path(name)]);
         assert!(complaint.contains(message), "{complaint}");

@@ -253,6 +253,9 @@ fn print_outcome(outcome: &Outcome) {
             errors.rmse, errors.mae, errors.normalized_mse, errors.epoch
         );
     }
+    for file in &outcome.left_out {
+        println!("  left out: {file}");
+    }
     if let Some(out) = &outcome.out {
         println!("  {}", out.join("report.html").display());
     }

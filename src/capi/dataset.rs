@@ -35,6 +35,8 @@ pub struct biv_dataset_info {
     pub has_variances: i32,
     /// 1 when the labels carry simulated noise and the clean ones are kept beside them, else 0.
     pub has_clean_labels: i32,
+    /// How many damaged images were left out when it was read.
+    pub left_out: i64,
 }
 
 // SAFETY: `repr(C)`, numbers only, the size first.
@@ -283,6 +285,7 @@ pub unsafe extern "C" fn biv_dataset_get_info(dataset: *const biv_dataset, out: 
             outputs: dataset.outputs() as i64,
             has_variances: dataset.variances().is_some().into(),
             has_clean_labels: dataset.has_clean_labels().into(),
+            left_out: dataset.left_out().len() as i64,
         };
         // SAFETY: the header's contract for `out`.
         unsafe { pointer::write_sized(out, info) }

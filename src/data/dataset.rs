@@ -26,6 +26,8 @@ pub struct Dataset {
     clean_labels: Option<Vec<f64>>,
     /// One number per row; rows that have the same one are the same picture.
     groups: Option<Vec<u32>>,
+    /// What was left out when the data set was read, and why.
+    left_out: Arc<Vec<String>>,
 }
 
 /// How [`Dataset::split`] divides the rows.
@@ -162,7 +164,16 @@ impl Dataset {
             }
             check(variances, outputs, "variance", non_negative)?;
         }
-        Ok(Dataset { features, feature_shape, labels, outputs, variances, clean_labels: None, groups: None })
+        Ok(Dataset {
+            features,
+            feature_shape,
+            labels,
+            outputs,
+            variances,
+            clean_labels: None,
+            groups: None,
+            left_out: Arc::default(),
+        })
     }
 
     /// The number of rows, at least 1.
@@ -183,6 +194,16 @@ impl Dataset {
     /// How many labels a row has.
     pub fn outputs(&self) -> usize {
         self.outputs
+    }
+
+    /// What was left out when the data set was read, and why: damaged images.
+    pub fn left_out(&self) -> &[String] {
+        &self.left_out
+    }
+
+    /// The same rows, with a note of what was left out.
+    pub(super) fn with_left_out(self, left_out: Vec<String>) -> Self {
+        Dataset { left_out: Arc::new(left_out), ..self }
     }
 
     /// The features.
@@ -222,7 +243,8 @@ impl Dataset {
     pub(crate) fn with_noise(&self, labels: Vec<f64>, variances: Vec<f64>) -> Result<Self> {
         let (features, shape) = (self.features.clone(), self.feature_shape.clone());
         let noisy = Self::assemble(features, shape, labels, self.outputs, Some(variances))?;
-        Ok(Dataset { clean_labels: Some(self.clean_labels().to_vec()), groups: self.groups.clone(), ..noisy })
+        let (groups, left_out) = (self.groups.clone(), self.left_out.clone());
+        Ok(Dataset { clean_labels: Some(self.clean_labels().to_vec()), groups, left_out, ..noisy })
     }
 
     /// The rows `indices`, in that order; a row may occur more than once.
@@ -245,6 +267,7 @@ impl Dataset {
             variances: self.variances().map(labels).transpose()?,
             clean_labels: self.clean_labels.as_deref().map(labels).transpose()?,
             groups: self.groups.as_deref().map(|groups| gather(groups, 1, indices)).transpose()?,
+            left_out: self.left_out.clone(),
         })
     }
 

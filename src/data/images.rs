@@ -161,7 +161,8 @@ impl ImageFolder {
     /// As [`Dataset::from_pixels`].
     pub fn into_dataset(self) -> Result<Dataset> {
         let shape = [3, self.size.height as usize, self.size.width as usize];
-        Dataset::from_pixels(self.pixels, shape, self.ages, Some(self.groups))
+        let left_out = self.skipped.iter().map(|(file, reason)| format!("{}: {reason}", file.display())).collect();
+        Ok(Dataset::from_pixels(self.pixels, shape, self.ages, Some(self.groups))?.with_left_out(left_out))
     }
 }
 
@@ -362,11 +363,14 @@ mod tests {
         let bytes = std::fs::read(at("7_.png")).unwrap();
         std::fs::write(at("9_cut.png"), &bytes[..bytes.len() / 2]).unwrap();
         let images = read(folder.path(), r#"{"corrupt":"skip"}"#).unwrap();
-        assert_eq!((images.ages, images.pixels.len()), (vec![7.0], 48));
+        assert_eq!((&images.ages[..], images.pixels.len()), (&[7.0][..], 48));
         let mut names: Vec<String> =
             images.skipped.iter().map(|(file, _)| file.file_name().unwrap().to_string_lossy().into_owned()).collect();
         names.sort();
         assert_eq!(names, ["151_.jpg", "8_.jpg", "9_cut.png", "face.jpg"]);
+        let data = images.into_dataset().unwrap();
+        assert_eq!(data.left_out().len(), 4);
+        assert!(data.left_out().iter().any(|file| file.contains("9_cut.png: ")), "{:?}", data.left_out());
 
         picture(4, 5, 0).save(at("10_.png")).unwrap();
         let sizes = fault(r#"{"corrupt":"skip"}"#);

@@ -34,11 +34,13 @@ pub(super) struct RunDirectory {
 }
 
 impl RunDirectory {
-    /// Creates the directory, or with `config.resume` opens one that holds the same experiment.
-    pub(super) fn open(path: &Path, config: &Config) -> Result<Self> {
-        let io = |error| Error::io(path, error);
+    /// An error unless the directory can be created, is empty, or with
+    /// `config.resume` holds the same experiment; says whether it does.
+    pub(super) fn check(path: &Path, config: &Config) -> Result<bool> {
         let folder = path.display();
-        std::fs::create_dir_all(path).map_err(io)?;
+        if !path.exists() {
+            return Ok(false);
+        }
         let begun = path.join(CONFIG).exists();
         if begun && !config.resume {
             return Err(Error::InvalidArgument(format!(
@@ -49,10 +51,21 @@ impl RunDirectory {
         if !begun && names(path)?.iter().any(|name| !ours(name)) {
             return Err(Error::InvalidArgument(format!("{folder}: neither empty nor a run's folder: take another")));
         }
-        let lock = File::create(path.join(LOCK)).map_err(io)?;
-        lock.try_lock().map_err(|_| Error::Busy(format!("{folder}: another run is going on there")))?;
         if begun {
             check_same(path, config)?;
+        }
+        Ok(begun)
+    }
+
+    /// Creates the directory, or with `config.resume` opens one that holds the same experiment.
+    pub(super) fn open(path: &Path, config: &Config) -> Result<Self> {
+        let io = |error| Error::io(path, error);
+        Self::check(path, config)?;
+        std::fs::create_dir_all(path).map_err(io)?;
+        let lock = File::create(path.join(LOCK)).map_err(io)?;
+        lock.try_lock().map_err(|_| Error::Busy(format!("{}: another run is going on there", path.display())))?;
+        // Once more: another run may have begun and ended meanwhile.
+        if Self::check(path, config)? {
             // What a process that was killed while it wrote has left.
             for name in names(path)?.iter().filter(|name| is_temporary(name)) {
                 std::fs::remove_file(path.join(name)).map_err(io)?;

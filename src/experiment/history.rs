@@ -150,7 +150,7 @@ pub(super) mod tests {
                 epoch,
                 loss,
                 effective_batch_size: 100.0 + 20.0 * (batch as f64).cos(),
-                epsilon: 0.1,
+                epsilon: 0.0,
                 samples_used: 256,
                 time,
             }));

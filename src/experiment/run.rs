@@ -36,6 +36,9 @@ pub struct Outcome {
     pub last: EvaluationRecord,
     /// The test errors where RMSE was lowest.
     pub best: EvaluationRecord,
+    /// What was left out of the data when they were read, and why.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub left_out: Vec<String>,
     /// The run directory, if there is one.
     pub out: Option<PathBuf>,
 }
@@ -46,6 +49,10 @@ pub struct Outcome {
 /// Those of reading the data, of training and of writing; [`Error::Cancelled`] when
 /// `watch` stopped it: with a run directory, a checkpoint was then written.
 pub fn run(config: &Config, watch: Watch) -> Result<Outcome> {
+    if let Some(path) = &config.out {
+        // Found out before the data are read.
+        RunDirectory::check(path, config)?;
+    }
     run_on(config, &source::load(config, watch)?, watch)
 }
 
@@ -68,7 +75,7 @@ pub fn run_on(config: &Config, data: &Dataset, watch: Watch) -> Result<Outcome> 
     };
 
     let (epochs, per_epoch) = (config.epochs(), trainer.batches_per_epoch() as u64);
-    let total = epochs * per_epoch;
+    let total = epochs.saturating_mul(per_epoch);
     let seen = |trainer: &Trainer| trainer.position().epoch * per_epoch + trainer.position().batch as u64;
     let first = seen(&trainer);
     if first > total {
@@ -112,7 +119,8 @@ pub fn run_on(config: &Config, data: &Dataset, watch: Watch) -> Result<Outcome> 
         }
     }
 
-    let outcome = outcome(config, total, &recorder.history)?;
+    let left_out = data.left_out().to_vec();
+    let outcome = Outcome { left_out, ..outcome(config, total, &recorder.history)? };
     if let Some(directory) = &directory {
         let outputs = Outputs { train: part(&trainer, &train)?, test: part(&trainer, &test)? };
         directory.finish(config, &recorder.history, &outputs, &outcome)?;
@@ -251,6 +259,7 @@ fn outcome(config: &Config, batches: u64, history: &History) -> Result<Outcome> 
         effective_batch_size: if taken.is_empty() { 0.0 } else { sizes / taken.len() as f64 },
         last: last.clone(),
         best: best.clone(),
+        left_out: Vec::new(),
         out: config.out.clone(),
     })
 }

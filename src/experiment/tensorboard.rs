@@ -32,8 +32,9 @@ struct Summary {
 struct Scalar {
     #[prost(string, tag = "1")]
     tag: String,
-    #[prost(float, tag = "2")]
-    simple_value: f32,
+    /// Optional, so that 0 is written too.
+    #[prost(float, optional, tag = "2")]
+    simple_value: Option<f32>,
 }
 
 /// An event file that grows.
@@ -88,7 +89,8 @@ impl EventWriter {
                 ],
             ),
         };
-        let scalar = |(tag, value): (&str, Option<f64>)| Some(Scalar { tag: tag.into(), simple_value: value? as f32 });
+        let scalar =
+            |(tag, value): (&str, Option<f64>)| Some(Scalar { tag: tag.into(), simple_value: Some(value? as f32) });
         let summary = Some(Summary { value: scalars.into_iter().filter_map(scalar).collect() });
         self.write(&Event { wall_time, step: batch as i64, file_version: None, summary })
     }
@@ -155,11 +157,12 @@ mod tests {
         assert_eq!(events.len(), 1 + 20 + 2 + 1);
         let values = |event: &Event| {
             let scalars = event.summary.iter().flat_map(|summary| &summary.value);
-            scalars.map(|scalar| (scalar.tag.clone(), scalar.simple_value)).collect::<Vec<_>>()
+            scalars.map(|scalar| (scalar.tag.clone(), scalar.simple_value.unwrap())).collect::<Vec<_>>()
         };
         assert_eq!((events[1].step, values(&events[1]).len()), (1, 3));
         assert_eq!(values(&events[1])[0], ("train/loss".into(), history.steps[0].loss.unwrap() as f32));
         assert_eq!(values(&events[3]).len(), 2, "a mini-batch without a loss");
+        assert_eq!(values(&events[3])[1], ("train/epsilon".into(), 0.0));
         assert_eq!(values(&events[11])[0], ("test/rmse".into(), history.evaluations[0].rmse as f32));
     }
 }

@@ -162,6 +162,14 @@ static void images_train_a_network(const char *folder) {
   biv_model_free(model);
   biv_dataset_free(data);
 
+  /* A damaged file is named, or left out. */
+  write_text(in(faces, "50_0_0_1.jpg"), "no picture");
+  CHECK_STATUS(biv_dataset_create_from_images(faces, NULL, &data), BIV_ERROR_PARSE, "50_0_0_1.jpg: ");
+  CHECK_OK(biv_dataset_create_from_images(faces, "{\"corrupt\": \"skip\"}", &data));
+  CHECK_OK(biv_dataset_get_info(data, &info));
+  CHECK(info.rows == 12 && info.left_out == 1);
+  biv_dataset_free(data);
+
   CHECK_STATUS(biv_dataset_create_from_images(in(folder, "none"), NULL, &data), BIV_ERROR_NOT_FOUND, "none");
   CHECK(data == NULL);
   CHECK_STATUS(biv_dataset_create_from_images(folder, NULL, &data), BIV_ERROR_NOT_FOUND, "no images");
