@@ -10,11 +10,15 @@ DESTDIR ?=
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1)
 SONAME := libbiv.so.$(basename $(VERSION))
 STAGE := $(CURDIR)/build/install
+DIST := biv-$(VERSION)-$(shell uname -s | tr A-Z a-z)-$(shell uname -m)
+# Where libtorch's libraries are.
+TORCH ?= $(realpath $(or $(LIBTORCH),$(CURDIR)/.libtorch/torch))/lib
+FILL = sed -e 's|@TORCH@|$(TORCH)|' -e 's|@VERSION@|$(VERSION)|' -e 's|@SONAME@|$(SONAME)|'
 WARNINGS := -Wall -Wextra -Werror -pedantic
 LINK = -I$(STAGE)/include -L$(STAGE)/lib -Wl,-rpath,$(STAGE)/lib -lbiv -lm -pthread
 C_TESTS := $(notdir $(basename $(wildcard tests/c/*.c)))
 
-.PHONY: all libtorch build install stage demo test lint header symbols readme c-tests slurm valgrind goldens clean
+.PHONY: all libtorch build install dist stage demo test lint header symbols readme c-tests install-test slurm valgrind goldens clean
 .DELETE_ON_ERROR:
 
 all: build
@@ -26,15 +30,29 @@ libtorch:
 build: libtorch
 	$(CARGO) build --release
 
-## install: libbiv.so with its links, libbiv.a, biv.h and the program biv to DESTDIR/PREFIX
+## install: library, header, pkg-config and CMake files and the program biv to DESTDIR/PREFIX
 install: build
-	install -d $(DESTDIR)$(PREFIX)/lib $(DESTDIR)$(PREFIX)/include $(DESTDIR)$(PREFIX)/bin
+	install -d $(addprefix $(DESTDIR)$(PREFIX)/,bin include lib/pkgconfig lib/cmake/biv)
 	install -m 755 target/release/libbiv.so $(DESTDIR)$(PREFIX)/lib/libbiv.so.$(VERSION)
 	ln -sf libbiv.so.$(VERSION) $(DESTDIR)$(PREFIX)/lib/$(SONAME)
 	ln -sf $(SONAME) $(DESTDIR)$(PREFIX)/lib/libbiv.so
 	install -m 644 target/release/libbiv.a $(DESTDIR)$(PREFIX)/lib/libbiv.a
 	install -m 644 include/biv.h $(DESTDIR)$(PREFIX)/include/biv.h
 	install -m 755 target/release/biv $(DESTDIR)$(PREFIX)/bin/biv
+	$(FILL) packaging/biv.pc.in > $(DESTDIR)$(PREFIX)/lib/pkgconfig/biv.pc
+	$(FILL) packaging/bivConfig.cmake.in > $(DESTDIR)$(PREFIX)/lib/cmake/biv/bivConfig.cmake
+	$(FILL) packaging/bivConfigVersion.cmake.in > $(DESTDIR)$(PREFIX)/lib/cmake/biv/bivConfigVersion.cmake
+
+## dist: a tarball with everything, libtorch for CPUs included, that runs wherever it is unpacked
+dist: build
+	rm -rf build/dist
+	@$(MAKE) --no-print-directory install PREFIX=/$(DIST) DESTDIR=build/dist TORCH='$$$${libdir}/biv/torch/lib'
+	cp README.md CHANGELOG.md LICENSE* build/dist/$(DIST)
+	install -d build/dist/$(DIST)/lib/biv/torch
+	cp -r $(TORCH) build/dist/$(DIST)/lib/biv/torch/lib
+	if [ -d $(TORCH)/../../nvidia ]; then cp -r $(TORCH)/../../nvidia build/dist/$(DIST)/lib/biv/nvidia; fi
+	tar -C build/dist -cf - $(DIST) | gzip -1 > build/$(DIST).tar.gz
+	@echo "build/$(DIST).tar.gz"
 
 stage:
 	@$(MAKE) --no-print-directory install PREFIX=$(STAGE) DESTDIR=
@@ -47,7 +65,7 @@ demo: stage
 ## test: everything that is tested
 test: stage
 	$(CARGO) test --release
-	@$(MAKE) --no-print-directory header symbols readme c-tests
+	@$(MAKE) --no-print-directory header symbols readme c-tests install-test
 
 ## lint: format and lints, without changing anything
 lint: libtorch
@@ -87,6 +105,10 @@ build/tests/%: tests/c/%.c $(wildcard tests/c/*.h) include/biv.h
 c-tests: stage
 	@$(MAKE) --no-print-directory $(addprefix build/tests/,$(C_TESTS))
 	@for test in $(C_TESTS); do ./build/tests/$$test || exit 1; done
+
+## install-test: a project outside this one uses the installed library, and that of DIST=TARBALL
+install-test: build
+	@tests/install.sh
 
 ## slurm: the cluster scripts on a Slurm of one machine, started for them (as root)
 slurm: stage

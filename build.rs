@@ -31,7 +31,10 @@ fn link(libtorch: &Path) {
         env::var("CARGO_PKG_VERSION_MAJOR").unwrap(),
         env::var("CARGO_PKG_VERSION_MINOR").unwrap()
     );
-    println!("cargo:rustc-link-arg=-Wl,-rpath,{}", lib.display());
+    // libtorch beside the library, as in `make dist`; else where it was when this was built.
+    for place in ["$ORIGIN/biv/torch/lib", "$ORIGIN/../lib/biv/torch/lib", &lib.display().to_string()] {
+        println!("cargo:rustc-link-arg=-Wl,-rpath,{place}");
+    }
     for argument in [
         format!("-soname,{soname}"),
         // Thread-local destructors outlive a dlclose: the library stays mapped.

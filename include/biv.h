@@ -575,7 +575,10 @@ const char *biv_version(void);
 int32_t biv_abi_version(void);
 
 /**
- * What the library was built from, as JSON: version, libtorch, debug or release.
+ * What the library was built from and runs on, as JSON: version, libtorch, debug or
+ * release, and "blas", the library whose matrix product libtorch calls. That is
+ * "libtorch_cpu.so", unless a BLAS of the host's comes before it: then results differ
+ * in their last bits, and speed by as much as the libraries do (docs/linking.md).
  * Static, never to be freed. Any thread.
  */
 const char *biv_build_info(void);

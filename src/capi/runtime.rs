@@ -23,7 +23,10 @@ pub extern "C" fn biv_abi_version() -> i32 {
     BIV_ABI_VERSION
 }
 
-/// What the library was built from, as JSON: version, libtorch, debug or release.
+/// What the library was built from and runs on, as JSON: version, libtorch, debug or
+/// release, and "blas", the library whose matrix product libtorch calls. That is
+/// "libtorch_cpu.so", unless a BLAS of the host's comes before it: then results differ
+/// in their last bits, and speed by as much as the libraries do (docs/linking.md).
 /// Static, never to be freed. Any thread.
 #[unsafe(no_mangle)]
 pub extern "C" fn biv_build_info() -> *const c_char {
@@ -33,6 +36,7 @@ pub extern "C" fn biv_build_info() -> *const c_char {
             "abi_version": BIV_ABI_VERSION,
             "libtorch": crate::shim::torch_version(),
             "debug": cfg!(debug_assertions),
+            "blas": crate::shim::blas(),
         });
         CString::new(info.to_string()).unwrap_or_default()
     });

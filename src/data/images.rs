@@ -2,14 +2,14 @@
 
 use super::Dataset;
 use crate::{Error, Result};
-use image::{ImageReader, Limits, RgbImage, imageops};
+use image::{ImageFormat, ImageReader, Limits, RgbImage, imageops};
 use rayon::prelude::*;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::BufReader;
+use std::io::{Cursor, Read};
 use std::ops::ControlFlow;
 use std::panic::catch_unwind;
 use std::path::{Path, PathBuf};
@@ -76,8 +76,11 @@ pub struct ImageFolder {
 /// Ages beyond this are mistakes.
 const OLDEST: u32 = 150;
 
-/// No image needs more than this to be decoded.
-const LARGEST_SIDE: u32 = 20_000;
+/// No image has more pixels than this in a row or a column.
+const LARGEST_SIDE: u32 = 16_384;
+
+/// No file has more bytes than this, and neither has an image while it is decoded.
+const LARGEST_FILE: u64 = 256 << 20;
 
 impl ImageFolder {
     /// Reads the JPEG and PNG files in `folder`, in parallel. A file's label is
@@ -98,7 +101,7 @@ impl ImageFolder {
         if let Some(ImageSize { height, width }) = options.size {
             for (name, side) in [("height", height), ("width", width)] {
                 let path = format!("images.size.{name}");
-                crate::options::require((1..=LARGEST_SIDE).contains(&side), &path, side, "1 to 20000")?;
+                crate::options::require((1..=LARGEST_SIDE).contains(&side), &path, side, "1 to 16384")?;
             }
         }
         let mut skipped = Vec::new();
@@ -272,19 +275,34 @@ fn decode_all(
 /// One image, of `size`.
 fn decode(file: &Path, size: ImageSize, resize: bool) -> std::result::Result<RgbImage, Fault> {
     let corrupt = |error: &dyn std::fmt::Display| Fault::Corrupt(error.to_string());
-    let input = File::open(file).map_err(|error| corrupt(&error))?;
-    let mut reader = ImageReader::new(BufReader::new(input)).with_guessed_format().map_err(|error| corrupt(&error))?;
+    let mut bytes = Vec::new();
+    let input = File::open(file).and_then(|input| input.take(LARGEST_FILE).read_to_end(&mut bytes));
+    input.map_err(|error| corrupt(&error))?;
+    let reader = ImageReader::new(Cursor::new(&bytes)).with_guessed_format();
+    let mut reader = reader.map_err(|error| corrupt(&error))?;
     let mut limits = Limits::default();
     limits.max_image_width = Some(LARGEST_SIDE);
     limits.max_image_height = Some(LARGEST_SIDE);
+    limits.max_alloc = Some(LARGEST_FILE);
     reader.limits(limits);
+    let format = reader.format();
     let image = reader.decode().map_err(|error| corrupt(&error))?.into_rgb8();
+    if format == Some(ImageFormat::Jpeg) && is_cut_short(&bytes) {
+        return Err(Fault::Corrupt("the end of the image is missing".into()));
+    }
     let found = ImageSize { height: image.height(), width: image.width() };
     match (found == size, resize) {
         (true, _) => Ok(image),
         (false, true) => Ok(imageops::resize(&image, size.width, size.height, imageops::FilterType::Triangle)),
         (false, false) => Err(Fault::Size(found)),
     }
+}
+
+/// Whether no end marker follows a JPEG's last scan: the decoder would make what is missing grey.
+fn is_cut_short(jpeg: &[u8]) -> bool {
+    let last = |marker: u8| jpeg.windows(2).rposition(|pair| pair == [0xff, marker]);
+    let (start_of_scan, end_of_image) = (0xda, 0xd9);
+    last(end_of_image) < last(start_of_scan)
 }
 
 /// Copies pixels of three bytes into three planes.
@@ -362,15 +380,22 @@ mod tests {
         std::fs::write(at("151_.jpg"), "").unwrap();
         let bytes = std::fs::read(at("7_.png")).unwrap();
         std::fs::write(at("9_cut.png"), &bytes[..bytes.len() / 2]).unwrap();
+        picture(4, 4, 0).save(at("11_.jpeg")).unwrap();
+        let bytes = std::fs::read(at("11_.jpeg")).unwrap();
+        std::fs::write(at("11_.jpeg"), &bytes[..bytes.len() - 2]).unwrap();
         let images = read(folder.path(), r#"{"corrupt":"skip"}"#).unwrap();
         assert_eq!((&images.ages[..], images.pixels.len()), (&[7.0][..], 48));
         let mut names: Vec<String> =
             images.skipped.iter().map(|(file, _)| file.file_name().unwrap().to_string_lossy().into_owned()).collect();
         names.sort();
-        assert_eq!(names, ["151_.jpg", "8_.jpg", "9_cut.png", "face.jpg"]);
+        assert_eq!(names, ["11_.jpeg", "151_.jpg", "8_.jpg", "9_cut.png", "face.jpg"]);
         let data = images.into_dataset().unwrap();
-        assert_eq!(data.left_out().len(), 4);
-        assert!(data.left_out().iter().any(|file| file.contains("9_cut.png: ")), "{:?}", data.left_out());
+        assert_eq!(data.left_out().len(), 5);
+        assert!(
+            data.left_out().iter().any(|file| file.ends_with("11_.jpeg: the end of the image is missing")),
+            "{:?}",
+            data.left_out()
+        );
 
         picture(4, 5, 0).save(at("10_.png")).unwrap();
         let sizes = fault(r#"{"corrupt":"skip"}"#);

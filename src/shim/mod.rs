@@ -38,6 +38,7 @@ unsafe extern "C" {
     fn biv_shim_autocast_set(cuda: bool, enabled: bool, before: *mut AutocastState) -> *mut c_char;
     fn biv_shim_autocast_restore(cuda: bool, before: *const AutocastState) -> *mut c_char;
     fn biv_shim_load_cuda() -> *mut c_char;
+    fn biv_shim_blas() -> *mut c_char;
     fn biv_shim_torch_version() -> *const c_char;
 }
 
@@ -121,6 +122,14 @@ pub(crate) fn load_cuda() -> Result<()> {
     message(unsafe { biv_shim_load_cuda() }).map_err(Error::Device)
 }
 
+/// The file name of the library that multiplies matrices for libtorch: its own,
+/// unless a BLAS of the host's hides it. `None` where that cannot be told.
+pub(crate) fn blas() -> Option<String> {
+    // SAFETY: the function takes nothing and may be called at any time.
+    let path = take(unsafe { biv_shim_blas() })?;
+    Some(path.rsplit('/').next().unwrap_or_default().to_string())
+}
+
 /// The version of the libtorch that was compiled against.
 pub(crate) fn torch_version() -> &'static str {
     // SAFETY: the function returns a string literal.
@@ -129,16 +138,20 @@ pub(crate) fn torch_version() -> &'static str {
 
 /// Takes a message of the shim's, NULL meaning success.
 fn message(text: *mut c_char) -> std::result::Result<(), String> {
+    take(text).map_or(Ok(()), Err)
+}
+
+/// Takes a text of the shim's.
+fn take(text: *mut c_char) -> Option<String> {
     if text.is_null() {
-        return Ok(());
+        return None;
     }
     // SAFETY: the shim returns NULL or a NUL-terminated string from strdup, which is ours to free.
-    let message = unsafe {
-        let message = CStr::from_ptr(text).to_string_lossy().into_owned();
+    unsafe {
+        let owned = CStr::from_ptr(text).to_string_lossy().into_owned();
         libc::free(text.cast());
-        message
-    };
-    Err(message)
+        Some(owned)
+    }
 }
 
 #[cfg(test)]
