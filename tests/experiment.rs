@@ -177,7 +177,7 @@ fn the_same_seed_gives_the_same_result_with_or_without_a_folder() {
 fn a_run_that_is_killed_again_and_again_ends_as_if_it_had_not_been() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("config.json");
-    let description = with(synthetic(), json!({"epochs": 40, "checkpoint_seconds": 0, "eval_every": {"steps": 7}}));
+    let description = with(synthetic(), json!({"epochs": 250, "checkpoint_seconds": 0, "eval_every": {"steps": 7}}));
     std::fs::write(&file, description.to_string()).unwrap();
     let (whole, killed) = (folder.path().join("whole"), folder.path().join("killed"));
     let run_in = |out: &Path| {
@@ -201,7 +201,7 @@ fn a_run_that_is_killed_again_and_again_ends_as_if_it_had_not_been() {
         assert!(deaths < 200, "the run never ends");
     }
     eprintln!("killed {deaths} times");
-    assert!(deaths >= 1, "the run was never killed");
+    assert!(deaths >= 3, "the run was hardly killed");
     for name in ["result.json", "metrics.jsonl"] {
         assert_eq!(timeless(&read(killed.join(name))), timeless(&read(whole.join(name))), "{name}");
     }

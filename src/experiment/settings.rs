@@ -294,6 +294,7 @@ impl<'a> Parameters<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     fn settings(strings: [&str; 6]) -> Settings {
         let [experiment_settings, model_settings, noise_settings, params_settings, parameters, extra_exp] =
@@ -393,6 +394,28 @@ mod tests {
             let strings = ["t,1,bike,True,7000", "vanilla_ann,biv,0.5", &noise, kind, parameters, "256,0,True,0.01"];
             let fault = Config::from_value(json!({"settings": settings(strings)})).unwrap_err().to_string();
             assert!(fault.contains(message), "{noise} {kind} {parameters}: {fault}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_strings_resolve_or_are_an_error_of_the_config(
+            strings in prop::array::uniform6(
+                "(t|True|False|biv|mse|cutoffMSE|resnet|vanilla_ann|bike|utkf|uniform|gamma|binary_uniform|meanvar|\
+                  meanvar_avg|boundaries|alphabeta|-?[0-9]{1,4}(\\.[0-9])?|1e308|nan|é|,|,|,){0,9}"
+            ),
+            legal in prop::array::uniform6(any::<bool>()),
+        ) {
+            let mut chosen = ["t,1,bike,True,7000", "vanilla_ann,biv,0.5", "True,binary_uniform", "meanvar_avg,0.5,3000",
+                              "False,0.5,1,0.03,0", "256,0,True,0.01"];
+            for (at, text) in strings.iter().enumerate().filter(|(at, _)| !legal[*at]) {
+                chosen[at] = text;
+            }
+            match Config::from_value(json!({"settings": settings(chosen)})) {
+                Ok(config) => prop_assert_eq!(&Config::from_value(config.to_value()).unwrap(), &config),
+                Err(Error::InvalidConfig { .. }) => {}
+                Err(other) => prop_assert!(false, "{:?}: {}", chosen, other),
+            }
         }
     }
 }
