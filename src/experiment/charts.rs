@@ -1,343 +1,534 @@
-//! Charts as SVG: lines, points and bars between two axes.
+//! Line, scatter and bar charts as SVG.
+//!
+//! A chart carries its own style, which follows the reader's light or dark
+//! theme, so it stands alone in a file as well as inside a page. The colours
+//! are Okabe and Ito's, which colour-blind people can tell apart, lightened
+//! for the dark theme.
 
+use super::text::{cut, decimal, escape, number, scientific, short};
 use std::fmt::Write;
 
-/// A chart.
+/// A chart with two axes.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Chart {
-    /// Below the horizontal axis.
-    pub(super) x_label: String,
-    /// Beside the vertical axis.
-    pub(super) y_label: String,
-    /// What is drawn, the first at the bottom.
-    pub(super) series: Vec<Series>,
-    /// Whether there is a line of equality.
-    pub(super) equality: bool,
-    /// Whether the vertical range is that of the last nine tenths: high beginnings are cut off.
-    pub(super) settled: bool,
+pub struct Chart {
+    /// What stands above it.
+    pub title: String,
+    /// The name of the horizontal axis, with its unit.
+    pub x_label: String,
+    /// The name of the vertical axis, with its unit.
+    pub y_label: String,
+    /// Places on the horizontal axis with names of their own; empty: round numbers.
+    pub x_ticks: Vec<(f64, String)>,
+    /// Whether the vertical axis is logarithmic. It is linear where a value is not positive.
+    pub log_y: bool,
+    /// What is drawn, in this order.
+    pub series: Vec<Series>,
 }
 
-/// One set of values.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Series {
-    /// In the legend, where it is not empty.
-    pub(super) name: String,
-    pub(super) style: Style,
-    /// What is not finite is left out.
-    pub(super) points: Vec<(f64, f64)>,
-    /// Half the height of a band around each point; empty for none.
-    pub(super) spread: Vec<f64>,
-}
-
-/// How values are drawn.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub(super) enum Style {
-    #[default]
+/// How a series is drawn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A line through the points, which are in order of x; few points are marked too.
     Line,
-    /// A line in the background, whose extremes may be cut off.
+    /// A thin pale line: the raw values below a smoothed line.
     Faint,
+    /// A dashed grey line to compare with.
+    Reference,
+    /// Points: large ones where there are few.
     Points,
+    /// A bar from 0 to each point; those of several series stand side by side.
     Bars,
 }
 
-/// Okabe and Ito's colours, which can be told apart with any eyes.
-const COLORS: [&str; 7] = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c8c8c"];
-
-/// More points than this on a line say nothing more.
-const MOST_POINTS: usize = 400;
-
-const WIDTH: f64 = 760.0;
-const HEIGHT: f64 = 340.0;
-const LEFT: f64 = 70.0;
-const RIGHT: f64 = 15.0;
-const TOP: f64 = 15.0;
-const BOTTOM: f64 = 48.0;
-const LINE: f64 = 17.0;
-const LEGEND: f64 = HEIGHT + 8.0;
-
-/// From values to places on the page, along one axis.
-#[derive(Clone, Copy)]
-struct Scale {
-    from: f64,
-    to: f64,
-    first: f64,
-    last: f64,
-}
-
-impl Scale {
-    /// A range that holds `values`, a little wider, and from 0 where that is not far.
-    fn new(values: impl Iterator<Item = f64>, first: f64, last: f64) -> Self {
-        let (mut from, mut to) =
-            values.fold((f64::MAX, f64::MIN), |(low, high), value| (low.min(value), high.max(value)));
-        if from > to {
-            (from, to) = (0.0, 1.0);
-        }
-        if from > 0.0 && from < 0.4 * to {
-            from = 0.0;
-        }
-        let margin = if to > from { 0.04 * (to - from) } else { from.abs().max(1.0) * 0.5 };
-        Scale { from: if from == 0.0 { 0.0 } else { from - margin }, to: to + margin, first, last }
-    }
-
-    fn at(&self, value: f64) -> f64 {
-        self.first + (value - self.from) / (self.to - self.from) * (self.last - self.first)
-    }
-
-    /// Round numbers for the axis, and how many decimals they need.
-    fn ticks(&self) -> (Vec<f64>, usize) {
-        let rough = (self.to - self.from) / 6.0;
-        let magnitude = 10f64.powf(rough.log10().floor());
-        let step = [1.0, 2.0, 5.0, 10.0].map(|round| round * magnitude).into_iter().find(|step| *step >= rough);
-        let step = step.unwrap_or(magnitude);
-        let first = (self.from / step).ceil() as i64;
-        let ticks = (first..first + 12).map(|tick| tick as f64 * step).filter(|tick| *tick <= self.to);
-        (ticks.collect(), (-step.log10().floor()).clamp(0.0, 12.0) as usize)
-    }
-}
-
-impl Chart {
-    /// The chart as part of a page: it takes the page's colour of text.
-    pub(super) fn svg(&self) -> String {
-        self.draw("")
-    }
-
-    /// The chart as a file of its own, on white.
-    pub(super) fn file(&self) -> String {
-        self.draw(r#" xmlns="http://www.w3.org/2000/svg" style="background:white;color:#222""#)
-    }
-
-    fn draw(&self, attributes: &str) -> String {
-        let legend: Vec<usize> = (0..self.series.len()).filter(|&at| !self.series[at].name.is_empty()).collect();
-        let columns = 3;
-        let height = LEGEND + LINE * legend.len().div_ceil(columns) as f64;
-        let mut svg = format!(
-            r#"<svg{attributes} viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}" font-family="system-ui, sans-serif" font-size="12" fill="none" role="img">"#
-        );
-        svg.push('\n');
-        let (x, y) = self.scales();
-        self.axes(&mut svg, x, y);
-        let _ = writeln!(
-            svg,
-            r#"<svg x="{LEFT}" y="{TOP}" width="{}" height="{}" viewBox="{LEFT} {TOP} {} {}">"#,
-            x.last - LEFT,
-            y.first - TOP,
-            x.last - LEFT,
-            y.first - TOP
-        );
-        for (at, series) in self.series.iter().enumerate() {
-            series.draw(&mut svg, COLORS[at % COLORS.len()], at >= COLORS.len(), x, y);
-        }
-        svg += "</svg>\n";
-        for (place, &at) in legend.iter().enumerate() {
-            let left = LEFT + (place % columns) as f64 * (WIDTH - LEFT - RIGHT) / columns as f64;
-            let line = LEGEND + LINE * (place / columns) as f64;
-            let dash = if at >= COLORS.len() { r#" stroke-dasharray="5 3""# } else { "" };
-            let _ = writeln!(
-                svg,
-                r#"<path d="M{left} {}h18" stroke="{}" stroke-width="3"{dash}/><text x="{}" y="{line}" fill="currentColor">{}</text>"#,
-                line - 4.0,
-                COLORS[at % COLORS.len()],
-                left + 24.0,
-                escape(&self.series[at].name)
-            );
-        }
-        svg + "</svg>\n"
-    }
-
-    fn scales(&self) -> (Scale, Scale) {
-        let bars = self.series.iter().any(|series| series.style == Style::Bars);
-        let half = if bars { 0.5 } else { 0.0 };
-        let xs = self.series.iter().flat_map(Series::finite).flat_map(|(x, _)| [x - half, x + half]);
-        let x = Scale::new(xs, LEFT, WIDTH - RIGHT);
-        let ys = self.series.iter().flat_map(|series| series.range(self.settled)).chain(bars.then_some(0.0));
-        (x, Scale::new(ys, HEIGHT - BOTTOM, TOP))
-    }
-
-    fn axes(&self, svg: &mut String, x: Scale, y: Scale) {
-        let (bottom, middle) = (y.first, (TOP + y.first) / 2.0);
-        *svg += r#"<g fill="currentColor" text-anchor="middle">"#;
-        let (ticks, decimals) = x.ticks();
-        for tick in ticks {
-            let _ = write!(svg, r#"<text x="{:.1}" y="{}">{tick:.decimals$}</text>"#, x.at(tick), bottom + 16.0);
-        }
-        let _ = write!(
-            svg,
-            r#"<text x="{}" y="{}">{}</text>"#,
-            (LEFT + x.last) / 2.0,
-            bottom + 36.0,
-            escape(&self.x_label)
-        );
-        let label = escape(&self.y_label);
-        let _ = write!(svg, r#"<text transform="translate(14 {middle}) rotate(-90)">{label}</text></g>"#);
-        *svg += r#"<g fill="currentColor" text-anchor="end">"#;
-        let (ticks, decimals) = y.ticks();
-        for tick in &ticks {
-            let _ = write!(svg, r#"<text x="{}" y="{:.1}">{tick:.decimals$}</text>"#, LEFT - 7.0, y.at(*tick) + 4.0);
-        }
-        *svg += r#"</g><g stroke="currentColor" stroke-opacity="0.15">"#;
-        for tick in &ticks {
-            let _ = write!(svg, r#"<path d="M{LEFT} {:.1}H{}"/>"#, y.at(*tick), x.last);
-        }
-        let _ = writeln!(
-            svg,
-            r#"</g><path d="M{LEFT} {TOP}V{bottom}H{}" stroke="currentColor" stroke-opacity="0.6"/>"#,
-            x.last
-        );
-        if self.equality {
-            let (from, to) = (x.from.max(y.from), x.to.min(y.to));
-            let (a, b, c, d) = (x.at(from), y.at(from), x.at(to), y.at(to));
-            let _ = writeln!(
-                svg,
-                r#"<path d="M{a:.1} {b:.1}L{c:.1} {d:.1}" stroke="currentColor" stroke-opacity="0.5" stroke-dasharray="4 4"/>"#
-            );
-        }
-    }
+/// Values that belong together.
+#[derive(Clone, Debug)]
+pub struct Series {
+    /// Its name in the legend; empty: it is not listed there.
+    pub name: String,
+    /// How it is drawn.
+    pub kind: Kind,
+    /// Which of the seven colours it has; from 7 on they come again with dashed lines.
+    pub color: usize,
+    /// x and y of each point. What is not finite is left out.
+    pub points: Vec<(f64, f64)>,
+    /// Around each point, a lower and an upper y: the spread of a mean.
+    pub band: Option<Vec<(f64, f64)>>,
 }
 
 impl Series {
-    fn finite(&self) -> impl Iterator<Item = (f64, f64)> + '_ {
-        self.points.iter().copied().filter(|(x, y)| x.is_finite() && y.is_finite())
+    /// A series without a band.
+    pub fn new(name: impl Into<String>, kind: Kind, color: usize, points: Vec<(f64, f64)>) -> Self {
+        Series { name: name.into(), kind, color, points, band: None }
     }
 
-    /// The least and the greatest value that have to be seen.
-    fn range(&self, settled: bool) -> Vec<f64> {
-        let mut values: Vec<f64> = self.finite().map(|(_, y)| y).collect();
-        if settled {
-            values.drain(..values.len() / 10);
-        }
-        values.sort_by(f64::total_cmp);
-        let cut = if self.style == Style::Faint { values.len() / 100 } else { 0 };
-        [values.get(cut), values.iter().rev().nth(cut)].into_iter().flatten().copied().collect()
+    /// What can be drawn of it: finite numbers, whose differences are finite too.
+    fn drawable(&self) -> Series {
+        let keep = |value: f64| if value.abs() < 1e-290 { 0.0 } else { value.clamp(-1e300, 1e300) };
+        let finite = |(_, (x, y)): &(usize, &(f64, f64))| x.is_finite() && y.is_finite();
+        let kept = || self.points.iter().enumerate().filter(finite);
+        let band = self.band.as_ref().map(|band| {
+            let edges = kept().map(|(at, &(_, y))| match band.get(at) {
+                Some(&(low, high)) if low.is_finite() && high.is_finite() => (keep(low), keep(high)),
+                _ => (keep(y), keep(y)),
+            });
+            edges.collect()
+        });
+        let points = kept().map(|(_, &(x, y))| (keep(x), keep(y))).collect();
+        Series { points, band, ..self.clone() }
     }
 
-    fn draw(&self, svg: &mut String, color: &str, dashed: bool, x: Scale, y: Scale) {
-        let step = self.points.len().div_ceil(MOST_POINTS).max(1);
-        let kept = |at: usize| at.is_multiple_of(step) || at + 1 == self.points.len();
-        let points = self.points.iter().enumerate().filter(|(_, (x, y))| x.is_finite() && y.is_finite());
-        let points: Vec<(usize, f64, f64)> =
-            points.filter(|(at, _)| kept(*at)).map(|(at, &(px, py))| (at, x.at(px), y.at(py))).collect();
-        if points.is_empty() {
-            return;
-        }
-        let path = |points: &mut dyn Iterator<Item = (f64, f64)>| {
-            let text: String = points.map(|(x, y)| format!("L{x:.1} {y:.1}")).collect();
-            text.replacen('L', "M", 1)
-        };
-        match self.style {
-            Style::Points => {
-                let _ = write!(svg, r#"<g fill="{color}" fill-opacity="0.45">"#);
-                for (_, x, y) in &points {
-                    let _ = write!(svg, r#"<circle cx="{x:.1}" cy="{y:.1}" r="2.2"/>"#);
-                }
-                *svg += "</g>\n";
-            }
-            Style::Bars => {
-                let width = (x.at(0.8) - x.at(0.0)).abs();
-                let _ = write!(svg, r#"<g fill="{color}" fill-opacity="0.85">"#);
-                for (_, x, top) in &points {
-                    let (left, height) = (x - width / 2.0, (y.at(0.0) - top).max(0.0));
-                    let _ =
-                        write!(svg, r#"<rect x="{left:.1}" y="{top:.1}" width="{width:.1}" height="{height:.1}"/>"#);
-                }
-                *svg += "</g>\n";
-            }
-            Style::Line | Style::Faint => {
-                let unit = (y.at(1.0) - y.at(0.0)).abs();
-                let half = |at: usize| self.spread.get(at).copied().unwrap_or_default() * unit;
-                if !self.spread.is_empty() {
-                    let upper = points.iter().map(|&(at, x, y)| (x, y - half(at)));
-                    let lower = points.iter().rev().map(|&(at, x, y)| (x, y + half(at)));
-                    let outline = path(&mut upper.chain(lower));
-                    let _ = writeln!(svg, r#"<path d="{outline}Z" fill="{color}" fill-opacity="0.15"/>"#);
-                }
-                let line = path(&mut points.iter().map(|&(_, x, y)| (x, y)));
-                let faint = if self.style == Style::Faint {
-                    r#" stroke-opacity="0.3" stroke-width="1""#
-                } else {
-                    r#" stroke-width="2""#
-                };
-                let dash = if dashed { r#" stroke-dasharray="5 3""# } else { "" };
-                let _ = writeln!(svg, r#"<path d="{line}" stroke="{color}"{faint}{dash} stroke-linejoin="round"/>"#);
-            }
+    /// The classes that give it its colour and its dashes.
+    fn class(&self) -> String {
+        match self.kind {
+            Kind::Reference => "reference".into(),
+            _ if self.color >= COLORS => format!("c{} again", self.color % COLORS),
+            _ => format!("c{}", self.color),
         }
     }
 }
 
-/// Text that may stand in HTML and SVG.
-pub(super) fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+/// The number of colours in [`STYLE`].
+const COLORS: usize = 7;
+
+/// Presentation of every chart; the names are below `.chart`, so as to touch nothing else on a page.
+const STYLE: &str = "\
+.chart{font:12px system-ui,'Segoe UI',Roboto,'Helvetica Neue',Arial,sans-serif;color:#9aa5b1}\
+.chart text{fill:#52606d}.chart .title{font-size:15px;font-weight:600;fill:#1f2933}\
+.chart .grid{stroke:#e4e7eb}.chart .reference{color:#7b8794}.chart .reference,.chart .again{stroke-dasharray:6 4}\
+.chart .c0{color:#0072b2}.chart .c1{color:#d55e00}.chart .c2{color:#009e73}.chart .c3{color:#cc79a7}\
+.chart .c4{color:#e69f00}.chart .c5{color:#56b4e9}.chart .c6{color:#5f6b7a}\
+@media(prefers-color-scheme:dark){.chart{color:#616e7c}.chart text{fill:#9aa5b1}.chart .title{fill:#e4e7eb}\
+.chart .grid{stroke:#323f4b}.chart .c0{color:#4ba3e3}.chart .c1{color:#ff8a4c}.chart .c2{color:#2cc295}\
+.chart .c3{color:#e6a3c8}.chart .c4{color:#f5bd41}.chart .c5{color:#9adcff}.chart .c6{color:#aab4c0}}";
+
+const WIDTH: f64 = 560.0;
+const HEIGHT: f64 = 350.0;
+/// Where the title ends and the legend begins.
+const TOP: f64 = 44.0;
+/// The height of a line of the legend.
+const LINE: f64 = 20.0;
+/// The width of a character of the labels, roughly.
+const CHARACTER: f64 = 6.6;
+
+/// An axis: where its values lie, and its ticks.
+struct Axis {
+    low: f64,
+    high: f64,
+    log: bool,
+    ticks: Vec<(f64, String)>,
+}
+
+impl Axis {
+    /// An axis on which all `values` have a place, with `margin` (a part of their range) on both sides.
+    fn new(values: &[f64], margin: f64, log: bool) -> Self {
+        let log = log && values.iter().all(|&value| value > 0.0);
+        let place = |value: &f64| if log { value.log10() } else { *value };
+        let mut low = values.iter().map(place).fold(f64::INFINITY, f64::min);
+        let mut high = values.iter().map(place).fold(f64::NEG_INFINITY, f64::max);
+        if low > high {
+            (low, high) = (0.0, 1.0);
+        }
+        let positive = low >= 0.0 && !log;
+        let size = if log { 1.0 } else { low.abs().max(high.abs()) };
+        let margin = match high - low {
+            range if range > 1e-6 * size => margin * range,
+            _ if size > 0.0 => 0.1 * size,
+            _ => 1.0,
+        };
+        low -= margin;
+        high += margin;
+        if positive {
+            low = low.max(0.0);
+        }
+        Axis { low, high, log, ticks: if log { log_ticks(low, high) } else { linear_ticks(low, high) } }
+    }
+
+    /// The place of a value between 0 and 1.
+    fn place(&self, value: f64) -> f64 {
+        let value = if self.log { value.max(f64::MIN_POSITIVE).log10() } else { value };
+        ((value - self.low) / (self.high - self.low)).clamp(0.0, 1.0)
+    }
+}
+
+/// The multiples of 1, 2 or 5 times a power of ten that lie between `low` and `high`: four to nine of them.
+fn round_numbers(low: f64, high: f64) -> (f64, Vec<f64>) {
+    let least = (high - low) / 7.0;
+    let power = 10f64.powf(least.log10().floor());
+    let step = [1.0, 2.0, 5.0].map(|factor| factor * power).into_iter().find(|&step| step >= least);
+    let step = step.unwrap_or(10.0 * power);
+    let (first, last) = ((low / step - 1e-6).ceil() as i64, (high / step + 1e-6).floor() as i64);
+    (step, (first..=last).map(|at| at as f64 * step).collect())
+}
+
+fn linear_ticks(low: f64, high: f64) -> Vec<(f64, String)> {
+    let (step, values) = round_numbers(low, high);
+    let largest = low.abs().max(high.abs());
+    let plain = (1e-3..1e6).contains(&largest);
+    let place = (step.log10() + 1e-6).floor() as i32;
+    let label = |value: f64| match (plain, value) {
+        (_, 0.0) => "0".into(),
+        (true, _) => decimal(value, -place),
+        (false, _) => scientific(value, value.abs().log10().floor() as i32 - place),
+    };
+    values.into_iter().map(|value| (value, label(value))).collect()
+}
+
+/// Ticks where `low` and `high` are decimal logarithms.
+fn log_ticks(low: f64, high: f64) -> Vec<(f64, String)> {
+    let decades = (low.ceil() as i32)..=(high.floor() as i32);
+    let between = |value: &f64| (low..=high).contains(&value.log10());
+    let values: Vec<f64> = match high - low {
+        range if range < 1.0 => round_numbers(10f64.powf(low), 10f64.powf(high)).1,
+        range if range < 4.0 => ((decades.start() - 1)..=*decades.end())
+            .flat_map(|power| [1.0, 2.0, 5.0].map(|factor| factor * 10f64.powi(power)))
+            .collect(),
+        range => decades.step_by((range / 7.0).ceil() as usize).map(|power| 10f64.powi(power)).collect(),
+    };
+    values.into_iter().filter(between).map(|value| (value, short(number(value)))).collect()
+}
+
+impl Chart {
+    /// The chart as one `<svg>` element. Whatever the numbers, it is well-formed and holds finite coordinates only;
+    /// without any it says so.
+    pub fn svg(&self) -> String {
+        let series: Vec<Series> = self.series.iter().map(Series::drawable).collect();
+        let bars = series.iter().filter(|series| series.kind == Kind::Bars).count();
+        let curves = series.iter().all(|series| matches!(series.kind, Kind::Line | Kind::Faint));
+        let points = || series.iter().flat_map(|series| &series.points);
+        let bands = series.iter().filter_map(|series| series.band.as_ref()).flatten();
+
+        let mut y: Vec<f64> = points().map(|point| point.1).chain(bands.flat_map(|&(low, high)| [low, high])).collect();
+        let mut x: Vec<f64> = points().map(|point| point.0).collect();
+        let empty = x.is_empty();
+        let spacing = least_distance(x.clone());
+        if bars > 0 && !empty {
+            let (low, high) = x.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), &x| (l.min(x), h.max(x)));
+            x.extend([low - spacing / 2.0, high + spacing / 2.0]);
+            y.push(0.0);
+        }
+        let x = Axis::new(&x, if curves || bars > 0 { 0.0 } else { 0.03 }, false);
+        let y = Axis::new(&y, 0.05, self.log_y);
+
+        let (legend, lines) = self.legend();
+        let (top, height) = (TOP + LINE * lines as f64, HEIGHT + LINE * lines as f64);
+        let x = Axis { ticks: if self.x_ticks.is_empty() { x.ticks } else { self.x_ticks.clone() }, ..x };
+        let frame = Frame {
+            left: 38.0 + widest(&y.ticks),
+            // Half of a name may stand out beyond the last tick.
+            right: WIDTH - 12.0 - widest(&x.ticks).min(120.0) / 2.0,
+            top,
+            bottom: height - 46.0,
+            x,
+            y,
+        };
+        let mut body = legend + &self.axes(&frame);
+        let mut bar = 0;
+        for series in &series {
+            body += &frame.band(series);
+            let _ = write!(body, "<g class=\"{}\">", series.class());
+            match series.kind {
+                Kind::Points => body += &frame.points(series),
+                Kind::Bars => {
+                    let width = 0.8 * spacing / bars as f64;
+                    body += &frame.bars(series, width, width * (bar as f64 - bars as f64 / 2.0));
+                    bar += 1;
+                }
+                _ => body += &frame.line(series),
+            }
+            body += "</g>";
+        }
+        if empty {
+            let (x, y) = ((frame.left + frame.right) / 2.0, (frame.top + frame.bottom) / 2.0);
+            let _ = write!(body, "<text x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"middle\">nothing to draw</text>");
+        }
+        format!(
+            "<svg xmlns=\"http://www.w3.org/2000/svg\" class=\"chart\" role=\"img\" viewBox=\"0 0 {WIDTH} {height}\">\
+             <title>{title}</title><style>{STYLE}</style>\
+             <text class=\"title\" x=\"12\" y=\"22\">{short}</text>{body}</svg>\n",
+            title = escape(&self.title),
+            short = escape(&cut(&self.title, 62)),
+        )
+    }
+
+    /// The legend and the number of its lines; none where only one series or none has a name.
+    fn legend(&self) -> (String, usize) {
+        let named: Vec<&Series> = self.series.iter().filter(|series| !series.name.is_empty()).collect();
+        let (mut svg, mut lines, mut x) = (String::new(), 0, WIDTH);
+        for series in named.iter().filter(|_| named.len() > 1) {
+            let name = cut(&series.name, 72);
+            let width = 44.0 + text_width(&name);
+            if x + width > WIDTH - 8.0 {
+                (lines, x) = (lines + 1, 12.0);
+            }
+            let key = match series.kind {
+                Kind::Points => "<circle cx=\"11\" cy=\"-4\" r=\"4\" fill=\"currentColor\"/>",
+                Kind::Bars => "<path d=\"M5 -9h12v10h-12z\" fill=\"currentColor\"/>",
+                Kind::Faint => "<path d=\"M0 -4h22\" stroke=\"currentColor\" stroke-opacity=\".6\"/>",
+                Kind::Line | Kind::Reference => "<path d=\"M0 -4h22\" stroke=\"currentColor\" stroke-width=\"2.2\"/>",
+            };
+            let _ = write!(
+                svg,
+                "<g class=\"{}\" transform=\"translate({x:.1} {})\">{key}<text x=\"28\">{}</text></g>",
+                series.class(),
+                TOP + LINE * (lines as f64 - 1.0),
+                escape(&name)
+            );
+            x += width;
+        }
+        (svg, lines)
+    }
+
+    /// The grid, the ticks and the names of the axes.
+    fn axes(&self, frame: &Frame) -> String {
+        let Frame { left, right, top, bottom, .. } = frame;
+        let mut svg = String::new();
+        for (value, label) in &frame.y.ticks {
+            let y = frame.y(*value);
+            let _ = write!(
+                svg,
+                "<path class=\"grid\" d=\"M{left:.1} {y:.1}H{right:.1}\"/>\
+                 <text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\">{}</text>",
+                left - 7.0,
+                y + 4.0,
+                escape(label)
+            );
+        }
+        let mut free = f64::NEG_INFINITY;
+        for (value, label) in frame.x.ticks.iter().filter(|(value, _)| value.is_finite()) {
+            let x = frame.x(*value);
+            let _ = write!(svg, "<path d=\"M{x:.1} {bottom:.1}v4\" stroke=\"currentColor\"/>");
+            let half = text_width(label) / 2.0;
+            if x - half < free {
+                continue;
+            }
+            free = x + half + CHARACTER / 2.0;
+            let (y, label) = (bottom + 17.0, escape(label));
+            let _ = write!(svg, "<text x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"middle\">{label}</text>");
+        }
+        let _ = write!(
+            svg,
+            "<path d=\"M{left:.1} {bottom:.1}H{right:.1}\" stroke=\"currentColor\"/>\
+             <text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{}</text>\
+             <text transform=\"translate(18 {:.1}) rotate(-90)\" text-anchor=\"middle\">{}</text>",
+            (left + right) / 2.0,
+            bottom + 38.0,
+            escape(&cut(&self.x_label, 72)),
+            (top + bottom) / 2.0,
+            escape(&cut(&self.y_label, 42)),
+        );
+        svg
+    }
+}
+
+/// Where the axes stand in the picture.
+struct Frame {
+    left: f64,
+    right: f64,
+    top: f64,
+    bottom: f64,
+    x: Axis,
+    y: Axis,
+}
+
+impl Frame {
+    fn x(&self, value: f64) -> f64 {
+        self.left + self.x.place(value) * (self.right - self.left)
+    }
+
+    fn y(&self, value: f64) -> f64 {
+        self.bottom - self.y.place(value) * (self.bottom - self.top)
+    }
+
+    /// `x,y x,y ...` of at most about 1200 points.
+    fn path(&self, points: impl Iterator<Item = (f64, f64)>) -> String {
+        let placed: Vec<(f64, f64)> = points.map(|(x, y)| (self.x(x), self.y(y))).collect();
+        thin(&placed).iter().map(|(x, y)| format!("{x:.1},{y:.1} ")).collect()
+    }
+
+    fn line(&self, series: &Series) -> String {
+        let points = self.path(series.points.iter().copied());
+        let (width, opacity) = match series.kind {
+            Kind::Faint => (1.0, 0.4),
+            Kind::Reference => (1.5, 1.0),
+            _ => (2.2, 1.0),
+        };
+        let line = format!(
+            "<polyline fill=\"none\" stroke=\"currentColor\" stroke-width=\"{width}\" stroke-opacity=\"{opacity}\" \
+             stroke-linejoin=\"round\" points=\"{points}\"/>"
+        );
+        let marked = series.kind == Kind::Line && series.points.len() <= 40;
+        line + &if marked { self.circles(series, 3.0, 1.0) } else { String::new() }
+    }
+
+    fn points(&self, series: &Series) -> String {
+        if series.points.len() <= 10 { self.circles(series, 6.0, 1.0) } else { self.circles(series, 2.2, 0.4) }
+    }
+
+    fn circles(&self, series: &Series, radius: f64, opacity: f64) -> String {
+        let circle =
+            |&(x, y): &(f64, f64)| format!("<circle cx=\"{:.1}\" cy=\"{:.1}\" r=\"{radius}\"/>", self.x(x), self.y(y));
+        let circles: String = series.points.iter().map(circle).collect();
+        format!("<g fill=\"currentColor\" fill-opacity=\"{opacity}\">{circles}</g>")
+    }
+
+    /// Bars of `width` from `offset` beside their x on, both in the units of the axis.
+    fn bars(&self, series: &Series, width: f64, offset: f64) -> String {
+        let bar = |&(x, y): &(f64, f64)| {
+            let (left, right, zero, end) = (self.x(x + offset), self.x(x + offset + width), self.y(0.0), self.y(y));
+            format!("<path d=\"M{left:.1} {zero:.1}V{end:.1}H{right:.1}V{zero:.1}z\" fill=\"currentColor\"/>")
+        };
+        series.points.iter().map(bar).collect()
+    }
+
+    fn band(&self, series: &Series) -> String {
+        let Some(band) = &series.band else { return String::new() };
+        let edge = |upper: bool| {
+            let edge = series.points.iter().zip(band);
+            edge.map(move |((x, _), (low, high))| (*x, if upper { *high } else { *low }))
+        };
+        let (upper, lower) = (self.path(edge(true)), self.path(edge(false).rev()));
+        format!(
+            "<polygon class=\"{}\" fill=\"currentColor\" fill-opacity=\".16\" points=\"{upper}{lower}\"/>",
+            series.class()
+        )
+    }
+}
+
+/// The width of a text, roughly.
+fn text_width(text: &str) -> f64 {
+    CHARACTER * text.chars().count() as f64
+}
+
+/// The width of the widest label.
+fn widest(ticks: &[(f64, String)]) -> f64 {
+    ticks.iter().map(|(_, label)| text_width(label)).fold(0.0, f64::max)
+}
+
+/// The least distance between two different values; 1 without any.
+fn least_distance(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    let distances = values.windows(2).map(|pair| pair[1] - pair[0]).filter(|&distance| distance > 0.0);
+    Some(distances.fold(f64::INFINITY, f64::min)).filter(|distance| distance.is_finite()).unwrap_or(1.0)
+}
+
+/// The least and the greatest of every few points, where there are more than the picture can show.
+fn thin(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
+    if points.len() <= 1200 {
+        return points.to_vec();
+    }
+    let extremes = points.chunks(points.len().div_ceil(600)).flat_map(|chunk| {
+        let by = |sign: f64| (0..chunk.len()).max_by(|&a, &b| (sign * chunk[a].1).total_cmp(&(sign * chunk[b].1)));
+        let (low, high) = (by(-1.0).unwrap_or(0), by(1.0).unwrap_or(0));
+        [chunk[low.min(high)], chunk[low.max(high)]]
+    });
+    extremes.collect()
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
+    use quick_xml::events::Event;
 
-    fn chart(style: Style, points: Vec<(f64, f64)>) -> String {
-        let series = Series { name: "a<b".into(), style, spread: vec![0.5; points.len()], points };
+    /// Checks that `text` is well-formed XML and that no attribute holds a number that is not finite; returns
+    /// how often each element occurs in it.
+    pub fn elements(text: &str) -> std::collections::BTreeMap<String, usize> {
+        let mut reader = quick_xml::Reader::from_str(text);
+        let (mut count, mut open) = (std::collections::BTreeMap::new(), 0);
+        loop {
+            let event = reader.read_event().expect("well-formed XML");
+            match &event {
+                Event::Start(tag) | Event::Empty(tag) => {
+                    *count.entry(tag.name().as_ref().to_string()).or_default() += 1;
+                    for attribute in tag.attributes() {
+                        let value = attribute.expect("a quoted attribute").value;
+                        let bad = value.contains("NaN") || value.split([' ', ',']).any(|part| part.ends_with("inf"));
+                        assert!(!bad, "{value}");
+                    }
+                }
+                Event::Eof => break,
+                _ => {}
+            }
+            open += i32::from(matches!(event, Event::Start(_))) - i32::from(matches!(event, Event::End(_)));
+        }
+        assert_eq!(open, 0, "every element is closed");
+        count
+    }
+
+    fn chart(kind: Kind, log_y: bool, points: &[(f64, f64)]) -> String {
+        let band = points.iter().map(|&(_, y)| (y - 1.0, y * 2.0)).collect();
+        let series = Series { band: Some(band), ..Series::new("a <&\"'> \u{1} b", kind, 9, points.to_vec()) };
+        let labels = ("t <&\"'>".to_string(), "x &lt;".to_string(), "y >".to_string());
+        let (title, x_label, y_label) = labels;
+        Chart { title, x_label, y_label, log_y, series: vec![series.clone(), series], ..Chart::default() }.svg()
+    }
+
+    #[test]
+    fn whatever_the_numbers_the_svg_is_well_formed_and_finite() {
+        let (nan, inf) = (f64::NAN, f64::INFINITY);
+        let inputs: [&[(f64, f64)]; 12] = [
+            &[],
+            &[(1.0, 2.0)],
+            &[(0.0, 0.0)],
+            &[(nan, 1.0), (1.0, nan), (inf, 1.0), (1.0, -inf)],
+            &[(1.0, 3.0), (2.0, 3.0), (3.0, 3.0)],
+            &[(f64::MIN, f64::MIN), (f64::MAX, f64::MAX)],
+            &[(1e300, 1e300), (1e300, 1e300)],
+            &[(5e-324, 5e-324), (1.0, 1e-300)],
+            &[(1.0, 1e-300), (2.0, 1e300)],
+            &[(1.0, 1e9), (2.0, 1e9 + 1e-3), (3.0, -1e-12)],
+            &[(1e15, 1.0), (1e15 + 1.0, 1.0 + 1e-15)],
+            &[(1.0, -5.0), (2.0, 0.0), (3.0, 1e-3)],
+        ];
+        for points in inputs {
+            for kind in [Kind::Line, Kind::Faint, Kind::Reference, Kind::Points, Kind::Bars] {
+                for log_y in [false, true] {
+                    let svg = chart(kind, log_y, points);
+                    assert_eq!(elements(&svg)["svg"], 1, "{kind:?} {points:?}");
+                    let drawn = points.iter().any(|(x, y)| x.is_finite() && y.is_finite());
+                    assert_eq!(svg.contains("nothing to draw"), !drawn, "{kind:?} {points:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn points_stand_where_the_axes_say() {
         let chart = Chart {
-            x_label: "x & y".into(),
-            y_label: "\"y\"".into(),
-            series: vec![series],
-            equality: false,
-            settled: false,
+            log_y: true,
+            series: vec![Series::new("", Kind::Line, 0, vec![(0.0, 1.0), (5.0, 10.0), (10.0, 100.0)])],
+            ..Chart::default()
         };
-        chart.file()
-    }
-
-    /// Every element that is opened is closed, in order.
-    fn assert_well_formed(svg: &str) {
-        let mut open = Vec::new();
-        for tag in svg.split('<').skip(1) {
-            let (tag, text) = tag.split_once('>').expect("a tag ends");
-            assert!(!text.contains('&') || text.contains(';'), "{text}");
-            if let Some(name) = tag.strip_prefix('/') {
-                assert_eq!(open.pop(), Some(name.to_string()));
-            } else if !tag.ends_with('/') {
-                open.push(tag.split(' ').next().unwrap().to_string());
-            }
-        }
-        assert!(open.is_empty(), "{open:?}");
-    }
-
-    #[test]
-    fn any_values_give_a_picture_without_nan() {
-        let wild = vec![(1.0, f64::NAN), (2.0, f64::INFINITY), (3.0, 1e300), (4.0, -1e300), (5.0, 1e-300)];
-        let cases = [vec![], vec![(1.0, 2.0)], vec![(0.0, 0.0); 3], vec![(1.0, -7.0), (2.0, -7.0)], wild];
-        for points in cases {
-            for style in [Style::Line, Style::Faint, Style::Points, Style::Bars] {
-                let svg = chart(style, points.clone());
-                assert_well_formed(&svg);
-                assert!(!svg.contains("NaN") && !svg.contains("inf"), "{points:?}: {svg}");
-            }
+        let svg = chart.svg();
+        let circles = svg.split("<circle ").skip(1).map(|circle| {
+            let numbers: Vec<f64> = circle.split('"').skip(1).step_by(2).take(2).map(|n| n.parse().unwrap()).collect();
+            (numbers[0], numbers[1])
+        });
+        let circles: Vec<(f64, f64)> = circles.collect();
+        assert_eq!(circles.len(), 3);
+        // Equal ratios are equal distances, y grows upwards, and x ends where half of its widest label still fits.
+        assert!((circles[2].0 - WIDTH + 12.0 + text_width("10") / 2.0).abs() < 0.1, "{circles:?}");
+        assert!((circles[0].0 + circles[2].0 - 2.0 * circles[1].0).abs() < 0.2, "{circles:?}");
+        assert!((circles[0].1 + circles[2].1 - 2.0 * circles[1].1).abs() < 0.2, "{circles:?}");
+        assert!(circles[0].1 > circles[1].1);
+        for tick in [">1<", ">10<", ">100<", ">50<"] {
+            assert!(svg.contains(tick), "{tick}");
         }
     }
 
     #[test]
-    fn points_lie_where_their_values_are() {
-        let svg = chart(Style::Points, vec![(0.0, 0.0), (10.0, 100.0)]);
-        // The ranges are 0 to 10.4 and 0 to 104.
-        let x = LEFT + 10.0 / 10.4 * (WIDTH - RIGHT - LEFT);
-        let y = HEIGHT - BOTTOM - 100.0 / 104.0 * (HEIGHT - BOTTOM - TOP);
-        assert!(svg.contains(&format!(r#"cx="{x:.1}" cy="{y:.1}""#)), "{svg}");
-        assert!(svg.contains(">a&lt;b<") && svg.contains(">x &amp; y<"), "labels are escaped");
+    fn a_line_of_many_points_keeps_its_extremes() {
+        let mut points: Vec<(f64, f64)> = (0..100_000).map(|at| (f64::from(at), 0.0)).collect();
+        points[77_777].1 = 5.0;
+        points[12_345].1 = -3.0;
+        let thinned = thin(&points);
+        assert!(thinned.len() <= 1200 && thinned.is_sorted_by(|a, b| a.0 <= b.0));
+        assert!(thinned.contains(&points[77_777]) && thinned.contains(&points[12_345]));
     }
 
     #[test]
-    fn what_is_cut_off_does_not_set_the_range() {
-        let mut points: Vec<(f64, f64)> = (0..200).map(|x| (f64::from(x), 1.0)).collect();
-        points[0].1 = 100.0;
-        points[100].1 = 2.0;
-        let range = |style, settled| Series { style, points: points.clone(), ..Series::default() }.range(settled);
-        assert_eq!(range(Style::Line, false), [1.0, 100.0]);
-        assert_eq!(range(Style::Line, true), [1.0, 2.0]);
-        assert_eq!(range(Style::Faint, false), [1.0, 1.0]);
-    }
-
-    #[test]
-    fn ticks_are_round() {
-        let scale = Scale::new([0.0, 0.97].into_iter(), 0.0, 1.0);
-        assert_eq!(scale.ticks().0, [0.0, 0.2, 0.4, 0.6000000000000001, 0.8, 1.0]);
-        assert_eq!(scale.ticks().1, 1);
-        assert_eq!(Scale::new([1000.0, 7000.0].into_iter(), 0.0, 1.0).ticks().0, [0.0, 2000.0, 4000.0, 6000.0]);
+    fn ticks_are_round_numbers() {
+        let labels = |low, high| linear_ticks(low, high).into_iter().map(|tick| tick.1).collect::<Vec<_>>();
+        assert_eq!(labels(-0.1, 1.05), ["0", "0.2", "0.4", "0.6", "0.8", "1.0"]);
+        assert_eq!(labels(1.0, 2800.0), ["500", "1,000", "1,500", "2,000", "2,500"]);
     }
 }

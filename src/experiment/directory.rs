@@ -99,9 +99,7 @@ impl RunDirectory {
         }
         files::replace(&path, lines.as_bytes())?;
         let file = OpenOptions::new().append(true).open(&path).map_err(|error| Error::io(&path, error))?;
-        let events = self.path.join("tensorboard");
-        std::fs::create_dir_all(&events).map_err(|error| Error::io(&events, error))?;
-        let events = EventWriter::create(&events, &history, super::now())?;
+        let events = EventWriter::create(&self.path.join("tensorboard"), &history, super::now())?;
         let checkpoint = self.path.join(CHECKPOINT);
         Ok((Log { path, file: BufWriter::new(file), events, checkpoint }, history))
     }

@@ -1,42 +1,42 @@
-//! The record of a run: what each mini-batch and each evaluation measured.
+//! The record of a run, in memory and as JSON lines.
 
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
-/// One mini-batch.
+/// One mini-batch of training.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct StepRecord {
-    /// Mini-batches seen so far, this one included.
+    /// Mini-batches seen so far, this one included: the first has 1.
     pub batch: u64,
-    /// The epoch, from 1.
+    /// The epoch that it belongs to, from 1.
     pub epoch: u64,
-    /// The loss before the step, in normalised units; `None` where the cutoff left no label and no step was taken.
+    /// The training loss in normalised units; none where the cutoff left no sample, so that no step was taken.
     pub loss: Option<f64>,
-    /// The effective batch size `(sum w)^2 / sum w^2`.
+    /// `(sum w)^2 / sum w^2` of the samples' weights, between 0 (no sample left) and the batch size.
     pub effective_batch_size: f64,
-    /// The epsilon used, in normalised units.
+    /// The epsilon of the weights, in normalised units.
     pub epsilon: f64,
-    /// How many rows have a weight.
+    /// The samples whose weight is not zero.
     pub samples_used: usize,
-    /// When, in seconds since 1970.
+    /// When the step ended, in seconds since the Unix epoch.
     pub time: f64,
 }
 
-/// The errors on the test set after a mini-batch.
+/// One evaluation on the clean test set.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct EvaluationRecord {
-    /// Mini-batches seen so far.
+    /// Mini-batches seen before the evaluation.
     pub batch: u64,
-    /// The epoch, from 1.
+    /// The epoch that the last of them belongs to, from 1.
     pub epoch: u64,
     /// Mean squared error, in the square of the labels' unit.
     pub mse: f64,
-    /// Its square root.
+    /// Its square root, in the labels' unit.
     pub rmse: f64,
     /// Mean absolute error, in the labels' unit.
     pub mae: f64,
-    /// Coefficient of determination; `None` where the labels are constant.
+    /// Coefficient of determination; none where the labels are constant.
     pub r2: Option<f64>,
     /// `mse` in normalised units.
     pub normalized_mse: f64,
@@ -44,22 +44,22 @@ pub struct EvaluationRecord {
     pub normalized_rmse: f64,
     /// `mae` in normalised units.
     pub normalized_mae: f64,
-    /// When, in seconds since 1970.
+    /// When the evaluation ended, in seconds since the Unix epoch.
     pub time: f64,
 }
 
-/// One line of the log.
+/// One line of a run's record: `{"kind": "step", "batch": 1, ...}`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Record {
-    /// A mini-batch was seen.
+    /// A mini-batch.
     Step(StepRecord),
-    /// The test set was evaluated.
+    /// An evaluation.
     Evaluation(EvaluationRecord),
 }
 
-/// All the records of a run, each kind in the order in which it was measured.
-#[derive(Clone, Debug, Default, PartialEq)]
+/// All that a run has recorded so far, in the order in which it happened.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct History {
     /// The mini-batches.
     pub steps: Vec<StepRecord>,
@@ -67,30 +67,30 @@ pub struct History {
     pub evaluations: Vec<EvaluationRecord>,
 }
 
-/// One part of the data at the end of a run, row by row in the labels' unit.
-#[derive(Clone, Debug, PartialEq)]
+/// One part of the data at the end of a run, in the labels' own unit.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Part {
-    /// The labels that training saw.
+    /// The labels as they were trained on or evaluated against, with their noise.
     pub labels: Vec<f64>,
-    /// The labels before simulated noise.
+    /// The labels before noise.
     pub clean_labels: Vec<f64>,
-    /// The variances that the loss was told.
+    /// The variance of each label's noise, in the square of the labels' unit; none where there is no noise.
     pub variances: Option<Vec<f64>>,
-    /// The predictions, in evaluation mode.
+    /// What the model predicts.
     pub predictions: Vec<f64>,
 }
 
-/// Both parts.
-#[derive(Clone, Debug, PartialEq)]
+/// The data and the predictions at the end of a run.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Outputs {
-    /// What was trained on.
+    /// The training set.
     pub train: Part,
-    /// What was evaluated.
+    /// The test set, whose labels are clean.
     pub test: Part,
 }
 
 impl History {
-    /// Adds a record.
+    /// Adds what happened last.
     pub fn push(&mut self, record: Record) {
         match record {
             Record::Step(step) => self.steps.push(step),
@@ -98,37 +98,39 @@ impl History {
         }
     }
 
-    /// Forgets what came after the first `batch` mini-batches.
+    /// Forgets what came after mini-batch number `batch`, as for a run that goes on from a checkpoint.
     pub fn truncate(&mut self, batch: u64) {
         self.steps.retain(|step| step.batch <= batch);
         self.evaluations.retain(|evaluation| evaluation.batch <= batch);
     }
 
-    /// Everything in the order in which it was measured.
-    pub fn records(&self) -> impl Iterator<Item = Record> + '_ {
-        let mut evaluations = self.evaluations.iter().peekable();
-        self.steps.iter().flat_map(move |step| {
-            let mut records = vec![Record::Step(step.clone())];
-            while let Some(evaluation) = evaluations.next_if(|evaluation| evaluation.batch <= step.batch) {
-                records.push(Record::Evaluation(evaluation.clone()));
-            }
-            records
-        })
+    /// Every record in the order in which it happened: an evaluation follows the step that it came after.
+    pub fn records(&self) -> Vec<Record> {
+        let steps = self.steps.iter().map(|step| (step.batch, Record::Step(step.clone())));
+        let evaluations = self.evaluations.iter().map(|test| (test.batch, Record::Evaluation(test.clone())));
+        let mut records: Vec<(u64, Record)> = steps.chain(evaluations).collect();
+        records.sort_by_key(|(batch, _)| *batch);
+        records.into_iter().map(|(_, record)| record).collect()
     }
 
-    /// Reads a log of one JSON object a line. A last line that is not complete,
-    /// as a killed process leaves it, is dropped.
+    /// Reads JSON lines, one [`Record`] each. A last line without its end, as a killed
+    /// process leaves one, is dropped unless it is whole.
     ///
     /// # Errors
-    /// [`Error::NotFound`], [`Error::Io`]; [`Error::Corrupt`] with the line that is no record.
+    /// [`Error::NotFound`] and [`Error::Io`]; [`Error::Parse`] with the number of the line, from 1.
     pub fn read(path: &Path) -> Result<Self> {
-        let text = std::fs::read_to_string(path).map_err(|error| Error::io(path, error))?;
-        let complete = text.rfind('\n').map_or("", |end| &text[..end]);
+        let bytes = std::fs::read(path).map_err(|error| Error::io(path, error))?;
         let mut history = History::default();
-        for (at, line) in complete.lines().enumerate() {
-            let record = serde_json::from_str(line)
-                .map_err(|error| Error::Corrupt(format!("{}: line {}: {error}", path.display(), at + 1)))?;
-            history.push(record);
+        for (at, line) in bytes.split_inclusive(|&byte| byte == b'\n').enumerate() {
+            match serde_json::from_slice(line.trim_ascii_end()) {
+                Ok(record) => history.push(record),
+                Err(_) if !line.ends_with(b"\n") => {}
+                Err(error) => {
+                    // The text is one line of the file: what serde_json calls "line 1 column 7" is only its column.
+                    let error = error.to_string().replace(" at line 1 column ", ", at column ");
+                    return Err(Error::Parse(format!("{}, line {}: {error}", path.display(), at + 1)));
+                }
+            }
         }
         Ok(history)
     }
@@ -138,61 +140,91 @@ impl History {
 pub(super) mod tests {
     use super::*;
 
-    /// A made-up run: the loss falls, the test error has its minimum in the middle.
-    pub(crate) fn example(batches: u64) -> History {
-        let mut history = History::default();
-        for batch in 1..=batches {
-            let at = batch as f64 / batches as f64;
-            let (epoch, time) = ((batch - 1) / 10 + 1, 1e9 + batch as f64);
-            let loss = (batch % 7 != 3).then_some(1.0 / (1.0 + 9.0 * at) + 0.1 * (batch as f64).sin().abs());
-            history.push(Record::Step(StepRecord {
-                batch,
-                epoch,
-                loss,
-                effective_batch_size: 100.0 + 20.0 * (batch as f64).cos(),
-                epsilon: 0.0,
-                samples_used: 256,
-                time,
-            }));
-            if batch.is_multiple_of(10) {
-                let rmse = 60.0 + 100.0 * (at - 0.4).powi(2);
-                history.push(Record::Evaluation(EvaluationRecord {
-                    batch,
-                    epoch,
-                    mse: rmse * rmse,
-                    rmse,
-                    mae: 0.7 * rmse,
-                    r2: Some(1.0 - rmse / 200.0),
-                    normalized_mse: rmse * rmse / 30_000.0,
-                    normalized_rmse: rmse / 173.2,
-                    normalized_mae: 0.7 * rmse / 173.2,
-                    time,
-                }));
-            }
+    /// A step that took place.
+    pub fn step(batch: u64, loss: f64) -> StepRecord {
+        let time = 1.7e9 + batch as f64;
+        StepRecord {
+            batch,
+            epoch: 1,
+            loss: Some(loss),
+            effective_batch_size: 7.25,
+            epsilon: 0.1,
+            samples_used: 8,
+            time,
         }
-        history
+    }
+
+    /// An evaluation with a root mean squared error of `rmse`, labels having a standard deviation of 2.
+    pub fn evaluation(batch: u64, rmse: f64) -> EvaluationRecord {
+        EvaluationRecord {
+            batch,
+            epoch: batch / 2,
+            mse: rmse * rmse,
+            rmse,
+            mae: 0.8 * rmse,
+            r2: Some(1.0 - rmse * rmse / 4.0),
+            normalized_mse: rmse * rmse / 4.0,
+            normalized_rmse: rmse / 2.0,
+            normalized_mae: 0.4 * rmse,
+            time: 1.7e9 + batch as f64 + 0.5,
+        }
+    }
+
+    fn history() -> History {
+        let skipped = StepRecord { loss: None, effective_batch_size: 0.0, samples_used: 0, ..step(3, 0.0) };
+        History {
+            steps: vec![step(1, 0.1 + 0.2), step(2, 1.0 / 3.0), skipped, step(4, 5e-324)],
+            evaluations: vec![evaluation(2, 1.5), EvaluationRecord { r2: None, ..evaluation(4, 1.25) }],
+        }
+    }
+
+    fn lines(history: &History) -> String {
+        history.records().iter().map(|record| serde_json::to_string(record).unwrap() + "\n").collect()
+    }
+
+    fn read(text: &str) -> Result<History> {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), text).unwrap();
+        History::read(file.path())
     }
 
     #[test]
-    fn a_log_reads_back_without_its_torn_end() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("log");
-        let history = example(25);
-        let lines: String = history.records().map(|record| serde_json::to_string(&record).unwrap() + "\n").collect();
-        for cut in [0, 1, 40] {
-            std::fs::write(&path, &lines[..lines.len() - cut]).unwrap();
-            let mut expected = history.clone();
-            expected.truncate(if cut == 0 { 25 } else { 24 });
-            assert_eq!(History::read(&path).unwrap(), expected, "cut by {cut}");
-        }
-        std::fs::write(&path, format!("{{}}\n{lines}")).unwrap();
-        assert!(History::read(&path).unwrap_err().to_string().contains("log: line 1: missing field `kind`"));
+    fn what_is_written_is_what_is_read() {
+        let text = lines(&history());
+        assert!(text.starts_with(r#"{"kind":"step","batch":1,"epoch":1,"loss":0.30000000000000004,"#), "{text}");
+        let kinds: Vec<bool> = text.lines().map(|line| line.contains(r#""kind":"evaluation""#)).collect();
+        assert_eq!(kinds, [false, false, true, false, false, true]);
+        assert_eq!(read(&text).unwrap(), history());
+        assert_eq!(read("").unwrap(), History::default());
     }
 
     #[test]
-    fn truncation_forgets_what_came_after() {
-        let mut history = example(25);
-        history.truncate(19);
-        assert_eq!((history.steps.len(), history.evaluations.len()), (19, 1));
+    fn a_torn_last_line_is_dropped_wherever_it_is_torn() {
+        let text = lines(&history());
+        let mut whole = history();
+        assert_eq!(read(&text[..text.len() - 1]).unwrap(), whole);
+        whole.evaluations.pop();
+        let last = text[..text.len() - 1].rfind('\n').unwrap() + 1;
+        for end in last..text.len() - 1 {
+            assert_eq!(read(&text[..end]).unwrap(), whole, "torn after {:?}", &text[last..end]);
+        }
+    }
+
+    #[test]
+    fn other_faults_are_errors_with_the_line() {
+        let text = lines(&history()).replacen(r#""batch":2"#, r#""batch":-2"#, 1);
+        let error = read(&text).unwrap_err().to_string();
+        assert!(error.contains(", line 2: ") && error.contains("-2"), "{error}");
+        let error = read(&(lines(&history()) + "{\"kind\": \n")).unwrap_err().to_string();
+        assert!(error.contains(", line 7: ") && error.contains(", at column"), "{error}");
+        assert!(matches!(History::read(Path::new("nowhere/history.jsonl")), Err(Error::NotFound(_))));
+    }
+
+    #[test]
+    fn truncate_keeps_what_came_before() {
+        let mut history = history();
+        history.truncate(3);
+        assert_eq!(history.steps.iter().map(|step| step.batch).collect::<Vec<_>>(), [1, 2, 3]);
+        assert_eq!(history.evaluations.iter().map(|test| test.batch).collect::<Vec<_>>(), [2]);
     }
 }

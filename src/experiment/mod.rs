@@ -13,6 +13,7 @@ mod source;
 mod summary;
 mod sweep;
 mod tensorboard;
+mod text;
 
 pub use config::{Cadence, Config, DatasetKind, DatasetOptions, Network, overlay};
 pub use file::read_value;

@@ -1,6 +1,6 @@
 //! What a sweep's runs come to: mean and spread per variant, as a table and as curves.
 
-use super::charts::{Chart, Series};
+use super::charts::{Chart, Kind, Series};
 use super::history::{EvaluationRecord, History};
 use super::run::Outcome;
 use super::sweep::CellOutcome;
@@ -155,10 +155,20 @@ pub fn curves(histories: &[(&str, History)]) -> String {
                 by_batch.entry(*batch).or_default().push(*normalized_mse);
             }
         }
-        let spreads = by_batch.into_iter().map(|(batch, values)| (batch as f64, Spread::of(&values)));
-        let (points, spread) = spreads.map(|(batch, spread)| ((batch, spread.mean), spread.std)).unzip();
-        series.push(Series { name: variant.to_string(), points, spread, ..Series::default() });
+        let spreads: Vec<(f64, Spread)> =
+            by_batch.into_iter().map(|(batch, values)| (batch as f64, Spread::of(&values))).collect();
+        let points = spreads.iter().map(|&(batch, spread)| (batch, spread.mean)).collect();
+        let band = spreads.iter().map(|(_, Spread { mean, std })| (mean - std, mean + std)).collect();
+        let color = series.len();
+        series.push(Series { band: Some(band), ..Series::new(*variant, Kind::Line, color, points) });
     }
-    let (x_label, y_label) = ("mini-batch".into(), "test MSE (normalised)".into());
-    Chart { x_label, y_label, series, settled: true, ..Chart::default() }.file()
+    Chart {
+        title: "Test error, mean and spread over the seeds".into(),
+        x_label: "mini-batch".into(),
+        y_label: "MSE (normalised units)".into(),
+        log_y: true,
+        series,
+        ..Chart::default()
+    }
+    .svg()
 }
