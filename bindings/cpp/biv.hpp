@@ -1,0 +1,857 @@
+/**
+ * @file
+ * libbiv in C++17: batch inverse-variance training for regression labels of known noise.
+ *
+ * A thin layer over biv.h, header-only; link with -lbiv. What is said there about options, units, threads and
+ * reproducibility holds here. What is different:
+ *
+ * - Dataset, Model and Trainer own their handles: they are moved, not copied, and free themselves. Using one that was
+ *   moved from is an Error. Their order of destruction does not matter.
+ * - Every failure is an Error with the library's status and message.
+ * - Arrays are passed as View (pointer, shape, strides) and copied before the call returns; results are
+ *   std::vector<double>, row-major.
+ * - Options are JSON text or nested braces: {{"kind", "mlp"}, {"inputs", 19}, {"hidden", {100, 50}}}.
+ * - Callbacks are lambdas; an exception thrown in one stops the training and comes out of the call.
+ *
+ * Strings are UTF-8. Include Eigen before this file and its matrices and vectors are Views, too.
+ */
+#ifndef BIV_HPP
+#define BIV_HPP
+
+#include <biv.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <cstring>
+#include <exception>
+#include <functional>
+#include <initializer_list>
+#include <limits>
+#include <locale>
+#include <memory>
+#include <optional>
+#include <sstream>
+#include <stdexcept>
+#include <string>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+namespace biv {
+
+/** What every failure of the library is thrown as; what() is its message: what was wrong, where, what would be right.
+ */
+class Error : public std::runtime_error {
+ public:
+  Error(biv_status status, const std::string &message) : std::runtime_error(message), status_(status) {}
+
+  /** The status, for example BIV_ERROR_SHAPE. */
+  biv_status status() const noexcept { return status_; }
+
+  /** The status' name, for example "BIV_ERROR_SHAPE". */
+  const char *name() const noexcept { return biv_status_name(status_); }
+
+ private:
+  biv_status status_;
+};
+
+/** The sizes of a data set. */
+using DatasetInfo = ::biv_dataset_info;
+/** The sizes of a model. */
+using ModelInfo = ::biv_model_info;
+/** What one step did. */
+using Step = ::biv_step;
+/** Errors of predictions on a data set, in the labels' unit and in normalised ones. */
+using Metrics = ::biv_metrics;
+/** How far training has come. */
+using Progress = ::biv_progress;
+
+class Options;
+
+/** A value among Options: a truth value, a number, a text, a list, or a list of fields, which is an object. */
+class Value {
+ public:
+  Value(std::nullptr_t) : json_("null") {}
+  Value(const char *text) : Value(std::string(text)) {}
+  Value(const std::string &text) : json_(quoted(text)) {}
+  Value(const Options &object);
+
+  template <class T, std::enable_if_t<std::is_arithmetic_v<T>, int> = 0>
+  Value(T number) : json_(written(number)) {}
+
+  template <class T>
+  Value(const std::vector<T> &values) {
+    for (const T &value : values) json_ += (json_.empty() ? "" : ",") + Value(value).json_;
+    json_ = '[' + json_ + ']';
+  }
+
+  /** {32, 16} is an array; {{"kind", "biv"}, {"epsilon", 0.1}}, pairs that begin with a text, is an object. */
+  Value(std::initializer_list<Value> values) {
+    const bool object = values.size() > 0 && std::all_of(values.begin(), values.end(),
+                                                         [](const Value &value) { return !value.field_.empty(); });
+    for (const Value &value : values) json_ += (json_.empty() ? "" : ",") + (object ? value.field_ : value.json_);
+    json_ = object ? '{' + json_ + '}' : '[' + json_ + ']';
+    if (values.size() == 2 && values.begin()->json_[0] == '"')
+      field_ = values.begin()->json_ + ':' + (values.begin() + 1)->json_;
+  }
+
+ private:
+  friend class Options;
+
+  static std::string quoted(const std::string &text) {
+    static const char digits[] = "0123456789abcdef";
+    std::string json = "\"";
+    for (const char c : text) {
+      const auto code = static_cast<unsigned char>(c);
+      if (code < 0x20) {
+        json += std::string("\\u00") + digits[code / 16] + digits[code % 16];
+      } else {
+        if (c == '"' || c == '\\') json += '\\';
+        json += c;
+      }
+    }
+    return json + '"';
+  }
+
+  /** With every digit that counts, and a point whatever the locale. */
+  template <class T>
+  static std::string written(T number) {
+    if constexpr (std::is_same_v<T, bool>) {
+      return number ? "true" : "false";
+    } else {
+      std::ostringstream json;
+      json.imbue(std::locale::classic());
+      json.precision(std::numeric_limits<T>::max_digits10);
+      json << +number;
+      return json.str();
+    }
+  }
+
+  std::string json_;
+  std::string field_; /**< The list as a field of an object; empty where it cannot be one. */
+};
+
+/** A named value among Options. */
+struct Field {
+  std::string name;
+  Value value;
+};
+
+/**
+ * Options: JSON text, or fields in braces, for example {{"loss", {{"kind", "biv"}, {"epsilon", 0.1}}}, {"batch_size",
+ * 25}}. Without any, the library's defaults. The library checks them strictly; config_schema() describes them.
+ */
+class Options {
+ public:
+  Options() = default;
+  Options(const char *json) : Options(std::string(json)) {}
+  Options(const std::string &json) : given_(true), json_(json) {}
+  Options(std::initializer_list<Field> fields) : given_(true) {
+    for (const Field &field : fields)
+      json_ += (json_.empty() ? "" : ",") + Value::quoted(field.name) + ':' + field.value.json_;
+    json_ = '{' + json_ + '}';
+  }
+
+  /** The JSON; NULL for the library's defaults. */
+  const char *json() const noexcept { return given_ ? json_.c_str() : nullptr; }
+
+ private:
+  bool given_ = false;
+  std::string json_;
+};
+
+inline Value::Value(const Options &object) : json_(object.json() != nullptr ? object.json() : "{}") {}
+
+/** The size of each dimension of an array, or its strides: {rows, columns}, of any integer type. */
+class Shape {
+ public:
+  Shape() = default;
+  Shape(std::vector<std::int64_t> sizes) : sizes_(std::move(sizes)) {}
+  template <class... Sizes, std::enable_if_t<(sizeof...(Sizes) > 0) && (std::is_integral_v<Sizes> && ...), int> = 0>
+  Shape(Sizes... sizes) : sizes_{static_cast<std::int64_t>(sizes)...} {}
+
+  const std::vector<std::int64_t> &sizes() const noexcept { return sizes_; }
+
+ private:
+  std::vector<std::int64_t> sizes_;
+};
+
+namespace detail {
+class Input;
+}
+
+/**
+ * An array of float or double that belongs to someone else and has to live as long as the call that it is passed to.
+ *
+ * Row-major without strides; a column-major matrix of n rows has shape {n, d} and strides {1, n}, in elements. The
+ * first dimension is the rows. View() is no array, where one may be left out.
+ */
+class View {
+ public:
+  View() = default;
+
+  /** `size` is how many elements there are from `data` on, to be checked against; 0 when not stated. */
+  View(const float *data, Shape shape, Shape strides = {}, std::int64_t size = 0)
+      : View(BIV_F32, data, std::move(shape), std::move(strides), size) {}
+  View(const double *data, Shape shape, Shape strides = {}, std::int64_t size = 0)
+      : View(BIV_F64, data, std::move(shape), std::move(strides), size) {}
+
+  /** A vector as an array of one dimension. */
+  View(const std::vector<float> &values) : View(values, Shape(values.size())) {}
+  View(const std::vector<double> &values) : View(values, Shape(values.size())) {}
+
+  /** A vector as an array of several dimensions, which must not reach beyond it. */
+  View(const std::vector<float> &values, Shape shape, Shape strides = {})
+      : View(BIV_F32, first(values), std::move(shape), std::move(strides), static_cast<std::int64_t>(values.size())) {}
+  View(const std::vector<double> &values, Shape shape, Shape strides = {})
+      : View(BIV_F64, first(values), std::move(shape), std::move(strides), static_cast<std::int64_t>(values.size())) {}
+
+#ifdef EIGEN_WORLD_VERSION
+  /** Eigen's matrices, blocks, transposes and maps, in either order; a column vector is an array of one dimension. */
+  template <class Derived, std::enable_if_t<(Eigen::internal::traits<Derived>::Flags & Eigen::DirectAccessBit) != 0 &&
+                                                (std::is_same_v<typename Derived::Scalar, float> ||
+                                                 std::is_same_v<typename Derived::Scalar, double>),
+                                            int> = 0>
+  View(const Eigen::DenseBase<Derived> &matrix)
+      : View(matrix.derived().data(), Shape(matrix.rows(), matrix.cols()),
+             Shape(matrix.derived().rowStride(), matrix.derived().colStride())) {
+    if constexpr (Derived::ColsAtCompileTime == 1) {
+      shape_.pop_back();
+      strides_.pop_back();
+    }
+  }
+#endif
+
+  /** The size of each dimension; none where there is no array. */
+  const std::vector<std::int64_t> &shape() const noexcept { return shape_; }
+
+ private:
+  friend class detail::Input;
+
+  View(std::int32_t dtype, const void *data, Shape shape, Shape strides, std::int64_t size)
+      : dtype_(dtype), data_(data), shape_(shape.sizes()), strides_(strides.sizes()), size_(size) {
+    if (!strides_.empty() && strides_.size() != shape_.size())
+      throw Error(BIV_ERROR_SHAPE, "the array has " + std::to_string(shape_.size()) + " dimensions and " +
+                                       std::to_string(strides_.size()) + " strides");
+  }
+
+  /** The address of the first element; none in an empty vector, whatever room it has. */
+  template <class T>
+  static const T *first(const std::vector<T> &values) {
+    return values.empty() ? nullptr : values.data();
+  }
+
+  std::int32_t dtype_ = 0;
+  const void *data_ = nullptr;
+  std::vector<std::int64_t> shape_, strides_;
+  std::int64_t size_ = 0;
+};
+
+/* What the classes below are made of; not for users. */
+namespace detail {
+
+inline void check(biv_status status) {
+  if (status != BIV_OK) throw Error(status, biv_last_error_message());
+}
+
+/** The struct that a C function fills. */
+template <class Struct, class Function, class... Arguments>
+Struct filled(Function function, const Arguments &...arguments) {
+  Struct result{};
+  result.struct_size = sizeof result;
+  check(function(arguments..., &result));
+  return result;
+}
+
+/** What a C function makes: a handle, or a text of the library's. */
+template <class T, class Function, class... Arguments>
+T *made(Function function, const Arguments &...arguments) {
+  T *result = nullptr;
+  check(function(arguments..., &result));
+  return result;
+}
+
+/** A copy of a library's struct, of the fields that both have. */
+template <class Struct>
+Struct known(const Struct &given) {
+  Struct result{};
+  std::memcpy(&result, &given, std::min(sizeof result, given.struct_size));
+  result.struct_size = sizeof result;
+  return result;
+}
+
+/** A View as the C functions read it. */
+class Input {
+ public:
+  explicit Input(const View &view)
+      : array_{view.data_,
+               view.dtype_,
+               static_cast<std::int32_t>(view.shape_.size()),
+               view.shape_.data(),
+               view.strides_.empty() ? nullptr : view.strides_.data(),
+               view.size_} {}
+
+  operator const biv_array *() const { return array_.dtype != 0 ? &array_ : nullptr; }
+
+  /** The rows that there can be: of a vector that is too short for its shape no more than its elements. */
+  std::int64_t rows() const {
+    const std::int64_t rows = array_.rank > 0 ? std::max<std::int64_t>(array_.shape[0], 0) : 0;
+    return array_.strides == nullptr && array_.size > 0 ? std::min(rows, array_.size) : rows;
+  }
+
+ private:
+  biv_array array_;
+};
+
+/** Room for results, and its description. */
+class Output {
+ public:
+  explicit Output(std::vector<std::int64_t> shape) : shape_(std::move(shape)) {
+    std::int64_t count = 1;
+    for (const std::int64_t size : shape_) {
+      if (size > 0 && count > std::numeric_limits<std::int64_t>::max() / size) refuse();
+      count *= std::max<std::int64_t>(size, 0);
+    }
+    try {
+      values_.resize(static_cast<std::size_t>(count));
+    } catch (const std::exception &) {
+      refuse();
+    }
+    array_ = {values_.data(), BIV_F64, static_cast<std::int32_t>(shape_.size()), shape_.data(), nullptr, count};
+  }
+  Output(const Output &) = delete;
+  Output &operator=(const Output &) = delete;
+
+  operator const biv_array_out *() const { return &array_; }
+
+  std::vector<double> take() { return std::move(values_); }
+
+ private:
+  [[noreturn]] static void refuse() { throw Error(BIV_ERROR_OUT_OF_MEMORY, "there is no memory for the results"); }
+
+  std::vector<std::int64_t> shape_;
+  std::vector<double> values_;
+  biv_array_out array_{};
+};
+
+/** The one owner of a handle. */
+template <class T, void (*free_handle)(T *)>
+class Handle {
+ public:
+  Handle(const char *type, T *handle) : type_(type), handle_(handle) {}
+
+  T *get() const {
+    if (!handle_) throw Error(BIV_ERROR_INVALID_HANDLE, std::string("the ") + type_ + " was moved from");
+    return handle_.get();
+  }
+
+ private:
+  struct Free {
+    void operator()(T *handle) const noexcept { free_handle(handle); }
+  };
+  const char *type_;
+  std::unique_ptr<T, Free> handle_;
+};
+
+/** A lambda that C calls. Its exception stops the computation and waits for rethrow(). */
+template <class Report, class Given>
+class Callback {
+ public:
+  using Function = std::function<bool(const Report &)>;
+
+  explicit Callback(const Function &function) : function_(function) {}
+
+  /** As C takes it, beside the address of this object. */
+  auto pointer() const { return function_ ? &call : nullptr; }
+
+  void rethrow() const {
+    if (error_) std::rethrow_exception(error_);
+  }
+
+ private:
+  static std::int32_t call(void *user, const Given *given) noexcept {
+    auto &self = *static_cast<Callback *>(user);
+    try {
+      return self.function_(Report(known(*given))) ? 0 : 1;
+    } catch (...) {
+      self.error_ = std::current_exception();
+      return 1;
+    }
+  }
+
+  const Function &function_;
+  std::exception_ptr error_;
+};
+
+}  // namespace detail
+
+/**
+ * Features, labels and, where they are known, the variances of the labels' noise. It never changes after it was made,
+ * so any number of threads may use it.
+ */
+class Dataset {
+ public:
+  /**
+   * Of arrays, which are copied.
+   *
+   * @param features shape {rows, ...}: any number of dimensions, the first is the rows.
+   * @param labels shape {rows} or {rows, outputs}, in any unit.
+   * @param variances as labels, in the square of their unit, at least 0; none when they are unknown.
+   * @throws Error BIV_ERROR_SHAPE; BIV_ERROR_INVALID_ARGUMENT for no rows, NaN, infinite and negative variances.
+   */
+  Dataset(const View &features, const View &labels, const View &variances = {})
+      : Dataset(detail::made<biv_dataset>(biv_dataset_create_from_arrays, detail::Input(features),
+                                          detail::Input(labels), detail::Input(variances))) {}
+
+  /** The same with the standard deviations of the labels' noise, in the labels' unit, instead of variances. */
+  static Dataset with_standard_deviations(const View &features, const View &labels, const View &standard_deviations) {
+    return Dataset(detail::made<biv_dataset>(biv_dataset_create_from_arrays_with_std, detail::Input(features),
+                                             detail::Input(labels), detail::Input(standard_deviations)));
+  }
+
+  /**
+   * Of a CSV file with a header.
+   *
+   * @param options schema "csv": {{"labels", {"Income"}}, {"standard_errors", {"IncomeErr"}},
+   * {"error_divisor", 1.645}}.
+   * @throws Error BIV_ERROR_NOT_FOUND for a file or column, BIV_ERROR_PARSE with row and column.
+   */
+  static Dataset from_csv(const std::string &path, const Options &options) {
+    return Dataset(detail::made<biv_dataset>(biv_dataset_create_from_csv, path.c_str(), options.json()));
+  }
+
+  /** Of a format that has a name, "bike" or "wine": `path` is its file, or the folder that holds it. */
+  static Dataset named(const std::string &name, const std::string &path) {
+    return Dataset(detail::made<biv_dataset>(biv_dataset_create_named, name.c_str(), path.c_str()));
+  }
+
+  /** Of Friedman's function, whose values are known; schema "synthetic": {{"rows", 2000}, {"features", 10}}. */
+  static Dataset synthetic(const Options &options) {
+    return Dataset(detail::made<biv_dataset>(biv_dataset_create_synthetic, options.json()));
+  }
+
+  /**
+   * Of a folder of images labelled by the number that their names begin with, as UTKFace's. A row's features have
+   * shape {3, height, width}.
+   *
+   * @param options schema "images": {{"size", {{"height", 64}, {"width", 64}}}, {"corrupt", "skip"}}.
+   */
+  static Dataset from_images(const std::string &folder, const Options &options = {}) {
+    return Dataset(detail::made<biv_dataset>(biv_dataset_create_from_images, folder.c_str(), options.json()));
+  }
+
+  /**
+   * A copy with simulated noise on the labels and the variances of that noise; the clean labels are kept beside them.
+   *
+   * @param options schema "noise": {{"distribution", {{"kind", "gamma"}, {"mean", 20}, {"variance", 400}}}, {"seed",
+   * 7}}.
+   */
+  Dataset add_noise(const Options &options) const {
+    return Dataset(detail::made<biv_dataset>(biv_dataset_add_noise, handle_.get(), options.json()));
+  }
+
+  /** Copies of two parts, for training and testing; schema "split": {{"train_size", 500}, {"seed", 7}}. */
+  std::pair<Dataset, Dataset> split(const Options &options) const {
+    biv_dataset *train = nullptr, *test = nullptr;
+    detail::check(biv_dataset_split(handle_.get(), options.json(), &train, &test));
+    return {Dataset(train), Dataset(test)};
+  }
+
+  /** A copy of the rows `indices`, counted from 0, in that order; a row may occur more than once. */
+  Dataset subset(const std::vector<std::int64_t> &indices) const {
+    return Dataset(detail::made<biv_dataset>(biv_dataset_subset, handle_.get(), indices.data(), indices.size()));
+  }
+
+  /** A copy with the rows in a random order, which `seed` determines. */
+  Dataset shuffle(std::uint64_t seed) const {
+    return Dataset(detail::made<biv_dataset>(biv_dataset_shuffle, handle_.get(), seed));
+  }
+
+  /** The numbers of rows, features and outputs, and what is known about the noise. */
+  DatasetInfo info() const { return detail::filled<DatasetInfo>(biv_dataset_get_info, handle_.get()); }
+
+  /** A copy of the features, rows * features numbers. */
+  std::vector<double> features() const { return features({info().rows, info().features}); }
+
+  /** The same for rows of more than one dimension: `shape` is that of all features, images' {rows, 3, height, width}.
+   */
+  std::vector<double> features(const Shape &shape) const { return copy(&biv_dataset_copy_features, shape.sizes()); }
+
+  /** A copy of the labels, rows * outputs numbers in their unit. */
+  std::vector<double> labels() const { return copy(&biv_dataset_copy_labels, label_shape()); }
+
+  /** The labels as they were before simulated noise; without such noise, the labels. */
+  std::vector<double> clean_labels() const { return copy(&biv_dataset_copy_clean_labels, label_shape()); }
+
+  /** The variances of the labels' noise. @throws Error BIV_ERROR_UNSUPPORTED when they are unknown. */
+  std::vector<double> variances() const { return copy(&biv_dataset_copy_variances, label_shape()); }
+
+ private:
+  friend class Trainer;
+
+  explicit Dataset(biv_dataset *handle) : handle_("Dataset", handle) {}
+
+  std::vector<std::int64_t> label_shape() const {
+    const DatasetInfo sizes = info();
+    return {sizes.rows, sizes.outputs};
+  }
+
+  template <class Function>
+  std::vector<double> copy(Function function, std::vector<std::int64_t> shape) const {
+    detail::Output out(std::move(shape));
+    detail::check(function(handle_.get(), out));
+    return out.take();
+  }
+
+  detail::Handle<biv_dataset, biv_dataset_free> handle_;
+};
+
+/** One of a model's tensors: its shape and its values, row-major. */
+struct Tensor {
+  std::vector<std::int64_t> shape;
+  std::vector<double> values;
+};
+
+/** A network and, once it was trained, the normalisation of its data. Threads that use one model take turns. */
+class Model {
+ public:
+  /** A new network on the CPU; schema "model": {{"kind", "mlp"}, {"inputs", 19}, {"hidden", {100, 50}}, {"seed", 0}}.
+   */
+  explicit Model(const Options &options) : Model(detail::made<biv_model>(biv_model_create, options.json())) {}
+
+  /** The model that save() wrote. @throws Error BIV_ERROR_NOT_FOUND, BIV_ERROR_CORRUPT. */
+  static Model load(const std::string &path) { return Model(detail::made<biv_model>(biv_model_load, path.c_str())); }
+
+  /** Saves weights and normalisation; a file at `path` is replaced in one go. */
+  void save(const std::string &path) const { detail::check(biv_model_save(handle_.get(), path.c_str())); }
+
+  /** Predicts labels, in their unit: rows * outputs numbers for `features` of shape {rows, ...}. */
+  std::vector<double> predict(const View &features) const {
+    const detail::Input input(features);
+    detail::Output out({input.rows(), info().outputs});
+    detail::check(biv_model_predict(handle_.get(), input, out));
+    return out.take();
+  }
+
+  /** The numbers of inputs, outputs and parameters, and whether predictions undo a normalisation. */
+  ModelInfo info() const { return detail::filled<ModelInfo>(biv_model_get_info, handle_.get()); }
+
+  /** The number of trainable values. */
+  std::int64_t parameter_count() const { return info().parameters; }
+
+  /** Options, device and the name and shape of every tensor, as JSON. */
+  std::string describe() const {
+    std::size_t needed = 0;
+    biv_model_describe(handle_.get(), nullptr, 0, &needed);
+    std::string json(std::max<std::size_t>(needed, 1), '\0');
+    detail::check(biv_model_describe(handle_.get(), json.data(), json.size(), &needed));
+    json.resize(needed - 1);
+    return json;
+  }
+
+  /** A copy of a tensor by PyTorch's name: "0.weight" has shape {outputs, inputs}. @throws Error BIV_ERROR_NOT_FOUND.
+   */
+  Tensor tensor(const std::string &name) const {
+    Tensor tensor{tensor_shape(name), {}};
+    detail::Output out(tensor.shape);
+    detail::check(biv_model_get_tensor(handle_.get(), name.c_str(), out));
+    tensor.values = out.take();
+    return tensor;
+  }
+
+  /** Overwrites a tensor with values of exactly its shape, all finite. */
+  void set_tensor(const std::string &name, const View &values) {
+    detail::check(biv_model_set_tensor(handle_.get(), name.c_str(), detail::Input(values)));
+  }
+
+ private:
+  friend class Trainer;
+
+  explicit Model(biv_model *handle) : handle_("Model", handle) {}
+
+  /** From describe(), which lists {"name": ..., "shape": [...]}; none for a tensor that is not there. */
+  std::vector<std::int64_t> tensor_shape(const std::string &name) const {
+    const std::string json = describe();
+    std::vector<std::int64_t> shape;
+    const std::string shape_key = "\"shape\":[";
+    std::size_t at = json.find("\"name\":\"" + name + '"', json.find("\"tensors\""));
+    if (at == std::string::npos || (at = json.find(shape_key, at)) == std::string::npos) return shape;
+    std::istringstream sizes(json.substr(at + shape_key.size()));
+    sizes.imbue(std::locale::classic());
+    std::int64_t size;
+    while (sizes >> size) {
+      shape.push_back(size);
+      sizes.ignore();
+    }
+    return shape;
+  }
+
+  detail::Handle<biv_model, biv_model_free> handle_;
+};
+
+/** What one epoch did. */
+struct Epoch {
+  std::int64_t epoch;            /**< The number of epochs completed, this one included. */
+  std::int64_t batches;          /**< Mini-batches seen. */
+  std::int64_t skipped;          /**< Those of them that the cutoff left no label of. */
+  double loss;                   /**< The mean loss of the others, in normalised units. */
+  double effective_batch_size;   /**< Their mean effective batch size. */
+  std::optional<Metrics> test{}; /**< On the test set, where one was given. */
+
+  explicit Epoch(const ::biv_epoch &given)
+      : epoch(given.epoch),
+        batches(given.batches),
+        skipped(given.skipped),
+        loss(given.loss),
+        effective_batch_size(given.effective_batch_size) {
+    if (given.test != nullptr) test = detail::known(*given.test);
+  }
+};
+
+/** Called after every epoch, on the thread that called fit(); true to go on, false to stop. */
+using EpochCallback = std::function<bool(const Epoch &)>;
+
+/**
+ * Trains one model with Adam. It keeps what it needs of model and data. Threads that use one trainer take turns, except
+ * cancel() and progress(), which never wait.
+ */
+class Trainer {
+ public:
+  /**
+   * Starts from the model's present weights; predictions of the model follow the training.
+   *
+   * @param options schema "trainer": {{"loss", {{"kind", "biv"}, {"epsilon", 0.1}}}, {"batch_size", 256},
+   *   {"learning_rate", 0.001}, {"seed", 0}, {"device", "cpu"}}.
+   * @throws Error BIV_ERROR_SHAPE when model and data do not fit; BIV_ERROR_INVALID_ARGUMENT when the loss needs
+   *   variances and there are none.
+   */
+  Trainer(const Model &model, const Dataset &dataset, const Options &options = {})
+      : Trainer(detail::made<biv_trainer>(biv_trainer_create, model.handle_.get(), dataset.handle_.get(),
+                                          options.json())) {}
+
+  /** Without a data set, for step_on() alone. */
+  explicit Trainer(const Model &model, const Options &options = {})
+      : Trainer(detail::made<biv_trainer>(biv_trainer_create, model.handle_.get(), nullptr, options.json())) {}
+
+  /**
+   * The trainer that save() saved, with a model of its own. On a CPU it goes on bit for bit as if it had never stopped.
+   *
+   * @param dataset the one it was trained on; none when it had none.
+   * @param device replaces the saved one, unless empty.
+   */
+  static Trainer load(const std::string &path, const Dataset *dataset = nullptr, const std::string &device = {}) {
+    return Trainer(detail::made<biv_trainer>(biv_trainer_load, path.c_str(), handle_of(dataset),
+                                             device.empty() ? nullptr : device.c_str()));
+  }
+
+  /** One step on the next mini-batch of the data set: a seeded shuffle, anew every epoch. */
+  Step step() { return detail::filled<Step>(biv_trainer_step, handle_.get()); }
+
+  /** One step on a mini-batch of yours; arrays as for Dataset. */
+  Step step_on(const View &features, const View &labels, const View &variances = {}) {
+    return detail::filled<Step>(biv_trainer_step_on, handle_.get(), detail::Input(features), detail::Input(labels),
+                                detail::Input(variances));
+  }
+
+  /**
+   * Trains for `epochs` epochs.
+   *
+   * @param test evaluated after each epoch, where there is one.
+   * @param callback called after each epoch, with the trainer free to evaluate, predict and save. An exception that it
+   *   throws stops the training and comes out of here; the trainer can go on.
+   * @return whether all epochs were trained; false when the callback or cancel() stopped it.
+   */
+  bool fit(std::int64_t epochs, const Dataset *test = nullptr, const EpochCallback &callback = {}) {
+    detail::Callback<Epoch, biv_epoch> guarded(callback);
+    const biv_status status = biv_trainer_fit(handle_.get(), epochs, handle_of(test), guarded.pointer(), &guarded);
+    guarded.rethrow();
+    if (status != BIV_ERROR_CANCELLED) detail::check(status);
+    return status == BIV_OK;
+  }
+
+  /** Makes the fit() that another thread is in stop after its present step. Never waits. */
+  void cancel() { detail::check(biv_trainer_cancel(handle_.get())); }
+
+  /** How far training has come. Never waits. */
+  Progress progress() const { return detail::filled<Progress>(biv_trainer_get_progress, handle_.get()); }
+
+  /** The model's errors on a data set. */
+  Metrics evaluate(const Dataset &dataset) const {
+    return detail::filled<Metrics>(biv_trainer_evaluate, handle_.get(), dataset.handle_.get());
+  }
+
+  /** Predicts as Model::predict() does. */
+  std::vector<double> predict(const View &features) const { return model().predict(features); }
+
+  /** Adam's learning rate. */
+  double learning_rate() const {
+    double rate = 0;
+    detail::check(biv_trainer_get_learning_rate(handle_.get(), &rate));
+    return rate;
+  }
+
+  /** Sets it from the next step on; greater than 0. */
+  void set_learning_rate(double learning_rate) {
+    detail::check(biv_trainer_set_learning_rate(handle_.get(), learning_rate));
+  }
+
+  /** The model in training, which it shares. */
+  Model model() const { return Model(detail::made<biv_model>(biv_trainer_get_model, handle_.get())); }
+
+  /** Saves a checkpoint: model, normalisation, optimiser, options and position. A file there is replaced in one go. */
+  void save(const std::string &path) const { detail::check(biv_trainer_save(handle_.get(), path.c_str())); }
+
+ private:
+  explicit Trainer(biv_trainer *handle) : handle_("Trainer", handle) {}
+
+  static biv_dataset *handle_of(const Dataset *dataset) { return dataset ? dataset->handle_.get() : nullptr; }
+
+  detail::Handle<biv_trainer, biv_trainer_free> handle_;
+};
+
+/** A loss on a mini-batch. */
+struct Loss {
+  double value;
+  double effective_batch_size;  /**< (sum w)^2 / sum w^2; the mean over the outputs. */
+  double epsilon;               /**< The one used; 0 for losses without. */
+  std::int64_t samples_used;    /**< How many rows have a weight. */
+  std::vector<double> gradient; /**< The derivative by each prediction, shaped as they are. */
+};
+
+/**
+ * A loss and its gradient by themselves, in double precision.
+ *
+ * @param options schema "loss": {{"kind", "biv"}, {"epsilon", 0.1}}; epsilon is in the unit of the variances.
+ * @param predictions shape {rows} or {rows, outputs}.
+ * @param labels as predictions.
+ * @param variances as predictions; mse needs none.
+ */
+inline Loss compute_loss(const Options &options, const View &predictions, const View &labels,
+                         const View &variances = {}) {
+  const detail::Input input(predictions);
+  std::vector<std::int64_t> shape = predictions.shape();
+  if (!shape.empty()) shape[0] = input.rows();
+  detail::Output gradient(std::move(shape));
+  biv_loss_result result{};
+  result.struct_size = sizeof result;
+  detail::check(
+      biv_loss_compute(options.json(), input, detail::Input(labels), detail::Input(variances), &result, gradient));
+  return {result.value, result.effective_batch_size, result.epsilon, result.samples_used, gradient.take()};
+}
+
+/** Draws `count` noise variances; schema "distribution": {{"kind", "gamma"}, {"alpha", 2}, {"beta", 0.5}}. */
+inline std::vector<double> sample_noise(const Options &distribution, std::uint64_t seed, std::size_t count) {
+  std::vector<double> variances(count);
+  detail::check(biv_noise_sample(distribution.json(), seed, variances.data(), count));
+  return variances;
+}
+
+/** What a computation counts. */
+enum class Stage { loading = BIV_STAGE_LOADING, training = BIV_STAGE_TRAINING, sweep = BIV_STAGE_SWEEP };
+
+/** How far a long computation has come. */
+struct ExperimentProgress {
+  Stage stage;               /**< What `done` and `total` count: images, mini-batches or runs. */
+  std::string run;           /**< The run: its tag, in a sweep its variant and seed. */
+  std::int64_t done;         /**< Done. */
+  std::int64_t total;        /**< Of how many. */
+  std::int64_t epoch;        /**< Epochs completed. */
+  std::int64_t epochs;       /**< Of how many; 0 outside training. */
+  double loss;               /**< The mean training loss of the present epoch; NaN where there is none. */
+  double rmse;               /**< The last RMSE on the test set, in the labels' unit; NaN before the first. */
+  double samples_per_second; /**< Images or training rows; NaN for Stage::sweep. */
+  double seconds_left;       /**< An estimate; NaN before there is one. */
+
+  explicit ExperimentProgress(const ::biv_experiment_progress &given)
+      : stage(static_cast<Stage>(given.stage)),
+        run(given.run ? given.run : ""),
+        done(given.done),
+        total(given.total),
+        epoch(given.epoch),
+        epochs(given.epochs),
+        loss(given.loss),
+        rmse(given.rmse),
+        samples_per_second(given.samples_per_second),
+        seconds_left(given.seconds_left) {}
+};
+
+/** Called often, on the thread that called; true to go on, false to stop with BIV_ERROR_CANCELLED. */
+using ExperimentCallback = std::function<bool(const ExperimentProgress &)>;
+
+namespace detail {
+
+using Text = Handle<biv_text, biv_text_free>;
+
+inline std::string copy(const Text &text) { return made<const char>(biv_text_get, text.get()); }
+
+/** Runs an experiment or a sweep. */
+template <class Function>
+std::string run(Function function, const Options &options, const ExperimentCallback &callback) {
+  Callback<ExperimentProgress, biv_experiment_progress> guarded(callback);
+  biv_text *made = nullptr;
+  const biv_status status = function(options.json(), guarded.pointer(), &guarded, &made);
+  const Text result("text", made);
+  guarded.rethrow();
+  check(status);
+  return copy(result);
+}
+
+}  // namespace detail
+
+/** Checks an experiment's description, schema "experiment", and gives it with every default filled in, as JSON. */
+inline std::string resolve_experiment(const Options &config) {
+  return detail::copy({"text", detail::made<biv_text>(biv_experiment_resolve, config.json())});
+}
+
+/**
+ * Runs an experiment: reads and divides the data, makes the labels noisy, trains and evaluates.
+ *
+ * @param callback called after each mini-batch. An exception that it throws stops the run and comes out of here.
+ * @return JSON with the test errors at the end ("last") and at their best ("best").
+ * @throws Error BIV_ERROR_CANCELLED when the callback stopped it.
+ */
+inline std::string run_experiment(const Options &config, const ExperimentCallback &callback = {}) {
+  return detail::run(&biv_experiment_run, config, callback);
+}
+
+/** Runs every loss with every noise and every seed, schema "sweep"; gives the table and the runs as JSON. */
+inline std::string run_sweep(const Options &sweep, const ExperimentCallback &callback = {}) {
+  return detail::run(&biv_sweep_run, sweep, callback);
+}
+
+/** Draws faces whose age shows into a new folder, for Dataset::from_images; schema "faces". */
+inline void draw_faces(const std::string &folder, const Options &options = {}) {
+  detail::check(biv_faces_draw(folder.c_str(), options.json()));
+}
+
+/** The library's version, for example "0.1.0". */
+inline std::string version() { return biv_version(); }
+
+/** What the library was built from, as JSON. */
+inline std::string build_info() { return biv_build_info(); }
+
+/** The JSON Schema of the options called `name`, for example "trainer". */
+inline std::string config_schema(const std::string &name) {
+  return detail::made<const char>(biv_config_schema, name.c_str());
+}
+
+/** The number of CUDA devices that can be used; 0 is no error. */
+inline int cuda_device_count() {
+  std::int32_t count = 0;
+  detail::check(biv_cuda_device_count(&count));
+  return count;
+}
+
+/** How many threads libtorch uses inside one operation on the CPU, in the whole process. */
+inline int num_threads() {
+  std::int32_t threads = 0;
+  detail::check(biv_get_num_threads(&threads));
+  return threads;
+}
+
+/** Sets that number, at least 1, while nothing is training. Results are reproducible for one number of threads. */
+inline void set_num_threads(int threads) { detail::check(biv_set_num_threads(threads)); }
+
+}  // namespace biv
+
+#endif

@@ -1,0 +1,428 @@
+% Tests of the package biv:   octave-cli --norc --no-history run_tests.m
+%
+% biv_mex is built into build/matlab. The library is found there as biv_mex finds it: BIV_LIBRARY, else
+% build/install. The last line has the number of tests; an error is raised when one fails.
+
+here = fileparts(mfilename('fullpath'));
+root = fullfile(here, '..', '..', '..');
+addpath(here, fullfile(here, '..'));
+isOctave = exist('OCTAVE_VERSION', 'builtin') ~= 0;
+built = fullfile(root, 'build', 'matlab');
+if ~exist(built, 'dir')
+    mkdir(built);
+end
+build(built);
+addpath(built);
+
+t = Checks();
+folder = tempname();
+mkdir(folder);
+
+% ---- The library ----
+header = fileread(fullfile(root, 'include', 'biv.h'));
+source = fileread(fullfile(here, '..', 'src', 'biv_mex.c'));
+declared = regexp(header, '^[a-z][^\n]*?[ *]biv_([a-z0-9_]+)\(', 'tokens', 'lineanchors');
+resolved = regexp(source, '\<X\(([a-z0-9_]+)\)', 'tokens');
+t.that('every function of the header is resolved', isequal(sort([declared{:}]), sort([resolved{:}])));
+libraryVersion = regexp(header, 'BIV_VERSION "([^"]*)"', 'tokens', 'once');
+t.that('version', strcmp(biv.version(), libraryVersion{1}));
+details = biv.buildInfo();
+t.that('build info', strcmp(details.version, biv.version()) && details.abi_version == 1);
+if isfield(details, 'blas')
+    t.that(['the BLAS is libtorch''s, not ' details.blas], ~isempty(strfind(details.blas, 'libtorch_cpu.so')));
+end
+t.that('threads are set', biv.numThreads(2) == 2 && biv.numThreads(1) == 1 && biv.numThreads() == 1);
+t.raises('biv:InvalidArgument', 'whole number', @() biv.numThreads(1.5));
+t.raises('biv:InvalidArgument', 'at least 1', @() biv.numThreads(0));
+t.that('CUDA devices are counted', biv.cudaDevices() >= 0);
+t.that('schema', ~isempty(strfind(biv.schema('trainer'), '"batch_size"')));
+t.raises('biv:InvalidArgument', 'trainer', @() biv.schema('nonsense'));
+t.raises('biv:InvalidArgument', 'no command', @() biv_mex('nonsense'));
+t.raises('biv:InvalidArgument', 'wrong number', @() biv_mex('model_load'));
+t.raises('biv:InvalidArgument', 'command', @() biv_mex());
+t.raises('biv:InvalidArgument', 'must be text', @() biv_mex(5));
+
+% ---- Options ----
+t.that('no options', strcmp(biv.json(), '{}'));
+t.that('JSON is left alone', strcmp(biv.json('{"a": 1}'), '{"a": 1}'));
+t.that('camel case', strcmp(biv.json('BatchSize', 5, 'drop_last', true), '{"batch_size":5,"drop_last":true}'));
+t.that('structs', strcmp(biv.json(struct('kind', 'biv', 'epsilon', 0.5)), '{"kind":"biv","epsilon":0.5}'));
+t.that('lists of one element', strcmp(biv.json('Hidden', 32, 'Labels', 'y', 'Seeds', 1), ...
+    '{"hidden":[32],"labels":["y"],"seeds":[1]}'));
+t.that('empty lists', strcmp(biv.json('Hidden', [], 'OneHot', {}), '{"hidden":[],"one_hot":[]}'));
+t.that('lists', strcmp(biv.json('Hidden', [3 2]), '{"hidden":[3,2]}'));
+t.that('nested lists', strcmp(biv.json('Components', struct('low', {0, 1})), '{"components":[{"low":0},{"low":1}]}'));
+t.that('one component is a list', strcmp(biv.json('Components', struct('low', 0)), '{"components":[{"low":0}]}'));
+t.that('features of synthetic data are a number', strcmp(biv.json('Features', 5), '{"features":5}'));
+t.that('null', strcmp(biv.json('TestSize', []), '{"test_size":null}'));
+t.that('numbers keep their digits', str2double(regexprep(biv.json('Epsilon', 1 / 3), '[^0-9.]', '')) == 1 / 3);
+t.that('large whole numbers', strcmp(biv.json('Seed', 2 ^ 53), '{"seed":9007199254740992}'));
+t.that('integers', strcmp(biv.json('Seed', uint64(7)), '{"seed":7}'));
+t.raises('biv:InvalidConfig', '2^53', @() biv.json('Seed', intmax('uint64')));
+t.that('text is escaped', strcmp(biv.json('Tag', 'a"b\c'), '{"tag":"a\"b\\c"}'));
+t.that('maps', strcmp(biv.json('Cyclic', containers.Map('time of day', 24)), '{"cyclic":{"time of day":24}}'));
+t.raises('biv:InvalidConfig', 'options.epsilon: is NaN', @() biv.json('Epsilon', NaN));
+t.raises('biv:InvalidConfig', 'loss.epsilon: is Inf', @() biv.json('Loss', struct('epsilon', Inf)));
+t.raises('biv:InvalidConfig', 'function_handle', @() biv.json('Loss', @sin));
+t.raises('biv:InvalidArgument', 'twice', @() biv.json('Seed', 1, 'seed', 2));
+t.raises('biv:InvalidArgument', 'pairs', @() biv.json('Seed', 1, 'Rows'));
+t.raises('biv:InvalidArgument', 'position 1', @() biv.json(5, 1));
+
+% ---- Data sets ----
+x = [1 2 3; 4 5 6; 7 8 9; 10 11 12; 13 14 15];
+y = [1; 2; 3; 4; 5];
+v = [0; 1; 4; 9; 16];
+data = biv.Dataset.fromArrays(x, y, 'Variances', v);
+sizes = info(data);
+t.that('sizes', isequal([sizes.rows sizes.features sizes.outputs], [5 3 1]));
+t.that('variances are known', islogical(sizes.has_variances) && sizes.has_variances && ~sizes.has_clean_labels);
+t.that('features come back', isequal(features(data), x));
+t.that('labels come back', isequal(labels(data), y) && isequal(cleanLabels(data), y));
+t.that('variances come back', isequal(variances(data), v));
+withStd = biv.Dataset.fromArrays(single(x), single(y), 'StandardDeviations', single([0; 1; 2; 3; 4]));
+t.that('standard deviations, in singles', isequal(variances(withStd), v) && isequal(features(withStd), x));
+t.that('doubles come out', isa(features(withStd), 'double') && isa(labels(withStd), 'double'));
+several = biv.Dataset.fromArrays(x, [y 2 * y], 'variances', [v v + 1]);
+t.that('several outputs', isequal(labels(several), [y 2 * y]) && isequal(variances(several), [v v + 1]));
+unknown = biv.Dataset.fromArrays(x, y);
+t.raises('biv:Unsupported', 'no variances', @() variances(unknown));
+cube = reshape(1:5 * 2 * 3 * 4, [5 2 3 4]);
+images = biv.Dataset.fromArrays(cube, y);
+t.that('features of four dimensions', isequal(features(images, [2 3 4]), cube));
+t.raises('biv:Shape', '[5, 2, 3, 4]', @() features(images));
+t.raises('biv:InvalidArgument', 'as many values', @() features(images, [2 3 5]));
+t.raises('biv:InvalidArgument', 'whole numbers', @() features(images, [2 3 1.5]));
+
+t.raises('biv:Shape', '4', @() biv.Dataset.fromArrays(x, y(1:4)));
+t.raises('biv:Shape', '1 rows', @() biv.Dataset.fromArrays(x, y'));
+t.raises('biv:Shape', 'variances', @() biv.Dataset.fromArrays(x, y, 'Variances', v(1:3)));
+t.raises('biv:InvalidArgument', 'NaN', @() biv.Dataset.fromArrays(x, [y(1:4); NaN]));
+t.raises('biv:InvalidArgument', 'inf', @() biv.Dataset.fromArrays([x(1:4, :); Inf 1 1], y));
+t.raises('biv:InvalidArgument', '-1', @() biv.Dataset.fromArrays(x, y, 'Variances', -ones(5, 1)));
+t.raises('biv:InvalidArgument', 'standard', @() biv.Dataset.fromArrays(x, y, 'StandardDeviations', -ones(5, 1)));
+t.raises('biv:InvalidArgument', 'row', @() biv.Dataset.fromArrays(zeros(0, 3), zeros(0, 1)));
+t.raises('biv:InvalidArgument', 'is int32', @() biv.Dataset.fromArrays(int32(x), y));
+t.raises('biv:InvalidArgument', 'is char', @() biv.Dataset.fromArrays(x, 'hello'));
+t.raises('biv:InvalidArgument', 'is cell', @() biv.Dataset.fromArrays({1}, y));
+t.raises('biv:InvalidArgument', 'is sparse', @() biv.Dataset.fromArrays(sparse(x), y));
+t.raises('biv:InvalidArgument', 'is complex', @() biv.Dataset.fromArrays(x * 1i, y));
+t.raises('biv:InvalidArgument', '8 dimensions', @() biv.Dataset.fromArrays(zeros([1 1 1 1 1 1 1 1 2]), 1));
+t.raises('biv:InvalidArgument', 'not both', @() biv.Dataset.fromArrays(x, y, 'Variances', v, 'StandardDeviations', v));
+t.raises('biv:InvalidArgument', '''Variance''', @() biv.Dataset.fromArrays(x, y, 'Variance', v));
+t.raises('biv:InvalidArgument', 'missing', @() biv.Dataset.fromArrays(x, y, 'Variances'));
+
+part = subset(data, [5 1 1]);
+t.that('a subset, counted from 1', isequal(labels(part), [5; 1; 1]));
+t.that('a mask', isequal(labels(subset(data, v > 3)), [3; 4; 5]));
+t.raises('biv:InvalidArgument', 'rows(2): is 6', @() subset(data, [1 6]));
+t.raises('biv:InvalidArgument', 'is 0', @() subset(data, 0));
+t.raises('biv:InvalidArgument', 'is 1.5', @() subset(data, 1.5));
+t.raises('biv:InvalidArgument', 'NaN', @() subset(data, NaN));
+t.raises('biv:InvalidArgument', 'cell', @() subset(data, {1}));
+t.raises('biv:Shape', 'mask', @() subset(data, true(3, 1)));
+t.raises('biv:InvalidArgument', 'row', @() subset(data, []));
+mixed = shuffle(data, 3);
+t.that('a shuffle keeps the rows', isequal(sort(labels(mixed)), y) && isequal(labels(mixed), labels(shuffle(data, 3))));
+t.that('features go with their labels', isequal(features(mixed), x(labels(mixed), :)));
+t.raises('biv:InvalidArgument', 'seed', @() shuffle(data, -1));
+t.raises('biv:InvalidArgument', 'seed: must be a number', @() shuffle(data, 'a'));
+
+synthetic = biv.Dataset.synthetic('Rows', 600, 'Features', 10, 'Seed', 7);
+f = features(synthetic);
+clean = 10 * sin(pi * f(:, 1) .* f(:, 2)) + 20 * (f(:, 3) - 0.5) .^ 2 + 10 * f(:, 4) + 5 * f(:, 5);
+t.near('Friedman''s function', labels(synthetic), clean, 1e-4);
+[train, test] = split(synthetic, 'TrainSize', 500, 'TestSize', 100, 'Seed', 7);
+a = info(train);
+b = info(test);
+t.that('a split', a.rows == 500 && b.rows == 100);
+gamma = struct('kind', 'gamma', 'mean', 20, 'variance', 400);
+noisy = addNoise(train, 'Distribution', gamma, 'Seed', 7);
+t.that('clean labels are kept', isequal(cleanLabels(noisy), labels(train)) && ~isequal(labels(noisy), labels(train)));
+scaled = (labels(noisy) - cleanLabels(noisy)) ./ sqrt(variances(noisy));
+t.that('the noise has the variances that are stated', abs(std(scaled) - 1) < 0.1);
+t.that('the same options as JSON', isequal(labels(noisy), labels(addNoise(train, ...
+    '{"distribution": {"kind": "gamma", "mean": 20, "variance": 400}, "seed": 7}'))));
+t.raises('biv:InvalidArgument', '600', @() split(synthetic, 'TrainSize', 700));
+t.raises('biv:InvalidConfig', 'train_size', @() split(synthetic, 'TrainSize', 2.5));
+t.raises('biv:InvalidConfig', 'train_size', @() split(synthetic));
+t.raises('biv:InvalidConfig', 'rows', @() biv.Dataset.synthetic('Rows', 'many'));
+t.raises('biv:InvalidConfig', 'colour', @() biv.Dataset.synthetic('Rows', 5, 'Colour', 1));
+t.raises('biv:InvalidConfig', 'column 2', @() biv.Dataset.synthetic('no JSON'));
+t.raises('biv:InvalidConfig', 'kind', @() addNoise(train, 'Distribution', struct('kind', 'cauchy')));
+drawn = biv.sampleNoise(5000, 1, 'Kind', 'gamma', 'Mean', 3, 'Variance', 2);
+t.that('noise variances', isequal(size(drawn), [5000 1]) && abs(mean(drawn) - 3) < 0.1 && all(drawn >= 0));
+t.raises('biv:InvalidConfig', 'mean', @() biv.sampleNoise(5, 1, 'Kind', 'gamma', 'Mean', -3, 'Variance', 2));
+t.raises('biv:InvalidArgument', 'count', @() biv.sampleNoise(-5, 1, 'Kind', 'gamma', 'Mean', 3, 'Variance', 2));
+
+csv = fullfile(folder, 'data.csv');
+file = fopen(csv, 'w');
+fprintf(file, 'a,b,income,moe\n1,2,10,1.645\n3,4,20,3.29\n');
+fclose(file);
+table = biv.Dataset.fromCsv(csv, 'Labels', 'income', 'StandardErrors', 'moe', 'ErrorDivisor', 1.645);
+t.that('CSV', isequal(features(table), [1 2; 3 4]) && isequal(labels(table), [10; 20]));
+t.near('margins of error', variances(table), [1; 4], 1e-12);
+t.that('chosen columns', isequal(features(biv.Dataset.fromCsv(csv, 'Labels', {'income'}, 'Features', 'b')), [2; 4]));
+t.raises('biv:NotFound', 'wealth', @() biv.Dataset.fromCsv(csv, 'Labels', 'wealth'));
+t.raises('biv:NotFound', 'nowhere.csv', @() biv.Dataset.fromCsv('nowhere.csv', 'Labels', 'income'));
+t.raises('biv:InvalidArgument', 'path', @() biv.Dataset.fromCsv(5, 'Labels', 'income'));
+file = fopen(csv, 'a');
+fprintf(file, '5,six,30,1\n');
+fclose(file);
+t.raises('biv:Parse', 'six', @() biv.Dataset.fromCsv(csv, 'Labels', 'income'));
+t.raises('biv:InvalidArgument', 'bike', @() biv.Dataset.named('cars', folder));
+t.raises('biv:NotFound', 'nowhere', @() biv.Dataset.named('bike', 'nowhere'));
+hour = fullfile(getenv('BIV_DATA_DIR'), 'bike', 'hour.csv');
+if exist(hour, 'file')
+    sizes = info(biv.Dataset.named('bike', hour));
+    t.that('Bike Sharing', sizes.rows == 17379 && sizes.features == 19);
+end
+
+faces = fullfile(folder, 'faces');
+biv.drawFaces(faces, 'Count', 6, 'Size', 24, 'Seed', 1);
+images = biv.Dataset.fromImages(faces, 'Size', struct('height', 16, 'width', 12));
+pixels = features(images, [3 16 12]);
+t.that('images', isequal(size(pixels), [6 3 16 12]) && min(pixels(:)) >= 0 && max(pixels(:)) <= 1);
+t.that('the colours are in the second dimension', isequal(features(subset(images, 2), [3 16 12]), pixels(2, :, :, :)));
+t.raises('biv:NotFound', 'nowhere', @() biv.Dataset.fromImages('nowhere'));
+t.raises('biv:InvalidArgument', 'empty', @() biv.drawFaces(faces));
+
+% ---- Models ----
+model = biv.Model.create('Kind', 'mlp', 'Inputs', 3, 'Hidden', 4, 'Seed', 1);
+sizes = info(model);
+t.that('sizes of a model', isequal([sizes.inputs sizes.outputs sizes.parameters], [3 1 21]) && ~sizes.normalized);
+description = describe(model);
+t.that('description', strcmp(description.options.kind, 'mlp') && strcmp(description.tensors(1).name, '0.weight'));
+w = tensor(model, '0.weight');
+c = tensor(model, '0.bias');
+t.that('tensors', isequal(size(w), [4 3]) && isequal(size(c), [4 1]));
+wanted = max(x * w' + c', 0) * tensor(model, '2.weight')' + tensor(model, '2.bias');
+t.near('predictions are those of the weights', predict(model, x), wanted, 1e-5);
+setTensor(model, '0.weight', 2 * w);
+setTensor(model, '0.bias', single(2 * c));
+t.near('set tensors', tensor(model, '0.weight'), 2 * w, 0);
+t.near('set tensors count', predict(model, x), 2 * wanted - tensor(model, '2.bias'), 1e-5);
+t.that('no rows, no predictions', isequal(size(predict(model, zeros(0, 3))), [0 1]));
+t.near('single precision in', predict(model, single(x)), predict(model, x), 0);
+t.raises('biv:Shape', '[3, 4]', @() setTensor(model, '0.weight', w'));
+t.raises('biv:NotFound', 'nonsense', @() tensor(model, 'nonsense'));
+t.raises('biv:NotFound', 'nonsense', @() setTensor(model, 'nonsense', 1));
+t.raises('biv:InvalidArgument', 'not finite', @() setTensor(model, '0.bias', NaN(4, 1)));
+t.raises('biv:Shape', '2', @() predict(model, x(:, 1:2)));
+t.raises('biv:InvalidArgument', 'NaN', @() predict(model, NaN(2, 3)));
+t.raises('biv:InvalidArgument', 'is cell', @() predict(model, {1, 2, 3}));
+t.raises('biv:InvalidConfig', '2.5', @() biv.Model.create('Kind', 'mlp', 'Inputs', 2.5));
+t.raises('biv:InvalidConfig', 'kind', @() biv.Model.create('Kind', 'forest'));
+t.raises('biv:InvalidConfig', 'kind', @() biv.Model.create());
+path = fullfile(folder, 'model.biv');
+save(model, path);
+t.near('a model comes back from its file', predict(biv.Model.load(path), x), predict(model, x), 0);
+t.raises('biv:NotFound', 'nowhere', @() biv.Model.load('nowhere'));
+t.raises('biv:NotFound', 'nowhere', @() save(model, fullfile(folder, 'nowhere', 'model.biv')));
+t.raises('biv:Corrupt', 'data.csv', @() biv.Model.load(csv));
+cnn = biv.Model.create('Kind', 'resnet', 'Depth', 18, 'Height', 16, 'Width', 12);
+t.that('a network for images', isequal(size(predict(cnn, pixels)), [6 1]));
+kernel = tensor(cnn, 'conv1.weight');
+t.that('tensors of four dimensions', ndims(kernel) == 4 && size(kernel, 2) == 3);
+setTensor(cnn, 'conv1.weight', kernel);
+t.near('they come back', tensor(cnn, 'conv1.weight'), kernel, 0);
+
+% ---- Trainers ----
+biv.numThreads(1);
+options = struct('loss', struct('kind', 'biv', 'epsilon', 0.1), 'batch_size', 25, 'learning_rate', 0.01, 'seed', 7);
+mlp = struct('kind', 'mlp', 'inputs', 10, 'hidden', [32 16], 'seed', 7);
+model = biv.Model.create(mlp);
+trainer = biv.Trainer.create(model, noisy, options);
+result = step(trainer);
+t.that('a step', result.rows == 25 && result.samples_used == 25 && result.loss > 0 && result.epsilon == 0.1);
+t.that('effective batch size', result.effective_batch_size > 1 && result.effective_batch_size < 25);
+state = progress(trainer);
+t.that('progress', state.steps == 1 && state.batch == 1 && state.epoch == 0 && ~state.running);
+result = stepOn(trainer, f(1:10, :), clean(1:10), ones(10, 1));
+t.that('a step on a mini-batch', result.rows == 10);
+history = fit(trainer, 3, 'Test', test);
+t.that('a history', isequal(size(history), [1 3]) && isequal([history.epoch], 1:3));
+metrics = evaluate(trainer, test);
+t.that('the test errors are those of evaluate', isequal(history(3).test, metrics));
+t.near('RMSE', sqrt(mean((predict(trainer, features(test)) - labels(test)) .^ 2)), metrics.rmse, 1e-6);
+t.near('the model follows', predict(model, f), predict(trainer, f), 0);
+inTraining = trainer.model();
+t.near('the model in training', predict(inTraining, f), predict(trainer, f), 0);
+history = fit(trainer, 1);
+t.that('without a test set', isempty(history.test));
+trainer.LearningRate = 0.002;
+t.that('the learning rate', trainer.LearningRate == 0.002);
+
+history = fit(trainer, 3, 'Callback', @(epoch) assert(epoch.loss >= 0));
+t.that('a callback without a result', numel(history) == 3);
+history = fit(trainer, 10, 'Callback', @(epoch) epoch.epoch >= history(end).epoch + 2);
+t.that('a callback stops', numel(history) == 2);
+t.raises('mine:id', 'my own 7', @() fit(trainer, 10, 'Callback', @(epoch) error('mine:id', 'my own %d', 7)));
+t.raises('biv:InvalidArgument', 'returned a cell', @() fit(trainer, 10, 'Callback', @(epoch) {1}));
+t.raises('biv:Cancelled', 'cancelled', @() fit(trainer, 10, 'Callback', @(epoch) cancel(trainer)));
+t.raises('biv:Busy', 'fitting', @() fit(trainer, 10, 'Callback', @(epoch) fit(trainer, 1)));
+cancel(trainer);
+t.that('training goes on after all that', numel(fit(trainer, 1)) == 1);
+t.raises('biv:InvalidArgument', 'function handle', @() fit(trainer, 1, 'Callback', 5));
+t.raises('biv:InvalidArgument', 'epochs: is 2.5', @() fit(trainer, 2.5));
+t.raises('biv:InvalidArgument', 'epochs: is 0', @() fit(trainer, 0));
+t.raises('biv:InvalidArgument', 'whole number', @() fit(trainer, NaN));
+t.raises('biv:InvalidArgument', 'epochs', @() fit(trainer, 'ten'));
+t.raises('biv:InvalidArgument', 'must be a biv.Dataset', @() fit(trainer, 1, 'Test', f));
+t.raises('biv:InvalidArgument', 'must be a biv.Dataset', @() evaluate(trainer, model));
+t.raises('biv:Shape', '3', @() evaluate(trainer, data));
+t.raises('biv:Shape', '3', @() predict(trainer, x));
+t.raises('biv:Shape', 'labels', @() stepOn(trainer, f(1:10, :), clean(1:9), ones(10, 1)));
+t.raises('biv:InvalidArgument', 'NaN', @() stepOn(trainer, f(1:10, :), NaN(10, 1), ones(10, 1)));
+t.raises('biv:InvalidArgument', 'variances', @() stepOn(trainer, f(1:10, :), clean(1:10)));
+t.raises('biv:InvalidConfig', 'epsilon', ...
+    @() biv.Trainer.create(model, noisy, 'Loss', struct('kind', 'biv', 'epsilon', -1)));
+t.raises('biv:InvalidConfig', 'batch_size', @() biv.Trainer.create(model, noisy, 'BatchSize', 2.5));
+t.raises('biv:InvalidArgument', 'variances', @() biv.Trainer.create(model, train));
+t.raises('biv:InvalidArgument', 'model: must be a biv.Model', @() biv.Trainer.create(noisy, noisy));
+t.raises('biv:InvalidArgument', 'data: must be a biv.Dataset', @() biv.Trainer.create(model, f));
+t.raises('biv:Shape', '10', @() biv.Trainer.create(model, data));
+t.raises('biv:Device', 'cuda:77', @() biv.Trainer.create(model, noisy, 'Device', 'cuda:77'));
+fed = biv.Trainer.create(biv.Model.create(mlp), [], 'Loss', struct('kind', 'mse'), 'Normalize', false);
+t.that('a trainer without data', getfield(stepOn(fed, f, clean), 'rows') == 600);
+t.raises('biv:Unsupported', 'data set', @() step(fed));
+
+% The rate is checked where it is set; a statement, so not for `raises`.
+try
+    trainer.LearningRate = -1;
+    t.that('a negative learning rate is refused', false);
+catch failure
+    t.that('a negative learning rate is refused', strcmp(failure.identifier, 'biv:InvalidConfig'));
+end
+
+path = fullfile(folder, 'checkpoint.biv');
+save(trainer, path);
+again = biv.Trainer.load(path, 'Dataset', noisy, 'Device', 'cpu');
+fit(trainer, 2);
+fit(again, 2);
+t.near('a checkpoint goes on bit for bit', predict(again, f), predict(trainer, f), 0);
+t.raises('biv:Shape', 'data set', @() biv.Trainer.load(path, 'Dataset', data));
+t.raises('biv:InvalidArgument', 'model', @() biv.Trainer.load(fullfile(folder, 'model.biv')));
+t.raises('biv:InvalidArgument', 'checkpoint', @() biv.Model.load(path));
+t.raises('biv:InvalidArgument', '''Data''', @() biv.Trainer.load(path, 'Data', noisy));
+
+% ---- Freeing ----
+delete(again);
+delete(again);
+t.raises('biv:InvalidHandle', 'NULL', @() step(again));
+t.raises('biv:InvalidHandle', 'NULL', @() fit(again, 1));
+t.raises('biv:InvalidHandle', 'NULL', @() predict(again, f));
+t.raises('biv:InvalidHandle', 'NULL', @() again.LearningRate);
+t.that('a deleted object is shown as such', ~isempty(strfind(evalc('disp(again)'), 'deleted')));
+gone = biv.Dataset.fromArrays(x, y);
+delete(gone);
+t.raises('biv:InvalidHandle', 'NULL', @() info(gone));
+t.raises('biv:InvalidHandle', 'NULL', @() labels(gone));
+t.raises('biv:InvalidHandle', 'NULL', @() biv.Trainer.create(biv.Model.create(mlp), gone));
+t.raises('biv:InvalidHandle', 'NULL', @() fit(trainer, 1, 'Test', gone));
+lost = biv.Model.create(mlp);
+delete(lost);
+t.raises('biv:InvalidHandle', 'NULL', @() predict(lost, f));
+t.raises('biv:InvalidHandle', 'NULL', @() biv.Trainer.create(lost, noisy));
+orphan = biv.Trainer.create(biv.Model.create(mlp), addNoise(train, 'Distribution', gamma), options);
+t.that('a trainer keeps what it needs', getfield(step(orphan), 'rows') == 25);
+t.raises('biv:InvalidHandle', 'never was', @() biv_mex('dataset_info', uint64(12345)));
+t.raises('biv:InvalidHandle', 'NULL', @() biv_mex('dataset_info', 12345));
+t.that('what is shown has no handle', ~isempty(strfind(evalc('disp(trainer)'), 'steps')));
+for i = 1:200
+    biv.Dataset.synthetic('Rows', 1000, 'Features', 100);
+end
+clear biv_mex
+t.that('clear does not unload the library', strcmp(biv.version(), libraryVersion{1}) && numel(fit(trainer, 1)) == 1);
+
+% ---- Losses by themselves ----
+p = [1; 2; 4];
+l = [2; 2; 2];
+u = [0.1; 1; 3];
+[result, gradient] = biv.loss(p, l, u, 'Kind', 'biv', 'Epsilon', 0.5);
+weight = 1 ./ (u + 0.5);
+t.near('biv', result.value, sum(weight .* (p - l) .^ 2) / sum(weight), 1e-14);
+t.near('its gradient', gradient, 2 * weight .* (p - l) / sum(weight), 1e-14);
+t.near('its effective batch size', result.effective_batch_size, sum(weight) ^ 2 / sum(weight .^ 2), 1e-12);
+result = biv.loss(p, l, [], 'Kind', 'mse');
+t.near('mse', result.value, mean((p - l) .^ 2), 1e-14);
+result = biv.loss(p, l, u, struct('kind', 'cutoff_mse', 'threshold', 2));
+t.that('cutoff_mse', result.value == 0.5 && result.samples_used == 2);
+result = biv.loss(p, l, u, '{"kind": "iv", "epsilon": 0.5}');
+t.near('iv', result.value, mean((p - l) .^ 2 .* weight), 1e-14);
+result = biv.loss(p, l, u);
+t.that('biv with 0.1 is the default', result.epsilon == 0.1);
+result = biv.loss(p, l, u, 'Kind', 'biv', 'Epsilon', struct('min_effective_batch_size', 2));
+t.near('epsilon by the effective batch size', result.effective_batch_size, 2, 1e-6);
+[~, gradient] = biv.loss([p p], [l l], [u u]);
+t.that('several outputs', isequal(size(gradient), [3 2]));
+t.raises('biv:InvalidArgument', 'variances', @() biv.loss(p, l, []));
+t.raises('biv:Shape', 'labels', @() biv.loss(p, l(1:2), u));
+t.raises('biv:InvalidArgument', 'NaN', @() biv.loss(p, l, NaN(3, 1)));
+t.raises('biv:InvalidConfig', 'epsilon', @() biv.loss(p, l, u, 'Kind', 'biv', 'Epsilon', 0));
+
+% ---- Experiments ----
+config = struct('dataset', struct('kind', 'synthetic', 'train_size', 500, 'test_size', 100), 'epochs', 2, ...
+    'noise', struct('distribution', gamma), 'batch_size', 50, 'out', fullfile(folder, 'run'));
+resolved = biv.resolveExperiment(config);
+t.that('an experiment''s defaults', strcmp(resolved.loss.kind, 'biv') && resolved.epochs == 2);
+t.raises('biv:InvalidConfig', 'colour', @() biv.resolveExperiment(struct('colour', 1)));
+result = biv.runExperiment(config, @(p) p.done < 0);
+t.that('an experiment', result.epochs == 2 && result.last.rmse > 0 && ...
+    exist(fullfile(folder, 'run', 'report.html'), 'file') == 2);
+config = rmfield(config, 'out');
+t.raises('biv:Cancelled', 'stopped after mini-batch 1', @() biv.runExperiment(config, @(p) true));
+t.raises('mine:id', 'training run', @() biv.runExperiment(config, @(p) error('mine:id', '%s run', p.stage)));
+t.raises('biv:InvalidArgument', 'function handle', @() biv.runExperiment(config, 'f'));
+sweep = struct('base', config, 'grid', struct('seeds', [1 2], 'losses', {{struct('kind', 'mse'), ...
+    struct('kind', 'biv')}}), 'out', fullfile(folder, 'sweep'), 'jobs', 1);
+result = biv.runSweep(sweep, @(p) assert(ischar(p.run)));
+t.that('a sweep', numel(result.table) == 2 && numel(result.runs) == 4);
+t.raises('biv:InvalidConfig', 'grid', @() biv.runSweep(struct('base', config, 'grid', struct('nonsense', 1))));
+
+% ---- Ctrl-C, which ends a script: in a process of its own ----
+if isOctave
+    script = fullfile(folder, 'interrupted.m');
+    file = fopen(script, 'w');
+    fprintf(file, 'addpath(''%s'', ''%s'')\n', fullfile(here, '..'), built);
+    fprintf(file, 'data = biv.Dataset.synthetic(''Rows'', 500);\n');
+    fprintf(file, 'model = biv.Model.create(''Kind'', ''mlp'', ''Inputs'', 10, ''Hidden'', 8);\n');
+    fprintf(file, 'trainer = biv.Trainer.create(model, data, ''Loss'', struct(''kind'', ''mse''));\n');
+    fprintf(file, 'after = onCleanup(@() disp(numel(trainer.fit(3))));\n');
+    fprintf(file, 'trainer.fit(1000000, ''Callback'', @(epoch) kill(getpid(), 2) < 0);\n');
+    fclose(file);
+    program = fullfile(OCTAVE_HOME(), 'bin', 'octave-cli');
+    [status, printed] = system(sprintf('timeout 60 "%s" --norc --no-history "%s" 2>&1', program, script));
+    t.that(['after Ctrl-C, training goes on: ' printed], status == 1 && ~isempty(regexp(printed, '^3\s*$', 'once')));
+end
+
+% ---- Help, examples, parity ----
+shown = evalc('help biv.Trainer');
+t.that('help', ~isempty(strfind(shown, 'biv.Trainer.create(model, data')) && ~isempty(strfind(shown, 'epsilon 0.1')));
+t.that('help of a method', ~isempty(strfind(evalc('help biv.Trainer.fit'), 'HISTORY')));
+outputs = {'quickstart', 'predicted 1.(4|5)'; 'county_incomes', 'biv  RMSE'; 'early_stopping', 'the model kept'; ...
+    'save_and_load', 'the same: 1'; 'compare_losses', 'BIV .*learning curves'};
+for i = 1:size(outputs, 1)
+    printed = t.script(fullfile(here, '..', 'examples', [outputs{i, 1} '.m']));
+    t.that(['example ' outputs{i, 1} ': ' printed], ~isempty(regexp(printed, outputs{i, 2}, 'once')));
+end
+paths = {fullfile(folder, 'parity1'), fullfile(folder, 'parity2')};
+bytes = cell(1, 2);
+for i = 1:2
+    t.script(fullfile(here, 'parity.m'), paths{i});
+    file = fopen(paths{i}, 'r');
+    bytes{i} = fread(file);
+    fclose(file);
+end
+t.that('parity: 121 values, the same twice', numel(bytes{1}) == 968 && isequal(bytes{:}));
+
+if isOctave
+    confirm_recursive_rmdir(false, 'local');
+    name = 'octave';
+else
+    name = 'matlab';
+end
+rmdir(folder, 's');
+if t.Failed > 0
+    error('biv:Tests', '%d tests failed', t.Failed);
+end
+fprintf('%s %s: %d tests\n', name, version(), t.Passed);
