@@ -18,7 +18,7 @@ WARNINGS := -Wall -Wextra -Werror -pedantic
 LINK = -I$(STAGE)/include -L$(STAGE)/lib -Wl,-rpath,$(STAGE)/lib -lbiv -lm -pthread
 C_TESTS := $(notdir $(basename $(wildcard tests/c/*.c)))
 
-.PHONY: all libtorch build install dist stage demo test lint header symbols readme c-tests install-test slurm valgrind goldens clean
+.PHONY: all libtorch build install dist stage demo test lint header symbols readme examples c-tests bindings-test install-test slurm valgrind goldens clean
 .DELETE_ON_ERROR:
 
 all: build
@@ -37,7 +37,7 @@ install: build
 	ln -sf libbiv.so.$(VERSION) $(DESTDIR)$(PREFIX)/lib/$(SONAME)
 	ln -sf $(SONAME) $(DESTDIR)$(PREFIX)/lib/libbiv.so
 	install -m 644 target/release/libbiv.a $(DESTDIR)$(PREFIX)/lib/libbiv.a
-	install -m 644 include/biv.h $(DESTDIR)$(PREFIX)/include/biv.h
+	install -m 644 include/biv.h bindings/cpp/biv.hpp $(DESTDIR)$(PREFIX)/include
 	install -m 755 target/release/biv $(DESTDIR)$(PREFIX)/bin/biv
 	$(FILL) packaging/biv.pc.in > $(DESTDIR)$(PREFIX)/lib/pkgconfig/biv.pc
 	$(FILL) packaging/bivConfig.cmake.in > $(DESTDIR)$(PREFIX)/lib/cmake/biv/bivConfig.cmake
@@ -65,14 +65,14 @@ demo: stage
 ## test: everything that is tested
 test: stage
 	$(CARGO) test --release
-	@$(MAKE) --no-print-directory header symbols readme c-tests install-test
+	@$(MAKE) --no-print-directory header symbols readme examples c-tests bindings-test install-test
 
 ## lint: format and lints, without changing anything
 lint: libtorch
 	$(CARGO) fmt --check
 	$(CARGO) clippy --release --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --release --no-deps --quiet
-	clang-format --dry-run --Werror src/shim/shim.cpp $(wildcard tests/c/*.[ch]) $(wildcard examples/c/*.[ch])
+	clang-format --dry-run --Werror $(shell git ls-files "*.c" "*.h" "*.hpp" "*.cpp" | grep -v include/biv.h)
 
 # The header compiles by itself and twice, in every dialect, without a warning.
 header: stage
@@ -98,13 +98,23 @@ readme: stage
 	@cd build && ./readme | tee readme.out && grep -qE 'predicted 1\.(4|5)' readme.out && test -s checkpoint.biv
 	@echo "readme: its program runs"
 
+# The example of a survey runs, on the real one where it is.
+examples: stage
+	@$(CC) -std=c11 $(WARNINGS) examples/c/incomes.c -o build/incomes $(LINK)
+	@cd build && ./incomes $$(ls "$${BIV_DATA_DIR:-../../shared/data}"/acs/*.csv 2> /dev/null)
+
 build/tests/%: tests/c/%.c $(wildcard tests/c/*.h) include/biv.h
 	@mkdir -p build/tests
 	$(CC) -std=c11 -g $(WARNINGS) -D_GNU_SOURCE $< -o $@ $(LINK)
 
 c-tests: stage
 	@$(MAKE) --no-print-directory $(addprefix build/tests/,$(C_TESTS))
-	@for test in $(C_TESTS); do ./build/tests/$$test || exit 1; done
+	@for test in $(C_TESTS); do ./build/tests/$$test > build/tests/$$test.out; status=$$?; cat build/tests/$$test.out; [ $$status = 0 ] || exit 1; done
+	@echo "c11 ($$($(CC) --version | head -1)): $$(sed -nE 's/^[a-z]+: ([0-9]+) passed.*/\1/p' build/tests/*.out | awk '{ sum += $$1 } END { print sum }') tests"
+
+## bindings-test: C++, Julia and Octave programs, and the same bits from every language
+bindings-test: stage
+	@tests/bindings.sh
 
 ## install-test: a project outside this one uses the installed library, and that of DIST=TARBALL
 install-test: build

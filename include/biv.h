@@ -761,7 +761,7 @@ biv_status biv_dataset_shuffle(const struct biv_dataset *dataset,
 biv_status biv_dataset_get_info(const struct biv_dataset *dataset, struct biv_dataset_info *out);
 
 /**
- * Copies the features into an array of shape [rows, ...] as they were given.
+ * Copies the features into an array of shape [rows, ...] as they were given, or [rows, features].
  *
  * @return BIV_OK, BIV_ERROR_INVALID_HANDLE, BIV_ERROR_SHAPE, BIV_ERROR_INVALID_ARGUMENT.
  */

@@ -292,7 +292,7 @@ pub unsafe extern "C" fn biv_dataset_get_info(dataset: *const biv_dataset, out: 
     })
 }
 
-/// Copies the features into an array of shape [rows, ...] as they were given.
+/// Copies the features into an array of shape [rows, ...] as they were given, or [rows, features].
 ///
 /// @return BIV_OK, BIV_ERROR_INVALID_HANDLE, BIV_ERROR_SHAPE, BIV_ERROR_INVALID_ARGUMENT.
 #[unsafe(no_mangle)]
@@ -303,10 +303,14 @@ pub unsafe extern "C" fn biv_dataset_copy_features(
     boundary(|| {
         let dataset = handle::get(dataset)?;
         let shape: Vec<usize> = [dataset.rows()].iter().chain(dataset.feature_shape()).copied().collect();
-        let values = dataset.feature_values()?;
-        let values: Vec<f64> = values.iter().map(|&value| value.into()).collect();
+        let values: Vec<f64> = dataset.feature_values()?.iter().map(|&value| value.into()).collect();
         // SAFETY: the header's contract for `out`.
-        unsafe { fill(out, "out", &shape, &values) }
+        let filled = unsafe { fill(out, "out", &shape, &values) };
+        match filled {
+            // SAFETY: as above.
+            Err(Error::Shape(_)) => unsafe { fill(out, "out", &[dataset.rows(), dataset.width()], &values) }.or(filled),
+            filled => filled,
+        }
     })
 }
 

@@ -6,6 +6,7 @@
 /* The library. */
 
 static void versions_agree(void) {
+  CHECK(strstr(biv_build_info(), "\"blas\":\"libtorch_cpu.so\"") != NULL);
   char version[32];
   snprintf(version, sizeof version, "%d.%d.%d", BIV_VERSION_MAJOR, BIV_VERSION_MINOR, BIV_VERSION_PATCH);
   CHECK(strcmp(version, BIV_VERSION) == 0);

@@ -1,0 +1,29 @@
+#!/usr/bin/env bash
+# The bindings' own tests, each in its own language, against the installed library;
+# then one experiment in all of them, bit for bit. A language that is not installed
+# is skipped, saying so.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+export BIV_PREFIX=${BIV_PREFIX:-$PWD/build/install}
+export BIV_LIBRARY=$BIV_PREFIX/lib/libbiv.so
+if [ -z "${BIV_DATA_DIR:-}" ] && [ -d ../shared/data ]; then
+  BIV_DATA_DIR=$(realpath ../shared/data)
+  export BIV_DATA_DIR
+fi
+
+tests/cpp/run.sh
+
+if command -v julia > /dev/null; then
+  julia --startup-file=no --project=bindings/julia bindings/julia/test/runtests.jl
+else
+  echo "julia: SKIPPED: it is not installed (scripts/install-julia.sh)"
+fi
+
+if command -v octave-cli > /dev/null && command -v mkoctfile > /dev/null; then
+  octave-cli --norc --no-history bindings/matlab/tests/run_tests.m
+else
+  echo "octave: SKIPPED: octave and octave-dev are not installed"
+fi
+
+tests/parity/run.sh
