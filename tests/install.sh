@@ -47,6 +47,17 @@ int main(void) {
 }
 C
 
+cat > "$folder/main.cpp" <<'CPP'
+#include <biv.hpp>
+#include <iostream>
+
+int main() {
+  const biv::Model model({{"kind", "mlp"}, {"inputs", 2}, {"hidden", {3}}});
+  std::cout << biv_build_info() << '\n';
+  return model.info().parameters == 13 ? 0 : 1;
+}
+CPP
+
 run() {
   "$1" > "$folder/out" || fail "$1 ended with $?"
   grep -q '"blas":"libtorch_cpu.so"' "$folder/out" || fail "$1: libtorch is bound to another BLAS: $(cat "$folder/out")"
@@ -81,10 +92,13 @@ fi
 if command -v cmake > /dev/null; then
   cat > "$folder/CMakeLists.txt" <<'CMAKE'
 cmake_minimum_required(VERSION 3.16)
-project(outside C)
+project(outside C CXX)
 find_package(biv 0.1 REQUIRED)
 add_executable(outside main.c)
 target_link_libraries(outside PRIVATE biv::biv)
+add_executable(outside_cpp main.cpp)
+target_compile_features(outside_cpp PRIVATE cxx_std_17)
+target_link_libraries(outside_cpp PRIVATE biv::biv)
 CMAKE
   build() { cmake -S "$folder" -B "$folder/build" -DCMAKE_PREFIX_PATH="$prefix" && cmake --build "$folder/build"; }
   build > "$folder/log" 2>&1 || {
@@ -92,6 +106,7 @@ CMAKE
     fail "CMake"
   }
   run "$folder/build/outside"
+  run "$folder/build/outside_cpp"
   sed -i 's/biv 0.1 REQUIRED/biv 0.2 REQUIRED/' "$folder/CMakeLists.txt"
   ! cmake -S "$folder" -B "$folder/other" -DCMAKE_PREFIX_PATH="$prefix" > "$folder/log" 2>&1 || fail "CMake takes 0.1 for 0.2"
   passed
