@@ -131,12 +131,16 @@ struct FacesArgs {
     seed: u64,
 }
 
-/// Set by Ctrl-C and SIGTERM: the run ends after its mini-batch, with a checkpoint.
+/// Set by Ctrl-C and SIGTERM: the run ends after its mini-batch, with a checkpoint. The second one ends it at once.
 static STOP: AtomicBool = AtomicBool::new(false);
 
 fn main() -> ExitCode {
     // Without a handler the program just dies, and a run goes on from its last checkpoint.
-    let _ = ctrlc::set_handler(|| STOP.store(true, Relaxed));
+    let _ = ctrlc::set_handler(|| {
+        if STOP.swap(true, Relaxed) {
+            std::process::exit(130);
+        }
+    });
     let done = match Cli::parse().command {
         Command::Run(arguments) => run_one(&arguments),
         Command::Sweep(arguments) => sweep(&arguments),
