@@ -223,6 +223,26 @@ fn a_run_that_is_killed_again_and_again_ends_as_if_it_had_not_been() {
 }
 
 #[test]
+fn a_terminated_run_leaves_a_checkpoint_of_where_it_was() {
+    let folder = tempfile::tempdir().unwrap();
+    let (file, out) = (folder.path().join("config.json"), folder.path().join("r"));
+    std::fs::write(&file, with(synthetic(), json!({"epochs": 1_000_000})).to_string()).unwrap();
+    let mut command = biv(&["run", file.to_str().unwrap(), "--out", out.to_str().unwrap(), "--threads", "1"]);
+    let child = command.stderr(Stdio::piped()).spawn().unwrap();
+    while !out.join("metrics.jsonl").exists() {
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    assert!(Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap().success());
+    let output = child.wait_with_output().unwrap();
+    let complaint = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(
+        output.status.code() == Some(1) && complaint.contains("the run was stopped after mini-batch"),
+        "{complaint}"
+    );
+    Archive::load(&out.join("checkpoint.biv"), ArchiveKind::Training).unwrap();
+}
+
+#[test]
 fn a_stopped_run_goes_on_and_a_complete_one_can_be_extended() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("r");
