@@ -150,7 +150,8 @@ static void datasets() {
   CHECK(faces.info().rows == 6 && faces.info().features == 3 * 16 * 16);
   CHECK(faces.features({6, 3, 16, 16}).size() == 6 * 3 * 16 * 16);
   CHECK(Dataset::from_images(in_folder("faces"), {{"size", {{"height", 8}, {"width", 8}}}}).info().features == 192);
-  CHECK_ERROR(faces.features(), BIV_ERROR_SHAPE, "[6, 3, 16, 16]");
+  CHECK(faces.features() == faces.features({6, 3, 16, 16}));
+  CHECK_ERROR(faces.features({6, 16, 16, 3}), BIV_ERROR_SHAPE, "[6, 3, 16, 16]");
   CHECK_ERROR(biv::draw_faces(in_folder("faces"), {{"count", 1}}), BIV_ERROR_INVALID_ARGUMENT, "faces");
   CHECK_ERROR(Dataset::from_images(in_folder("none")), BIV_ERROR_NOT_FOUND, "none");
 
