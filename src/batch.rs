@@ -57,6 +57,17 @@ impl Source {
         Ok(Source { place, shape: shape.to_vec() })
     }
 
+    /// All rows as normalised numbers, where they are so.
+    ///
+    /// # Errors
+    /// [`Error::Internal`] for images.
+    pub fn numbers(&self) -> Result<&Tensor> {
+        match &self.place {
+            Place::Device(tensor) => Ok(tensor),
+            Place::Host(_) => Err(Error::Internal("images are not numbers yet".into())),
+        }
+    }
+
     /// The rows `indices` in normalised units. `index` are the same numbers on the device.
     ///
     /// # Errors

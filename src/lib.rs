@@ -12,6 +12,8 @@
 //! | [`model`] | networks, their initial weights, prediction |
 //! | [`loss`] | mse, cutoff, iv and biv as weights of squared errors; choosing epsilon |
 //! | [`optim`] | Adam |
+//! | [`engine`] | one training step, by the fastest way there is |
+//! | [`kernel`] | multi-layer perceptrons on the CPU by hand: forward, backward and Adam |
 //! | [`trainer`] | steps, epochs, evaluation, checkpoints |
 //! | [`session`] | fitting with callbacks and cancellation, from any thread |
 //! | [`metrics`] | MSE, RMSE, MAE, R2 |
@@ -49,9 +51,11 @@ pub mod batch;
 pub mod capi;
 pub mod data;
 pub mod device;
+pub mod engine;
 mod error;
 pub mod experiment;
 pub mod files;
+pub mod kernel;
 pub mod loss;
 pub mod metrics;
 pub mod model;

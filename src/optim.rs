@@ -27,6 +27,42 @@ impl Default for AdamOptions {
     }
 }
 
+/// The numbers of one step of Adam on f32 values.
+#[derive(Clone, Copy, Debug)]
+pub struct AdamStep {
+    rate: f32,
+    beta1: f32,
+    beta2: f32,
+    epsilon: f32,
+    weight_decay: f32,
+    /// The square root of the second moment's bias correction.
+    correction: f32,
+}
+
+impl AdamStep {
+    /// Step `number`, counted from 1.
+    pub fn new(options: &AdamOptions, number: u64, learning_rate: f64) -> Self {
+        let correction = |beta: f64| 1.0 - beta.powf(number as f64);
+        AdamStep {
+            rate: (learning_rate / correction(options.beta1)) as f32,
+            beta1: options.beta1 as f32,
+            beta2: options.beta2 as f32,
+            epsilon: options.epsilon as f32,
+            weight_decay: options.weight_decay as f32,
+            correction: correction(options.beta2).sqrt() as f32,
+        }
+    }
+
+    /// Moves `value`, and with it the running means of the gradient and of its square.
+    #[inline(always)]
+    pub fn apply(&self, value: &mut f32, gradient: f32, mean: &mut f32, square: &mut f32) {
+        let gradient = gradient + self.weight_decay * *value;
+        *mean += (1.0 - self.beta1) * (gradient - *mean);
+        *square = self.beta2 * *square + (1.0 - self.beta2) * gradient * gradient;
+        *value -= self.rate * *mean / (square.sqrt() / self.correction + self.epsilon);
+    }
+}
+
 /// The optimiser's state for one list of parameters.
 #[derive(Debug)]
 pub struct Adam {
@@ -49,6 +85,21 @@ impl Adam {
     /// How many steps were taken.
     pub fn steps(&self) -> u64 {
         self.steps
+    }
+
+    /// Adam's constants.
+    pub fn options(&self) -> &AdamOptions {
+        &self.options
+    }
+
+    /// The running means of the gradients and of their squares, for a step that is taken elsewhere.
+    pub(crate) fn moments(&mut self) -> (&mut [Tensor], &mut [Tensor]) {
+        (&mut self.means, &mut self.squares)
+    }
+
+    /// Counts a step that was taken elsewhere.
+    pub(crate) fn count_step(&mut self) {
+        self.steps += 1;
     }
 
     /// Moves `parameters`, those the state was made for, against `gradients`.

@@ -2,10 +2,11 @@
 
 use crate::archive::{Archive, ArchiveKind};
 use crate::data::{Dataset, Normalization};
+use crate::engine::{Engine, MiniBatch};
 use crate::loss::{Epsilon, Loss, MinimumBatch};
 use crate::metrics::Metrics;
 use crate::model::{Model, Precision};
-use crate::optim::{Adam, AdamOptions};
+use crate::optim::AdamOptions;
 use crate::options::require;
 use crate::sampler::{Position, Sampler};
 use crate::{Error, Result, batch, device};
@@ -114,31 +115,43 @@ pub struct EpochReport {
     pub effective_batch_size: f64,
 }
 
-/// Training data as the network wants it: normalised, on the device.
+/// Data as the network wants them: normalised, on the device.
 #[derive(Debug)]
-struct TrainingData {
+struct NormalizedData {
     features: batch::Source,
     labels: Tensor,
     /// In the host's memory, where the weights are computed.
     variances: Option<Vec<f64>>,
-    sampler: Sampler,
+}
+
+impl NormalizedData {
+    fn new(data: &Dataset, shape: &[usize], normalization: &Normalization, device: Device) -> Result<Self> {
+        Ok(NormalizedData {
+            features: batch::Source::new(data, shape, normalization, device)?,
+            labels: batch::labels(data, normalization, device)?,
+            variances: data.variances().map(|variances| normalization.variances(variances)),
+        })
+    }
 }
 
 /// Trains one model, on a data set of its own or on mini-batches that the caller brings.
 #[derive(Debug)]
 pub struct Trainer {
+    learner: Learner,
+    data: Option<(NormalizedData, Sampler)>,
+    /// Position and number of rows of a data set that the checkpoint had and this trainer has not.
+    absent: Option<(Position, usize)>,
+}
+
+/// The part of a trainer that takes steps, on whatever data.
+#[derive(Debug)]
+struct Learner {
     model: SharedModel,
     options: TrainerOptions,
     normalization: Normalization,
     /// The cutoff in normalised units, one per output.
     thresholds: Vec<f64>,
-    parameters: Vec<Tensor>,
-    /// What a forward pass in training changes: the running statistics of BatchNorm.
-    buffers: Vec<Tensor>,
-    optimizer: Adam,
-    data: Option<TrainingData>,
-    /// Position and number of rows of a data set that the checkpoint had and this trainer has not.
-    absent: Option<(Position, usize)>,
+    engine: Engine,
     device: Device,
 }
 
@@ -183,68 +196,52 @@ impl Trainer {
         locked.to_device(device)?;
         let data = match (data, sampler) {
             (Some(data), Some(sampler)) => {
-                let features = batch::Source::new(data, locked.input_shape(), &normalization, device)?;
-                let labels = batch::labels(data, &normalization, device)?;
-                let variances = data.variances().map(|variances| normalization.variances(variances));
-                Some(TrainingData { features, labels, variances, sampler })
+                if sampler.smallest_batch() < locked.smallest_batch() {
+                    return Err(Error::InvalidArgument(format!(
+                        "an epoch of {} rows in mini-batches of {} has one of a single row: BatchNorm needs at least 2",
+                        data.rows(),
+                        options.batch_size
+                    )));
+                }
+                Some((NormalizedData::new(data, locked.input_shape(), &normalization, device)?, sampler))
             }
             _ => None,
         };
-        let (parameters, buffers) = (locked.parameters(), locked.buffers());
-        if let Some(data) = &data
-            && data.sampler.smallest_batch() < locked.smallest_batch()
-        {
-            return Err(Error::InvalidArgument(format!(
-                "an epoch of {} rows in mini-batches of {} has one of a single row: BatchNorm needs at least 2",
-                data.labels.size()[0],
-                options.batch_size
-            )));
-        }
-        let optimizer = Adam::new(options.adam.clone(), &parameters)?;
+        let engine = Engine::new(&locked, &options.adam, options.precision)?;
         drop(locked);
         let options = options.clone();
-        Ok(Trainer {
-            model,
-            options,
-            normalization,
-            thresholds,
-            parameters,
-            buffers,
-            optimizer,
-            data,
-            absent: None,
-            device,
-        })
+        let learner = Learner { model, options, normalization, thresholds, engine, device };
+        Ok(Trainer { learner, data, absent: None })
     }
 
     /// The model in training.
     pub fn model(&self) -> &SharedModel {
-        &self.model
+        &self.learner.model
     }
 
     /// What the trainer was made with; the learning rate is the present one.
     pub fn options(&self) -> &TrainerOptions {
-        &self.options
+        &self.learner.options
     }
 
     /// How many steps were taken.
     pub fn steps(&self) -> u64 {
-        self.optimizer.steps()
+        self.learner.engine.steps()
     }
 
     /// Epochs and mini-batches taken from the trainer's own data.
     pub fn position(&self) -> Position {
-        self.data.as_ref().map(|data| data.sampler.position()).unwrap_or_default()
+        self.data.as_ref().map(|(_, sampler)| sampler.position()).unwrap_or_default()
     }
 
     /// How many mini-batches an epoch has; 0 without data.
     pub fn batches_per_epoch(&self) -> usize {
-        self.data.as_ref().map_or(0, |data| data.sampler.batches_per_epoch())
+        self.data.as_ref().map_or(0, |(_, sampler)| sampler.batches_per_epoch())
     }
 
     /// Adam's learning rate.
     pub fn learning_rate(&self) -> f64 {
-        self.options.learning_rate
+        self.learner.options.learning_rate
     }
 
     /// Changes the learning rate from the next step on.
@@ -253,7 +250,7 @@ impl Trainer {
     /// [`Error::InvalidConfig`] unless it is finite and greater than 0.
     pub fn set_learning_rate(&mut self, learning_rate: f64) -> Result<()> {
         check_learning_rate(learning_rate, "learning_rate")?;
-        self.options.learning_rate = learning_rate;
+        self.learner.options.learning_rate = learning_rate;
         Ok(())
     }
 
@@ -263,22 +260,12 @@ impl Trainer {
     /// [`Error::Unsupported`] without data; [`Error::Numerical`] when the loss is
     /// not finite: the weights are then as before the step.
     pub fn step(&mut self) -> Result<StepReport> {
-        let outputs = self.normalization.label_std.len();
-        let Some(data) = &self.data else {
+        let epoch = self.position().epoch + 1;
+        let Some((data, sampler)) = &mut self.data else {
             return Err(Error::Unsupported("the trainer was made without a data set: give it mini-batches".into()));
         };
-        let rows = data.sampler.batch();
-        let variances = data.variances.as_ref().map(|variances| {
-            rows.iter().flat_map(|&row| &variances[row * outputs..(row + 1) * outputs]).copied().collect::<Vec<f64>>()
-        });
-        let indices: Vec<i64> = rows.iter().map(|&row| row as i64).collect();
-        let indices = Tensor::f_from_slice(&indices)?.f_to_device(self.device)?;
-        let features = data.features.batch(rows, &indices, &self.normalization)?;
-        let labels = data.labels.f_index_select(0, &indices)?;
-        let report = self.update(&features, &labels, variances.as_deref())?;
-        if let Some(data) = &mut self.data {
-            data.sampler.advance();
-        }
+        let report = self.learner.step(data, sampler.batch(), epoch)?;
+        sampler.advance();
         Ok(report)
     }
 
@@ -287,14 +274,13 @@ impl Trainer {
     /// # Errors
     /// As [`Trainer::step`]; [`Error::Shape`] when it does not fit the model.
     pub fn step_on(&mut self, batch: &Dataset) -> Result<StepReport> {
-        let features = {
-            let model = self.model.lock();
+        let data = {
+            let model = self.learner.model.lock();
             check_fit(&model, batch)?;
-            batch::features(batch.features().rows(), model.input_shape(), &self.normalization, self.device)?
+            NormalizedData::new(batch, model.input_shape(), &self.learner.normalization, self.learner.device)?
         };
-        let labels = batch::labels(batch, &self.normalization, self.device)?;
-        let variances = batch.variances().map(|variances| self.normalization.variances(variances));
-        self.update(&features, &labels, variances.as_deref())
+        let rows: Vec<usize> = (0..batch.rows()).collect();
+        self.learner.step(&data, &rows, self.position().epoch + 1)
     }
 
     /// The rest of the present epoch. `watch` is shown each step and may end it early.
@@ -322,57 +308,9 @@ impl Trainer {
         Ok(report)
     }
 
-    /// Forward, backward and one step of Adam on normalised data.
-    fn update(&mut self, features: &Tensor, labels: &Tensor, variances: Option<&[f64]>) -> Result<StepReport> {
-        let (rows, outputs) = (labels.size()[0] as usize, self.thresholds.len());
-        let weights = self.options.loss.weights(rows, outputs, variances, &self.thresholds)?;
-        let mut report = StepReport {
-            loss: 0.0,
-            effective_batch_size: weights.effective_batch_size,
-            epsilon: weights.epsilon,
-            rows,
-            samples_used: weights.samples_used,
-        };
-        if weights.samples_used == 0 {
-            return Ok(report);
-        }
-        let coefficients: Vec<f32> = weights.coefficients.iter().map(|&c| c as f32).collect();
-        let coefficients = Tensor::f_from_slice(&coefficients)?.f_view_as(labels)?.f_to_device(self.device)?;
-        let epoch = self.position().epoch + 1;
-        let Trainer { model, optimizer, parameters, buffers, options, device, .. } = self;
-        let model = model.lock();
-        if model.device() != *device {
-            return Err(Error::Device("another trainer has moved the model to another device".into()));
-        }
-        let before = buffers.iter().map(|buffer| Ok(buffer.f_detach_copy()?)).collect::<Result<Vec<_>>>()?;
-        // The host may have switched gradients off on this thread.
-        tch::with_grad(|| {
-            let error = model.forward(features, true, options.precision)?.f_sub(labels)?;
-            let loss = error.f_square()?.f_mul(&coefficients)?.f_sum(tch::Kind::Float)?;
-            report.loss = loss.f_double_value(&[])?;
-            if !report.loss.is_finite() {
-                for (buffer, before) in buffers.iter_mut().zip(&before) {
-                    tch::no_grad(|| buffer.f_copy_(before))?;
-                }
-                return Err(Error::Numerical(format!(
-                    "step {} (epoch {epoch}): the loss is {}; try a smaller learning rate than {}",
-                    optimizer.steps() + 1,
-                    report.loss,
-                    options.learning_rate
-                )));
-            }
-            let gradients = Tensor::f_run_backward(&[loss], parameters, false, false)?;
-            // A convolution's may come in the channels-last format; Adam walks through memory.
-            let gradients =
-                gradients.iter().map(|gradient| Ok(gradient.f_contiguous()?)).collect::<Result<Vec<_>>>()?;
-            optimizer.step(parameters, &gradients, options.learning_rate)
-        })?;
-        Ok(report)
-    }
-
     /// An error unless `data` fits the model.
     pub(crate) fn check_fit(&self, data: &Dataset) -> Result<()> {
-        check_fit(&self.model.lock(), data)
+        check_fit(&self.learner.model.lock(), data)
     }
 
     /// The model's metrics on `data`, in evaluation mode.
@@ -380,7 +318,7 @@ impl Trainer {
     /// # Errors
     /// [`Error::Shape`]; [`Error::Numerical`] when a prediction is not finite.
     pub fn evaluate(&self, data: &Dataset) -> Result<Metrics> {
-        Metrics::new(&self.predict_normalized(data)?, data.labels(), &self.normalization)
+        Metrics::new(&self.predict_normalized(data)?, data.labels(), &self.learner.normalization)
     }
 
     /// The model's predictions on `data`, in the labels' units, row-major.
@@ -388,13 +326,13 @@ impl Trainer {
     /// # Errors
     /// [`Error::Shape`].
     pub fn predict(&self, data: &Dataset) -> Result<Vec<f64>> {
-        Ok(self.normalization.predictions(&self.predict_normalized(data)?))
+        Ok(self.learner.normalization.predictions(&self.predict_normalized(data)?))
     }
 
     fn predict_normalized(&self, data: &Dataset) -> Result<Vec<f64>> {
-        let model = self.model.lock();
+        let model = self.learner.model.lock();
         check_fit(&model, data)?;
-        model.predict_normalized(data.features().rows(), &self.normalization, self.options.precision)
+        model.predict_normalized(data.features().rows(), &self.learner.normalization, self.learner.options.precision)
     }
 
     /// Saves everything that [`Trainer::load`] needs to go on, bit for bit on a CPU.
@@ -402,19 +340,19 @@ impl Trainer {
     /// # Errors
     /// [`Error::Io`]: what was at `path` is then still there.
     pub fn save(&self, path: &Path) -> Result<()> {
-        let model = self.model.lock();
-        let own = self.data.as_ref().map(|data| (data.sampler.position(), data.labels.size()[0] as usize));
+        let model = self.learner.model.lock();
+        let own = self.data.as_ref().map(|(data, sampler)| (sampler.position(), data.labels.size()[0] as usize));
         let place = own.or(self.absent);
         let state = TrainerState {
             model: model.options().clone(),
-            trainer: self.options.clone(),
-            steps: self.optimizer.steps(),
+            trainer: self.learner.options.clone(),
+            steps: self.learner.engine.steps(),
             position: place.map(|(position, _)| position),
             rows: place.map_or(0, |(_, rows)| rows),
         };
         let mut archive = Archive::new(ArchiveKind::Training, &state)?;
         model.store(&mut archive)?;
-        self.optimizer.store(&mut archive)?;
+        self.learner.engine.store(&mut archive)?;
         drop(model);
         archive.save(path)
     }
@@ -441,13 +379,55 @@ impl Trainer {
             }
         }
         let mut trainer = Trainer::new(Arc::new(Mutex::new(model)), data, &state.trainer)?;
-        trainer.optimizer = trainer.optimizer.restored(&archive, state.steps)?;
+        trainer.learner.engine.restore(&archive, state.steps)?;
         match (&mut trainer.data, state.position) {
-            (Some(data), Some(position)) => data.sampler.seek(position)?,
+            (Some((_, sampler)), Some(position)) => sampler.seek(position)?,
             (None, Some(position)) => trainer.absent = Some((position, state.rows)),
             (_, None) => {}
         }
         Ok(trainer)
+    }
+}
+
+impl Learner {
+    /// One step on the rows `rows` of `data`. `epoch` is named in errors.
+    fn step(&mut self, data: &NormalizedData, rows: &[usize], epoch: u64) -> Result<StepReport> {
+        let outputs = self.thresholds.len();
+        let variances = data.variances.as_ref().map(|variances| crate::data::gather(variances, outputs, rows));
+        let variances = variances.transpose()?;
+        let weights = self.options.loss.weights(rows.len(), outputs, variances.as_deref(), &self.thresholds)?;
+        let mut report = StepReport {
+            loss: 0.0,
+            effective_batch_size: weights.effective_batch_size,
+            epsilon: weights.epsilon,
+            rows: rows.len(),
+            samples_used: weights.samples_used,
+        };
+        if weights.samples_used == 0 {
+            return Ok(report);
+        }
+        let model = self.model.lock();
+        if model.device() != self.device {
+            return Err(Error::Device("another trainer has moved the model to another device".into()));
+        }
+        if rows.len() < model.smallest_batch() {
+            return Err(Error::Shape("a mini-batch of 1 row: BatchNorm needs at least 2 in training".into()));
+        }
+        let coefficients: Vec<f32> = weights.coefficients.iter().map(|&c| c as f32).collect();
+        let (features, labels) = (&data.features, &data.labels);
+        let batch =
+            MiniBatch { features, labels, rows, coefficients: &coefficients, normalization: &self.normalization };
+        report.loss = self.engine.step(&model, &batch, self.options.learning_rate)?;
+        drop(model);
+        if !report.loss.is_finite() {
+            return Err(Error::Numerical(format!(
+                "step {} (epoch {epoch}): the loss is {}; try a smaller learning rate than {}",
+                self.engine.steps() + 1,
+                report.loss,
+                self.options.learning_rate
+            )));
+        }
+        Ok(report)
     }
 }
 

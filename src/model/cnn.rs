@@ -34,5 +34,11 @@ pub(super) fn vanilla_cnn(image: Image, outputs: usize, generator: &mut ChaCha12
     let features = elements(&[width, image.height / REDUCTION, image.width / REDUCTION])?;
     layers.extend([Layer::Flatten, Layer::linear(features, outputs, generator)?]);
     // The last BatchNorm sees images of 2 by 2 at least: one row is enough.
-    Ok(Network { layers: Sequential::numbered(layers), input_shape: image.shape(), outputs, smallest_batch: 1 })
+    Ok(Network {
+        layers: Sequential::numbered(layers),
+        input_shape: image.shape(),
+        outputs,
+        smallest_batch: 1,
+        plan: None,
+    })
 }

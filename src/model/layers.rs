@@ -2,13 +2,14 @@
 
 use super::StateTensor;
 use super::init::{normal, uniform};
+use crate::kernel::Plan;
 use crate::{Error, Result};
 use rand_chacha::ChaCha12Rng;
 use tch::{Device, Kind, Tensor};
 
 /// PyTorch's defaults for BatchNorm.
-const MOMENTUM: f64 = 0.1;
-const EPSILON: f64 = 1e-5;
+pub(crate) const MOMENTUM: f64 = 0.1;
+pub(crate) const EPSILON: f64 = 1e-5;
 
 /// One layer with its tensors.
 #[derive(Debug)]
@@ -185,4 +186,6 @@ pub(super) struct Network {
     /// The fewest rows that a mini-batch of training may have: 2 where a
     /// BatchNorm would see a single value per channel otherwise.
     pub smallest_batch: usize,
+    /// The network's shape, where it is one that [`kernel`](crate::kernel) takes.
+    pub plan: Option<Plan>,
 }

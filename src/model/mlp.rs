@@ -3,6 +3,7 @@
 use super::init::elements;
 use super::layers::{Layer, Network, Sequential};
 use crate::Result;
+use crate::kernel::Plan;
 use crate::options::require;
 use rand_chacha::ChaCha12Rng;
 
@@ -33,5 +34,6 @@ pub(super) fn mlp(
         }
     }
     let smallest_batch = if batch_norm && !hidden.is_empty() { 2 } else { 1 };
-    Ok(Network { layers: Sequential::numbered(layers), input_shape: vec![inputs], outputs, smallest_batch })
+    let plan = Some(Plan { widths, norm: batch_norm });
+    Ok(Network { layers: Sequential::numbered(layers), input_shape: vec![inputs], outputs, smallest_batch, plan })
 }

@@ -11,8 +11,10 @@ mod resnet;
 use crate::archive::{Archive, ArchiveKind, StoredArray};
 use crate::batch;
 use crate::data::{FeatureRows, Normalization};
-use crate::{Error, Result};
+use crate::kernel::{self, Plan};
+use crate::{Error, Result, shim};
 use layers::Network;
+pub(crate) use layers::{EPSILON as BATCH_NORM_EPSILON, MOMENTUM as BATCH_NORM_MOMENTUM};
 pub use options::{ModelOptions, Table};
 pub use precision::Precision;
 use std::path::Path;
@@ -142,6 +144,11 @@ impl Model {
         Ok(())
     }
 
+    /// The network's shape where [`kernel`] can train it and predict with it as it is now.
+    pub(crate) fn kernel_plan(&self, precision: Precision) -> Option<&Plan> {
+        self.network.plan.as_ref().filter(|_| self.device == Device::Cpu && precision == Precision::F32)
+    }
+
     /// The network's output, f32 of shape `[rows, outputs]` in normalised units, for
     /// normalised `features` of shape `[rows, ...]`, the rest as [`Model::input_shape`].
     ///
@@ -174,6 +181,9 @@ impl Model {
     ) -> Result<Vec<f64>> {
         let (inputs, step) = (self.inputs(), self.prediction_rows());
         let count = rows.count(inputs);
+        if let (Some(plan), FeatureRows::Numbers(values)) = (self.kernel_plan(precision), rows) {
+            return self.predict_by_kernel(plan, &normalization.features(values, inputs)?, count);
+        }
         let mut predictions = crate::array::reserve(count * self.outputs())?;
         for start in (0..count).step_by(step) {
             let rows = rows.slice(start..count.min(start + step), inputs);
@@ -182,6 +192,16 @@ impl Model {
             predictions.extend(to_f32(&output)?.into_iter().map(f64::from));
         }
         Ok(predictions)
+    }
+
+    fn predict_by_kernel(&self, plan: &Plan, features: &[f32], rows: usize) -> Result<Vec<f64>> {
+        let (parameters, buffers) = (self.parameters(), self.buffers());
+        let parameters = parameters.iter().map(shim::values).collect::<Result<Vec<_>>>()?;
+        let buffers = buffers.iter().map(shim::values).collect::<Result<Vec<_>>>()?;
+        let mut predictions = crate::array::reserve(rows * self.outputs())?;
+        predictions.resize(rows * self.outputs(), 0.0);
+        kernel::predict(plan, &parameters, &buffers, features, &mut predictions, kernel::threads());
+        Ok(predictions.into_iter().map(f64::from).collect())
     }
 
     /// A copy of the tensor `name` with its shape.

@@ -48,7 +48,7 @@ pub(super) fn resnet(depth: usize, image: Image, outputs: usize, generator: &mut
         ("fc".into(), Layer::linear(width, outputs, generator)?),
     ]);
     let smallest_batch = if image.height.max(image.width) <= REDUCTION { 2 } else { 1 };
-    Ok(Network { layers: Sequential::named(layers), input_shape: image.shape(), outputs, smallest_batch })
+    Ok(Network { layers: Sequential::named(layers), input_shape: image.shape(), outputs, smallest_batch, plan: None })
 }
 
 /// One block on `width` channels, which it changes to its own: `convolutions` of

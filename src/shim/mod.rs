@@ -3,7 +3,7 @@
 use crate::{Error, Result};
 use std::ffi::{CStr, c_char};
 use std::marker::PhantomData;
-use tch::{Device, Tensor};
+use tch::{Device, Kind, Tensor};
 
 /// An `at::Tensor`, only ever behind a pointer.
 #[repr(C)]
@@ -87,6 +87,41 @@ pub(crate) fn fused_adam(tensors: &AdamTensors, numbers: &AdamNumbers) -> Result
     .map_err(|text| Error::from(tch::TchError::Torch(text)))
 }
 
+/// The values of a contiguous f32 tensor in the host's memory, row-major.
+///
+/// Whoever changes a model's tensors holds that model's lock, and so does whoever reads them here.
+pub(crate) fn values(tensor: &Tensor) -> Result<&[f32]> {
+    let (start, count) = memory(tensor)?;
+    // SAFETY: the tensor, borrowed for as long as the slice, keeps its memory alive: `count` values from
+    // `start` on. No tensor is written to while it is read, by the rule above.
+    Ok(unsafe { std::slice::from_raw_parts(start, count) })
+}
+
+/// As [`values`], to be changed. The tensors share no memory.
+pub(crate) fn values_mut(tensors: &mut [Tensor]) -> Result<Vec<&mut [f32]>> {
+    let places = tensors.iter().map(memory).collect::<Result<Vec<_>>>()?;
+    for (index, (start, count)) in places.iter().enumerate() {
+        let overlaps = |(other, length): &(*mut f32, usize)| {
+            *start < other.wrapping_add(*length) && *other < start.wrapping_add(*count)
+        };
+        if places[..index].iter().any(overlaps) {
+            return Err(Error::Internal("two tensors of a list share memory".into()));
+        }
+    }
+    // SAFETY: as in `values`; the tensors are borrowed for changing, and their memory does not overlap.
+    Ok(places.into_iter().map(|(start, count)| unsafe { std::slice::from_raw_parts_mut(start, count) }).collect())
+}
+
+/// Where the values of a contiguous f32 tensor in the host's memory are, and how many.
+fn memory(tensor: &Tensor) -> Result<(*mut f32, usize)> {
+    let plain = tensor.device() == Device::Cpu && tensor.kind() == Kind::Float && tensor.is_contiguous();
+    match tensor.numel() {
+        _ if !plain => Err(Error::Internal(format!("{tensor:?} is not a plain array"))),
+        0 => Ok((std::ptr::dangling_mut(), 0)),
+        count => Ok((tensor.data_ptr().cast(), count)),
+    }
+}
+
 /// While it lives, this thread's autocast is bfloat16 or off, whatever the host
 /// has set; then it is as before.
 #[derive(Debug)]
@@ -157,7 +192,6 @@ fn take(text: *mut c_char) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tch::Kind;
 
     /// The kind in which this thread multiplies matrices at present.
     fn kind_of_product() -> Kind {

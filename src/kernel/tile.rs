@@ -1,0 +1,306 @@
+//! A tile: 64 rows of a mini-batch on their way through the network and back.
+
+use super::simd::{Coefficients, Row, TILE, outer, product, sum};
+use super::{Batch, NormStatistics, Parameters, Plan};
+use crate::model::BATCH_NORM_EPSILON;
+use pulp::Simd;
+use std::ops::Range;
+
+/// The memory of a tile. What belongs to a layer is at [`Plan::neurons`] in each list.
+#[derive(Debug)]
+pub(super) struct Tile {
+    /// Which rows of the mini-batch are here: up to 64, the other columns are 0 or without effect.
+    rows: Range<usize>,
+    /// 1 for columns that are rows, else 0.
+    mask: Row,
+    /// The features.
+    input: Vec<Row>,
+    /// Each layer's output, after its activation.
+    values: Vec<Row>,
+    /// The derivative of the loss by each layer's output, before its activation.
+    deltas: Vec<Row>,
+    /// What BatchNorm has normalised, before its weight and bias.
+    normalized: Vec<Row>,
+    /// Two numbers for each neuron, which BatchNorm adds up over the tiles.
+    pub sums: Vec<[f32; 2]>,
+    /// This tile's part of the loss.
+    pub loss: f64,
+}
+
+impl Tile {
+    /// The memory for a pass forward, and for `training` also for one backward.
+    pub(super) fn new(plan: &Plan, training: bool) -> Self {
+        let rows = |wanted: bool, count: usize| vec![Row::ZERO; if wanted { count } else { 0 }];
+        let neurons = plan.neuron_count();
+        let norm = training && plan.norm;
+        Tile {
+            rows: 0..0,
+            mask: Row::ZERO,
+            input: rows(true, plan.widths[0]),
+            values: rows(true, neurons),
+            deltas: rows(training, neurons),
+            normalized: rows(norm, neurons),
+            sums: vec![[0.0; 2]; if norm { neurons } else { 0 }],
+            loss: 0.0,
+        }
+    }
+
+    /// How many rows of the mini-batch are here.
+    pub(super) fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// Takes the rows `rows` of a mini-batch, at most [`TILE`].
+    pub(super) fn set_rows(&mut self, rows: Range<usize>) {
+        if rows.len() != self.rows.len() {
+            for (column, mask) in self.mask.0.iter_mut().enumerate() {
+                *mask = if column < rows.len() { 1.0 } else { 0.0 };
+            }
+            self.input.fill(Row::ZERO);
+        }
+        self.rows = rows;
+    }
+
+    /// Takes the features of its rows, each a slice.
+    #[inline(always)]
+    pub(super) fn fill<'a>(&mut self, features: impl Iterator<Item = &'a [f32]>) {
+        for (column, row) in features.enumerate().take(TILE) {
+            for (input, &feature) in self.input.iter_mut().zip(row) {
+                input.0[column] = feature;
+            }
+        }
+    }
+
+    /// Gathers the features of its rows.
+    #[inline(always)]
+    pub(super) fn gather(&mut self, plan: &Plan, batch: &Batch) {
+        let inputs = plan.widths[0];
+        let rows = &batch.rows[self.rows.clone()];
+        self.fill(rows.iter().map(|&row| &batch.features[row * inputs..][..inputs]));
+    }
+
+    /// The Linear of `layer`.
+    #[inline(always)]
+    pub(super) fn linear<S: Simd>(&mut self, simd: S, plan: &Plan, parameters: &Parameters, layer: usize) {
+        let neurons = plan.neurons(layer);
+        let (before, output) = self.values.split_at_mut(neurons.start);
+        let input = if layer == 0 { &self.input } else { &before[plan.neurons(layer - 1)] };
+        let coefficients = Coefficients { values: parameters.weight(layer), stride: (plan.widths[layer], 1) };
+        product(simd, coefficients, Some(parameters.bias(layer)), input, &mut output[..neurons.len()]);
+    }
+
+    /// The ReLU of `layer`.
+    #[inline(always)]
+    pub(super) fn relu(&mut self, plan: &Plan, layer: usize) {
+        for row in &mut self.values[plan.neurons(layer)] {
+            for value in &mut row.0 {
+                *value = relu(*value);
+            }
+        }
+    }
+
+    /// Mean and sum of squared deviations of each neuron of `layer`, for BatchNorm.
+    #[inline(always)]
+    pub(super) fn moments<S: Simd>(&mut self, simd: S, plan: &Plan, layer: usize) {
+        let count = self.rows.len() as f32;
+        for neuron in plan.neurons(layer) {
+            let row = &self.values[neuron];
+            let mean = sum(
+                simd,
+                row,
+                &self.mask,
+                #[inline(always)]
+                |value, mask| simd.mul_f32s(value, mask),
+            ) / count;
+            let centre = simd.splat_f32s(mean);
+            let squares = sum(
+                simd,
+                row,
+                &self.mask,
+                #[inline(always)]
+                |value, mask| {
+                    let deviation = simd.sub_f32s(value, centre);
+                    simd.mul_f32s(mask, simd.mul_f32s(deviation, deviation))
+                },
+            );
+            self.sums[neuron] = [mean, squares];
+        }
+    }
+
+    /// BatchNorm of `layer` with the mini-batch's statistics, and its ReLU.
+    #[inline(always)]
+    pub(super) fn normalize(
+        &mut self,
+        plan: &Plan,
+        parameters: &Parameters,
+        layer: usize,
+        statistics: &[NormStatistics],
+    ) {
+        let (weight, bias) = parameters.norm(layer);
+        for (at, neuron) in plan.neurons(layer).enumerate() {
+            let NormStatistics { mean, inverse_std, .. } = statistics[neuron];
+            let (weight, bias) = (weight[at], bias[at]);
+            let columns = self.values[neuron].0.iter_mut().zip(&mut self.normalized[neuron].0);
+            for (value, normalized) in columns {
+                *normalized = (*value - mean) * inverse_std;
+                *value = relu(*normalized * weight + bias);
+            }
+        }
+    }
+
+    /// The tile's part of the loss, and its derivative by the network's outputs.
+    #[inline(always)]
+    pub(super) fn compare(&mut self, plan: &Plan, batch: &Batch) {
+        let neurons = plan.neurons(plan.layers() - 1);
+        let outputs = neurons.len();
+        self.loss = 0.0;
+        for (output, neuron) in neurons.enumerate() {
+            let delta = &mut self.deltas[neuron].0;
+            for (column, at) in self.rows.clone().enumerate() {
+                let error = self.values[neuron].0[column] - batch.labels[batch.rows[at] * outputs + output];
+                let weighted = batch.coefficients[at * outputs + output] * error;
+                self.loss += f64::from(weighted * error);
+                delta[column] = 2.0 * weighted;
+            }
+            delta[self.rows.len()..].fill(0.0);
+        }
+    }
+
+    /// From the derivative by the outputs of `layer` to that by those of the layer before, through its ReLU.
+    #[inline(always)]
+    pub(super) fn back<S: Simd>(&mut self, simd: S, plan: &Plan, parameters: &Parameters, layer: usize) {
+        let neurons = plan.neurons(layer);
+        let before = plan.neurons(layer - 1);
+        let (deltas, outputs) = self.deltas.split_at_mut(neurons.start);
+        let coefficients = Coefficients { values: parameters.weight(layer), stride: (1, plan.widths[layer]) };
+        product(simd, coefficients, None, &outputs[..neurons.len()], &mut deltas[before.clone()]);
+        for (delta, value) in deltas[before.clone()].iter_mut().zip(&self.values[before]) {
+            for (delta, &value) in delta.0.iter_mut().zip(&value.0) {
+                *delta = if value > 0.0 { *delta } else { 0.0 };
+            }
+        }
+    }
+
+    /// The derivatives of the loss by bias and weight of each neuron's BatchNorm in `layer`.
+    #[inline(always)]
+    pub(super) fn norm_gradients<S: Simd>(&mut self, simd: S, plan: &Plan, layer: usize) {
+        for neuron in plan.neurons(layer) {
+            let (delta, normalized) = (&self.deltas[neuron], &self.normalized[neuron]);
+            self.sums[neuron] = [
+                sum(
+                    simd,
+                    delta,
+                    &self.mask,
+                    #[inline(always)]
+                    |delta, mask| simd.mul_f32s(delta, mask),
+                ),
+                sum(
+                    simd,
+                    delta,
+                    normalized,
+                    #[inline(always)]
+                    |delta, normalized| simd.mul_f32s(delta, normalized),
+                ),
+            ];
+        }
+    }
+
+    /// From the derivative by the outputs of the BatchNorm of `layer` to that by its inputs. `sums` are
+    /// the [`Tile::norm_gradients`] of the whole mini-batch, of `count` rows.
+    #[inline(always)]
+    pub(super) fn denormalize(
+        &mut self,
+        plan: &Plan,
+        parameters: &Parameters,
+        layer: usize,
+        statistics: &[NormStatistics],
+        sums: &[[f32; 2]],
+        count: usize,
+    ) {
+        let (weight, _) = parameters.norm(layer);
+        for (at, neuron) in plan.neurons(layer).enumerate() {
+            let scale = weight[at] * statistics[neuron].inverse_std;
+            let [bias, weight] = sums[neuron].map(|sum| sum / count as f32);
+            let columns = self.deltas[neuron].0.iter_mut().zip(&self.normalized[neuron].0).zip(&self.mask.0);
+            for ((delta, normalized), mask) in columns {
+                *delta = mask * scale * (*delta - bias - normalized * weight);
+            }
+        }
+    }
+
+    /// BatchNorm of `layer` with the running statistics, and its ReLU.
+    #[inline(always)]
+    pub(super) fn evaluate_norm(&mut self, plan: &Plan, parameters: &Parameters, buffers: &[&[f32]], layer: usize) {
+        let (weight, bias) = parameters.norm(layer);
+        let (mean, variance) = (buffers[2 * layer], buffers[2 * layer + 1]);
+        for (at, row) in self.values[plan.neurons(layer)].iter_mut().enumerate() {
+            let scale = weight[at] / (variance[at] + BATCH_NORM_EPSILON as f32).sqrt();
+            for value in &mut row.0 {
+                *value = relu((*value - mean[at]) * scale + bias[at]);
+            }
+        }
+    }
+
+    /// The network's outputs, row-major.
+    pub(super) fn outputs(&self, plan: &Plan, predictions: &mut [f32]) {
+        let outputs = &self.values[plan.neurons(plan.layers() - 1)];
+        for (column, row) in predictions.chunks_mut(outputs.len()).enumerate() {
+            for (prediction, output) in row.iter_mut().zip(outputs) {
+                *prediction = output.0[column];
+            }
+        }
+    }
+}
+
+/// NaN stays NaN, so that the loss shows it.
+#[inline(always)]
+fn relu(value: f32) -> f32 {
+    if value < 0.0 { 0.0 } else { value }
+}
+
+/// The gradient by weight and bias of the neurons `outputs` (counted in their `layer`), added to what is there.
+#[inline(always)]
+pub(super) fn add_gradients<S: Simd>(
+    simd: S,
+    plan: &Plan,
+    tiles: &[Tile],
+    layer: usize,
+    outputs: Range<usize>,
+    weight: &mut [f32],
+    bias: &mut [f32],
+) {
+    let start = plan.neurons(layer).start;
+    let neurons = start + outputs.start..start + outputs.end;
+    let tiles = tiles.iter().map(|tile| {
+        let input = if layer == 0 { &tile.input } else { &tile.values[plan.neurons(layer - 1)] };
+        (&tile.deltas[neurons.clone()], input)
+    });
+    for (at, bias) in bias.iter_mut().enumerate() {
+        let rows = tiles.clone().map(|(deltas, _)| &deltas[at]);
+        *bias += rows
+            .map(|row| {
+                sum(
+                    simd,
+                    row,
+                    row,
+                    #[inline(always)]
+                    |delta, _| delta,
+                )
+            })
+            .sum::<f32>();
+    }
+    outer(simd, tiles, weight, plan.widths[layer]);
+}
+
+/// The most rows of memory (of 256 bytes) of a layer's tiles that a block of gradients passes over at once.
+const GRADIENT_ROWS: usize = 4096;
+
+/// How many tiles' rows to add up at once for the gradients of `layer`.
+pub(super) fn tiles_at_once(plan: &Plan, layer: usize) -> usize {
+    (GRADIENT_ROWS / (plan.widths[layer] + plan.widths[layer + 1])).clamp(4, 16)
+}
+
+/// How many tiles `rows` rows fill.
+pub(super) fn tile_count(rows: usize) -> usize {
+    rows.div_ceil(TILE)
+}
