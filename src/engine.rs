@@ -3,7 +3,7 @@
 use crate::archive::Archive;
 use crate::batch::Source;
 use crate::data::Normalization;
-use crate::kernel::{self, Kernel};
+use crate::kernel::{self, Kernel, Team};
 use crate::model::{Model, Precision};
 use crate::optim::{Adam, AdamOptions, AdamStep};
 use crate::{Result, shim};
@@ -65,6 +65,14 @@ impl Engine {
         Ok(Engine { parameters, buffers, optimizer, precision, way })
     }
 
+    /// The threads that share the steps: whoever takes many steps does so within [`Team::run`].
+    pub fn team(&self) -> Team {
+        match self.way {
+            Way::Kernel(_) => Team::new(),
+            Way::Autograd => Team::alone(),
+        }
+    }
+
     /// How many steps were taken.
     pub fn steps(&self) -> u64 {
         self.optimizer.steps()
@@ -77,7 +85,7 @@ impl Engine {
     /// [`Error::Shape`](crate::Error::Shape), [`Error::OutOfMemory`](crate::Error::OutOfMemory),
     /// [`Error::Internal`](crate::Error::Internal) when libtorch fails.
     pub fn step(&mut self, model: &Model, batch: &MiniBatch, learning_rate: f64) -> Result<f64> {
-        let threads = kernel::threads();
+        let team = self.team();
         match &mut self.way {
             Way::Kernel(kernel) => {
                 let adam = AdamStep::new(self.optimizer.options(), self.optimizer.steps() + 1, learning_rate);
@@ -94,7 +102,7 @@ impl Engine {
                     rows: batch.rows,
                     coefficients: batch.coefficients,
                 };
-                let loss = kernel.step(state, &batch, &adam, threads);
+                let loss = kernel.step(state, &batch, &adam, &team);
                 if loss.is_finite() {
                     self.optimizer.count_step();
                 }
@@ -139,5 +147,207 @@ impl Engine {
     pub(crate) fn restore(&mut self, archive: &Archive, steps: u64) -> Result<()> {
         self.optimizer = self.optimizer.restored(archive, steps)?;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::archive::Archive;
+    use crate::data::Dataset;
+    use crate::model::ModelOptions;
+    use crate::random::{Purpose, permutation, stream};
+    use proptest::prelude::*;
+    use pulp::Arch;
+    use rand::RngExt;
+
+    /// A network and rows for it.
+    struct Case {
+        model: Model,
+        features: Source,
+        labels: Tensor,
+        order: Vec<usize>,
+        coefficients: Vec<f32>,
+        normalization: Normalization,
+    }
+
+    impl Case {
+        fn new(widths: &[usize], batch_norm: bool, rows: usize, seed: u64) -> Self {
+            let &[inputs, ref hidden @ .., outputs] = widths else { panic!("a network has inputs and outputs") };
+            let mut generator = stream(seed, Purpose::Synthetic, 0);
+            let hidden = hidden.to_vec();
+            let model = Model::new(&ModelOptions::Mlp { inputs, outputs, hidden, batch_norm, seed }).unwrap();
+            let mut numbers =
+                |count: usize| -> Vec<f32> { (0..count).map(|_| generator.random_range(-2.0..2.0)).collect() };
+            let labels = numbers(rows * outputs).into_iter().map(f64::from).collect();
+            let data = Dataset::new(numbers(rows * inputs), vec![inputs], labels, outputs, None).unwrap();
+            let coefficients = numbers(rows * outputs).iter().map(|c| c.abs() / (rows * outputs) as f32).collect();
+            let normalization = Normalization::identity(outputs);
+            Case {
+                features: Source::new(&data, &[inputs], &normalization, model.device()).unwrap(),
+                labels: crate::batch::labels(&data, &normalization, model.device()).unwrap(),
+                order: permutation(rows, &mut stream(seed, Purpose::Shuffle, 0)),
+                coefficients,
+                model,
+                normalization,
+            }
+        }
+
+        /// The losses of some steps by `way`, and then the optimiser's means, the buffers and the parameters.
+        fn train(&mut self, way: Way, steps: usize) -> (Vec<f64>, [Vec<Vec<f32>>; 3]) {
+            let mut archive = Archive::new(crate::archive::ArchiveKind::Model, &()).unwrap();
+            self.model.store(&mut archive).unwrap();
+            let mut engine = Engine::by(way, &self.model, &AdamOptions::default(), Precision::F32).unwrap();
+            let Case { features, labels, order, coefficients, normalization, .. } = &*self;
+            let batch = MiniBatch { features, labels, rows: order, coefficients, normalization };
+            let losses = (0..steps).map(|_| engine.step(&self.model, &batch, 1e-3).unwrap()).collect();
+            let copy =
+                |tensors: &[Tensor]| tensors.iter().map(|tensor| crate::model::to_f32(tensor).unwrap()).collect();
+            let (means, _) = engine.optimizer.moments();
+            let state = [copy(means), copy(&engine.buffers), copy(&engine.parameters)];
+            self.model.restore(&archive).unwrap();
+            (losses, state)
+        }
+
+        /// The gradients in double precision, to measure others by.
+        fn gradients(self) -> Vec<Vec<f32>> {
+            for mut state in self.model.state() {
+                let double = state.tensor.to_kind(Kind::Double).detach();
+                tch::no_grad(|| state.tensor.set_data(&double));
+            }
+            let rows: Vec<i64> = self.order.iter().map(|&row| row as i64).collect();
+            let rows = Tensor::from_slice(&rows);
+            let features = self.features.numbers().unwrap().index_select(0, &rows).to_kind(Kind::Double);
+            let labels = self.labels.index_select(0, &rows);
+            let coefficients = Tensor::from_slice(&self.coefficients).view_as(&labels);
+            let error = self.model.forward(&features, true, Precision::F32).unwrap() - labels;
+            let loss = (coefficients * error.square()).sum(Kind::Double);
+            let gradients = Tensor::run_backward(&[loss], &self.model.parameters(), false, false);
+            gradients.iter().map(|gradient| crate::model::to_f32(gradient).unwrap()).collect()
+        }
+
+        fn kernel(&self, arch: Arch) -> Way {
+            Way::Kernel(Box::new(Kernel::on(self.model.kernel_plan(Precision::F32).unwrap(), arch)))
+        }
+    }
+
+    /// The instruction sets of this machine.
+    fn archs() -> Vec<Arch> {
+        let mut archs = vec![Arch::Scalar];
+        #[cfg(target_arch = "x86_64")]
+        archs.extend(pulp::x86::V3::try_new().map(Arch::V3));
+        #[cfg(target_arch = "x86_64")]
+        archs.extend(pulp::x86::V4::try_new().map(Arch::V4));
+        archs
+    }
+
+    fn largest(values: &[f32]) -> f32 {
+        values.iter().fold(0.0f32, |largest, value| largest.max(value.abs()))
+    }
+
+    /// The greatest difference between twins, measured by the largest number of its tensor, and by no less
+    /// than a thousandth of the largest of all: the gradient of a bias before a BatchNorm is 0 but for rounding.
+    fn difference(found: &[Vec<f32>], expected: &[Vec<f32>]) -> f32 {
+        assert_eq!(found.len(), expected.len());
+        let all = expected.iter().map(|tensor| largest(tensor)).fold(0.0, f32::max);
+        let pairs = found.iter().zip(expected).map(|(found, expected)| {
+            let difference: Vec<f32> = found.iter().zip(expected).map(|(a, b)| a - b).collect();
+            assert_eq!(found.len(), expected.len());
+            largest(&difference) / largest(expected).max(1e-3 * all).max(1e-30)
+        });
+        pairs.fold(0.0, f32::max)
+    }
+
+    fn width() -> impl Strategy<Value = usize> {
+        (0.0..=10.0f64).prop_map(|log| log.exp2().round() as usize)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(40))]
+
+        /// To rounding: deep BatchNorms lose digits, so libtorch's own loss of them is the measure.
+        #[test]
+        fn the_kernel_finds_the_gradients_of_any_network(
+            widths in prop::collection::vec(width(), 2..=10), batch_norm: bool, rows in 2usize..200, seed: u64,
+        ) {
+            let case = || Case::new(&widths, batch_norm, rows, seed);
+            let exact = case().gradients();
+            // After one step Adam's means are a tenth of the gradients.
+            let error = |means: Vec<Vec<f32>>| {
+                let gradients: Vec<Vec<f32>> =
+                    means.into_iter().map(|mean| mean.into_iter().map(|value| 10.0 * value).collect()).collect();
+                difference(&gradients, &exact)
+            };
+            let (loss, [means, buffers, _]) = case().train(Way::Autograd, 1);
+            let allowed = 1e-4 + 10.0 * error(means);
+            for arch in archs() {
+                let mut case = case();
+                let (found, [means, found_buffers, _]) = case.train(case.kernel(arch), 1);
+                prop_assert!((found[0] - loss[0]).abs() <= 1e-3 * loss[0].abs(), "{arch:?}: {found:?}, {loss:?}");
+                let (error, buffers) = (error(means), difference(&found_buffers, &buffers));
+                prop_assert!(error < allowed, "{arch:?}: {error}, allowed {allowed}");
+                prop_assert!(buffers < 1e-3, "{arch:?}: {buffers}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_kernel_follows_autograd_over_many_steps() {
+        for batch_norm in [false, true] {
+            let mut case = Case::new(&[19, 100, 50, 20, 10, 1], batch_norm, 256, 1);
+            let (losses, _) = case.train(Way::Autograd, 50);
+            assert!(losses[49] < 0.8 * losses[0], "{losses:?}");
+            for arch in archs() {
+                let (found, _) = case.train(case.kernel(arch), 50);
+                for (found, expected) in found.iter().zip(&losses) {
+                    assert!((found - expected).abs() < 1e-3 * expected, "{arch:?}: {found}, {expected}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn predictions_are_autograds() {
+        for (batch_norm, rows) in [(false, 1), (false, 700), (true, 700)] {
+            let case = Case::new(&[5, 40, 17, 3], batch_norm, rows.max(2), 4);
+            for _ in 0..3 {
+                // It moves BatchNorm's running statistics.
+                case.model.forward(case.features.numbers().unwrap(), true, Precision::F32).unwrap();
+            }
+            let features = crate::model::to_f32(case.features.numbers().unwrap()).unwrap();
+            let features = &features[..5 * rows];
+            let x = Tensor::from_slice(features).view([rows as i64, 5]);
+            let expected = crate::model::to_f32(&case.model.forward(&x, false, Precision::F32).unwrap()).unwrap();
+            let found: Vec<f32> = case.model.predict(features).unwrap().into_iter().map(|p| p as f32).collect();
+            assert!(difference(&[found], &[expected]) < 1e-5);
+        }
+    }
+
+    #[test]
+    fn the_number_of_threads_changes_no_bit() {
+        let threads = tch::get_num_threads();
+        for batch_norm in [false, true] {
+            let mut case = Case::new(&[7, 33, 64, 2], batch_norm, 1000, 2);
+            let mut train = |threads: i32| {
+                crate::device::set_threads(threads).unwrap();
+                case.train(case.kernel(Arch::new()), 5)
+            };
+            assert_eq!(train(1), train(3));
+        }
+        crate::device::set_threads(threads).unwrap();
+    }
+
+    #[test]
+    fn a_loss_that_is_not_finite_changes_nothing() {
+        for batch_norm in [false, true] {
+            let mut case = Case::new(&[3, 8, 1], batch_norm, 100, 3);
+            let (_, before) = case.train(case.kernel(Arch::new()), 0);
+            case.coefficients[99] = f32::INFINITY;
+            for way in [case.kernel(Arch::new()), Way::Autograd] {
+                let (loss, after) = case.train(way, 1);
+                assert!(!loss[0].is_finite());
+                assert_eq!(after, before);
+            }
+        }
     }
 }

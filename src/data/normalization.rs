@@ -52,10 +52,15 @@ impl Normalization {
             return Err(Error::Shape(format!("rows have {width} features, the normalisation was fitted on {columns}")));
         }
         let mut result = crate::array::reserve(features.len())?;
-        result.extend(features.iter().enumerate().map(|(at, &value)| {
-            let column = at % columns;
-            ((f64::from(value) - self.feature_mean[column]) / self.feature_std[column]) as f32
-        }));
+        let normal = |value: f32, mean: f64, std: f64| ((f64::from(value) - mean) / std) as f32;
+        if let (&[mean], &[std]) = (&self.feature_mean[..], &self.feature_std[..]) {
+            result.extend(features.iter().map(|&value| normal(value, mean, std)));
+            return Ok(result);
+        }
+        for row in features.chunks(columns) {
+            let statistics = self.feature_mean.iter().zip(&self.feature_std);
+            result.extend(row.iter().zip(statistics).map(|(&value, (&mean, &std))| normal(value, mean, std)));
+        }
         Ok(result)
     }
 

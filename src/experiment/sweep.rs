@@ -8,6 +8,7 @@ use super::progress::{Pace, Progress, Stage, Watch};
 use super::run::{Outcome, run_on};
 use super::{source, summary};
 use crate::data::Dataset;
+use crate::kernel::limit_threads;
 use crate::options::{parse, require};
 use crate::{Error, Result};
 use schemars::JsonSchema;
@@ -189,10 +190,13 @@ impl Sweep {
         let (sender, receiver) = mpsc::sync_channel(8);
         let finished = self.cells.len() - open.len();
         let pace = Pace::new(finished as u64, self.cells.len() as u64);
+        let jobs = self.jobs.min(open.len());
+        let threads = usize::try_from(tch::get_num_threads()).unwrap_or(1).div_ceil(jobs.max(1));
         std::thread::scope(|scope| {
-            for worker in 0..self.jobs.min(open.len()) {
+            for worker in 0..jobs {
                 let (sender, next, stop, open, data) = (sender.clone(), &next, &stop, &open, &data);
                 let work = move || {
+                    limit_threads(threads);
                     while let Some(&at) = open.get(next.fetch_add(1, Relaxed)).filter(|_| !stop.load(Relaxed)) {
                         let mut show = |progress: &Progress| {
                             let _ = sender.send(Message::Progress(self.named(at, progress)));

@@ -19,7 +19,7 @@ use crate::optim::AdamStep;
 use pulp::{Arch, Simd, WithSimd};
 use simd::TILE;
 use std::ops::Range;
-pub use team::{limit_threads, threads};
+pub use team::{Team, limit_threads};
 use tile::{Tile, add_gradients, tile_count, tiles_at_once};
 
 /// The shape of a network of Linear layers with ReLU between them.
@@ -141,23 +141,28 @@ impl Kernel {
         Kernel::on(plan, Arch::new())
     }
 
-    fn on(plan: &Plan, arch: Arch) -> Self {
+    /// As [`Kernel::new`], with the instructions of `arch`.
+    pub fn on(plan: &Plan, arch: Arch) -> Self {
         Kernel { plan: plan.clone(), arch, tiles: vec![], statistics: vec![], sums: vec![], gradient: vec![] }
     }
 
-    /// Forward, backward and one step of Adam on `threads` threads. Returns the loss before the step, the sum of
+    /// Forward, backward and one step of Adam, shared by `team`. Returns the loss before the step, the sum of
     /// coefficients times squared errors; where that is not finite, nothing has changed.
-    pub fn step(&mut self, mut state: State, batch: &Batch, adam: &AdamStep, threads: usize) -> f64 {
+    pub fn step(&mut self, state: State, batch: &Batch, adam: &AdamStep, team: &Team) -> f64 {
+        team.run(|| self.step_within(state, batch, adam, team))
+    }
+
+    fn step_within(&mut self, mut state: State, batch: &Batch, adam: &AdamStep, team: &Team) -> f64 {
         self.cut(batch.rows.len());
         let tensors: Vec<&[f32]> = state.parameters.iter().map(|tensor| &**tensor).collect();
         let parameters = Parameters::new(&self.plan, &tensors);
-        self.forward_and_back(parameters, batch, threads);
+        self.forward_and_back(parameters, batch, team);
         let loss = self.tiles.iter().map(|tile| tile.loss).sum::<f64>();
         if !loss.is_finite() {
             return loss;
         }
         self.follow_statistics(&mut state.buffers, batch.rows.len());
-        self.descend(state, adam, threads);
+        self.descend(state, adam, team);
         loss
     }
 
@@ -176,12 +181,12 @@ impl Kernel {
     }
 
     /// The first phase. It ends backward where it ended forward, so the last segment does both.
-    fn forward_and_back(&mut self, parameters: Parameters, batch: &Batch, threads: usize) {
+    fn forward_and_back(&mut self, parameters: Parameters, batch: &Batch, team: &Team) {
         let segments = self.plan.segments();
         let Kernel { plan, arch, tiles, statistics, sums, .. } = self;
         for layers in &segments {
             let last = layers.end == plan.layers();
-            team::each(threads, tiles, |tile| {
+            team.each(tiles, |tile| {
                 arch.dispatch(Forward { plan, parameters, statistics, batch, layers: layers.clone(), tile });
                 if last {
                     arch.dispatch(Backward { plan, parameters, statistics, sums, batch, layers: layers.clone(), tile });
@@ -193,7 +198,7 @@ impl Kernel {
         }
         for layers in segments.iter().rev().skip(1) {
             merge_sums(plan.neurons(layers.start), tiles, sums);
-            team::each(threads, tiles, |tile| {
+            team.each(tiles, |tile| {
                 arch.dispatch(Backward { plan, parameters, statistics, sums, batch, layers: layers.clone(), tile });
             });
         }
@@ -215,7 +220,7 @@ impl Kernel {
     }
 
     /// The second phase.
-    fn descend(&mut self, state: State, adam: &AdamStep, threads: usize) {
+    fn descend(&mut self, state: State, adam: &AdamStep, team: &Team) {
         let Kernel { plan, arch, tiles, sums, gradient, .. } = self;
         gradient.clear();
         gradient.resize(state.parameters.iter().map(|tensor| tensor.len()).sum(), 0.0);
@@ -231,7 +236,10 @@ impl Kernel {
             let (Some(mut weight), Some(mut bias)) = (slots.next(), slots.next()) else { return };
             // A few pieces for each thread, of whole blocks of outputs.
             let (inputs, outputs) = (plan.widths[layer], plan.widths[layer + 1]);
-            let piece = if threads == 1 { outputs } else { outputs.div_ceil(2 * threads).next_multiple_of(4) };
+            let piece = match team.size() {
+                1 => outputs,
+                threads => outputs.div_ceil(2 * threads).next_multiple_of(4),
+            };
             for start in (0..outputs).step_by(piece) {
                 let outputs = start..outputs.min(start + piece);
                 let pieces = (weight.take(outputs.len() * inputs), bias.take(outputs.len()));
@@ -246,11 +254,11 @@ impl Kernel {
                 }
             }
         }
-        team::each(threads, &mut updates, |update| arch.dispatch(update));
+        team.each(&mut updates, |update| arch.dispatch(update));
     }
 }
 
-/// The network's outputs, row-major, for rows of normalised features, on `threads` threads. `buffers`
+/// The network's outputs, row-major, for rows of normalised features, shared by `team`. `buffers`
 /// are each BatchNorm's running mean and variance, which take the place of a mini-batch's.
 pub fn predict(
     plan: &Plan,
@@ -258,7 +266,7 @@ pub fn predict(
     buffers: &[&[f32]],
     features: &[f32],
     predictions: &mut [f32],
-    threads: usize,
+    team: &Team,
 ) {
     /// Rows that share a tile's memory, one after the other.
     const ROWS: usize = 8 * TILE;
@@ -267,7 +275,7 @@ pub fn predict(
     let (inputs, outputs) = (plan.widths[0], plan.widths[plan.layers()]);
     let pieces = features.chunks(ROWS * inputs).zip(predictions.chunks_mut(ROWS * outputs));
     let mut pieces: Vec<_> = pieces.collect();
-    team::each(threads, &mut pieces, |(features, predictions)| {
+    team.each(&mut pieces, |(features, predictions)| {
         let mut tile = Tile::new(plan, false);
         for (features, predictions) in features.chunks(TILE * inputs).zip(predictions.chunks_mut(TILE * outputs)) {
             tile.set_rows(0..features.len() / inputs);
@@ -350,7 +358,11 @@ impl WithSimd for Forward<'_> {
     fn with_simd<S: Simd>(self, simd: S) {
         let Forward { plan, parameters, statistics, batch, layers, tile } = self;
         match layers.start.checked_sub(1) {
-            None => tile.gather(plan, batch),
+            None => tile.fill(
+                plan,
+                #[inline(always)]
+                |at| &batch.features[batch.rows[at] * plan.widths[0]..],
+            ),
             Some(before) => tile.normalize(plan, &parameters, before, statistics),
         }
         for layer in layers {
@@ -409,7 +421,11 @@ impl WithSimd for Evaluate<'_> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
         let Evaluate { plan, parameters, buffers, features, tile } = self;
-        tile.fill(features.chunks(plan.widths[0]));
+        tile.fill(
+            plan,
+            #[inline(always)]
+            |at| &features[at * plan.widths[0]..],
+        );
         for layer in 0..plan.layers() {
             tile.linear(simd, plan, &parameters, layer);
             match (plan.is_hidden(layer), plan.norm) {

@@ -3,6 +3,9 @@
 //! Each function is generic over the instruction set, which [`pulp::Arch`] chooses at run time. All lanes are
 //! in use whatever the widths of the layers, since a vector holds one neuron's values for many rows.
 
+// Iterators over the blocks of sums would keep the compiler from holding them in registers.
+#![allow(clippy::needless_range_loop)]
+
 use pulp::Simd;
 
 /// How many rows of a mini-batch go through the network together.
@@ -83,8 +86,8 @@ fn product_block<S: Simd, const M: usize, const N: usize>(
 ) {
     let mut sums = [[simd.splat_f32s(0.0); N]; M];
     if let Some(start) = start {
-        for (sums, &start) in sums.iter_mut().zip(start) {
-            *sums = [simd.splat_f32s(start); N];
+        for m in 0..M {
+            sums[m] = [simd.splat_f32s(start[m]); N];
         }
     }
     for (k, row) in input.iter().enumerate() {
@@ -101,31 +104,35 @@ fn product_block<S: Simd, const M: usize, const N: usize>(
     }
 }
 
-/// `gradient(o, i) += sum over all rows of delta[o] value[i]`, for the tiles' `(deltas, values)`;
-/// `gradient` is row-major, `inputs` to a row.
+/// The deltas of some outputs and the values of all inputs of a layer, for each tile of a list.
+pub(super) trait Pairs: Copy {
+    /// How many tiles there are.
+    fn count(self) -> usize;
+    /// Those of one tile.
+    fn pair<'a>(self, tile: usize) -> (&'a [Row], &'a [Row])
+    where
+        Self: 'a;
+}
+
+/// `gradient(o, i) += sum over all rows of delta[o] value[i]`; `gradient` is row-major, `inputs` to a row.
 ///
 /// Blocks of 4 x 6 (AVX-512) or 2 x 5 sums fill the registers.
 #[inline(always)]
-pub(super) fn outer<'a, S: Simd>(
-    simd: S,
-    tiles: impl Iterator<Item = (&'a [Row], &'a [Row])> + Clone,
-    gradient: &mut [f32],
-    inputs: usize,
-) {
+pub(super) fn outer<S: Simd>(simd: S, pairs: impl Pairs, gradient: &mut [f32], inputs: usize) {
     if S::REGISTER_COUNT >= 32 {
         for (block, gradient) in gradient.chunks_mut(4 * inputs).enumerate() {
             match gradient.len() / inputs {
-                1 => outer_rows::<S, 1, 6>(simd, tiles.clone(), 4 * block, gradient, inputs),
-                2 => outer_rows::<S, 2, 6>(simd, tiles.clone(), 4 * block, gradient, inputs),
-                3 => outer_rows::<S, 3, 6>(simd, tiles.clone(), 4 * block, gradient, inputs),
-                _ => outer_rows::<S, 4, 6>(simd, tiles.clone(), 4 * block, gradient, inputs),
+                1 => outer_rows::<S, 1, 6>(simd, pairs, 4 * block, gradient, inputs),
+                2 => outer_rows::<S, 2, 6>(simd, pairs, 4 * block, gradient, inputs),
+                3 => outer_rows::<S, 3, 6>(simd, pairs, 4 * block, gradient, inputs),
+                _ => outer_rows::<S, 4, 6>(simd, pairs, 4 * block, gradient, inputs),
             }
         }
     } else {
         for (block, gradient) in gradient.chunks_mut(2 * inputs).enumerate() {
             match gradient.len() / inputs {
-                1 => outer_rows::<S, 1, 5>(simd, tiles.clone(), 2 * block, gradient, inputs),
-                _ => outer_rows::<S, 2, 5>(simd, tiles.clone(), 2 * block, gradient, inputs),
+                1 => outer_rows::<S, 1, 5>(simd, pairs, 2 * block, gradient, inputs),
+                _ => outer_rows::<S, 2, 5>(simd, pairs, 2 * block, gradient, inputs),
             }
         }
     }
@@ -133,37 +140,38 @@ pub(super) fn outer<'a, S: Simd>(
 
 /// [`outer`] for the `M` outputs from `o` on, `N` inputs at a time.
 #[inline(always)]
-fn outer_rows<'a, S: Simd, const M: usize, const N: usize>(
+fn outer_rows<S: Simd, const M: usize, const N: usize>(
     simd: S,
-    tiles: impl Iterator<Item = (&'a [Row], &'a [Row])> + Clone,
+    pairs: impl Pairs,
     o: usize,
     gradient: &mut [f32],
     inputs: usize,
 ) {
     for i in (0..inputs).step_by(N) {
         match (inputs - i).min(N) {
-            1 => outer_block::<S, M, 1>(simd, tiles.clone(), o, i, gradient, inputs),
-            2 => outer_block::<S, M, 2>(simd, tiles.clone(), o, i, gradient, inputs),
-            3 => outer_block::<S, M, 3>(simd, tiles.clone(), o, i, gradient, inputs),
-            4 => outer_block::<S, M, 4>(simd, tiles.clone(), o, i, gradient, inputs),
-            5 => outer_block::<S, M, 5>(simd, tiles.clone(), o, i, gradient, inputs),
-            _ => outer_block::<S, M, 6>(simd, tiles.clone(), o, i, gradient, inputs),
+            1 => outer_block::<S, M, 1>(simd, pairs, o, i, gradient, inputs),
+            2 => outer_block::<S, M, 2>(simd, pairs, o, i, gradient, inputs),
+            3 => outer_block::<S, M, 3>(simd, pairs, o, i, gradient, inputs),
+            4 => outer_block::<S, M, 4>(simd, pairs, o, i, gradient, inputs),
+            5 => outer_block::<S, M, 5>(simd, pairs, o, i, gradient, inputs),
+            _ => outer_block::<S, M, 6>(simd, pairs, o, i, gradient, inputs),
         }
     }
 }
 
 /// [`outer`] for the `M` outputs from `o` on and the `N` inputs from `i` on.
 #[inline(always)]
-fn outer_block<'a, S: Simd, const M: usize, const N: usize>(
+fn outer_block<S: Simd, const M: usize, const N: usize>(
     simd: S,
-    tiles: impl Iterator<Item = (&'a [Row], &'a [Row])>,
+    pairs: impl Pairs,
     o: usize,
     i: usize,
     gradient: &mut [f32],
     inputs: usize,
 ) {
     let mut sums = [[simd.splat_f32s(0.0); N]; M];
-    for (deltas, values) in tiles {
+    for tile in 0..pairs.count() {
+        let (deltas, values) = pairs.pair(tile);
         let (deltas, values) = (&deltas[o..o + M], &values[i..i + N]);
         for at in 0..TILE / S::F32_LANES {
             let mut row = [simd.splat_f32s(0.0); N];

@@ -10,37 +10,55 @@ thread_local! {
     static LIMIT: Cell<usize> = const { Cell::new(usize::MAX) };
 }
 
-/// How many threads a step or a prediction on this thread uses: libtorch's number, or what is left by [`limit_threads`].
-pub fn threads() -> usize {
-    usize::try_from(tch::get_num_threads()).unwrap_or(1).clamp(1, LIMIT.get())
-}
-
-/// Lets steps and predictions on this thread use `count` threads at most, for threads that work side by side.
+/// Lets the teams that this thread asks for have `count` threads at most, where several such threads work side by side.
 pub fn limit_threads(count: usize) {
     LIMIT.set(count.max(1));
 }
 
-/// Does `work` on each of `items`, on `threads` threads.
-pub(super) fn each<T: Send>(threads: usize, items: &mut [T], work: impl Fn(&mut T) + Send + Sync) {
-    match pool(if items.len() > 1 { threads } else { 1 }) {
-        Some(pool) => pool.install(|| items.par_iter_mut().with_max_len(1).for_each(work)),
-        None => items.iter_mut().for_each(work),
-    }
-}
+/// Some threads of the process that work together.
+#[derive(Clone, Debug)]
+pub struct Team(Option<Arc<ThreadPool>>);
 
-/// The pool of the process, made anew where another number of threads is asked for; `None` for one thread,
-/// or where the system gives no more.
-fn pool(threads: usize) -> Option<Arc<ThreadPool>> {
-    static POOL: Mutex<Option<Arc<ThreadPool>>> = Mutex::new(None);
-    if threads <= 1 {
-        return None;
+impl Team {
+    /// As many threads as libtorch uses inside an operation. Teams of one size are the same threads.
+    pub fn new() -> Self {
+        static LAST: Mutex<Option<Arc<ThreadPool>>> = Mutex::new(None);
+        let threads = usize::try_from(tch::get_num_threads()).unwrap_or(1).min(LIMIT.get());
+        if threads <= 1 {
+            return Team::alone();
+        }
+        let mut last = LAST.lock();
+        if last.as_ref().is_none_or(|pool| pool.current_num_threads() != threads) {
+            let builder = ThreadPoolBuilder::new().num_threads(threads);
+            // Where the system gives no more threads, the caller's does it all.
+            *last = builder.thread_name(|index| format!("biv-kernel-{index}")).build().ok().map(Arc::new);
+        }
+        Team(last.clone())
     }
-    let mut pool = POOL.lock();
-    match &*pool {
-        Some(pool) if pool.current_num_threads() == threads => return Some(pool.clone()),
-        _ => {}
+
+    /// The caller's thread only.
+    pub fn alone() -> Self {
+        Team(None)
     }
-    let builder = ThreadPoolBuilder::new().num_threads(threads).thread_name(|index| format!("biv-kernel-{index}"));
-    *pool = builder.build().ok().map(Arc::new);
-    pool.clone()
+
+    /// Does `work` on a thread of the team, which then need not be woken for each [`Team::each`] within.
+    pub fn run<R: Send>(&self, work: impl FnOnce() -> R + Send) -> R {
+        match &self.0 {
+            Some(pool) => pool.install(work),
+            None => work(),
+        }
+    }
+
+    /// Does `work` on each of `items`.
+    pub(super) fn each<T: Send>(&self, items: &mut [T], work: impl Fn(&mut T) + Send + Sync) {
+        match &self.0 {
+            Some(pool) if items.len() > 1 => pool.install(|| items.par_iter_mut().with_max_len(1).for_each(work)),
+            _ => items.iter_mut().for_each(work),
+        }
+    }
+
+    /// How many threads there are.
+    pub(super) fn size(&self) -> usize {
+        self.0.as_ref().map_or(1, |pool| pool.current_num_threads())
+    }
 }

@@ -1,6 +1,6 @@
 //! A tile: 64 rows of a mini-batch on their way through the network and back.
 
-use super::simd::{Coefficients, Row, TILE, outer, product, sum};
+use super::simd::{Coefficients, Pairs, Row, TILE, outer, product, sum};
 use super::{Batch, NormStatistics, Parameters, Plan};
 use crate::model::BATCH_NORM_EPSILON;
 use pulp::Simd;
@@ -9,7 +9,7 @@ use std::ops::Range;
 /// The memory of a tile. What belongs to a layer is at [`Plan::neurons`] in each list.
 #[derive(Debug)]
 pub(super) struct Tile {
-    /// Which rows of the mini-batch are here: up to 64, the other columns are 0 or without effect.
+    /// Which rows of the mini-batch are here: 1 to 64. The other columns have no effect.
     rows: Range<usize>,
     /// 1 for columns that are rows, else 0.
     mask: Row,
@@ -56,27 +56,28 @@ impl Tile {
             for (column, mask) in self.mask.0.iter_mut().enumerate() {
                 *mask = if column < rows.len() { 1.0 } else { 0.0 };
             }
-            self.input.fill(Row::ZERO);
         }
         self.rows = rows;
     }
 
-    /// Takes the features of its rows, each a slice.
+    /// Takes features, those of row `at` of the mini-batch from `row(at)`. Columns without a row repeat the last.
     #[inline(always)]
-    pub(super) fn fill<'a>(&mut self, features: impl Iterator<Item = &'a [f32]>) {
-        for (column, row) in features.enumerate().take(TILE) {
-            for (input, &feature) in self.input.iter_mut().zip(row) {
-                input.0[column] = feature;
+    pub(super) fn fill<'a>(&mut self, plan: &Plan, row: impl Fn(usize) -> &'a [f32]) {
+        /// Columns that are written at once.
+        const WIDE: usize = 16;
+        let inputs = plan.widths[0];
+        let last = self.rows.end - 1;
+        for start in (0..TILE).step_by(WIDE) {
+            let mut rows = [&[][..]; WIDE];
+            for (column, slot) in rows.iter_mut().enumerate() {
+                *slot = &row((self.rows.start + start + column).min(last))[..inputs];
+            }
+            for (feature, input) in self.input.iter_mut().enumerate() {
+                for (value, row) in input.0[start..start + WIDE].iter_mut().zip(rows) {
+                    *value = row[feature];
+                }
             }
         }
-    }
-
-    /// Gathers the features of its rows.
-    #[inline(always)]
-    pub(super) fn gather(&mut self, plan: &Plan, batch: &Batch) {
-        let inputs = plan.widths[0];
-        let rows = &batch.rows[self.rows.clone()];
-        self.fill(rows.iter().map(|&row| &batch.features[row * inputs..][..inputs]));
     }
 
     /// The Linear of `layer`.
@@ -270,26 +271,49 @@ pub(super) fn add_gradients<S: Simd>(
     bias: &mut [f32],
 ) {
     let start = plan.neurons(layer).start;
-    let neurons = start + outputs.start..start + outputs.end;
-    let tiles = tiles.iter().map(|tile| {
-        let input = if layer == 0 { &tile.input } else { &tile.values[plan.neurons(layer - 1)] };
-        (&tile.deltas[neurons.clone()], input)
-    });
+    let neurons = (start + outputs.start, start + outputs.end);
+    let pairs = LayerPairs { plan, tiles, layer, neurons };
     for (at, bias) in bias.iter_mut().enumerate() {
-        let rows = tiles.clone().map(|(deltas, _)| &deltas[at]);
-        *bias += rows
-            .map(|row| {
-                sum(
-                    simd,
-                    row,
-                    row,
-                    #[inline(always)]
-                    |delta, _| delta,
-                )
-            })
-            .sum::<f32>();
+        for tile in 0..pairs.count() {
+            let deltas = &pairs.pair(tile).0[at];
+            *bias += sum(
+                simd,
+                deltas,
+                deltas,
+                #[inline(always)]
+                |delta, _| delta,
+            );
+        }
     }
-    outer(simd, tiles, weight, plan.widths[layer]);
+    outer(simd, pairs, weight, plan.widths[layer]);
+}
+
+/// What the gradient of a layer is made of.
+#[derive(Clone, Copy)]
+struct LayerPairs<'a> {
+    plan: &'a Plan,
+    tiles: &'a [Tile],
+    layer: usize,
+    /// The first and the one after the last neuron, in the list of all layers.
+    neurons: (usize, usize),
+}
+
+impl Pairs for LayerPairs<'_> {
+    #[inline(always)]
+    fn count(self) -> usize {
+        self.tiles.len()
+    }
+
+    #[inline(always)]
+    fn pair<'a>(self, tile: usize) -> (&'a [Row], &'a [Row])
+    where
+        Self: 'a,
+    {
+        let tile = &self.tiles[tile];
+        let before = self.layer.checked_sub(1);
+        let input = before.map_or(&tile.input[..], |layer| &tile.values[self.plan.neurons(layer)]);
+        (&tile.deltas[self.neurons.0..self.neurons.1], input)
+    }
 }
 
 /// The most rows of memory (of 256 bytes) of a layer's tiles that a block of gradients passes over at once.

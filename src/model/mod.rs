@@ -11,7 +11,7 @@ mod resnet;
 use crate::archive::{Archive, ArchiveKind, StoredArray};
 use crate::batch;
 use crate::data::{FeatureRows, Normalization};
-use crate::kernel::{self, Plan};
+use crate::kernel::{self, Plan, Team};
 use crate::{Error, Result, shim};
 use layers::Network;
 pub(crate) use layers::{EPSILON as BATCH_NORM_EPSILON, MOMENTUM as BATCH_NORM_MOMENTUM};
@@ -200,7 +200,7 @@ impl Model {
         let buffers = buffers.iter().map(shim::values).collect::<Result<Vec<_>>>()?;
         let mut predictions = crate::array::reserve(rows * self.outputs())?;
         predictions.resize(rows * self.outputs(), 0.0);
-        kernel::predict(plan, &parameters, &buffers, features, &mut predictions, kernel::threads());
+        kernel::predict(plan, &parameters, &buffers, features, &mut predictions, &Team::new());
         Ok(predictions.into_iter().map(f64::from).collect())
     }
 
