@@ -68,7 +68,7 @@ impl Engine {
     /// The threads that share the steps: whoever takes many steps does so within [`Team::run`].
     pub fn team(&self) -> Team {
         match self.way {
-            Way::Kernel(_) => Team::new(),
+            Way::Kernel(_) => Team::gather(),
             Way::Autograd => Team::alone(),
         }
     }
@@ -312,7 +312,7 @@ mod tests {
             let case = Case::new(&[5, 40, 17, 3], batch_norm, rows.max(2), 4);
             for _ in 0..3 {
                 // It moves BatchNorm's running statistics.
-                case.model.forward(case.features.numbers().unwrap(), true, Precision::F32).unwrap();
+                let _ = case.model.forward(case.features.numbers().unwrap(), true, Precision::F32).unwrap();
             }
             let features = crate::model::to_f32(case.features.numbers().unwrap()).unwrap();
             let features = &features[..5 * rows];

@@ -53,7 +53,8 @@ impl Plan {
 
     /// Layers that a tile goes through without a word from the others.
     fn segments(&self) -> Vec<Range<usize>> {
-        if self.norm { (0..self.layers()).map(|layer| layer..layer + 1).collect() } else { vec![0..self.layers()] }
+        let length = if self.norm { 1 } else { self.layers() };
+        (0..self.layers()).step_by(length).map(|start| start..start + length).collect()
     }
 }
 

@@ -21,7 +21,7 @@ pub struct Team(Option<Arc<ThreadPool>>);
 
 impl Team {
     /// As many threads as libtorch uses inside an operation. Teams of one size are the same threads.
-    pub fn new() -> Self {
+    pub fn gather() -> Self {
         static LAST: Mutex<Option<Arc<ThreadPool>>> = Mutex::new(None);
         let threads = usize::try_from(tch::get_num_threads()).unwrap_or(1).min(LIMIT.get());
         if threads <= 1 {

@@ -200,7 +200,7 @@ impl Model {
         let buffers = buffers.iter().map(shim::values).collect::<Result<Vec<_>>>()?;
         let mut predictions = crate::array::reserve(rows * self.outputs())?;
         predictions.resize(rows * self.outputs(), 0.0);
-        kernel::predict(plan, &parameters, &buffers, features, &mut predictions, &Team::new());
+        kernel::predict(plan, &parameters, &buffers, features, &mut predictions, &Team::gather());
         Ok(predictions.into_iter().map(f64::from).collect())
     }
 
