@@ -18,7 +18,7 @@ WARNINGS := -Wall -Wextra -Werror -pedantic
 LINK = -I$(STAGE)/include -L$(STAGE)/lib -Wl,-rpath,$(STAGE)/lib -lbiv -lm -pthread
 C_TESTS := $(notdir $(basename $(wildcard tests/c/*.c)))
 
-.PHONY: all libtorch build install dist stage demo test lint header symbols readme examples c-tests bindings-test install-test slurm valgrind goldens clean
+.PHONY: all libtorch build install dist stage demo test lint header symbols abi readme examples c-tests bindings-test install-test slurm valgrind goldens clean
 .DELETE_ON_ERROR:
 
 all: build
@@ -65,7 +65,7 @@ demo: stage
 ## test: everything that is tested
 test: stage
 	$(CARGO) test --release
-	@$(MAKE) --no-print-directory header symbols readme examples c-tests bindings-test install-test
+	@$(MAKE) --no-print-directory header symbols abi readme examples c-tests bindings-test install-test
 
 ## lint: format and lints, without changing anything
 lint: libtorch
@@ -90,6 +90,11 @@ symbols: stage
 	@test -z "$$(comm -23 build/mentioned build/declared)" || { echo "symbols: the header's text names functions that do not exist:"; comm -23 build/mentioned build/declared; exit 1; }
 	@readelf -d $(STAGE)/lib/libbiv.so | grep -q 'SONAME.*\[$(SONAME)\]' || { echo "symbols: the soname is not $(SONAME)"; exit 1; }
 	@echo "symbols: $$(wc -l < build/declared) functions, exported as declared"
+
+## abi: the header keeps what packaging/abi/ promises (docs/abi.md)
+abi:
+	@scripts/abi.sh --self-test
+	@scripts/abi.sh
 
 # The README's program compiles and does what it says.
 readme: stage
