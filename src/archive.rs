@@ -142,14 +142,14 @@ impl Archive {
         serde_json::from_str(&self.state).map_err(|error| Error::Corrupt(format!("the file's state: {error}")))
     }
 
-    /// SHA-256 over everything that has a meaning, lengths included.
-    fn digest(&self) -> String {
+    /// SHA-256 over everything that has a meaning in a file of format `version`, lengths included.
+    fn digest(&self, version: u32) -> String {
         let mut hash = Sha256::new();
         let mut field = |bytes: &[u8]| {
             hash.update((bytes.len() as u64).to_le_bytes());
             hash.update(bytes);
         };
-        field(format!("{VERSION} {:?}", self.kind).as_bytes());
+        field(format!("{version} {:?}", self.kind).as_bytes());
         field(self.state.as_bytes());
         for (name, array) in &self.arrays {
             field(name.as_bytes());
@@ -164,7 +164,8 @@ impl Archive {
     /// # Errors
     /// [`Error::Io`] or [`Error::NotFound`]; what was at `path` is then still there.
     pub fn save(&self, path: &Path) -> Result<()> {
-        let record = Record { version: VERSION, kind: self.kind, state: self.state.clone(), digest: self.digest() };
+        let (state, digest) = (self.state.clone(), self.digest(VERSION));
+        let record = Record { version: VERSION, kind: self.kind, state, digest };
         let record = serde_json::to_string(&record).map_err(|error| Error::Internal(error.to_string()))?;
         let view = |(name, array): (&String, _)| {
             let StoredArray { shape, dtype, bytes }: &StoredArray = array;
@@ -200,11 +201,13 @@ impl Archive {
         let record: Record = serde_json::from_str(record).map_err(|error| corrupt(format!("the record: {error}")))?;
         let tensors = SafeTensors::deserialize(&bytes).map_err(damaged)?;
         let arrays = tensors.iter().map(|(name, view)| {
-            let (shape, dtype, bytes) = (view.shape().to_vec(), view.dtype(), view.data().to_vec());
-            (name.to_string(), StoredArray { shape, dtype, bytes })
+            let mut bytes = reserve(view.data().len())?;
+            bytes.extend_from_slice(view.data());
+            Ok((name.to_string(), StoredArray { shape: view.shape().to_vec(), dtype: view.dtype(), bytes }))
         });
-        let archive = Archive { kind: record.kind, state: record.state, arrays: arrays.collect() };
-        if archive.digest() != record.digest {
+        let arrays = arrays.collect::<Result<_>>()?;
+        let archive = Archive { kind: record.kind, state: record.state, arrays };
+        if archive.digest(record.version) != record.digest {
             return Err(corrupt("the file is damaged: its content does not match its digest".into()));
         }
         if archive.kind != kind {
