@@ -55,6 +55,32 @@ static void test_damage(const char *folder, const biv_dataset *data, const biv_t
   free(bytes);
 }
 
+/* A training checkpoint, cut and changed here and there; tests/checkpoints.rs does so at every byte. */
+static void test_damaged_checkpoint(const char *folder, const biv_dataset *data, const biv_trainer *trainer) {
+  const char *damaged = in(folder, "damaged.biv"), *refusal = "damaged.biv: ";
+  CHECK_OK(biv_trainer_save(trainer, damaged));
+  size_t size = 0;
+  unsigned char *bytes = read_file(damaged, &size);
+  CHECK(bytes != NULL && size > 100);
+  biv_trainer *loaded = NULL;
+  for (size_t at = 0; at < size; at += (size_t)scaled(101, 997)) {
+    write_file(damaged, bytes, at);
+    CHECK_STATUS(biv_trainer_load(damaged, data, NULL, &loaded), BIV_ERROR_CORRUPT, refusal);
+    bytes[at] ^= 0x80; /* not even white space */
+    write_file(damaged, bytes, size);
+    CHECK_STATUS(biv_trainer_load(damaged, data, NULL, &loaded), BIV_ERROR_CORRUPT, refusal);
+    bytes[at] ^= 0x80;
+    CHECK(loaded == NULL);
+  }
+  unsigned char *version = memmem(bytes, size, "version\\\":1", 11);
+  CHECK(version != NULL);
+  if (version != NULL) version[10] = '2';
+  write_file(damaged, bytes, size);
+  CHECK_STATUS(biv_trainer_load(damaged, data, NULL, &loaded), BIV_ERROR_CORRUPT,
+               "damaged.biv: has format version 2, this library reads up to 1");
+  free(bytes);
+}
+
 /* A checkpoint goes with the data it was made on. */
 static void test_other_data(const char *folder, const biv_trainer *trainer) {
   const char *path = in(folder, "checkpoint.biv");
@@ -122,14 +148,36 @@ static void test_disk_full(const char *folder, const biv_trainer *trainer, const
   remove_folder(disk);
 }
 
+/* A folder that nothing can be written to: for root, who may write to any, on a read-only file system. */
+static void test_read_only(const biv_trainer *trainer, const biv_dataset *data) {
+  char *folder = temporary_folder();
+  CHECK_OK(biv_trainer_save(trainer, in(folder, "checkpoint.biv")));
+  bool bound = mount(folder, folder, NULL, MS_BIND, NULL) == 0;
+  if (bound ? mount(NULL, folder, NULL, MS_REMOUNT | MS_BIND | MS_RDONLY, NULL) == 0
+            : geteuid() != 0 && chmod(folder, 0555) == 0) {
+    check_survival(folder, trainer, data, biv_trainer_save);
+    biv_model *model = NULL;
+    CHECK_OK(biv_trainer_get_model(trainer, &model));
+    CHECK_STATUS(biv_model_save(model, in(folder, "model.biv")), BIV_ERROR_IO, "model.biv: ");
+    biv_model_free(model);
+  } else {
+    skip("a read-only folder", "root writes to any, and mounting is not allowed");
+  }
+  if (bound) CHECK(umount(folder) == 0);
+  chmod(folder, 0755);
+  remove_folder(folder);
+}
+
 int main(void) {
   char *folder = temporary_folder();
   biv_dataset *data = noisy_dataset(100, 1);
   biv_trainer *trainer = small_trainer(data, "{\"batch_size\": 16}");
   CHECK_OK(biv_trainer_fit(trainer, 1, NULL, NULL, NULL));
   test_damage(folder, data, trainer);
+  test_damaged_checkpoint(folder, data, trainer);
   test_other_data(folder, trainer);
   test_disk_full(folder, trainer, data);
+  test_read_only(trainer, data);
   biv_trainer_free(trainer);
   biv_dataset_free(data);
   remove_folder(folder);
