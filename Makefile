@@ -18,7 +18,7 @@ WARNINGS := -Wall -Wextra -Werror -pedantic
 LINK = -I$(STAGE)/include -L$(STAGE)/lib -Wl,-rpath,$(STAGE)/lib -lbiv -lm -pthread
 C_TESTS := $(notdir $(basename $(wildcard tests/c/*.c)))
 
-.PHONY: all libtorch build install dist stage demo test lint header symbols abi readme examples c-tests bindings-test install-test slurm valgrind goldens clean
+.PHONY: all libtorch build install dist stage demo test lint header symbols abi deny readme examples c-tests bindings-test install-test slurm valgrind goldens clean
 .DELETE_ON_ERROR:
 
 all: build
@@ -43,11 +43,13 @@ install: build
 	$(FILL) packaging/bivConfig.cmake.in > $(DESTDIR)$(PREFIX)/lib/cmake/biv/bivConfig.cmake
 	$(FILL) packaging/bivConfigVersion.cmake.in > $(DESTDIR)$(PREFIX)/lib/cmake/biv/bivConfigVersion.cmake
 
-## dist: a tarball with everything, libtorch for CPUs included, that runs wherever it is unpacked
+## dist: a tarball with everything, libtorch for CPUs included, that runs wherever it is unpacked, and
+## the list of its parts (CycloneDX) and their licences
 dist: build
 	rm -rf build/dist
 	@$(MAKE) --no-print-directory install PREFIX=/$(DIST) DESTDIR=build/dist TORCH='$$$${libdir}/biv/torch/lib'
 	cp README.md CHANGELOG.md LICENSE* build/dist/$(DIST)
+	scripts/sbom.py $(TORCH) build/dist/$(DIST)
 	install -d build/dist/$(DIST)/lib/biv/torch
 	cp -r $(TORCH) build/dist/$(DIST)/lib/biv/torch/lib
 	if [ -d $(TORCH)/../../nvidia ]; then cp -r $(TORCH)/../../nvidia build/dist/$(DIST)/lib/biv/nvidia; fi
@@ -65,6 +67,7 @@ demo: stage
 ## test: everything that is tested
 test: stage
 	$(CARGO) test --release
+	python3 tests/test_libtorch.py
 	@$(MAKE) --no-print-directory header symbols abi readme examples c-tests bindings-test install-test
 
 ## lint: format and lints, without changing anything
@@ -95,6 +98,13 @@ symbols: stage
 abi:
 	@scripts/abi.sh --self-test
 	@scripts/abi.sh
+
+## deny: licences, bans and sources of the crates, and their known vulnerabilities, by cargo-deny and deny.toml
+deny:
+	@mkdir -p build; if ! command -v cargo-deny > /dev/null; then echo "deny: SKIPPED: cargo install cargo-deny --locked"; exit 0; fi; \
+	$(CARGO) deny --locked check licenses bans sources || exit 1; \
+	if $(CARGO) deny fetch db > build/advisories 2>&1; then $(CARGO) deny --locked check advisories; \
+	else echo "deny: SKIPPED the known vulnerabilities: their database cannot be fetched"; fi
 
 # The README's program compiles and does what it says.
 readme: stage
