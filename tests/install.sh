@@ -67,6 +67,27 @@ run() {
 "$prefix/bin/biv" --version > /dev/null || fail "bin/biv does not run"
 passed
 if [ -n "${DIST:-}" ]; then
+  # The list of its parts has every crate that Cargo links, with its licence, and libtorch as it is here.
+  cargo tree --locked -e normal --target "$(uname -m)-unknown-linux-gnu" --prefix none --no-dedupe |
+    awk '$1 != "biv" { sub("^v", "", $2); print $1, $2 }' | sort -u > "$folder/crates"
+  python3 - "$prefix" "$folder/crates" <<'PY' || fail "the list of the tarball's parts"
+import hashlib, json, pathlib, sys
+
+prefix = pathlib.Path(sys.argv[1])
+crates = pathlib.Path(sys.argv[2]).read_text().splitlines()
+torch, *others = json.loads((prefix / "sbom.cdx.json").read_text())["components"]
+linked = [part for part in others if part.get("purl", "").startswith("pkg:cargo/") and part["scope"] == "required"]
+listed = {f"{part['name']} {part['version']}" for part in linked}
+licences = (prefix / "THIRD-PARTY-LICENSES.txt").read_text()
+assert len(crates) > 100 and listed == set(crates), listed.symmetric_difference(crates)
+assert not [crate for crate in crates if f"\n{crate} (" not in licences]
+assert torch["name"] == "libtorch" and torch["version"] and torch["components"], torch
+for part in torch["components"]:
+    content = (prefix / "lib/biv" / part["name"]).read_bytes()
+    assert part["hashes"] == [{"alg": "SHA-256", "content": hashlib.sha256(content).hexdigest()}], part
+print(f"install: a list of {len(crates)} crates and libtorch")
+PY
+  passed
   ldd "$prefix/lib/libbiv.so" | grep libtorch_cpu | grep -q "$prefix" || fail "the tarball's libtorch is not the one in use"
   passed
 fi
