@@ -3,7 +3,8 @@
 
 With LIBTORCH set, checks that folder. Otherwise fills .libtorch/ once from the
 pinned PyPI wheels: by default only what linking and running on a CPU needs,
-with --cuda everything that training on an NVIDIA GPU needs.
+with --cuda everything that training on an NVIDIA GPU needs. Nothing is unpacked unless the
+SHA-256 of every wheel is the pinned one.
 """
 
 import argparse
@@ -25,10 +26,24 @@ HOME = ROOT / ".libtorch"
 # The wheels a CPU build links and loads: libtorch_cpu.so needs CUDA's runtime
 # and profiling libraries to be there even where no GPU is.
 CPU_WHEELS = ["torch==" + VERSION, "nvidia-cuda-runtime==13.0.96", "nvidia-cuda-cupti==13.0.85"]
+# Of every wheel that something is unpacked from, with --cuda too.
 SHA256 = {
     "torch": "0f68f4ac6d95d12e896c3b7a912b5871619542ec54d3649cf48cc1edd4dd2756",
     "nvidia_cuda_runtime": "7f82250d7782aa23b6cfe765ecc7db554bd3c2870c43f3d1821f1d18aebf0548",
     "nvidia_cuda_cupti": "4eb01c08e859bf924d222250d2e8f8b8ff6d3db4721288cf35d14252a4d933c8",
+    "nvidia_cublas": "ee8722c1f0145ab246bccb9e452153b5e0515fd094c3678df50b2a0888b8b171",
+    "nvidia_cuda_nvrtc": "ad9b6d2ead2435f11cbb6868809d2adeeee302e9bb94bcf0539c7a40d80e8575",
+    "nvidia_cudnn_cu13": "d20e1734305e9d68889a96e3f35094d733ff1f83932ebe462753973e53a572bf",
+    "nvidia_cufft": "6c44f692dce8fd5ffd3e3df134b6cdb9c2f72d99cf40b62c32dde45eea9ddad3",
+    "nvidia_cufile": "08a3ecefae5a01c7f5117351c64f17c7c62efa5fffdbe24fc7d298da19cd0b44",
+    "nvidia_curand": "1aee33a5da6e1db083fe2b90082def8915f30f3248d5896bcec36a579d941bfc",
+    "nvidia_cusolver": "0a759da5dea5c0ea10fd307de75cdeb59e7ea4fcb8add0924859b944babf1112",
+    "nvidia_cusparse": "2b3c89c88d01ee0e477cb7f82ef60a11a4bcd57b6b87c33f789350b59759360b",
+    "nvidia_cusparselt_cu13": "25e30a8a7323935d4ad0340b95a0b69926eee755767e8e0b1cf8dd85b197d3fd",
+    "nvidia_nccl_cu13": "e4553a30f34195f3fa1da02a6da3d6337d28f2003943aa0a3d247bbc25fefc42",
+    "nvidia_nvjitlink": "13a74f429e23b921c1109976abefacc69835f2f433ebd323d3946e11d804e47b",
+    "nvidia_nvshmem_cu13": "290f0a2ee94c9f3687a02502f3b9299a9f9fe826e6d0287ee18482e78d495b80",
+    "nvidia_nvtx": "4936d1d6780fbe68db454f5e72a42ff64d1fd6397df9f363ae786930fd5c1cd4",
 }
 CPU_LIBRARIES = {
     "torch/lib/libtorch.so", "torch/lib/libtorch_cpu.so", "torch/lib/libc10.so", "torch/lib/libgomp.so.1",
@@ -60,6 +75,14 @@ def check(folder, hint):
         fail(f"'{folder}' holds version {version or 'unknown'}, {VERSION} is needed. {hint}")
 
 
+def sha256(path):
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 22):
+            digest.update(block)
+    return digest.hexdigest()
+
+
 def pip():
     """A pip that runs: this Python's own, or that of a fresh virtual environment."""
     own = [sys.executable, "-m", "pip"]
@@ -73,11 +96,24 @@ def pip():
 
 def wanted(name, cuda):
     """Whether a file of a wheel is one that the build or the library reads."""
-    if name.startswith("torch/include/") or name == "torch/version.py":
+    if name.startswith("torch/include/") or name == "torch/version.py" or re.match(r"[^/]+\.dist-info/licenses/", name):
         return True
     if cuda:
         return bool(re.match(r"(torch|nvidia/[^/]+)/lib/[^/]*\.so", name)) and "libtorch_python" not in name
     return name in CPU_LIBRARIES
+
+
+def verified(wheel):
+    """Whether to unpack a wheel: not what only PyTorch's Python side needs. One with another checksum ends it all."""
+    project = wheel.name.split("-")[0]
+    if project not in SHA256:
+        if project.startswith(("torch", "nvidia")):
+            fail(f"no checksum is pinned for {wheel.name}: nothing was unpacked")
+        return False
+    digest = sha256(wheel)
+    if digest != SHA256[project]:
+        fail(f"{wheel.name} has SHA-256 {digest}, expected {SHA256[project]}: nothing was unpacked")
+    return True
 
 
 def fetch(cuda):
@@ -94,17 +130,11 @@ def fetch(cuda):
         if subprocess.run(command).returncode:
             fail(f"pip could not download torch {VERSION} (its message is above). "
                  f"With no network, set LIBTORCH to the folder of an installed libtorch {VERSION}")
-        for name in ("torch", "nvidia"):
-            shutil.rmtree(HOME / name, ignore_errors=True)
-        for wheel in sorted(pathlib.Path(scratch).glob("*.whl")):
-            expected = SHA256.get(wheel.name.split("-")[0])
-            if expected:
-                digest = hashlib.sha256()
-                with open(wheel, "rb") as file:
-                    while block := file.read(1 << 22):
-                        digest.update(block)
-                if digest.hexdigest() != expected:
-                    fail(f"{wheel.name} has SHA-256 {digest.hexdigest()}, expected {expected}: it was not unpacked")
+        wheels = sorted(wheel for wheel in pathlib.Path(scratch).glob("*.whl") if verified(wheel))
+        (HOME / "complete").unlink(missing_ok=True)
+        for old in [HOME / "torch", HOME / "nvidia", *HOME.glob("*.dist-info")]:
+            shutil.rmtree(old, ignore_errors=True)
+        for wheel in wheels:
             with zipfile.ZipFile(wheel) as archive:
                 archive.extractall(HOME, [n for n in archive.namelist() if wanted(n, cuda)])
             wheel.unlink()

@@ -1,0 +1,97 @@
+"""scripts/libtorch.py with small wheels of this test's: what is not what was pinned is not unpacked."""
+
+import pathlib
+import sys
+import tempfile
+import unittest
+import zipfile
+from contextlib import redirect_stdout
+from io import StringIO
+from unittest import mock
+
+sys.dont_write_bytecode = True
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "scripts"))
+import libtorch  # noqa: E402
+
+# Stands in for pip: "download" copies the wheels.
+PIP = "import shutil, sys; [shutil.copy(wheel, sys.argv[sys.argv.index('-d') + 1]) for wheel in {wheels}]"
+
+
+class Fetch(unittest.TestCase):
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.folder = pathlib.Path(folder.name)
+        self.home = self.folder / "home"
+        self.wheels = []
+        self.checksums = {}
+        self.torch = self.wheel("torch-2.11.0-cp312.whl", {
+            "torch/version.py": "__version__ = '2.11.0'", "torch/lib/libtorch_cpu.so": "code", "torch/nn.py": "Python",
+            "torch/include/torch/torch.h": "header", "torch-2.11.0.dist-info/licenses/LICENSE": "licence",
+        })
+        self.nvidia = self.wheel("nvidia_cuda_runtime-13-none.whl", {"nvidia/cu13/lib/libcudart.so.13": "code"})
+
+    def wheel(self, name, files):
+        path = self.folder / name
+        with zipfile.ZipFile(path, "w") as archive:
+            for file, content in files.items():
+                archive.writestr(file, content)
+        self.wheels.append(path)
+        self.checksums[name.split("-")[0]] = libtorch.sha256(path)
+        return path
+
+    def fetch(self, cuda=False):
+        pip = [sys.executable, "-c", PIP.format(wheels=[str(wheel) for wheel in self.wheels])]
+        with mock.patch.multiple(libtorch, HOME=self.home, SHA256=self.checksums, pip=lambda: pip), \
+                mock.patch("platform.system", return_value="Linux"), \
+                mock.patch("platform.machine", return_value="x86_64"), redirect_stdout(StringIO()):
+            libtorch.fetch(cuda)
+
+    def unpacked(self):
+        return {str(path.relative_to(self.home)) for path in self.home.rglob("*") if path.is_file()}
+
+    def refused(self, message):
+        before = self.unpacked()
+        with self.assertRaisesRegex(SystemExit, message):
+            self.fetch()
+        self.assertEqual(self.unpacked(), before)
+
+    def tamper(self, path):
+        content = bytearray(path.read_bytes())
+        content[content.index(b"code")] ^= 1
+        path.write_bytes(content)
+
+    def test_what_was_pinned_is_unpacked_as_far_as_it_is_needed(self):
+        self.wheel("sympy-1-none.whl", {"sympy/core.py": "Python"})
+        del self.checksums["sympy"]
+        self.fetch()
+        self.assertEqual(self.unpacked(), {
+            "torch/version.py", "torch/lib/libtorch_cpu.so", "torch/include/torch/torch.h",
+            "torch-2.11.0.dist-info/licenses/LICENSE", "nvidia/cu13/lib/libcudart.so.13", "complete",
+        })
+
+    def test_a_byte_changed_in_any_wheel_stops_it(self):
+        for wheel in (self.torch, self.nvidia):
+            content = wheel.read_bytes()
+            self.tamper(wheel)
+            self.refused(f"{wheel.name} has SHA-256 [0-9a-f]+, expected {self.checksums[wheel.name.split('-')[0]]}")
+            wheel.write_bytes(content)
+
+    def test_what_was_there_before_stays(self):
+        self.fetch()
+        self.tamper(self.nvidia)
+        self.refused("nothing was unpacked")
+        self.assertIn("torch/lib/libtorch_cpu.so", self.unpacked())
+
+    def test_a_library_without_a_checksum_stops_it(self):
+        self.wheel("nvidia_new-1-none.whl", {"nvidia/new/lib/libnew.so": "code"})
+        del self.checksums["nvidia_new"]
+        self.refused("no checksum is pinned for nvidia_new-1-none.whl")
+
+    def test_checksums_are_pinned_for_all_that_a_cpu_needs(self):
+        projects = {wheel.split("==")[0].replace("-", "_") for wheel in libtorch.CPU_WHEELS}
+        self.assertLessEqual(projects, set(libtorch.SHA256))
+
+
+if __name__ == "__main__":
+    unittest.main()
