@@ -61,19 +61,19 @@ fn damage<T>(
     // Changed in place: a file system may put a file that was truncated and written on disk at once, in its own time.
     let file = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
     let mut without_meaning = 0;
-    for at in 0..bytes.len() {
+    for (at, &byte) in bytes.iter().enumerate() {
         // Each bit, all of them, and what makes white space of white space.
         for pattern in [1, 2, 4, 8, 16, 32, 64, 128, 255, b' ' ^ b'\n'] {
-            file.write_all_at(&[bytes[at] ^ pattern], at as u64).unwrap();
+            file.write_all_at(&[byte ^ pattern], at as u64).unwrap();
             match load(&path) {
                 Ok(loaded) => {
-                    assert_eq!((bytes[at], content(&loaded) == whole), (b' ', true), "byte {at} changed by {pattern}");
+                    assert_eq!((byte, content(&loaded) == whole), (b' ', true), "byte {at} changed by {pattern}");
                     without_meaning += 1;
                 }
                 error => assert!(is_corrupt(error), "byte {at} changed by {pattern}"),
             }
         }
-        file.write_all_at(&[bytes[at]], at as u64).unwrap();
+        file.write_all_at(&[byte], at as u64).unwrap();
     }
     file.set_len(bytes.len() as u64 + 1).unwrap();
     assert!(is_corrupt(load(&path)), "a byte too many");
@@ -109,6 +109,9 @@ fn no_damage_to_a_checkpoint_goes_unnoticed() {
         },
     );
 }
+
+/// The versions whose files are in `tests/golden/`: one for each change of the format.
+const VERSIONS: [&str; 1] = ["0.1.0"];
 
 /// What a version of the library recorded beside its files.
 #[derive(Serialize, Deserialize)]
@@ -150,7 +153,7 @@ fn write_the_files_of_this_version() {
 
 #[test]
 fn files_of_every_version_are_read_and_go_on() {
-    for version in ["0.1.0"] {
+    for version in VERSIONS {
         let text = std::fs::read(golden("checkpoint", &format!("{version}.json"))).unwrap();
         let expected: Recorded = serde_json::from_slice(&text).unwrap();
         let file = |name| golden(name, &format!("{version}.biv"));
