@@ -183,7 +183,7 @@ fn a_file_of_a_later_version_is_called_that() {
     };
     let check = |error: Error| {
         let message = error.to_string();
-        assert!(message.ends_with("later.biv: has format version 9, this library reads up to 1"), "{message}");
+        assert!(message.contains("later.biv: has format version 9, this library reads up to "), "{message}");
         assert!(matches!(error, Error::Corrupt(_)));
     };
     rewrite("model");
