@@ -184,9 +184,13 @@ impl Archive {
     /// [`Error::NotFound`], [`Error::Io`]; [`Error::Corrupt`] for a file that is
     /// damaged, not ours or of a later version; [`Error::InvalidArgument`] for one of another kind.
     pub fn load(path: &Path, kind: ArchiveKind) -> Result<Self> {
-        let bytes = std::fs::read(path).map_err(|error| Error::io(path, error))?;
         let file = path.display();
         let corrupt = |what: String| Error::Corrupt(format!("{file}: {what}"));
+        // A pipe or a device might never end.
+        if std::fs::metadata(path).is_ok_and(|metadata| !metadata.is_file() && !metadata.is_dir()) {
+            return Err(Error::io(path, std::io::Error::other("a pipe or a device, not a file")));
+        }
+        let bytes = std::fs::read(path).map_err(|error| Error::io(path, error))?;
         let damaged = |error| corrupt(format!("the file is damaged or not one of libbiv's ({error})"));
         let (_, metadata) = SafeTensors::read_metadata(&bytes).map_err(damaged)?;
         let record = metadata.metadata().as_ref().and_then(|record| record.get(RECORD));
@@ -275,6 +279,12 @@ mod tests {
         assert!(link.is_symlink() && Archive::load(&target, ArchiveKind::Model).is_ok());
         let refused = archive().save(folder.path()).unwrap_err().to_string();
         assert!(refused.ends_with("not a regular file, nothing was saved"), "{refused}");
+    }
+
+    #[test]
+    fn a_device_without_an_end_is_not_read() {
+        let error = Archive::load(Path::new("/dev/zero"), ArchiveKind::Model).unwrap_err();
+        assert!(matches!(error, Error::Io { .. }) && error.to_string().contains("not a file"), "{error}");
     }
 
     #[test]

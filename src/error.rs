@@ -80,6 +80,7 @@ impl Error {
         let path = path.display().to_string();
         match source.kind() {
             std::io::ErrorKind::NotFound => Error::NotFound(format!("{path}: no such file or folder")),
+            std::io::ErrorKind::OutOfMemory => Error::OutOfMemory(format!("{path}: the file exceeds memory")),
             _ => Error::Io { path, source },
         }
     }
