@@ -120,7 +120,7 @@ examples: stage
 
 build/tests/%: tests/c/%.c $(wildcard tests/c/*.h) include/biv.h
 	@mkdir -p build/tests
-	$(CC) -std=c11 -g $(WARNINGS) -D_GNU_SOURCE $< -o $@ $(LINK)
+	$(CC) -std=c11 -g $(WARNINGS) -D_GNU_SOURCE -DBIV_HEADER='"$(STAGE)/include/biv.h"' $< -o $@ $(LINK)
 
 c-tests: stage
 	@$(MAKE) --no-print-directory $(addprefix build/tests/,$(C_TESTS))

@@ -10,6 +10,10 @@ use serde::de::DeserializeOwned;
 /// # Errors
 /// [`Error::InvalidConfig`] with the path of the offending field.
 pub fn parse<T: DeserializeOwned>(name: &str, json: &str) -> Result<T> {
+    // serde would take a list's items for the fields, in the order of their declaration.
+    if json.trim_start().starts_with('[') {
+        return Err(Error::config(name, "is a list [ ... ], must be an object { ... }"));
+    }
     let mut reader = serde_json::Deserializer::from_str(json);
     let value = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
         let path = match error.path().to_string().as_str() {
