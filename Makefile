@@ -18,7 +18,7 @@ WARNINGS := -Wall -Wextra -Werror -pedantic
 LINK = -I$(STAGE)/include -L$(STAGE)/lib -Wl,-rpath,$(STAGE)/lib -lbiv -lm -pthread
 C_TESTS := $(notdir $(basename $(wildcard tests/c/*.c)))
 
-.PHONY: all libtorch build install dist stage demo test lint header symbols abi deny readme examples c-tests bindings-test install-test slurm valgrind goldens clean
+.PHONY: faults all libtorch build install dist stage demo test lint header symbols abi deny readme examples c-tests bindings-test install-test slurm valgrind goldens clean
 .DELETE_ON_ERROR:
 
 all: build
@@ -126,6 +126,14 @@ c-tests: stage
 	@$(MAKE) --no-print-directory $(addprefix build/tests/,$(C_TESTS))
 	@for test in $(C_TESTS); do ./build/tests/$$test > build/tests/$$test.out; status=$$?; cat build/tests/$$test.out; [ $$status = 0 ] || exit 1; done
 	@echo "c11 ($$($(CC) --version | head -1)): $$(sed -nE 's/^[a-z]+: ([0-9]+) passed.*/\1/p' build/tests/*.out | awk '{ sum += $$1 } END { print sum }') tests"
+
+## faults: panics injected at every point of every function, in a library built for it
+faults: stage
+	$(CARGO) build --release --features faults
+	@mkdir -p build/faults && cp target/release/libbiv.so build/faults/$(SONAME) && ln -sf $(SONAME) build/faults/libbiv.so
+	@$(CARGO) build --release --quiet
+	$(CC) -std=c11 -g $(WARNINGS) -D_GNU_SOURCE -DBIV_FAULTS -DBIV_HEADER='"$(STAGE)/include/biv.h"' -Wno-unused-function tests/c/contract.c -o build/faults/contract -I$(STAGE)/include -Lbuild/faults -Wl,-rpath,$(CURDIR)/build/faults -lbiv -lm -pthread
+	@./build/faults/contract
 
 ## bindings-test: C++, Julia and Octave programs, and the same bits from every language
 bindings-test: stage

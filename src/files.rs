@@ -28,6 +28,7 @@ pub fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
     }
     let mut file = builder.prefix(".biv-").suffix(".tmp").tempfile_in(folder).map_err(io)?;
     file.write_all(bytes).map_err(io)?;
+    crate::fault::point();
     file.as_file().sync_all().map_err(io)?;
     file.persist(path).map_err(|error| io(error.error))?;
     // The rename itself is on disk only when the folder is.

@@ -54,6 +54,7 @@ pub mod device;
 pub mod engine;
 mod error;
 pub mod experiment;
+mod fault;
 pub mod files;
 pub mod kernel;
 pub mod loss;

@@ -104,6 +104,7 @@ impl Session {
         for _ in 0..epochs {
             let (report, metrics) = {
                 let mut trainer = self.trainer.lock();
+                crate::fault::point();
                 let report = trainer.epoch(|trainer, step| {
                     self.publish(trainer, step.loss);
                     if fitting.cancelled() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }

@@ -422,6 +422,7 @@ impl Learner {
         let (features, labels) = (&data.features, &data.labels);
         let batch =
             MiniBatch { features, labels, rows, coefficients: &coefficients, normalization: &self.normalization };
+        crate::fault::point();
         report.loss = self.engine.step(&model, &batch, self.options.learning_rate)?;
         drop(model);
         if !report.loss.is_finite() {

@@ -18,6 +18,10 @@ thread_local! {
 
 /// Runs the body of an exported function that returns a status.
 pub(super) fn boundary(body: impl FnOnce() -> Result<()>) -> biv_status {
+    let body = || {
+        crate::fault::point();
+        body()
+    };
     let (status, message) = match contain(body) {
         Ok(()) => (BIV_OK, String::new()),
         Err(error) => (status_of(&error), error.to_string()),

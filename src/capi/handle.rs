@@ -87,7 +87,11 @@ pub(super) unsafe fn create<H: Handle>(out: *mut *mut H, make: impl FnOnce() -> 
     // SAFETY: the caller's promise.
     unsafe { pointer::write(out, std::ptr::null_mut(), "the handle's place (out)")? };
     let object = H::wrap(make()?);
-    let key = TABLE.write().insert(object);
+    let key = {
+        let mut table = TABLE.write();
+        crate::fault::point();
+        table.insert(object)
+    };
     // SAFETY: as above.
     unsafe { pointer::write(out, key.data().as_ffi() as usize as *mut H, "the handle's place (out)") }
 }
@@ -98,6 +102,7 @@ pub(super) fn get<H: Handle>(handle: *const H) -> Result<H::Target> {
         return Err(Error::InvalidHandle(format!("the {} handle is NULL", H::NAME)));
     }
     let table = TABLE.read();
+    crate::fault::point();
     let object = key(handle).and_then(|key| table.get(key)).ok_or_else(|| {
         Error::InvalidHandle(format!("the {} handle {handle:p} was freed, or never was a handle", H::NAME))
     })?;

@@ -118,3 +118,11 @@ pub unsafe extern "C" fn biv_get_num_threads(out: *mut i32) -> biv_status {
 pub extern "C" fn biv_set_num_threads(threads: i32) -> biv_status {
     boundary(|| device::set_threads(threads))
 }
+
+/// Lets the `number`th point of panic from now on panic, counted from 1; 0 for none. Returns
+/// how many were still to come before. For tests of the library itself.
+#[cfg(feature = "faults")]
+#[unsafe(no_mangle)]
+pub extern "C" fn biv_test_panic_at(number: i64) -> i64 {
+    crate::fault::panic_at(number)
+}

@@ -179,6 +179,7 @@ impl Model {
         normalization: &Normalization,
         precision: Precision,
     ) -> Result<Vec<f64>> {
+        crate::fault::point();
         let (inputs, step) = (self.inputs(), self.prediction_rows());
         let count = rows.count(inputs);
         if let (Some(plan), FeatureRows::Numbers(values)) = (self.kernel_plan(precision), rows) {

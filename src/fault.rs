@@ -1,0 +1,23 @@
+//! Panics on demand, for tests of what a panic leaves behind (feature `faults`; without it there is nothing here).
+
+#[cfg(feature = "faults")]
+use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
+
+/// How many points are still to be passed before the one that panics; 0 for none.
+#[cfg(feature = "faults")]
+static LEFT: AtomicI64 = AtomicI64::new(0);
+
+/// A place where a panic would hurt: with a lock held, a file half written, a step half taken.
+#[inline(always)]
+pub(crate) fn point() {
+    #[cfg(feature = "faults")]
+    if LEFT.load(Relaxed) > 0 && LEFT.fetch_sub(1, Relaxed) == 1 {
+        panic!("an injected panic");
+    }
+}
+
+/// Lets the `number`th point from now on panic, counted from 1; 0 for none. Tells how many were still to come.
+#[cfg(feature = "faults")]
+pub(crate) fn panic_at(number: i64) -> i64 {
+    LEFT.swap(number, Relaxed)
+}
