@@ -8,6 +8,7 @@ PREFIX ?= /usr/local
 DESTDIR ?=
 
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1)
+TORCH_VERSION := $(shell sed -n 's/^VERSION = "\(.*\)"/\1/p' scripts/libtorch.py)
 SONAME := libbiv.so.$(basename $(VERSION))
 STAGE := $(CURDIR)/build/install
 DIST := biv-$(VERSION)-$(shell uname -s | tr A-Z a-z)-$(shell uname -m)
@@ -18,7 +19,7 @@ WARNINGS := -Wall -Wextra -Werror -pedantic
 LINK = -I$(STAGE)/include -L$(STAGE)/lib -Wl,-rpath,$(STAGE)/lib -lbiv -lm -pthread
 C_TESTS := $(notdir $(basename $(wildcard tests/c/*.c)))
 
-.PHONY: faults all libtorch build install dist stage demo test lint header symbols abi deny readme examples c-tests bindings-test install-test slurm valgrind goldens clean
+.PHONY: all libtorch build install dist stage demo test lint header symbols abi deny readme examples c-tests bindings-test install-test slurm valgrind faults goldens bench clean
 .DELETE_ON_ERROR:
 
 all: build
@@ -155,6 +156,19 @@ valgrind: stage
 ## goldens: write tests/golden/ again (needs PyTorch's Python side)
 goldens:
 	python3 tests/golden/make_goldens.py
+
+# A Python that has PyTorch, numpy, pandas and Pillow: by default one of our own.
+PYTORCH ?= $(CURDIR)/.libtorch/pytorch/bin/python
+$(CURDIR)/.libtorch/pytorch/bin/python:
+	@echo "bench: making a Python environment with PyTorch for the comparison (downloads 2.7 GB); PYTORCH=PATH takes another"
+	python3 -m venv .libtorch/pytorch.part
+	.libtorch/pytorch.part/bin/pip install --quiet torch==$(TORCH_VERSION) numpy pandas pillow
+	mv .libtorch/pytorch.part .libtorch/pytorch
+
+## bench: libbiv and PyTorch in turns, and the tables of benches/README.md; ARGS=--quick for a minute, --check, --help
+bench: stage $(PYTORCH)
+	$(CC) -std=c11 -O2 $(WARNINGS) benches/bench.c -o build/bench $(LINK)
+	python3 benches/run.py --python $(PYTORCH) $(ARGS)
 
 clean:
 	rm -rf build target

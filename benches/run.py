@@ -1,0 +1,238 @@
+#!/usr/bin/env python3
+"""Measures libbiv and PyTorch in turns on the same work, and writes the tables of benches/README.md.
+
+Each side of each case is a worker process (build/bench, pytorch.py) that does as many
+units of work as it is told. A round lets all workers of a workload do theirs, one
+after the other; ratios are taken within a round, and the median of the rounds is shown.
+"""
+
+import argparse
+import json
+import math
+import os
+import pathlib
+import platform
+import random
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+import report
+from workloads import COMPILED, Case, Workload, growth, workloads
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+PLACE = ROOT / "build" / "bench-data"
+SIMD = ["avx2", "avx512f", "avx512_bf16", "amx_bf16"]
+
+
+class Skipped(Exception):
+    """A worker that cannot do its work here."""
+
+
+class Worker:
+    """A process that measures one way of doing one case."""
+
+    def __init__(self, command, threads):
+        # Both for libtorch's threads and for those that decode images.
+        environment = dict(os.environ, OMP_NUM_THREADS=str(threads), RAYON_NUM_THREADS=str(threads))
+        self.errors = tempfile.TemporaryFile("w+")
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.errors,
+                                        text=True, env=environment)
+        self.about = self.read()["ready"]
+
+    def read(self):
+        line = self.process.stdout.readline()
+        if not line:
+            self.process.wait()
+            self.errors.seek(0)
+            lines = self.errors.read().strip().splitlines()
+            raise Skipped(lines[-1] if lines else "it ended without a word")
+        answer = json.loads(line)
+        if "skip" in answer:
+            raise Skipped(answer["skip"])
+        return answer
+
+    def work(self, count):
+        self.process.stdin.write(f"{count}\n")
+        self.process.stdin.flush()
+        return self.read()
+
+    def close(self):
+        self.process.kill()
+        self.process.communicate()
+
+
+class Bench:
+    """The commands of both sides."""
+
+    def __init__(self, python):
+        self.python, self.versions = python, {}
+
+    def worker(self, workload, case, variant):
+        options = dict(case.options, threads=case.threads)
+        if variant == "libbiv":
+            program, name = [str(ROOT / "build" / "bench")], "libbiv"
+        else:
+            program, name = [self.python, str(ROOT / "benches" / "pytorch.py")], "PyTorch"
+            options["variant"] = variant
+        worker = Worker([*program, workload.command, *(f"{key}={value}" for key, value in options.items())],
+                        case.threads)
+        self.versions[name] = worker.about
+        return worker
+
+    def measure(self, workload):
+        """Seconds per unit, of each variant of each case in each round; a variant may be skipped, libbiv may not."""
+        workers, counts, skipped = {}, {}, {}
+        try:
+            for index, case in enumerate(workload.cases):
+                for variant in ["libbiv", *case.peers]:
+                    try:
+                        worker = self.worker(workload, case, variant)
+                        workers[index, variant] = worker
+                        # The first unit compiles and fills caches, the second tells how many make a round.
+                        worker.work(workload.whole)
+                        unit = worker.work(workload.whole)["seconds"] / workload.whole
+                        counts[index, variant] = max(1, round(workload.seconds / unit / workload.whole)) * workload.whole
+                    except (Skipped, OSError) as reason:
+                        if variant == "libbiv":
+                            sys.exit(f"bench: {case.title}: {reason}")
+                        workers.pop((index, variant), None)
+                        skipped[index, variant] = str(reason)
+                        print(f"  SKIPPED {case.title}, PyTorch {variant}: {reason}", flush=True)
+            seconds, last = {key: [] for key in workers}, {}
+            for _ in range(workload.rounds):
+                for key, worker in workers.items():
+                    last[key] = worker.work(counts[key])
+                    seconds[key].append(last[key]["seconds"] / counts[key])
+        finally:
+            for worker in workers.values():
+                worker.close()
+        return [self.result(workload, case, {variant: seconds[i, variant] for i, variant in workers if i == index},
+                            {variant: last[i, variant] for i, variant in workers if i == index},
+                            {variant: why for (i, variant), why in skipped.items() if i == index})
+                for index, case in enumerate(workload.cases)]
+
+    @staticmethod
+    def result(workload, case, seconds, last, skipped):
+        median = {variant: statistics.median(times) for variant, times in seconds.items()}
+        result = {"workload": workload.name, "title": case.title, "threads": case.threads, "item": workload.item,
+                  "rate": workload.rate, "items": workload.items, "seconds": median, "rounds": seconds,
+                  "peak": {variant: answer["peak"] for variant, answer in last.items()},
+                  "resident": {variant: answer["resident"] for variant, answer in last.items()},
+                  "value": {variant: answer["value"] for variant, answer in last.items()}, "skipped": skipped}
+        peers = [variant for variant in median if variant != "libbiv"]
+        if peers:
+            best = min(peers, key=median.get)
+            ratios = sorted(peer / ours for peer, ours in zip(seconds[best], seconds["libbiv"]))
+            result |= {"best": best, "ratio": statistics.median(ratios), "ratios": [ratios[0], ratios[-1]]}
+        return result
+
+
+def machine():
+    cpu = dict(line.split(":", 1) for line in pathlib.Path("/proc/cpuinfo").read_text().split("\n\n")[0].splitlines())
+    cpu = {key.strip(): value.strip() for key, value in cpu.items()}
+    flags = cpu.get("flags", "").split()
+    return {"cpu": cpu.get("model name", platform.machine()), "cores": len(os.sched_getaffinity(0)),
+            "simd": [name for name in SIMD if name in flags], "kernel": platform.release(),
+            "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30)}
+
+
+def write_csv(path, rows):
+    """19 features, and a label that depends on them."""
+    if path.exists():
+        return
+    draw, lines = random.Random(rows), [",".join([f"x{j}" for j in range(19)] + ["y"])]
+    for _ in range(rows):
+        x = [draw.random() for _ in range(19)]
+        y = 10 * math.sin(math.pi * x[0] * x[1]) + 20 * (x[2] - 0.5) ** 2 + 10 * x[3] + 5 * x[4]
+        lines.append(",".join(f"{value:.6f}" for value in x + [y]))
+    path.write_text("\n".join(lines) + "\n")
+
+
+def prepare():
+    PLACE.mkdir(parents=True, exist_ok=True)
+    write_csv(PLACE / "bike.csv", 10_379)
+    write_csv(PLACE / "rows.csv", 100_000)
+    if not (PLACE / "faces").exists():
+        program = ROOT / "build" / "install" / "bin" / "biv"
+        subprocess.run([program, "faces", PLACE / "faces", "--count", "256"], check=True, stdout=subprocess.DEVNULL)
+
+
+def check(bench):
+    """Both sides from the same weights on the same data: the losses of 100 steps must agree to 1e-4."""
+    failed = False
+    for what, command, options in [("the caller's mini-batches", "given", {}),
+                                   ("the trainer's own, of all rows", "step", {"rows": 256})]:
+        with tempfile.TemporaryDirectory() as folder:
+            workload = Workload("check", command, [], "step")
+
+            def losses(variant, key):
+                worker = bench.worker(workload, Case("", 1, options | {key: folder}), variant)
+                try:
+                    return [worker.work(1)["value"] for _ in range(100)]
+                finally:
+                    worker.close()
+
+            ours = losses("libbiv", "export")
+            for variant in COMPILED:
+                try:
+                    theirs = losses(variant, "import")
+                except Skipped as reason:
+                    print(f"check: SKIPPED PyTorch {variant}: {reason}")
+                    continue
+                worst = max(abs(a - b) / abs(b) for a, b in zip(ours, theirs))
+                failed |= not worst < 1e-4
+                print(f"check: {what}: loss {ours[0]:.6f} to {ours[-1]:.6f}, PyTorch {variant} "
+                      f"{theirs[0]:.6f} to {theirs[-1]:.6f}: {worst:.1e} apart", flush=True)
+    if failed:
+        sys.exit("check: the losses differ by more than 1e-4: the two sides do not do the same work")
+
+
+def quick(workload):
+    """The same cases in two rounds, without what has to be compiled first."""
+    workload.rounds, workload.seconds = 2, 0.2
+    for case in workload.cases:
+        case.peers = [peer for peer in case.peers if not peer.startswith("compiled")]
+    return workload
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--python", required=True, help="a Python that has torch")
+    parser.add_argument("--quick", action="store_true", help="without torch.compile, ResNet-18 and 10 million rows; writes nothing")
+    parser.add_argument("--only", action="append", help="a workload (mlp, cnn, ...) or a growth (batch, width, rows); writes nothing")
+    parser.add_argument("--check", action="store_true", help="only compares the losses of both sides")
+    parser.add_argument("--no-write", action="store_true", help="leaves README.md, results.json and speed.svg as they are")
+    arguments = parser.parse_args()
+    bench = Bench(arguments.python)
+    if arguments.check:
+        return check(bench)
+
+    load, start = os.getloadavg()[0], time.time()
+    if load > 0.5:
+        print(f"The machine is busy (load {load:.1f}): the figures are of little worth")
+    prepare()
+    wanted = lambda name: not arguments.only or name in arguments.only
+    results, points = [], []
+    for workload in workloads(PLACE):
+        if wanted(workload.name) and not (arguments.quick and workload.name in ("resnet18", "every-step")):
+            for result in bench.measure(quick(workload) if arguments.quick else workload):
+                results.append(result)
+                print(report.line(result), flush=True)
+    for name, series in growth().items():
+        for value, workload in series if wanted(name) else []:
+            if not (arguments.quick and value >= 10_000_000):
+                [result] = bench.measure(quick(workload) if arguments.quick else workload)
+                points.append(result | {"series": name, "at": value})
+                print(report.line(result), flush=True)
+    data = {"machine": machine(), "versions": bench.versions, "load_before": load, "date": time.strftime("%Y-%m-%d"),
+            "minutes": round((time.time() - start) / 60, 1), "results": results, "growth": points}
+    print(f"\n{report.tables(data)}\n{data['minutes']} minutes")
+    if not (arguments.no_write or arguments.only or arguments.quick):
+        report.write(data, ROOT / "benches")
+
+
+if __name__ == "__main__":
+    main()
