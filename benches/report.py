@@ -7,8 +7,8 @@ import statistics
 from xml.sax.saxutils import escape
 
 BEGIN, END = "<!-- bench: written by make bench -->", "<!-- bench: end -->"
-SERIES = {"batch": ("rows in the mini-batch", "of 32,768 rows"), "width": ("width of the hidden layers", "times 100-50-20-10"),
-          "rows": ("training rows", "19 features")}
+SERIES = {"batch": "rows in the mini-batch, of 32,768", "width": "width of the hidden layers, times 100-50-20-10",
+          "rows": "training rows of 19 features"}
 
 
 def duration(seconds):
@@ -23,7 +23,7 @@ def figure(result, variant):
     seconds = result["seconds"][variant]
     if not result["rate"]:
         return duration(seconds)
-    rate = result["items"] / seconds
+    rate = result["rate"] / seconds
     return f"{rate:,.0f}/s" if rate >= 100 else f"{rate:.3g}/s"
 
 
@@ -46,7 +46,8 @@ def comparison(results):
     rows = []
     for result in results:
         best = result.get("best")
-        others = [f"{variant} {figure(result, variant)}" for variant in result["seconds"] if variant not in ("libbiv", best)]
+        rest = [variant for variant in result["seconds"] if variant not in ("libbiv", best)]
+        others = [f"{variant} {figure(result, variant)}" for variant in rest]
         others += [f"{variant} skipped" for variant in result["skipped"]]
         memory = [f"{result['peak'][variant]:,.0f}" for variant in ("libbiv", best) if variant]
         rows.append([result["title"], figure(result, "libbiv"), f"{figure(result, best)} {best}" if best else "",
@@ -57,16 +58,16 @@ def comparison(results):
 
 def growth(points):
     tables = []
-    for name, (what, unit) in SERIES.items():
+    for name, what in SERIES.items():
         rows = []
-        for point in (point for point in points if point["series"] == name):
+        for point in (point for point in points if point["workload"] == name):
             peer = point.get("best")
-            seconds = [point["seconds"][variant] for variant in ("libbiv", peer) if variant]
-            memory = [f"{point['resident'][v]:,.0f} / {point['peak'][v]:,.0f}" for v in ("libbiv", peer) if v]
-            blank = [""] * (2 - len(seconds))
-            rows.append([f"{point['at']:,}", *map(duration, seconds), *blank, ratio(point) if peer else "", *memory, *blank])
+            cells = lambda of: [of(variant) if variant in point["seconds"] else "" for variant in ("libbiv", peer)]
+            times = cells(lambda variant: duration(point["seconds"][variant]))
+            memory = cells(lambda variant: f"{point['resident'][variant]:,.0f} / {point['peak'][variant]:,.0f}")
+            rows.append([f"{point['at']:,}", *times, ratio(point) if peer else "", *memory])
         if rows:
-            header = [f"{what} ({unit})", "libbiv, step", "PyTorch, step", "times as fast", "libbiv MiB", "PyTorch MiB"]
+            header = [what, "libbiv, step", "PyTorch, step", "times as fast", "libbiv MiB", "PyTorch MiB"]
             tables.append(table(header, rows))
     return "\n\n".join(tables)
 
@@ -78,8 +79,8 @@ def scaling(results):
     for variant in sweeps[0]["seconds"] if len(sweeps) == 2 else []:
         gains = [one / two for one, two in zip(*(sweep["rounds"][variant] for sweep in sweeps))]
         name = "libbiv" if variant == "libbiv" else "PyTorch (two processes)"
-        sentences.append(f"{name} runs {statistics.median(gains):.2f} times as many experiments on two cores as on one.")
-    return " ".join(sentences)
+        sentences.append(f"{name} runs {statistics.median(gains):.2f} times as many experiments on two cores as on one")
+    return "; ".join(sentences)
 
 
 def conditions(data):
@@ -97,8 +98,8 @@ def tables(data):
     if data["results"]:
         parts += [comparison(data["results"]), scaling(data["results"])]
     if data["growth"]:
-        parts += ["How an MLP step grows, on one thread, against PyTorch with fused Adam; memory is what is resident "
-                  "in training and the peak, with the caller's own arrays and preparation in it.", growth(data["growth"])]
+        parts += ["How an MLP step grows, on one thread, against PyTorch with fused Adam. Memory: resident in "
+                  "training / at the peak, which has the caller's own arrays in it.", growth(data["growth"])]
     return "\n\n".join(part for part in parts if part)
 
 
@@ -119,8 +120,8 @@ def chart(results):
     low, high = min(-1, math.floor(min(logs))), max(1, math.ceil(max(logs)))
     x = lambda log: left + (log - low) / (high - low) * (right - left)
     bottom = top + row * len(results)
-    svg = [f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 760 {bottom + 30}" role="img">', f"<style>{STYLE}</style>",
-           "<title>libbiv against PyTorch</title>",
+    svg = [f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 760 {bottom + 30}" role="img">',
+           f"<style>{STYLE}</style>", "<title>libbiv against PyTorch</title>",
            '<text x="12" y="22" font-weight="600">How many times as fast as the best of PyTorch</text>']
     for tick in range(low, high + 1):
         label = f"{2**tick}" if tick >= 0 else f"1/{2**-tick}"

@@ -18,12 +18,15 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import replace
 
 import report
 from workloads import COMPILED, Case, Workload, growth, workloads
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 PLACE = ROOT / "build" / "bench-data"
+PATIENCE = 60  # seconds of rounds, after which no more are begun
+SLOW = ["every-step", "CNN", "ResNet-18"]
 SIMD = ["avx2", "avx512f", "avx512_bf16", "amx_bf16"]
 
 
@@ -60,8 +63,21 @@ class Worker:
         return self.read()
 
     def close(self):
-        self.process.kill()
-        self.process.communicate()
+        """The end of its input is the end of a worker."""
+        self.process.stdin.close()
+        try:
+            self.process.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+
+
+def warm_up(worker, workload):
+    """Lets everything be compiled and cached, and gives the number of units of a round."""
+    worker.work(workload.whole)
+    if not workload.seconds:
+        return workload.whole
+    turn = worker.work(workload.whole)["seconds"]
+    return max(1, round(workload.seconds / turn)) * workload.whole
 
 
 class Bench:
@@ -91,18 +107,18 @@ class Bench:
                     try:
                         worker = self.worker(workload, case, variant)
                         workers[index, variant] = worker
-                        # The first unit compiles and fills caches, the second tells how many make a round.
-                        worker.work(workload.whole)
-                        unit = worker.work(workload.whole)["seconds"] / workload.whole
-                        counts[index, variant] = max(1, round(workload.seconds / unit / workload.whole)) * workload.whole
+                        counts[index, variant] = warm_up(worker, workload)
                     except (Skipped, OSError) as reason:
                         if variant == "libbiv":
                             sys.exit(f"bench: {case.title}: {reason}")
                         workers.pop((index, variant), None)
                         skipped[index, variant] = str(reason)
                         print(f"  SKIPPED {case.title}, PyTorch {variant}: {reason}", flush=True)
-            seconds, last = {key: [] for key in workers}, {}
-            for _ in range(workload.rounds):
+            seconds, last, start = {key: [] for key in workers}, {}, time.monotonic()
+            for done in range(workload.rounds):
+                if time.monotonic() - start > PATIENCE:
+                    print(f"  {workload.name}: only {done} of {workload.rounds} rounds, they take long", flush=True)
+                    break
                 for key, worker in workers.items():
                     last[key] = worker.work(counts[key])
                     seconds[key].append(last[key]["seconds"] / counts[key])
@@ -117,8 +133,8 @@ class Bench:
     @staticmethod
     def result(workload, case, seconds, last, skipped):
         median = {variant: statistics.median(times) for variant, times in seconds.items()}
-        result = {"workload": workload.name, "title": case.title, "threads": case.threads, "item": workload.item,
-                  "rate": workload.rate, "items": workload.items, "seconds": median, "rounds": seconds,
+        result = {"workload": workload.name, "title": case.title, "threads": case.threads, "rate": workload.rate,
+                  "seconds": median, "rounds": seconds,
                   "peak": {variant: answer["peak"] for variant, answer in last.items()},
                   "resident": {variant: answer["resident"] for variant, answer in last.items()},
                   "value": {variant: answer["value"] for variant, answer in last.items()}, "skipped": skipped}
@@ -166,7 +182,7 @@ def check(bench):
     for what, command, options in [("the caller's mini-batches", "given", {}),
                                    ("the trainer's own, of all rows", "step", {"rows": 256})]:
         with tempfile.TemporaryDirectory() as folder:
-            workload = Workload("check", command, [], "step")
+            workload = Workload("check", command, [])
 
             def losses(variant, key):
                 worker = bench.worker(workload, Case("", 1, options | {key: folder}), variant)
@@ -191,20 +207,19 @@ def check(bench):
 
 
 def quick(workload):
-    """The same cases in two rounds, without what has to be compiled first."""
-    workload.rounds, workload.seconds = 2, 0.2
-    for case in workload.cases:
-        case.peers = [peer for peer in case.peers if not peer.startswith("compiled")]
-    return workload
+    """What takes little time, on one thread, without what has to be compiled first."""
+    cases = [replace(case, peers=[peer for peer in case.peers if not peer.startswith("compiled")])
+             for case in workload.cases if case.threads == 1]
+    return replace(workload, cases=cases, rounds=2, seconds=min(workload.seconds, 0.2))
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--python", required=True, help="a Python that has torch")
-    parser.add_argument("--quick", action="store_true", help="without torch.compile, ResNet-18 and 10 million rows; writes nothing")
-    parser.add_argument("--only", action="append", help="a workload (mlp, cnn, ...) or a growth (batch, width, rows); writes nothing")
+    parser.add_argument("--quick", action="store_true", help="a minute: one thread, nothing compiled; writes nothing")
+    parser.add_argument("--only", action="append", help="mlp, epoch, CNN, sweep, batch, rows, ...; writes nothing")
     parser.add_argument("--check", action="store_true", help="only compares the losses of both sides")
-    parser.add_argument("--no-write", action="store_true", help="leaves README.md, results.json and speed.svg as they are")
+    parser.add_argument("--no-write", action="store_true", help="leaves the files in benches/ as they are")
     arguments = parser.parse_args()
     bench = Bench(arguments.python)
     if arguments.check:
@@ -214,19 +229,16 @@ def main():
     if load > 0.5:
         print(f"The machine is busy (load {load:.1f}): the figures are of little worth")
     prepare()
-    wanted = lambda name: not arguments.only or name in arguments.only
+    todo = [(None, workload) for workload in workloads(PLACE)] + list(growth())
+    if arguments.only:
+        todo = [(at, workload) for at, workload in todo if workload.name in arguments.only]
+    elif arguments.quick:
+        todo = [(at, quick(workload)) for at, workload in todo if at is None and workload.name not in SLOW]
     results, points = [], []
-    for workload in workloads(PLACE):
-        if wanted(workload.name) and not (arguments.quick and workload.name in ("resnet18", "every-step")):
-            for result in bench.measure(quick(workload) if arguments.quick else workload):
-                results.append(result)
-                print(report.line(result), flush=True)
-    for name, series in growth().items():
-        for value, workload in series if wanted(name) else []:
-            if not (arguments.quick and value >= 10_000_000):
-                [result] = bench.measure(quick(workload) if arguments.quick else workload)
-                points.append(result | {"series": name, "at": value})
-                print(report.line(result), flush=True)
+    for at, workload in todo:
+        for result in bench.measure(workload):
+            (results if at is None else points).append(result | {"at": at})
+            print(report.line(result), flush=True)
     data = {"machine": machine(), "versions": bench.versions, "load_before": load, "date": time.strftime("%Y-%m-%d"),
             "minutes": round((time.time() - start) / 60, 1), "results": results, "growth": points}
     print(f"\n{report.tables(data)}\n{data['minutes']} minutes")
