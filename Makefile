@@ -166,7 +166,7 @@ $(CURDIR)/.libtorch/pytorch/bin/python:
 	mv .libtorch/pytorch.part .libtorch/pytorch
 
 ## bench: libbiv and PyTorch in turns, and the tables of benches/README.md; ARGS=--quick for a minute, --check, --help
-bench: stage $(PYTORCH)
+bench: stage $(filter $(CURDIR)/%,$(PYTORCH))
 	$(CC) -std=c11 -O2 $(WARNINGS) benches/bench.c -o build/bench $(LINK)
 	python3 benches/run.py --python $(PYTORCH) $(ARGS)
 
