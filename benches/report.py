@@ -104,7 +104,8 @@ def tables(data):
 
 
 STYLE = """
-text { font: 13px system-ui, sans-serif; fill: #24292f } .small { font-size: 12px; fill: #57606a }
+text { font: 13px system-ui, sans-serif; fill: #24292f }
+.title { font-weight: 600 } .small { font-size: 12px; fill: #57606a }
 .faster { fill: #1f883d } .slower { fill: #cf222e } .other { stroke: #d0d7de } .one { stroke: #57606a }
 @media (prefers-color-scheme: dark) {
   text { fill: #e6edf3 } .small { fill: #9198a1 } .faster { fill: #3fb950 } .slower { fill: #f85149 }
@@ -115,14 +116,14 @@ text { font: 13px system-ui, sans-serif; fill: #24292f } .small { font-size: 12p
 def chart(results):
     """Bars from 1 to the ratio, on a logarithmic axis."""
     results = [result for result in results if "best" in result]
-    left, right, top, row = 290, 640, 44, 24
+    left, right, top, row = 330, 720, 44, 24
     logs = [math.log2(result["ratio"]) for result in results]
     low, high = min(-1, math.floor(min(logs))), max(1, math.ceil(max(logs)))
     x = lambda log: left + (log - low) / (high - low) * (right - left)
     bottom = top + row * len(results)
-    svg = [f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 760 {bottom + 30}" role="img">',
+    svg = [f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 780 {bottom + 30}" role="img">',
            f"<style>{STYLE}</style>", "<title>libbiv against PyTorch</title>",
-           '<text x="12" y="22" font-weight="600">How many times as fast as the best of PyTorch</text>']
+           '<text class="title" x="12" y="22">How many times as fast as the best of PyTorch</text>']
     for tick in range(low, high + 1):
         label = f"{2**tick}" if tick >= 0 else f"1/{2**-tick}"
         kind = "one" if tick == 0 else "other"

@@ -54,7 +54,7 @@ def workloads(place):
         Workload("mlp", "step", both("MLP step, 256 rows", COMPILED), whole=27),
         Workload("epoch", "epoch", both("bike epoch and evaluation", fast)),
         Workload("experiment", "experiment", both("bike experiment, 100 epochs", fast, csv=bike), seconds=0, rounds=3),
-        Workload("every-step", "experiment", both("the same, evaluated at each step", fast, csv=bike, evaluate="steps"),
+        Workload("every-step", "experiment", both("bike, evaluated at each step", fast, csv=bike, evaluate="steps"),
                  seconds=0, rounds=3),
         *(images("CNN", "vanilla_cnn", 64, precision, n, faces) for n in (1, 2) for precision in ("f32", "bf16")),
         *(images("ResNet-18", "resnet", 32, precision, 2, faces) for precision in ("f32", "bf16")),
