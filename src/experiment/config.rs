@@ -352,7 +352,7 @@ mod tests {
         let bike = |rest: &str| format!(r#"{{"dataset":{{"kind":"bike","train_size":7000}},{rest}}}"#);
         let mse = |rest: &str| bike(&format!(r#""loss":{{"kind":"mse"}},{rest}"#));
         for (json, message) in [
-            ("[]".to_string(), "config: is no object"),
+            ("[]".to_string(), "config: is a list [ ... ], must be an object"),
             ("{".into(), "EOF while parsing an object"),
             ("{}".into(), "missing field `dataset`"),
             (mse(r#""epoch": 3"#), "config.epoch: unknown field `epoch`, expected one of `tag`"),
