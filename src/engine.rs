@@ -258,6 +258,14 @@ mod tests {
         pairs.fold(0.0, f32::max)
     }
 
+    /// The length of the difference of two lists of tensors, measured by the length of the second.
+    fn distance(found: &[Vec<f32>], expected: &[Vec<f32>]) -> f64 {
+        let length = |values: &mut dyn Iterator<Item = f64>| values.map(|value| value * value).sum::<f64>().sqrt();
+        let pairs = found.iter().flatten().zip(expected.iter().flatten());
+        let difference = length(&mut pairs.map(|(a, b)| f64::from(a - b)));
+        difference / length(&mut expected.iter().flatten().map(|&value| f64::from(value))).max(1e-30)
+    }
+
     fn width() -> impl Strategy<Value = usize> {
         (0.0..=10.0f64).prop_map(|log| log.exp2().round() as usize)
     }
@@ -276,16 +284,18 @@ mod tests {
             let error = |means: Vec<Vec<f32>>| {
                 let gradients: Vec<Vec<f32>> =
                     means.into_iter().map(|mean| mean.into_iter().map(|value| 10.0 * value).collect()).collect();
-                difference(&gradients, &exact)
+                (distance(&gradients, &exact), difference(&gradients, &exact))
             };
             let (loss, [means, buffers, _]) = case().train(Way::Autograd, 1);
-            let allowed = 1e-4 + 10.0 * error(means);
+            // An activation next to 0 may fall on the other side of the ReLU: that moves few numbers a little.
+            let own = error(means);
+            let allowed = (1e-3 + 10.0 * own.0, 0.03 + 10.0 * own.1);
             for arch in archs() {
                 let mut case = case();
                 let (found, [means, found_buffers, _]) = case.train(case.kernel(arch), 1);
                 prop_assert!((found[0] - loss[0]).abs() <= 1e-3 * loss[0].abs(), "{arch:?}: {found:?}, {loss:?}");
                 let (error, buffers) = (error(means), difference(&found_buffers, &buffers));
-                prop_assert!(error < allowed, "{arch:?}: {error}, allowed {allowed}");
+                prop_assert!(error.0 < allowed.0 && error.1 < allowed.1, "{arch:?}: {error:?}, allowed {allowed:?}");
                 prop_assert!(buffers < 1e-3, "{arch:?}: {buffers}");
             }
         }
