@@ -41,7 +41,7 @@ impl Team {
         Team(None)
     }
 
-    /// Does `work` on a thread of the team, which then need not be woken for each [`Team::each`] within.
+    /// Does `work` on a thread of the team, which then need not be woken for each part of it.
     pub fn run<R: Send>(&self, work: impl FnOnce() -> R + Send) -> R {
         match &self.0 {
             Some(pool) => pool.install(work),
