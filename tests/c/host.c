@@ -1,8 +1,14 @@
-/* The host stays as it was: nothing printed, no handlers, same environment, threads and rounding;
- * and its threads may use the library all at once. */
+/* The host stays as it was: nothing printed, no handlers, same environment, threads and rounding; it may end as it
+ * likes and fork, and its threads may use the library all at once. */
 #include <fcntl.h>
+#include <fenv.h>
+#include <locale.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
+#include <sys/resource.h>
+#include <sys/time.h>
+#include <sys/wait.h>
 
 #include "common.h"
 
@@ -10,75 +16,217 @@ extern char **environ;
 
 enum { STEPS = 40, THREADS = 4 };
 
-/* A piece of everything, errors included. */
-static void use_everything(void) {
-  biv_dataset *data = noisy_dataset(200, 1);
+/* A piece of everything, errors included: files, images, threads of the library's own, and both precisions. */
+static void use_everything(const char *folder) {
+  biv_dataset *data = noisy_dataset(200, 1), *images = NULL;
   biv_trainer *trainer = small_trainer(data, "{\"batch_size\": 16}"), *none = NULL;
+  biv_trainer *brief = small_trainer(data, "{\"batch_size\": 16, \"precision\": \"bf16\"}");
+  biv_model *model = NULL;
   biv_metrics metrics = SIZED(biv_metrics);
+  biv_text *text = NULL;
   CHECK_OK(biv_trainer_fit(trainer, 2, data, NULL, NULL));
+  CHECK_OK(biv_trainer_fit(brief, 1, NULL, NULL, NULL));
   CHECK_OK(biv_trainer_evaluate(trainer, data, &metrics));
+  CHECK_OK(biv_trainer_save(trainer, in(folder, "used.biv")));
+  CHECK_OK(biv_trainer_load(in(folder, "used.biv"), data, NULL, &none));
+  biv_trainer_free(none);
   CHECK_STATUS(biv_trainer_save(trainer, "/no/such/folder/file"), BIV_ERROR_NOT_FOUND, "/no/such");
   CHECK_STATUS(biv_trainer_load("/no/such/file", data, NULL, &none), BIV_ERROR_NOT_FOUND, "/no/such");
   CHECK_STATUS(biv_trainer_create(NULL, data, NULL, &none), BIV_ERROR_INVALID_HANDLE, "NULL");
+  CHECK_STATUS(biv_model_create("{\"kind\": \"mlp\", \"inputs\": 1000000, \"hidden\": [1000000]}", &model),
+               BIV_ERROR_OUT_OF_MEMORY, "no memory");
+  CHECK_OK(
+      biv_sweep_run("{\"base\": {\"epochs\": 1, \"batch_size\": 32, \"model\": {\"kind\": \"mlp\", "
+                    "\"hidden\": [4]}, \"dataset\": {\"kind\": \"synthetic\", \"train_size\": 64, "
+                    "\"test_size\": 32}, \"loss\": {\"kind\": \"mse\"}}, \"grid\": {\"seeds\": [1, 2]}, \"jobs\": 2}",
+                    NULL, NULL, &text));
+  biv_text_free(text);
+  char faces[PATH_MAX];
+  snprintf(faces, sizeof faces, "%s/faces", folder);
+  CHECK_OK(biv_faces_draw(faces, "{\"count\": 4, \"size\": 16}"));
+  CHECK_OK(biv_dataset_create_from_images(faces, NULL, &images));
+  files_in(faces, true);
+  rmdir(faces);
   int32_t devices = 0;
   CHECK_OK(biv_cuda_device_count(&devices));
+  CHECK(biv_build_info() != NULL);
+  biv_dataset_free(images);
   biv_trainer_free(trainer);
+  biv_trainer_free(brief);
   biv_dataset_free(data);
 }
 
-/* All of the environment, one string after the other. */
-static char *environment(void) {
-  size_t length = 1;
-  for (char **entry = environ; *entry != NULL; ++entry) length += strlen(*entry) + 1;
-  char *text = calloc(1, length);
-  for (char **entry = environ; *entry != NULL; ++entry) strcat(strcat(text, *entry), "\n");
+/* The state of the process and of this thread that a library might change, a line each, to be freed. */
+static char *describe_the_host(void) {
+  char *text = NULL, path[PATH_MAX], name[16] = "";
+  size_t size = 0;
+  FILE *out = open_memstream(&text, &size);
+  for (char **entry = environ; *entry != NULL; ++entry) fprintf(out, "environment: %s\n", *entry);
+  for (int number = 1; number < NSIG; ++number) {
+    struct sigaction action = {.sa_flags = 0};
+    if (sigaction(number, NULL, &action) != 0) continue;
+    fprintf(out, "signal %d: handler %p, flags %x, mask", number, *(void **)&action.sa_handler,
+            (unsigned)action.sa_flags);
+    for (int other = 1; other < NSIG; ++other) fprintf(out, "%d", sigismember(&action.sa_mask, other) == 1);
+    fprintf(out, "\n");
+  }
+  sigset_t blocked;
+  pthread_sigmask(SIG_BLOCK, NULL, &blocked);
+  fprintf(out, "blocked signals: ");
+  for (int number = 1; number < NSIG; ++number) fprintf(out, "%d", sigismember(&blocked, number) == 1);
+  stack_t stack;
+  sigaltstack(NULL, &stack);
+  fprintf(out, "\nsignal stack: %p, flags %x\n", stack.ss_sp, (unsigned)stack.ss_flags);
+  fprintf(out, "folder: %s\n", getcwd(path, sizeof path));
+  mode_t mask = umask(0);
+  umask(mask);
+  fprintf(out, "umask: %o\nlocale: %s\n", (unsigned)mask, setlocale(LC_ALL, NULL));
+  for (int resource = 0; resource < RLIMIT_NLIMITS; ++resource) {
+    struct rlimit limit;
+    if (getrlimit((unsigned)resource, &limit) == 0)
+      fprintf(out, "limit %d: %ju of %ju\n", resource, (uintmax_t)limit.rlim_cur, (uintmax_t)limit.rlim_max);
+  }
+  cpu_set_t processors;
+  sched_getaffinity(0, sizeof processors, &processors);
+  fprintf(out, "processors: %d, nice: %d\n", CPU_COUNT(&processors), getpriority(PRIO_PROCESS, 0));
+  struct itimerval timer;
+  getitimer(ITIMER_REAL, &timer);
+  pthread_getname_np(pthread_self(), name, sizeof name);
+  fprintf(out, "timer is running: %d\nthread: %s\n", timerisset(&timer.it_value), name);
+  for (int number = 0; number < 100; ++number) {
+    struct stat file;
+    if (fstat(number, &file) == 0) fprintf(out, "descriptor %d: inode %ju\n", number, (uintmax_t)file.st_ino);
+  }
+  fprintf(out, "rounding: %d\n", fegetround());
+#ifdef __SSE__
+  unsigned short x87;
+  __asm__("fnstcw %0" : "=m"(x87));
+  /* But for the flags that say what has happened. */
+  fprintf(out, "control words: %x, %x\n", __builtin_ia32_stmxcsr() & ~0x3fu, x87);
+#endif
+  int32_t threads = 0;
+  CHECK_OK(biv_get_num_threads(&threads));
+  fprintf(out, "libtorch's threads: %d\n", threads);
+  fclose(out);
   return text;
 }
 
-/* How the processor rounds and treats denormal numbers. */
-static unsigned floating_point_mode(void) {
+/* Compares line by line, so that a difference is told by its name. */
+static void check_same_host(char *before, char *after) {
+  char *rest_before = NULL, *rest_after = NULL;
+  char *line = strtok_r(before, "\n", &rest_before), *now = strtok_r(after, "\n", &rest_after);
+  while (line != NULL || now != NULL) {
+    bool same = line != NULL && now != NULL && strcmp(line, now) == 0;
+    if (!count_check(same)) printf("the host was:\n  %s\nand is:\n  %s\n", line, now);
+    if (!same) break;
+    line = strtok_r(NULL, "\n", &rest_before);
+    now = strtok_r(NULL, "\n", &rest_after);
+  }
+}
+
+/* Not what every process has: a library that "resets" something is found too. */
+static void have_ways_of_ones_own(void) {
+  setenv("BIV_TEST_HOST", "a value", 1);
+  umask(027);
+  signal(SIGUSR1, SIG_IGN);
+  pthread_setname_np(pthread_self(), "the host");
+  fesetround(FE_UPWARD);
 #ifdef __SSE__
-  return __builtin_ia32_stmxcsr() & 0xffc0;
-#else
-  return 0;
+  __builtin_ia32_ldmxcsr(__builtin_ia32_stmxcsr() | 0x8040); /* denormal numbers are 0 */
 #endif
 }
 
 static void test_the_host_is_left_alone(const char *folder) {
-  const char *path = in(folder, "output");
-  struct sigaction before[NSIG], after;
-  int32_t threads_before = 0, threads_after = 0;
-  memset(before, 0, sizeof before);
-  for (int number = 1; number < NSIG; ++number) sigaction(number, NULL, &before[number]);
-  char *environment_before = environment();
-  unsigned arithmetic = floating_point_mode();
-  CHECK_OK(biv_get_num_threads(&threads_before));
+  char *before = describe_the_host();
+  use_everything(folder);
+  char *after = describe_the_host();
+  check_same_host(before, after);
+  free(before);
+  free(after);
+}
 
-  fflush(NULL);
-  int out = dup(1), err = dup(2), file = open(path, O_CREAT | O_WRONLY, 0600);
-  dup2(file, 1);
-  dup2(file, 2);
-  use_everything();
-  off_t written = lseek(file, 0, SEEK_END);
-  dup2(out, 1);
-  dup2(err, 2);
-  close(file);
-  close(out);
-  close(err);
+/* What a child has printed, and how it ended. */
+typedef struct {
+  int status;
+  off_t printed;
+} ending;
 
-  CHECK(written == 0);
-  for (int number = 1; number < NSIG; ++number) {
-    memset(&after, 0, sizeof after);
-    sigaction(number, NULL, &after);
-    CHECK(after.sa_handler == before[number].sa_handler && after.sa_flags == before[number].sa_flags);
+/* Runs this program again as another `host`; it must be over in five minutes. */
+static ending run_host(const char *host, const char *folder) {
+  int file = open(in(folder, "output"), O_CREAT | O_TRUNC | O_RDWR | O_CLOEXEC, 0600);
+  pid_t child = fork();
+  if (child == 0) {
+    dup2(file, 1);
+    dup2(file, 2);
+    alarm(300);
+    execl("/proc/self/exe", "host", host, folder, (char *)NULL);
+    _exit(99);
   }
-  char *environment_after = environment();
-  CHECK(strcmp(environment_before, environment_after) == 0);
-  CHECK(arithmetic == floating_point_mode());
-  CHECK_OK(biv_get_num_threads(&threads_after));
-  CHECK(threads_before == threads_after);
-  free(environment_before);
-  free(environment_after);
+  ending ended = {.status = -1};
+  CHECK(waitpid(child, &ended.status, 0) == child);
+  ended.printed = lseek(file, 0, SEEK_END);
+  if (ended.status != 0 || ended.printed != 0) {
+    char text[1000] = "";
+    ssize_t length = pread(file, text, sizeof text - 1, 0);
+    printf("the host that %s ended with status %x and printed: %.*s\n", host, (unsigned)ended.status, (int)length,
+           text);
+  }
+  close(file);
+  return ended;
+}
+
+static biv_trainer *left_over;
+
+static void free_at_exit(void) {
+  biv_trainer_free(left_over);
+  if (biv_last_error_message() == NULL) _exit(3);
+}
+
+/* Hosts of their own: each uses the library and leaves in its way, without a word. */
+static int another_host(const char *host, const char *folder) {
+  if (strcmp(host, "has its ways") == 0) have_ways_of_ones_own();
+  if (strcmp(host, "has its ways") == 0 || strcmp(host, "has none") == 0) test_the_host_is_left_alone(folder);
+  if (strcmp(host, "frees at exit") == 0) {
+    atexit(free_at_exit);
+    left_over = small_trainer(noisy_dataset(40, 1), "{\"batch_size\": 10}");
+    CHECK_OK(biv_trainer_fit(left_over, 1, NULL, NULL, NULL));
+  }
+  return failed > 0;
+}
+
+static void test_hosts_end_in_peace(const char *folder) {
+  static const char *const hosts[] = {"has none", "has its ways", "frees at exit"};
+  for (size_t i = 0; i < COUNT(hosts); ++i) {
+    ending ended = run_host(hosts[i], folder);
+    CHECK(WIFEXITED(ended.status) && WEXITSTATUS(ended.status) == 0);
+    CHECK(ended.printed == 0);
+  }
+}
+
+/* A host may start other programs between its steps; only the children may not use the library. */
+static void test_the_parent_goes_on_after_fork(void) {
+  biv_dataset *data = noisy_dataset(200, 1);
+  double quiet[STEPS], forking[STEPS];
+  for (int forks = 0; forks < 2; ++forks) {
+    biv_trainer *trainer = small_trainer(data, "{\"batch_size\": 16, \"seed\": 5}");
+    for (int i = 0; i < STEPS; ++i) {
+      biv_step step = SIZED(biv_step);
+      if (forks && i % 4 == 0) {
+        int status = -1;
+        pid_t child = fork();
+        if (child == 0) {
+          if (i % 8 == 0) execlp("true", "true", (char *)NULL);
+          _exit(0);
+        }
+        CHECK(waitpid(child, &status, 0) == child && status == 0);
+      }
+      CHECK_OK(biv_trainer_step(trainer, &step));
+      (forks ? forking : quiet)[i] = step.loss;
+    }
+    biv_trainer_free(trainer);
+  }
+  CHECK(memcmp(quiet, forking, sizeof quiet) == 0);
+  biv_dataset_free(data);
 }
 
 static pthread_key_t at_exit;
@@ -180,9 +328,11 @@ static void test_one_trainer_on_many_threads(void) {
   }
 }
 
-int main(void) {
+int main(int argc, char **argv) {
+  if (argc == 3) return another_host(argv[1], argv[2]);
   char *folder = temporary_folder();
-  test_the_host_is_left_alone(folder);
+  test_hosts_end_in_peace(folder);
+  test_the_parent_goes_on_after_fork();
   test_calls_at_the_end_of_a_thread();
   test_trainers_on_many_threads();
   test_one_trainer_on_many_threads();
