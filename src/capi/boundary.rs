@@ -1,7 +1,9 @@
 //! The one way in and out: no panic passes, and every error leaves its message.
 
 use super::status::{BIV_OK, biv_status, status_of};
+use crate::shim::OrdinaryMode;
 use crate::{Error, Result};
+use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::ffi::{CStr, CString, c_char};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -44,13 +46,25 @@ pub(super) fn contain(body: impl FnOnce() -> Result<()>) -> Result<()> {
     DEPTH.set(DEPTH.get() + 1);
     // Nothing that a panic may leave half done is used again: objects are
     // behind locks that it releases, and each is valid after every statement.
-    let result = catch_unwind(AssertUnwindSafe(body));
+    let result = catch_unwind(AssertUnwindSafe(|| {
+        let _ordinary = OrdinaryMode::new();
+        body()
+    }));
     DEPTH.set(DEPTH.get() - 1);
     result.unwrap_or_else(|payload| {
+        let mut text = PANIC.try_with(RefCell::take).unwrap_or_default();
+        if text.is_empty() {
+            // It comes from a thread of a pool, which kept the text.
+            text = payload_text(&*payload).unwrap_or("a panic without a text").to_string();
+        }
         // A payload's own destructor may panic: it is leaked instead.
         std::mem::forget(payload);
-        Err(Error::Internal(PANIC.try_with(RefCell::take).unwrap_or_default()))
+        Err(Error::Internal(text))
     })
+}
+
+fn payload_text(payload: &(dyn Any + Send)) -> Option<&str> {
+    payload.downcast_ref::<String>().map(String::as_str).or_else(|| payload.downcast_ref::<&str>().copied())
 }
 
 /// The message of this thread's last call, empty after a success.
@@ -85,6 +99,13 @@ mod tests {
     fn message() -> String {
         // SAFETY: the pointer is to a string that lives until this thread's next call.
         unsafe { CStr::from_ptr(last_message()) }.to_string_lossy().into_owned()
+    }
+
+    #[test]
+    fn a_panic_of_a_pools_thread_keeps_its_text() {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(1).thread_name(|_| "biv-test".into()).build().unwrap();
+        assert_eq!(boundary(|| pool.install(|| panic!("eight of {}", 9))), BIV_ERROR_INTERNAL);
+        assert_eq!(message(), "internal error: eight of 9");
     }
 
     #[test]

@@ -11,6 +11,12 @@ struct AtTensor {
     _private: [u8; 0],
 }
 
+/// A `c10::InferenceMode`, only ever behind a pointer.
+#[repr(C)]
+struct InferenceMode {
+    _private: [u8; 0],
+}
+
 /// A thread's autocast for one type of device.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -37,6 +43,8 @@ unsafe extern "C" {
     ) -> *mut c_char;
     fn biv_shim_autocast_set(cuda: bool, enabled: bool, before: *mut AutocastState) -> *mut c_char;
     fn biv_shim_autocast_restore(cuda: bool, before: *const AutocastState) -> *mut c_char;
+    fn biv_shim_ordinary_mode_enter() -> *mut InferenceMode;
+    fn biv_shim_ordinary_mode_leave(mode: *mut InferenceMode);
     fn biv_shim_load_cuda() -> *mut c_char;
     fn biv_shim_blas() -> *mut c_char;
     fn biv_shim_torch_version() -> *const c_char;
@@ -148,6 +156,25 @@ impl Drop for Autocast {
         // SAFETY: `before` is a state that the shim wrote.
         let restored = message(unsafe { biv_shim_autocast_restore(self.cuda, &self.before) });
         debug_assert_eq!(restored, Ok(()), "libtorch takes back the state that it gave");
+    }
+}
+
+/// While it lives, this thread is in libtorch's ordinary mode: tensors that are made can be trained, even where the
+/// host is in its inference mode. Then it is as before.
+pub(crate) struct OrdinaryMode(*mut InferenceMode);
+
+impl OrdinaryMode {
+    /// From now on; without memory for it the mode stays the host's.
+    pub(crate) fn new() -> Self {
+        // SAFETY: the function takes nothing and may be called at any time.
+        OrdinaryMode(unsafe { biv_shim_ordinary_mode_enter() })
+    }
+}
+
+impl Drop for OrdinaryMode {
+    fn drop(&mut self) {
+        // SAFETY: the shim gave the pointer, on this thread as it is not `Send`, and takes NULL too.
+        unsafe { biv_shim_ordinary_mode_leave(self.0) };
     }
 }
 

@@ -5,6 +5,7 @@
 #include <ATen/autocast_mode.h>
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/_fused_adam.h>
+#include <c10/core/InferenceMode.h>
 #include <dlfcn.h>
 #include <link.h>
 #include <torch/headeronly/version.h>
@@ -116,6 +117,19 @@ char *biv_shim_autocast_restore(bool cuda, const biv_shim_autocast *before) {
     at::autocast::set_autocast_dtype(device, before->dtype);
   });
 }
+
+// Puts this thread into libtorch's ordinary mode, in which tensors can be trained, and gives what undoes it; NULL
+// where there is no memory for that.
+c10::InferenceMode *biv_shim_ordinary_mode_enter() {
+  try {
+    return new c10::InferenceMode(false);
+  } catch (...) {
+    return nullptr;
+  }
+}
+
+// Puts the thread back into the mode before.
+void biv_shim_ordinary_mode_leave(c10::InferenceMode *mode) { delete mode; }
 
 // Makes libtorch's CUDA part known to the process. The linker leaves it out
 // (nothing refers to it by name), so that one binary runs with and without it.
