@@ -3,7 +3,10 @@
 
 use crate::{Error, Result};
 use schemars::JsonSchema;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, Error as _, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+use std::collections::HashSet;
+use std::fmt::Formatter;
 
 /// Reads `json` as a `T`. `name` is the first part of the path in messages.
 ///
@@ -14,6 +17,12 @@ pub fn parse<T: DeserializeOwned>(name: &str, json: &str) -> Result<T> {
     if json.trim_start().starts_with('[') {
         return Err(Error::config(name, "is a list [ ... ], must be an object { ... }"));
     }
+    // Where fields are kept for later, or read twice, serde takes the last of two fields of one name.
+    read::<Unambiguous>(name, json)?;
+    read(name, json)
+}
+
+fn read<T: DeserializeOwned>(name: &str, json: &str) -> Result<T> {
     let mut reader = serde_json::Deserializer::from_str(json);
     let value = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
         let path = match error.path().to_string().as_str() {
@@ -24,6 +33,63 @@ pub fn parse<T: DeserializeOwned>(name: &str, json: &str) -> Result<T> {
     })?;
     reader.end().map_err(|error| Error::config(name, error.to_string()))?;
     Ok(value)
+}
+
+/// Any JSON in which no object has two fields of one name.
+struct Unambiguous;
+
+impl<'de> Deserialize<'de> for Unambiguous {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        deserializer.deserialize_any(Unambiguous)
+    }
+}
+
+impl<'de> Visitor<'de> for Unambiguous {
+    type Value = Self;
+
+    fn expecting(&self, formatter: &mut Formatter) -> std::fmt::Result {
+        formatter.write_str("JSON")
+    }
+
+    fn visit_unit<E>(self) -> std::result::Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_bool<E>(self, _: bool) -> std::result::Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_i64<E>(self, _: i64) -> std::result::Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_u64<E>(self, _: u64) -> std::result::Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_f64<E>(self, _: f64) -> std::result::Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_str<E>(self, _: &str) -> std::result::Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> std::result::Result<Self, A::Error> {
+        while items.next_element::<Self>()?.is_some() {}
+        Ok(self)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> std::result::Result<Self, A::Error> {
+        let mut names = HashSet::new();
+        while let Some(name) = fields.next_key::<String>()? {
+            fields.next_value::<Self>()?;
+            if let Some(twice) = names.replace(name) {
+                return Err(A::Error::custom(format!("duplicate field `{twice}`")));
+            }
+        }
+        Ok(self)
+    }
 }
 
 /// A text with its middle left out where it is far too long, as a field's name in somebody's JSON may be.
@@ -47,4 +113,18 @@ pub fn schema<T: JsonSchema>() -> String {
 /// [`Error::InvalidConfig`] that gives the value and `allowed`.
 pub fn require(holds: bool, path: &str, value: impl std::fmt::Display, allowed: &str) -> Result<()> {
     if holds { Ok(()) } else { Err(Error::config(path, format!("is {value}, must be {allowed}"))) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_of_one_name_are_refused_at_any_depth() {
+        let found = |json| parse::<serde_json::Value>("config", json).map_err(|error| error.to_string());
+        assert!(found(r#"{"a": {"b": [1, "x", true, null, -2, 0.5]}, "b": 1}"#).is_ok());
+        for json in [r#"{"a": 1, "a": 1}"#, r#"{"c": [{"a": 1, "b": 2, "a": 3}]}"#, r#"{"a": {}, "\u0061": {}}"#] {
+            assert!(found(json).unwrap_err().contains("duplicate field `a`"), "{json}: {:?}", found(json));
+        }
+    }
 }
