@@ -1054,7 +1054,7 @@ biv_status biv_trainer_save(const struct biv_trainer *trainer, const char *path)
  * @param dataset the one it was trained on; NULL when it had none.
  * @param device replaces the saved device; NULL to keep it.
  * @param out the new handle, to be freed with biv_trainer_free(); NULL on failure.
- * @return BIV_OK, BIV_ERROR_NOT_FOUND, BIV_ERROR_IO, BIV_ERROR_CORRUPT, BIV_ERROR_SHAPE (the
+ * @return BIV_OK, BIV_ERROR_INVALID_HANDLE, BIV_ERROR_NOT_FOUND, BIV_ERROR_IO, BIV_ERROR_CORRUPT, BIV_ERROR_SHAPE (the
  *   data set is another one), BIV_ERROR_INVALID_ARGUMENT (a model file), BIV_ERROR_DEVICE.
  */
 biv_status biv_trainer_load(const char *path,
@@ -1127,9 +1127,11 @@ biv_status biv_sweep_run(const char *sweep,
  *
  * @param folder is created; must be empty if it exists.
  * @param options JSON, schema "faces": {"count": 100, "size": 64, "seed": 0}.
- * @return BIV_OK, BIV_ERROR_INVALID_CONFIG, BIV_ERROR_INVALID_ARGUMENT, BIV_ERROR_IO. Any thread.
+ * @return BIV_OK, BIV_ERROR_INVALID_CONFIG, BIV_ERROR_INVALID_ARGUMENT, BIV_ERROR_IO, BIV_ERROR_NOT_FOUND (the path
+ *   is empty). Any thread.
  */
-biv_status biv_faces_draw(const char *folder, const char *options);
+biv_status biv_faces_draw(const char *folder,
+                          const char *options);
 
 /**
  * The text itself.

@@ -142,7 +142,8 @@ pub unsafe extern "C" fn biv_sweep_run(
 ///
 /// @param folder is created; must be empty if it exists.
 /// @param options JSON, schema "faces": {"count": 100, "size": 64, "seed": 0}.
-/// @return BIV_OK, BIV_ERROR_INVALID_CONFIG, BIV_ERROR_INVALID_ARGUMENT, BIV_ERROR_IO. Any thread.
+/// @return BIV_OK, BIV_ERROR_INVALID_CONFIG, BIV_ERROR_INVALID_ARGUMENT, BIV_ERROR_IO, BIV_ERROR_NOT_FOUND (the path
+///   is empty). Any thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn biv_faces_draw(folder: *const c_char, options: *const c_char) -> biv_status {
     // SAFETY: the header's contract for both pointers.

@@ -402,7 +402,7 @@ pub unsafe extern "C" fn biv_trainer_save(trainer: *const biv_trainer, path: *co
 /// @param dataset the one it was trained on; NULL when it had none.
 /// @param device replaces the saved device; NULL to keep it.
 /// @param out the new handle, to be freed with biv_trainer_free(); NULL on failure.
-/// @return BIV_OK, BIV_ERROR_NOT_FOUND, BIV_ERROR_IO, BIV_ERROR_CORRUPT, BIV_ERROR_SHAPE (the
+/// @return BIV_OK, BIV_ERROR_INVALID_HANDLE, BIV_ERROR_NOT_FOUND, BIV_ERROR_IO, BIV_ERROR_CORRUPT, BIV_ERROR_SHAPE (the
 ///   data set is another one), BIV_ERROR_INVALID_ARGUMENT (a model file), BIV_ERROR_DEVICE.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn biv_trainer_load(

@@ -1,6 +1,9 @@
 /* The contract of the whole header, as a table: every function is called with each of its arguments wrong in every way
- * that its kind can be, the others right. Each call must say so and leave no trace, and the right call must still work.
+ * that its kind can be, the others right. Each call must say so, with a status that the function's documentation names,
+ * and leave no trace, and the right call must still work.
  */
+#include <ctype.h>
+
 #include "common.h"
 
 /* What an argument is. */
@@ -60,6 +63,7 @@ static union {
 static double numbers[64];
 static char description[4096];
 static size_t needed;
+static float all[200];
 static const float x[] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10};
 static const double y[] = {1, 2}, weights[8] = {0};
 static const int64_t indices[] = {3, 1};
@@ -116,7 +120,12 @@ CALLER(biv_sweep_run, P(0), NULL, NULL, P(1))
 CALLER(biv_faces_draw, P(0), P(1))
 CALLER(biv_text_get, P(0), P(1))
 
-/* Functions without an argument that can be wrong; the free functions take anything (tests/c/api.c). */
+static void free_dataset(void *handle) { biv_dataset_free(handle); }
+static void free_model(void *handle) { biv_model_free(handle); }
+static void free_trainer(void *handle) { biv_trainer_free(handle); }
+static void free_text(void *handle) { biv_text_free(handle); }
+
+/* Functions without an argument that can be wrong; the free functions take anything. */
 static const char *const others[] = {"biv_status_name",        "biv_version",      "biv_abi_version",
                                      "biv_build_info",         "biv_dataset_free", "biv_model_free",
                                      "biv_last_error_message", "biv_trainer_free", "biv_text_free"};
@@ -163,6 +172,47 @@ static biv_status right_call(const struct row *row, const union value *a) {
   return status;
 }
 
+/* The statuses that the documentation of `function` in the header names, as bits. */
+static uint32_t documented(const char *header, const char *function, bool follow) {
+  char declaration[100];
+  snprintf(declaration, sizeof declaration, "\nbiv_status %s(", function);
+  const char *end = strstr(header, declaration), *start = end;
+  if (end == NULL) return 0;
+  while (start > header && strncmp(start, "/**", 3) != 0) start--;
+  uint32_t statuses = 0;
+  for (biv_status status = 1; status <= BIV_ERROR_BUFFER_TOO_SMALL; status++) {
+    const char *name = biv_status_name(status), *place = start;
+    while ((place = strstr(place, name)) != NULL && place < end) {
+      place += strlen(name);
+      if (*place != '_' && !isupper((unsigned char)*place)) statuses |= 1u << status;
+    }
+  }
+  /* "As biv_other_function()" */
+  for (const char *place = start; follow && (place = strstr(place, "s biv_")) != NULL && place < end;) {
+    char other[100];
+    if (sscanf(place += 2, "%99[a-z_]", other) == 1) statuses |= documented(header, other, false);
+  }
+  return statuses;
+}
+
+/* The header's text. */
+static char *header;
+
+/* Wherever an argument is a pointer it may be NULL or not aligned, and a text not UTF-8: the header says that for all.
+ */
+static bool may_return(const struct row *row, biv_status status) {
+  return status == BIV_ERROR_INVALID_ARGUMENT || (documented(header, row->name, true) >> status & 1) != 0;
+}
+
+/* The memory that results go to is filled with this before a call. */
+enum { BEFORE = 0x11 };
+
+static bool is_untouched(const void *memory, size_t size) {
+  const unsigned char *bytes = memory;
+  while (size > 0 && bytes[size - 1] == BEFORE) size--;
+  return size == 0;
+}
+
 static uint64_t random_bits(void) {
   static uint64_t state = 88172645463325252u;
   state ^= state << 13;
@@ -171,29 +221,31 @@ static uint64_t random_bits(void) {
 }
 
 static long calls;
+static size_t struct_size = sizeof(biv_step);
 
 /* One wrong call: `what` is put in place of argument `at`. */
 static void wrong(const struct row *row, union value *a, int at, union value what, const char *how) {
   union value right = a[at];
   a[at] = what;
-  memset(handles, 0x11, sizeof handles);
-  memset(&result, 0, sizeof result);
-  result.struct_size = sizeof(biv_step);
-  if (row->arguments[at].kind == STRUCT && what.pointer == &result) result.struct_size = (size_t)right.integer;
+  memset(handles, BEFORE, sizeof handles);
+  memset(&result, BEFORE, sizeof result);
+  memset(numbers, BEFORE, sizeof numbers);
+  memset(description, BEFORE, sizeof description);
+  memset(all, BEFORE, sizeof all);
+  result.struct_size = struct_size;
   if (row->call == call_biv_faces_draw) files_in(faces, true);
   biv_status status = row->call(a);
   calls += 1;
   const char *message = biv_last_error_message();
-  bool holds = status != BIV_OK && status != BIV_ERROR_INTERNAL &&
-               strcmp(biv_status_name(status), "BIV_ERROR_UNKNOWN") && message[0] != '\0' && strlen(message) < 2100;
+  bool holds = status != BIV_OK && may_return(row, status) && message[0] != '\0' && strlen(message) < 2100;
+  holds = holds && is_untouched(numbers, sizeof numbers) && is_untouched(description, sizeof description) &&
+          is_untouched(all, sizeof all) && is_untouched(result.bytes + sizeof(size_t), sizeof result - sizeof(size_t));
   /* A handle's place that was given holds NULL or was not touched. */
   for (int i = 0; i < row->count; i++)
-    if (row->arguments[i].kind == OUT_HANDLE && a[i].pointer != NULL) {
-      void *made = *(void *const *)a[i].pointer;
-      holds = holds && (made == NULL || (uintptr_t)made == 0x1111111111111111u);
-    }
+    if (row->arguments[i].kind == OUT_HANDLE && i != at)
+      holds = holds && (*(void *const *)a[i].pointer == NULL || is_untouched(a[i].pointer, sizeof(void *)));
   if (!count_check(holds))
-    printf("%s, argument %d, %s: %s: %s\n", row->name, at, how, biv_status_name(status), message);
+    printf("%s, argument %d, %.100s: %s: %s\n", row->name, at, how, biv_status_name(status), message);
   a[at] = right;
 }
 
@@ -226,6 +278,29 @@ static void wrong_json(const struct row *row, union value *a, int at) {
                                       "\x01",
                                       "{\"kind\": null}"};
   for (size_t i = 0; i < COUNT(texts); i++) wrong(row, a, at, POINTER(texts[i]), texts[i]);
+  const char *right = a[at].pointer;
+  size_t length = strlen(right);
+  char *changed = malloc(2 * length + 100);
+  for (size_t cut = 0; cut < length; cut++) {
+    sprintf(changed, "%.*s", (int)cut, right);
+    wrong(row, a, at, POINTER(changed), changed);
+  }
+  if (length > 2) {
+    sprintf(changed, "{%.*s, %.*s}", (int)length - 2, right + 1, (int)length - 2, right + 1);
+    wrong(row, a, at, POINTER(changed), "every field twice");
+  }
+  /* Each number and text in turn is something that is none. */
+  static const char *const none[] = {"[[]]", "{\"\": []}", "1e999", "-1e308", "1 2", "\"\\ud800\""};
+  for (size_t start = 1; start < length; start++) {
+    bool begins = strchr(":[", right[start - 1]) != NULL || (right[start - 1] == ' ' && strchr(":,", right[start - 2]));
+    size_t size = right[start] == '"' ? strcspn(right + start + 1, "\"") + 2 : strspn(right + start, "0123456789.");
+    if (!begins || size == 0 || right[start + size] == ':') continue;
+    for (size_t i = 0; i < COUNT(none); i++) {
+      sprintf(changed, "%.*s%s%s", (int)start, right, none[i], right + start + size);
+      wrong(row, a, at, POINTER(changed), changed);
+    }
+  }
+  free(changed);
   size_t size = 10u << 20, depth = 100000;
   char *long_text = malloc(size + 1);
   memset(long_text, ' ', size);
@@ -247,6 +322,7 @@ static void wrong_paths(const struct row *row, union value *a, int at) {
   wrong(row, a, at, POINTER(""), "empty");
   wrong(row, a, at, POINTER(endless), "an endless name");
   wrong(row, a, at, POINTER("\xff\xfe/x"), "not UTF-8");
+  wrong(row, a, at, POINTER(folder), "a folder of other things");
 }
 
 /* `right` is a biv_array or a biv_array_out: they have the same members. */
@@ -262,6 +338,8 @@ static void wrong_arrays(const struct row *row, union value *a, int at, bool rea
     change;                                  \
     wrong(row, a, at, POINTER(&array), how); \
   } while (0)
+  wrong(row, a, at, POINTER((const char *)right + 1), "a struct that is not aligned");
+  WITH(array.data = (const char *)array.data + 1, "elements that are not aligned");
   WITH(array.data = NULL, "no data");
   WITH(array.dtype = 99, "an unknown type");
   WITH(array.dtype = -1, "a negative type");
@@ -291,6 +369,7 @@ static void wrong_arrays(const struct row *row, union value *a, int at, bool rea
 }
 
 static void every_way(const struct row *row, union value *a, int at) {
+  static const size_t sizes[] = {0, 1, sizeof(size_t), 2 * sizeof(size_t) - 1, 4097, 1000000, SIZE_MAX};
   enum kind kind = row->arguments[at].kind;
   bool pointer = kind <= INDICES;
   if (pointer && !row->arguments[at].optional) wrong(row, a, at, POINTER(NULL), "NULL");
@@ -313,15 +392,12 @@ static void every_way(const struct row *row, union value *a, int at) {
       wrong(row, a, at, POINTER("\xff"), "not UTF-8");
       break;
     case STRUCT:
-      for (size_t size = 0; size <= sizeof(size_t); size += 4) {
-        union value right = a[at];
-        result.struct_size = size;
-        biv_status status = row->call(a);
-        calls += 1;
-        if (!count_check(status == BIV_ERROR_INVALID_ARGUMENT && strstr(biv_last_error_message(), "struct_size")))
-          printf("%s: struct_size %zu: %s\n", row->name, size, biv_last_error_message());
-        a[at] = right;
+      for (size_t i = 0; i < COUNT(sizes); i++) {
+        struct_size = sizes[i];
+        wrong(row, a, at, a[at], "a struct_size that is none");
       }
+      struct_size = sizeof(biv_step);
+      wrong(row, a, at, POINTER(result.bytes + 1), "a struct that is not aligned");
       break;
     case FEATURES:
     case VALUES:
@@ -335,6 +411,7 @@ static void every_way(const struct row *row, union value *a, int at) {
       wrong(row, a, at, POINTER(beyond), "beyond the rows");
       wrong(row, a, at, POINTER(below), "negative");
       wrong(row, a, at, POINTER(far_away), "huge");
+      wrong(row, a, at, POINTER((const char *)below + 1), "not aligned");
       break;
     }
     case COUNT_OF:
@@ -358,6 +435,8 @@ static void every_way(const struct row *row, union value *a, int at) {
     }
     case OUT_HANDLE:
     case OUT_PLACE:
+      if (a[at].pointer != description) wrong(row, a, at, POINTER((char *)a[at].pointer + 1), "not aligned");
+      break;
     case ANY:
       break;
   }
@@ -365,11 +444,10 @@ static void every_way(const struct row *row, union value *a, int at) {
 
 /* Every function that the header declares has its row. */
 static void the_table_is_complete(const struct row *rows, size_t count) {
-  FILE *header = fopen(BIV_HEADER, "r");
-  CHECK(header != NULL);
   char line[1000];
   int declared = 0;
-  while (header != NULL && fgets(line, sizeof line, header) != NULL) {
+  for (const char *rest = header; *rest != '\0'; rest += strcspn(rest, "\n") + 1) {
+    snprintf(line, sizeof line, "%.*s", (int)strcspn(rest, "\n"), rest);
     char *name = strstr(line, "biv_"), *end = name ? strchr(name, '(') : NULL;
     if (line[0] == ' ' || line[0] == '/' || line[0] == '#' || line[0] == '}' || end == NULL || strstr(line, "typedef"))
       continue;
@@ -382,7 +460,35 @@ static void the_table_is_complete(const struct row *rows, size_t count) {
     declared += 1;
   }
   CHECK((size_t)declared == count + COUNT(others));
-  if (header != NULL) fclose(header);
+}
+
+/* What is no handle of its type is freed by nobody, and the last message stays. */
+static void wrong_frees_do_nothing(void) {
+  void (*const frees[])(void *) = {free_dataset, free_model, free_trainer, free_text};
+  void *const ours[] = {data, model, trainer, text}, *const freed[] = {no_dataset, no_model, no_trainer, no_text};
+  CHECK(biv_trainer_cancel(NULL) == BIV_ERROR_INVALID_HANDLE);
+  char *message = strdup(biv_last_error_message());
+  for (size_t i = 0; i < COUNT(frees); i++) {
+    frees[i](NULL);
+    for (size_t j = 0; j < COUNT(ours); j++) {
+      frees[i](freed[j]);
+      if (i != j) frees[i](ours[j]);
+    }
+    for (int j = 0; j < scaled(1000, 20); j++) frees[i]((void *)(uintptr_t)random_bits());
+    calls += 1 + 4 + 3 + scaled(1000, 20);
+  }
+  CHECK(strcmp(message, biv_last_error_message()) == 0);
+  free(message);
+}
+
+/* Every number has a name. */
+static void every_status_has_a_name(void) {
+  for (int i = 0; i < scaled(1000, 20); i++) {
+    biv_status status = (biv_status)random_bits();
+    const char *name = biv_status_name(status);
+    CHECK(name != NULL && (strcmp(name, "BIV_ERROR_UNKNOWN") == 0) == (status < 0 || status > 16));
+    calls += 1;
+  }
 }
 
 #ifdef BIV_FAULTS
@@ -436,7 +542,6 @@ int main(void) {
 
   const biv_array *features = F32(x, 2, 5), *labels = F64(y, 2), *tensor = F64(weights, 8);
   const biv_array_out *predictions = F64_OUT(numbers, 2), *rows_of_labels = F64_OUT(numbers, 40, 1);
-  static float all[200];
   const biv_array_out *all_features = F32_OUT(all, 40, 5), *tensor_out = F64_OUT(numbers, 8);
 
   const struct row rows[] = {
@@ -496,7 +601,14 @@ int main(void) {
       ROW(biv_dataset_create_named, 3, GIVEN(NAME, "bike"), OPTIONAL(PATH, csv), MADE),
       ROW(biv_text_get, 2, HANDLE(TEXT, text), PLACE(&handles[1])),
   };
+  size_t size = 0;
+  header = (char *)read_file(BIV_HEADER, &size);
+  CHECK(header != NULL);
+  if (header == NULL) return report("contract");
+  header[size] = '\0';
   the_table_is_complete(rows, COUNT(rows));
+  wrong_frees_do_nothing();
+  every_status_has_a_name();
   for (size_t i = 0; i < COUNT(rows); i++) {
     const struct row *row = &rows[i];
     union value a[MOST];
@@ -524,5 +636,9 @@ int main(void) {
   files_in(faces, true);
   rmdir(faces);
   remove_folder(folder);
+  free(csv);
+  free(saved);
+  free(checkpoint);
+  free(header);
   return report("contract");
 }
