@@ -1,7 +1,7 @@
 //! Saved files: named arrays and a JSON state in one safetensors file, written
 //! atomically and checked against a digest when read.
 
-use crate::array::reserve;
+use crate::array::{collect, reserve};
 use crate::{Error, Result};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::de::DeserializeOwned;
@@ -88,19 +88,19 @@ impl StoredArray {
     /// The values, which must be f32.
     ///
     /// # Errors
-    /// [`Error::Corrupt`] for another type.
+    /// [`Error::Corrupt`] for another type; [`Error::OutOfMemory`].
     pub fn to_f32(&self) -> Result<Vec<f32>> {
         self.expect(Dtype::F32)?;
-        Ok(self.bytes.as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect())
+        collect(self.bytes.as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes)))
     }
 
     /// The values, which must be f64.
     ///
     /// # Errors
-    /// [`Error::Corrupt`] for another type.
+    /// [`Error::Corrupt`] for another type; [`Error::OutOfMemory`].
     pub fn to_f64(&self) -> Result<Vec<f64>> {
         self.expect(Dtype::F64)?;
-        Ok(self.bytes.as_chunks().0.iter().map(|bytes| f64::from_le_bytes(*bytes)).collect())
+        collect(self.bytes.as_chunks().0.iter().map(|bytes| f64::from_le_bytes(*bytes)))
     }
 
     fn expect(&self, dtype: Dtype) -> Result<()> {
@@ -171,6 +171,8 @@ impl Archive {
             let StoredArray { shape, dtype, bytes }: &StoredArray = array;
             TensorView::new(*dtype, shape.clone(), bytes).map(|view| (name.clone(), view))
         };
+        // The writer aborts where there is no memory for all the arrays at once: here that is an error.
+        drop(reserve::<u8>(self.arrays.values().map(|array| array.bytes.len()).sum())?);
         let views = self.arrays.iter().map(view).collect::<std::result::Result<Vec<_>, _>>();
         let bytes = views
             .and_then(|views| safetensors::serialize(views, Some(HashMap::from([(RECORD.to_string(), record)]))))

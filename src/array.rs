@@ -254,6 +254,16 @@ pub fn reserve<T>(length: usize) -> Result<Vec<T>> {
     Ok(values)
 }
 
+/// The values of an iterator in a vector, or an error instead of an abort.
+///
+/// # Errors
+/// [`Error::OutOfMemory`].
+pub fn collect<T>(values: impl ExactSizeIterator<Item = T>) -> Result<Vec<T>> {
+    let mut collected = reserve(values.len())?;
+    collected.extend(values);
+    Ok(collected)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

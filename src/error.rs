@@ -93,10 +93,7 @@ impl From<tch::TchError> for Error {
         let text = text.split("\nException raised").next().unwrap_or_default();
         let text = text.lines().next().unwrap_or_default().trim().to_string();
         let lower = text.to_lowercase();
-        if lower.contains("not enough memory") || lower.contains("out of memory") {
-            Error::OutOfMemory(text)
-        } else {
-            Error::Internal(text)
-        }
+        let exhausted = ["not enough memory", "out of memory", "can't allocate memory", "bad_alloc"];
+        if exhausted.iter().any(|said| lower.contains(said)) { Error::OutOfMemory(text) } else { Error::Internal(text) }
     }
 }

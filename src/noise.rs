@@ -3,7 +3,7 @@
 //! Section numbers refer to the published method (Mai, Khamies, Paull 2021):
 //! the variances are drawn once, when the noise is applied, and so is the noise.
 
-use crate::array::reserve;
+use crate::array::{collect, reserve};
 use crate::data::Dataset;
 use crate::options::require;
 use crate::random::{Purpose, stream};
@@ -300,13 +300,13 @@ impl NoiseOptions {
         let mut noise = stream(seed, Purpose::LabelNoise, 0);
         let mut disturbance = stream(seed, Purpose::Disturbance, 0);
         let mut normal = move || -> f64 { noise.sample(StandardNormal) };
-        let labels = data.labels().iter().zip(&variances).map(|(label, v)| label + v.sqrt() * normal()).collect();
+        let labels = collect(data.labels().iter().zip(&variances).map(|(label, v)| label + v.sqrt() * normal()))?;
         let known = variances.iter().enumerate().map(|(at, v)| {
             let error: f64 = disturbance.sample(StandardNormal);
             let told = (v + v / 3.0 * delta.sqrt() * error).abs();
             told + data.variances().map_or(0.0, |known| known[at])
         });
-        let mut known: Vec<f64> = known.collect();
+        let mut known = collect(known)?;
         if self.shuffled {
             known.shuffle(&mut stream(seed, Purpose::ShuffledVariances, 0));
         }

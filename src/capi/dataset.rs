@@ -4,6 +4,7 @@ use super::array::{biv_array, biv_array_out, fill, view, view_optional};
 use super::boundary::boundary;
 use super::status::biv_status;
 use super::{handle, pointer};
+use crate::array::collect;
 use crate::data::{Dataset, ImageFolder, NamedDataset, SplitOptions, SyntheticOptions};
 use crate::noise::NoiseOptions;
 use crate::{Error, Result};
@@ -303,7 +304,7 @@ pub unsafe extern "C" fn biv_dataset_copy_features(
     boundary(|| {
         let dataset = handle::get(dataset)?;
         let shape: Vec<usize> = [dataset.rows()].iter().chain(dataset.feature_shape()).copied().collect();
-        let values: Vec<f64> = dataset.feature_values()?.iter().map(|&value| value.into()).collect();
+        let values = collect(dataset.feature_values()?.iter().map(|&value| f64::from(value)))?;
         // SAFETY: the header's contract for `out`.
         let filled = unsafe { fill(out, "out", &shape, &values) };
         match filled {
@@ -343,10 +344,9 @@ pub unsafe extern "C" fn biv_dataset_copy_variances(
     dataset: *const biv_dataset,
     out: *const biv_array_out,
 ) -> biv_status {
-    let variances = |dataset: &Dataset| {
-        let unknown = || Error::Unsupported("the data set has no variances".into());
-        dataset.variances().map(<[f64]>::to_vec).ok_or_else(unknown)
-    };
+    fn variances(dataset: &Dataset) -> Result<&[f64]> {
+        dataset.variances().ok_or_else(|| Error::Unsupported("the data set has no variances".into()))
+    }
     // SAFETY: the header's contract for `out`.
     boundary(|| unsafe { copy_columns(&*handle::get(dataset)?, out, variances) })
 }
@@ -355,14 +355,14 @@ pub unsafe extern "C" fn biv_dataset_copy_variances(
 ///
 /// # Safety
 /// As [`fill`].
-unsafe fn copy_columns<'a, V: AsRef<[f64]>>(
-    dataset: &'a Dataset,
+unsafe fn copy_columns(
+    dataset: &Dataset,
     out: *const biv_array_out,
-    values: impl FnOnce(&'a Dataset) -> Result<V>,
+    values: impl FnOnce(&Dataset) -> Result<&[f64]>,
 ) -> Result<()> {
     let values = values(dataset)?;
     // SAFETY: the caller's promise.
-    unsafe { fill(out, "out", &[dataset.rows(), dataset.outputs()], values.as_ref()) }
+    unsafe { fill(out, "out", &[dataset.rows(), dataset.outputs()], values) }
 }
 
 /// Frees a handle. NULL and a handle that was freed before are left alone, and so is the last message.

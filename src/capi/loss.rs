@@ -5,6 +5,7 @@ use super::boundary::boundary;
 use super::pointer;
 use super::status::biv_status;
 use crate::Error;
+use crate::array::reserve;
 use crate::loss::Loss;
 use std::ffi::c_char;
 
@@ -76,6 +77,8 @@ pub unsafe extern "C" fn biv_loss_compute(
         let variances = variances.map(|v| finite("variances", v.to_f64()?, 0.0)).transpose()?;
         let predictions = finite("predictions", predictions.to_f64()?, f64::MIN)?;
         let labels = finite("labels", labels.to_f64()?, f64::MIN)?;
+        // The computation holds up to six numbers for each prediction, and ends the process where it has no memory.
+        drop(reserve::<[f64; 6]>(predictions.len())?);
         let found = loss.evaluate(outputs, &predictions, &labels, variances.as_deref())?;
         pointer::check_sized(result)?;
         if !gradient.is_null() {

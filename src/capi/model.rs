@@ -5,7 +5,7 @@ use super::boundary::boundary;
 use super::status::biv_status;
 use super::{handle, pointer};
 use crate::archive::StoredArray;
-use crate::array::ArrayView;
+use crate::array::{ArrayView, collect};
 use crate::model::{Model, ModelOptions};
 use crate::{Error, Result, device};
 use parking_lot::Mutex;
@@ -146,7 +146,7 @@ pub unsafe extern "C" fn biv_model_get_tensor(
     // SAFETY: the header's contract for all pointers.
     boundary(|| unsafe {
         let tensor = handle::get(model)?.lock().tensor(pointer::text(name, "name")?)?;
-        let values: Vec<f64> = tensor.to_f32()?.into_iter().map(f64::from).collect();
+        let values = collect(tensor.to_f32()?.into_iter().map(f64::from))?;
         fill(out, "out", tensor.shape(), &values)
     })
 }

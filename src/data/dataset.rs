@@ -1,7 +1,7 @@
 //! A data set in memory: features, labels and the variances of the labels' noise.
 
 use super::Features;
-use crate::array::{ArrayView, reserve};
+use crate::array::{ArrayView, collect, reserve};
 use crate::random::{Purpose, permutation, stream};
 use crate::{Error, Result};
 use schemars::JsonSchema;
@@ -91,7 +91,7 @@ impl Dataset {
         let values = deviations.to_f64()?;
         let columns = deviations.shape().get(1).copied().unwrap_or(1);
         check(&values, columns, "standard deviation", non_negative)?;
-        let squares: Vec<f64> = values.iter().map(|s| s * s).collect();
+        let squares = collect(values.iter().map(|s| s * s))?;
         Self::from_arrays(features, labels, Some(&ArrayView::f64(&squares, deviations.shape())?))
     }
 
@@ -244,7 +244,8 @@ impl Dataset {
         let (features, shape) = (self.features.clone(), self.feature_shape.clone());
         let noisy = Self::assemble(features, shape, labels, self.outputs, Some(variances))?;
         let (groups, left_out) = (self.groups.clone(), self.left_out.clone());
-        Ok(Dataset { clean_labels: Some(self.clean_labels().to_vec()), groups, left_out, ..noisy })
+        let clean_labels = Some(collect(self.clean_labels().iter().copied())?);
+        Ok(Dataset { clean_labels, groups, left_out, ..noisy })
     }
 
     /// The rows `indices`, in that order; a row may occur more than once.
@@ -294,7 +295,7 @@ impl Dataset {
         let order = if options.shuffle || options.keep_groups {
             permutation(rows, &mut stream(options.seed, Purpose::Split, 0))
         } else {
-            (0..rows).collect()
+            collect(0..rows)?
         };
         if options.keep_groups {
             let (first, second) = self.whole_groups(&order, train, test)?;

@@ -1,0 +1,155 @@
+/* Memory that runs out: a call that needs much of it, in a process that is given little, is an error and no end. Each
+ * call has a process of its own, in which the same call succeeds when there is memory again. */
+#include <sys/resource.h>
+#include <sys/wait.h>
+
+#include "common.h"
+
+enum { ROWS = 1000000, WIDTH = 20, LAYER = 4000 };
+
+static char *folder;
+static biv_dataset *data;
+static biv_model *model;
+static biv_trainer *trainer;
+static float *features;
+static double *labels, *numbers;
+
+/* What the calls work on: 80 MB of features, 60 MB of weights. */
+static void prepare(void) {
+  char options[200];
+  features = calloc((size_t)ROWS * WIDTH, sizeof *features);
+  labels = calloc(ROWS, sizeof *labels);
+  numbers = calloc((size_t)ROWS * WIDTH, sizeof *numbers);
+  for (int i = 0; i < ROWS; i++) features[(size_t)i * WIDTH] = (float)(labels[i] = i % 7);
+  CHECK_OK(biv_dataset_create_from_arrays(F32(features, ROWS, WIDTH), F64(labels, ROWS), F64(labels, ROWS), &data));
+  snprintf(options, sizeof options, "{\"kind\": \"mlp\", \"inputs\": %d, \"hidden\": [%d, %d]}", WIDTH, LAYER, LAYER);
+  CHECK_OK(biv_model_create(options, &model));
+  CHECK_OK(biv_model_save(model, in(folder, "model.biv")));
+  CHECK_OK(biv_trainer_create(model, NULL, NULL, &trainer));
+}
+
+static biv_status made(biv_status status, void *handle) {
+  CHECK((status == BIV_OK) == (handle != NULL));
+  biv_dataset_free(handle);
+  biv_model_free(handle);
+  biv_trainer_free(handle);
+  biv_text_free(handle);
+  return status;
+}
+
+#define MAKES(function, type, call)      \
+  static biv_status function(void) {     \
+    type *handle = NULL;                 \
+    biv_status status = (call);          \
+    return made(status, (void *)handle); \
+  }
+#define DOES(function, call) \
+  static biv_status function(void) { return (call); }
+
+MAKES(create_from_arrays, biv_dataset,
+      biv_dataset_create_from_arrays(F32(features, ROWS, WIDTH), F64(labels, ROWS), F64(labels, ROWS), &handle))
+MAKES(create_with_std, biv_dataset,
+      biv_dataset_create_from_arrays_with_std(F32(features, ROWS, WIDTH), F64(labels, ROWS), F64(labels, ROWS),
+                                              &handle))
+MAKES(create_synthetic, biv_dataset, biv_dataset_create_synthetic("{\"rows\": 2000000}", &handle))
+MAKES(add_noise, biv_dataset,
+      biv_dataset_add_noise(data, "{\"distribution\": {\"kind\": \"gamma\", \"mean\": 1, \"variance\": 2}}", &handle))
+MAKES(shuffle, biv_dataset, biv_dataset_shuffle(data, 1, &handle))
+MAKES(create_model, biv_model,
+      biv_model_create("{\"kind\": \"mlp\", \"inputs\": 20, \"hidden\": [5000, 5000]}", &handle))
+MAKES(load_model, biv_model, biv_model_load(in(folder, "model.biv"), &handle))
+MAKES(create_trainer, biv_trainer, biv_trainer_create(model, data, NULL, &handle))
+DOES(copy_features, biv_dataset_copy_features(data, F64_OUT(numbers, ROWS, WIDTH)))
+DOES(sample_noise, biv_noise_sample("{\"kind\": \"gamma\", \"mean\": 1, \"variance\": 2}", 1, numbers, 5 * ROWS))
+DOES(save_model, biv_model_save(model, in(folder, "saved.biv")))
+DOES(get_tensor, biv_model_get_tensor(model, "2.weight", F64_OUT(numbers, LAYER, LAYER)))
+DOES(set_tensor, biv_model_set_tensor(model, "2.weight", F64(numbers, LAYER, LAYER)))
+DOES(predict, biv_model_predict(model, F32(features, 100000, WIDTH), F64_OUT(numbers, 100000)))
+DOES(save_trainer, biv_trainer_save(trainer, in(folder, "saved.biv")))
+
+static biv_status split(void) {
+  biv_dataset *train = NULL, *test = NULL;
+  biv_status status = biv_dataset_split(data, "{\"train_size\": 600000}", &train, &test);
+  CHECK((train != NULL) == (status == BIV_OK));
+  return made(status, train), made(status, test);
+}
+
+static biv_status compute_loss(void) {
+  biv_loss_result result = SIZED(biv_loss_result);
+  return biv_loss_compute(NULL, F32(features, 5 * ROWS), F32(features, 5 * ROWS), F32(features, 5 * ROWS), &result,
+                          F64_OUT(numbers, 5 * ROWS));
+}
+
+static const struct {
+  const char *name;
+  biv_status (*call)(void);
+} calls[] = {
+#define CALL(function) \
+  { #function, function }
+    CALL(create_from_arrays), CALL(create_with_std), CALL(create_synthetic),
+    CALL(add_noise),          CALL(shuffle),         CALL(split),
+    CALL(create_model),       CALL(load_model),      CALL(create_trainer),
+    CALL(copy_features),      CALL(sample_noise),    CALL(save_model),
+    CALL(get_tensor),         CALL(set_tensor),      CALL(predict),
+    CALL(save_trainer),       CALL(compute_loss)};
+
+/* The process may have `megabytes` more than it has; everything again for -1. */
+static void allow(int megabytes) {
+  struct rlimit limit;
+  getrlimit(RLIMIT_AS, &limit);
+  limit.rlim_cur = limit.rlim_max;
+  if (megabytes >= 0) {
+    long pages = 0;
+    FILE *statm = fopen("/proc/self/statm", "r");
+    if (statm == NULL || fscanf(statm, "%ld", &pages) != 1) exit(1);
+    fclose(statm);
+    limit.rlim_cur = (rlim_t)pages * (rlim_t)sysconf(_SC_PAGESIZE) + ((rlim_t)megabytes << 20);
+  }
+  setrlimit(RLIMIT_AS, &limit);
+}
+
+/* The process that makes one call with more and more memory, from too little to enough. */
+static int starve(const char *name) {
+  struct rlimit no_core = {0, 0};
+  setrlimit(RLIMIT_CORE, &no_core);
+  prepare();
+  for (size_t i = 0; i < COUNT(calls); i++) {
+    if (strcmp(calls[i].name, name) != 0) continue;
+    int refused = 0;
+    biv_status status = BIV_OK;
+    for (int megabytes = 8; megabytes < 8192; megabytes = megabytes * 3 / 2) {
+      allow(megabytes);
+      status = calls[i].call();
+      allow(-1);
+      if (status == BIV_OK) break;
+      refused += 1;
+      if (!count_check(status == BIV_ERROR_OUT_OF_MEMORY))
+        printf("%s, %d MB: %s: %s\n", name, megabytes, biv_status_name(status), biv_last_error_message());
+    }
+    CHECK(status == BIV_OK);
+    /* Else the first limit was no limit. */
+    CHECK(refused > 0);
+  }
+  return failed > 0;
+}
+
+int main(int argc, char **argv) {
+  if (argc == 3) return folder = argv[2], starve(argv[1]);
+#ifdef __SANITIZE_ADDRESS__
+  skip("memory that runs out", "the address sanitizer takes all of the address space");
+#else
+  folder = temporary_folder();
+  for (size_t i = 0; i < COUNT(calls); i++) {
+    int status = -1;
+    pid_t child = fork();
+    if (child == 0) {
+      become((char *[]){"memory", (char *)calls[i].name, folder, NULL});
+      _exit(99);
+    }
+    CHECK(waitpid(child, &status, 0) == child);
+    if (!count_check(status == 0)) printf("%s: ended with status %x\n", calls[i].name, (unsigned)status);
+  }
+  remove_folder(folder);
+#endif
+  return report("memory");
+}
