@@ -17,9 +17,11 @@ TORCH ?= $(realpath $(or $(LIBTORCH),$(CURDIR)/.libtorch/torch))/lib
 FILL = sed -e 's|@TORCH@|$(TORCH)|' -e 's|@VERSION@|$(VERSION)|' -e 's|@SONAME@|$(SONAME)|'
 WARNINGS := -Wall -Wextra -Werror -pedantic
 LINK = -I$(STAGE)/include -L$(STAGE)/lib -Wl,-rpath,$(STAGE)/lib -lbiv -lm -pthread
+HEADER = -DBIV_HEADER='"$(STAGE)/include/biv.h"'
+SANITIZE := -fsanitize=address,undefined -fno-sanitize-recover=all
 C_TESTS := $(notdir $(basename $(wildcard tests/c/*.c)))
 
-.PHONY: all libtorch build install dist stage demo test lint header symbols abi deny readme examples c-tests bindings-test install-test slurm valgrind faults goldens bench clean
+.PHONY: all libtorch build install dist stage demo test lint header symbols abi deny readme examples c-tests bindings-test install-test slurm valgrind faults sanitize host-torch goldens bench clean
 .DELETE_ON_ERROR:
 
 all: build
@@ -69,7 +71,7 @@ demo: stage
 test: stage
 	$(CARGO) test --release
 	python3 tests/test_libtorch.py
-	@$(MAKE) --no-print-directory header symbols abi readme examples c-tests bindings-test install-test
+	@$(MAKE) --no-print-directory header symbols abi readme examples c-tests host-torch bindings-test install-test
 
 ## lint: format and lints, without changing anything
 lint: libtorch
@@ -121,19 +123,33 @@ examples: stage
 
 build/tests/%: tests/c/%.c $(wildcard tests/c/*.h) include/biv.h
 	@mkdir -p build/tests
-	$(CC) -std=c11 -g $(WARNINGS) -D_GNU_SOURCE -DBIV_HEADER='"$(STAGE)/include/biv.h"' $< -o $@ $(LINK)
+	$(CC) -std=c11 -g $(WARNINGS) -D_GNU_SOURCE $(HEADER) $< -o $@ $(LINK)
 
 c-tests: stage
 	@$(MAKE) --no-print-directory $(addprefix build/tests/,$(C_TESTS))
 	@for test in $(C_TESTS); do ./build/tests/$$test > build/tests/$$test.out; status=$$?; cat build/tests/$$test.out; [ $$status = 0 ] || exit 1; done
 	@echo "c11 ($$($(CC) --version | head -1)): $$(sed -nE 's/^[a-z]+: ([0-9]+) passed.*/\1/p' build/tests/*.out | awk '{ sum += $$1 } END { print sum }') tests"
 
+## sanitize: the C tests again under the address, leak and undefined-behaviour sanitizers (C++: tests/cpp/run.sh)
+sanitize: stage
+	@mkdir -p build/sanitized
+	@for test in $(C_TESTS); do \
+	  $(CC) -std=c11 -g $(WARNINGS) $(SANITIZE) -D_GNU_SOURCE $(HEADER) tests/c/$$test.c -o build/sanitized/$$test $(LINK) || exit 1; \
+	  ASAN_OPTIONS=allocator_may_return_null=1 ./build/sanitized/$$test > build/sanitized/$$test.out 2>&1; status=$$?; \
+	  [ $$status = 0 ] || { cat build/sanitized/$$test.out; exit 1; }; tail -1 build/sanitized/$$test.out; \
+	done
+
+# A host that uses libtorch itself.
+host-torch: stage
+	@$(CXX) -std=c++17 $(WARNINGS) -isystem $(TORCH)/../include tests/host/torch.cpp -o build/host-torch $(LINK) -L$(TORCH) -Wl,-rpath,$(TORCH) -ltorch_cpu -lc10
+	@./build/host-torch
+
 ## faults: panics injected at every point of every function, in a library built for it
 faults: stage
 	$(CARGO) build --release --features faults
 	@mkdir -p build/faults && cp target/release/libbiv.so build/faults/$(SONAME) && ln -sf $(SONAME) build/faults/libbiv.so
 	@$(CARGO) build --release --quiet
-	$(CC) -std=c11 -g $(WARNINGS) -D_GNU_SOURCE -DBIV_FAULTS -DBIV_HEADER='"$(STAGE)/include/biv.h"' -Wno-unused-function tests/c/contract.c -o build/faults/contract -I$(STAGE)/include -Lbuild/faults -Wl,-rpath,$(CURDIR)/build/faults -lbiv -lm -pthread
+	$(CC) -std=c11 -g $(WARNINGS) -D_GNU_SOURCE -DBIV_FAULTS $(HEADER) -Wno-unused-function tests/c/contract.c -o build/faults/contract -I$(STAGE)/include -Lbuild/faults -Wl,-rpath,$(CURDIR)/build/faults -lbiv -lm -pthread
 	@./build/faults/contract
 
 ## bindings-test: C++, Julia and Octave programs, and the same bits from every language
