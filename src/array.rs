@@ -27,14 +27,16 @@ impl Layout {
             return Err(overflow());
         }
         let strides = match strides {
-            Some(given) if given.len() == shape.len() => given.to_vec(),
-            Some(given) => {
+            Some(given) if given.len() != shape.len() => {
                 return Err(Error::Shape(format!("{} strides were given for {} dimensions", given.len(), shape.len())));
             }
+            // A stride leads nowhere where there are no elements, or a single one: it may be any number.
+            _ if elements == 0 => vec![0; shape.len()],
+            Some(given) => given.iter().zip(shape).map(|(&stride, &size)| if size > 1 { stride } else { 0 }).collect(),
             None => {
                 let mut strides = vec![1isize; shape.len()];
                 for axis in (1..shape.len()).rev() {
-                    strides[axis - 1] = strides[axis] * shape[axis].max(1) as isize;
+                    strides[axis - 1] = strides[axis] * shape[axis] as isize;
                 }
                 strides
             }
@@ -78,7 +80,7 @@ impl Layout {
             .strides
             .iter()
             .zip(&self.shape)
-            .filter(|&(_, &size)| size > 1)
+            .filter(|&(_, &size)| size > 1 && self.extent > 0)
             .map(|(&stride, &size)| (stride.unsigned_abs(), size))
             .collect();
         axes.sort_unstable();
@@ -288,6 +290,16 @@ mod tests {
         assert!(Layout::new(&[3, 3], Some(&[1])).is_err());
         let view = ArrayView::new(Elements::F32(&[0.0; 5]), Layout::new(&[2, 3], None).unwrap());
         assert!(view.unwrap_err().to_string().contains("spans 6 elements, its memory has 5"));
+    }
+
+    #[test]
+    fn strides_that_lead_nowhere_may_be_any_number() {
+        let layout = Layout::new(&[2, 1, 2], Some(&[2, isize::MAX, 1])).unwrap();
+        let view = ArrayView::new(Elements::F64(&[1.0, 2.0, 3.0, 4.0]), layout).unwrap();
+        assert_eq!(view.to_f64().unwrap(), [1.0, 2.0, 3.0, 4.0]);
+        let empty = Layout::new(&[0, 1 << 40, 1 << 40], None).unwrap();
+        assert_eq!((empty.extent(), empty.overlaps()), (0, false));
+        assert_eq!(Layout::new(&[2, 0], Some(&[isize::MAX, isize::MIN])).unwrap().extent(), 0);
     }
 
     #[test]
