@@ -42,6 +42,25 @@ impl Normalization {
         }
     }
 
+    /// An error unless these are statistics of rows of `width` features and `outputs` labels.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`].
+    pub(crate) fn check(&self, width: usize, outputs: usize) -> Result<()> {
+        let columns = self.feature_mean.len();
+        let lengths = [columns, self.feature_std.len(), self.label_mean.len(), self.label_std.len()];
+        if ![1, width].contains(&columns) || lengths != [columns, columns, outputs, outputs] {
+            let message = format!("the normalisation has {lengths:?} values for {width} features and {outputs} labels");
+            return Err(Error::Corrupt(message));
+        }
+        let means = self.feature_mean.iter().chain(&self.label_mean);
+        let mut deviations = self.feature_std.iter().chain(&self.label_std);
+        if means.chain(deviations.clone()).any(|value| !value.is_finite()) || deviations.any(|&std| std <= 0.0) {
+            return Err(Error::Corrupt("the normalisation has a value that is no mean or no deviation".into()));
+        }
+        Ok(())
+    }
+
     /// Normalised features, for rows of `width` values each.
     ///
     /// # Errors
@@ -149,6 +168,25 @@ mod tests {
         assert_eq!(fitted.variances(&[100.0, 50.0]), [1.0, 0.5]);
         assert_eq!(fitted.predictions(&[-1.0, 1.0]), data.labels());
         assert!(fitted.features(&[0.0; 3], 3).is_err());
+    }
+
+    #[test]
+    fn statistics_of_other_rows_are_found_out() {
+        let fitted = Normalization {
+            feature_mean: vec![0.0, 1.0],
+            feature_std: vec![1.0, 2.0],
+            label_mean: vec![5.0],
+            label_std: vec![0.5],
+        };
+        assert!(fitted.check(2, 1).is_ok() && Normalization::identity(3).check(7, 3).is_ok());
+        assert!(fitted.check(3, 1).is_err() && fitted.check(2, 2).is_err());
+        let wrong = [
+            Normalization { feature_std: vec![1.0], ..fitted.clone() },
+            Normalization { label_std: vec![], ..fitted.clone() },
+            Normalization { label_mean: vec![f64::NAN], ..fitted.clone() },
+            Normalization { label_std: vec![0.0], ..fitted },
+        ];
+        assert!(wrong.iter().all(|wrong| matches!(wrong.check(2, 1), Err(Error::Corrupt(_)))));
     }
 
     #[test]

@@ -283,12 +283,14 @@ impl Model {
             Err(_) => None,
             Ok(_) => {
                 let values = |name: &str| archive.get(&format!("normalization.{name}"))?.to_f64();
-                Some(Normalization {
+                let normalization = Normalization {
                     feature_mean: values("feature_mean")?,
                     feature_std: values("feature_std")?,
                     label_mean: values("label_mean")?,
                     label_std: values("label_std")?,
-                })
+                };
+                normalization.check(self.inputs(), self.outputs())?;
+                Some(normalization)
             }
         };
         for (state, array) in state.iter_mut().zip(arrays) {
