@@ -184,10 +184,20 @@ impl Trainer {
         let sampler = data.map(|data| Sampler::new(data.rows(), options.batch_size, options.drop_last, options.seed));
         let sampler = sampler.transpose()?;
 
-        if let (None, Some(data), true) = (locked.normalization(), data, options.normalize) {
-            locked.set_normalization(Normalization::fit(data));
+        if let (Some(data), Some(sampler)) = (data, &sampler)
+            && sampler.smallest_batch() < locked.smallest_batch()
+        {
+            return Err(Error::InvalidArgument(format!(
+                "an epoch of {} rows in mini-batches of {} has one of a single row: BatchNorm needs at least 2",
+                data.rows(),
+                options.batch_size
+            )));
         }
-        let normalization = locked.normalization_or_identity();
+
+        let normalization = match (locked.normalization(), data) {
+            (None, Some(data)) if options.normalize => Normalization::fit(data),
+            _ => locked.normalization_or_identity(),
+        };
         let thresholds = normalization.label_std.iter().map(|std| match options.loss {
             Loss::CutoffMse { threshold: Some(threshold) } => threshold / (std * std),
             _ => 1.0,
@@ -196,18 +206,15 @@ impl Trainer {
         locked.to_device(device)?;
         let data = match (data, sampler) {
             (Some(data), Some(sampler)) => {
-                if sampler.smallest_batch() < locked.smallest_batch() {
-                    return Err(Error::InvalidArgument(format!(
-                        "an epoch of {} rows in mini-batches of {} has one of a single row: BatchNorm needs at least 2",
-                        data.rows(),
-                        options.batch_size
-                    )));
-                }
                 Some((NormalizedData::new(data, locked.input_shape(), &normalization, device)?, sampler))
             }
             _ => None,
         };
         let engine = Engine::new(&locked, &options.adam, options.precision)?;
+        // Nothing fails any more: a model without a trainer stays as it was.
+        if data.is_some() && options.normalize {
+            locked.set_normalization(normalization.clone());
+        }
         drop(locked);
         let options = options.clone();
         let learner = Learner { model, options, normalization, thresholds, engine, device };

@@ -223,7 +223,10 @@ fn a_fine_tuned_model_keeps_its_normalisation() {
 fn misfits_are_named() {
     let (train, test) = friedman(600, 1);
     let fault = |network: &str, data: &Dataset, options: &str| {
-        trainer(model(network), data, options).map(|_| ()).unwrap_err().to_string()
+        let model = model(network);
+        let fault = trainer(model.clone(), data, options).map(|_| ()).unwrap_err().to_string();
+        assert_eq!(model.lock().normalization(), None, "a trainer that is not made leaves the model as it was");
+        fault
     };
     assert_eq!(fault(MLP, &test, "{}"), "the loss 'biv' needs the variances of the labels, the data have none");
     let narrow = r#"{"kind": "mlp", "inputs": 7, "hidden": []}"#;
