@@ -21,6 +21,8 @@ mod noise;
 mod pointer;
 mod runtime;
 mod status;
+#[cfg(test)]
+mod tests;
 mod trainer;
 
 pub use array::*;
