@@ -77,10 +77,14 @@ def main():
     model = b'{"kind": "mlp", "inputs": 1, "hidden": [1]}'
     tensors = b"".join(b"\0model.%s\0%s" % (name, values) for name, values in
                        [(b"0.weight", b"\1"), (b"0.bias", b"\2"), (b"2.weight", b"\1"), (b"2.bias", b"\4")])
+    statistics = b"".join(b"\0normalization.%s\0\xff\3" % name for name in
+                          [b"feature_mean", b"feature_std", b"label_mean", b"label_std"])
     seed("checkpoint", "model", bytes([128]) + model + tensors)
+    seed("checkpoint", "model-normalized", bytes([128]) + model + tensors + statistics)
     state = b'{"model": %s, "trainer": {"batch_size": 2}, "steps": 1, "position": {"epoch": 1, "batch": 1}, "rows": 8}' % model
     moments = b"".join(b"\0adam.%s.%d\0\1" % (name, at) for name in (b"mean", b"square") for at in range(4))
     seed("checkpoint", "trainer", bytes([129]) + state + tensors + moments)
+    seed("checkpoint", "trainer-normalized", bytes([129]) + state + tensors + moments + statistics)
     numbers = random.Random(1)
     for number in range(8):
         # Data set, model, trainer, steps: then anything.
