@@ -21,7 +21,7 @@ HEADER = -DBIV_HEADER='"$(STAGE)/include/biv.h"'
 SANITIZE := -fsanitize=address,undefined -fno-sanitize-recover=all
 C_TESTS := $(notdir $(basename $(wildcard tests/c/*.c)))
 
-.PHONY: all libtorch build install dist stage demo test lint header symbols abi deny readme examples c-tests bindings-test install-test slurm valgrind faults sanitize host-torch goldens bench clean
+.PHONY: all libtorch build install dist stage demo test lint header symbols abi deny readme examples c-tests bindings-test install-test slurm valgrind faults sanitize host-torch fuzz miri goldens bench clean
 .DELETE_ON_ERROR:
 
 all: build
@@ -168,6 +168,14 @@ slurm: stage
 valgrind: stage
 	@$(MAKE) --no-print-directory $(addprefix build/tests/,$(C_TESTS))
 	@for test in $(C_TESTS); do scripts/valgrind.sh ./build/tests/$$test || exit 1; done
+
+## fuzz: each fuzz target for SECONDS (15) from its corpus
+fuzz: libtorch
+	@scripts/fuzz.sh $(or $(SECONDS),15)
+
+## miri: the tests that need no libtorch, every pointer followed (needs nightly with miri)
+miri: libtorch
+	@scripts/miri.sh
 
 ## goldens: write tests/golden/ again (needs PyTorch's Python side)
 goldens:
