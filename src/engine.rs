@@ -209,8 +209,10 @@ mod tests {
             (losses, state)
         }
 
-        /// The gradients in double precision, to measure others by.
-        fn gradients(self) -> Vec<Vec<f32>> {
+        /// The gradients in double precision, to measure others by: of these features, and of features of
+        /// which each number is another by up to 1e-5 of itself. Single precision cannot be nearer to the
+        /// first than those are where it is nearest to a kink: a ReLU on the other side of 0 may move much.
+        fn gradients(self) -> [Vec<Vec<f32>>; 9] {
             for mut state in self.model.state() {
                 let double = state.tensor.to_kind(Kind::Double).detach();
                 tch::no_grad(|| state.tensor.set_data(&double));
@@ -220,10 +222,17 @@ mod tests {
             let features = self.features.numbers().unwrap().index_select(0, &rows).to_kind(Kind::Double);
             let labels = self.labels.index_select(0, &rows);
             let coefficients = Tensor::from_slice(&self.coefficients).view_as(&labels);
-            let error = self.model.forward(&features, true, Precision::F32).unwrap() - labels;
-            let loss = (coefficients * error.square()).sum(Kind::Double);
-            let gradients = Tensor::run_backward(&[loss], &self.model.parameters(), false, false);
-            gradients.iter().map(|gradient| crate::model::to_f32(gradient).unwrap()).collect()
+            let mut generator = stream(0, Purpose::Disturbance, 0);
+            std::array::from_fn(|k| {
+                let scale = if k == 0 { 0.0 } else { 1e-5 };
+                let factors: Vec<f64> =
+                    (0..features.numel()).map(|_| 1.0 + scale * generator.random_range(-1.0..1.0)).collect();
+                let features = &features * Tensor::from_slice(&factors).view_as(&features);
+                let error = self.model.forward(&features, true, Precision::F32).unwrap() - &labels;
+                let loss = (&coefficients * error.square()).sum(Kind::Double);
+                let gradients = Tensor::run_backward(&[loss], &self.model.parameters(), false, false);
+                gradients.iter().map(|gradient| crate::model::to_f32(gradient).unwrap()).collect()
+            })
         }
 
         fn kernel(&self, arch: Arch) -> Way {
@@ -273,13 +282,19 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(40))]
 
-        /// To rounding: deep BatchNorms lose digits, so libtorch's own loss of them is the measure.
+        /// To rounding: what libtorch's own single precision loses, or a change of the features in the fifth
+        /// digit moves.
         #[test]
         fn the_kernel_finds_the_gradients_of_any_network(
             widths in prop::collection::vec(width(), 2..=10), batch_norm: bool, rows in 2usize..200, seed: u64,
         ) {
             let case = || Case::new(&widths, batch_norm, rows, seed);
-            let exact = case().gradients();
+            let [exact, neighbours @ ..] = case().gradients();
+            let moved = neighbours.iter().fold((0.0f64, 0.0f32), |moved, gradients| {
+                (moved.0.max(distance(gradients, &exact)), moved.1.max(difference(gradients, &exact)))
+            });
+            // Nothing can be said of a network that a change of 1e-5 makes another one.
+            prop_assume!(moved.0 < 0.1);
             // After one step Adam's means are a tenth of the gradients.
             let error = |means: Vec<Vec<f32>>| {
                 let gradients: Vec<Vec<f32>> =
@@ -287,9 +302,8 @@ mod tests {
                 (distance(&gradients, &exact), difference(&gradients, &exact))
             };
             let (loss, [means, buffers, _]) = case().train(Way::Autograd, 1);
-            // An activation next to 0 may fall on the other side of the ReLU: that moves few numbers a little.
             let own = error(means);
-            let allowed = (1e-3 + 10.0 * own.0, 0.03 + 10.0 * own.1);
+            let allowed = (1e-3 + 3.0 * moved.0 + 10.0 * own.0, 0.03 + 3.0 * moved.1 + 10.0 * own.1);
             for arch in archs() {
                 let mut case = case();
                 let (found, [means, found_buffers, _]) = case.train(case.kernel(arch), 1);
