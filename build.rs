@@ -13,11 +13,11 @@ fn main() {
 }
 
 fn compile_shim(libtorch: &Path) {
-    println!("cargo:rerun-if-changed=src/shim/shim.cpp");
+    println!("cargo:rerun-if-changed=src/shim");
     cc::Build::new()
         .cpp(true)
         .std("c++17")
-        .file("src/shim/shim.cpp")
+        .files(["src/shim/shim.cpp", "src/shim/pool.cpp"])
         .flag(format!("-isystem{}", libtorch.join("include").display()))
         .flag("-fvisibility=hidden")
         .compile("biv_shim");

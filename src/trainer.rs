@@ -9,6 +9,7 @@ use crate::model::{Model, Precision};
 use crate::optim::AdamOptions;
 use crate::options::require;
 use crate::sampler::{Position, Sampler};
+use crate::shim::Pool;
 use crate::{Error, Result, batch, device};
 use parking_lot::Mutex;
 use schemars::JsonSchema;
@@ -153,6 +154,8 @@ struct Learner {
     thresholds: Vec<f64>,
     engine: Engine,
     device: Device,
+    /// What large tensors of a step or an evaluation are in.
+    memory: Pool,
 }
 
 /// What a checkpoint keeps beside the arrays.
@@ -211,13 +214,14 @@ impl Trainer {
             _ => None,
         };
         let engine = Engine::new(&locked, &options.adam, options.precision)?;
+        let memory = Pool::new()?;
         // Nothing fails any more: a model without a trainer stays as it was.
         if data.is_some() && options.normalize {
             locked.set_normalization(normalization.clone());
         }
         drop(locked);
         let options = options.clone();
-        let learner = Learner { model, options, normalization, thresholds, engine, device };
+        let learner = Learner { model, options, normalization, thresholds, engine, device, memory };
         Ok(Trainer { learner, data, absent: None })
     }
 
@@ -281,6 +285,7 @@ impl Trainer {
     /// # Errors
     /// As [`Trainer::step`]; [`Error::Shape`] when it does not fit the model.
     pub fn step_on(&mut self, batch: &Dataset) -> Result<StepReport> {
+        let _memory = self.learner.memory.enter();
         let data = {
             let model = self.learner.model.lock();
             check_fit(&model, batch)?;
@@ -342,6 +347,7 @@ impl Trainer {
     }
 
     fn predict_normalized(&self, data: &Dataset) -> Result<Vec<f64>> {
+        let _memory = self.learner.memory.enter();
         let model = self.learner.model.lock();
         check_fit(&model, data)?;
         model.predict_normalized(data.features().rows(), &self.learner.normalization, self.learner.options.precision)
@@ -404,6 +410,7 @@ impl Trainer {
 impl Learner {
     /// One step on the rows `rows` of `data`. `epoch` is named in errors.
     fn step(&mut self, data: &NormalizedData, rows: &[usize], epoch: u64) -> Result<StepReport> {
+        let _memory = self.memory.enter();
         let outputs = self.thresholds.len();
         let variances = data.variances.as_ref().map(|variances| crate::data::gather(variances, outputs, rows));
         let variances = variances.transpose()?;

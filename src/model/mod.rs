@@ -12,7 +12,8 @@ use crate::archive::{Archive, ArchiveKind, StoredArray};
 use crate::batch;
 use crate::data::{FeatureRows, Normalization};
 use crate::kernel::{self, Plan, Team};
-use crate::{Error, Result, shim};
+use crate::shim::{self, Pool};
+use crate::{Error, Result};
 use layers::Network;
 pub(crate) use layers::{EPSILON as BATCH_NORM_EPSILON, MOMENTUM as BATCH_NORM_MOMENTUM};
 pub use options::{ModelOptions, Table};
@@ -167,6 +168,8 @@ impl Model {
         if !features.len().is_multiple_of(inputs) {
             return Err(Error::Shape(format!("{} values are not rows of {inputs} features", features.len())));
         }
+        let memory = Pool::new()?;
+        let _memory = memory.enter();
         let normalization = self.normalization_or_identity();
         let rows = FeatureRows::Numbers(features);
         Ok(normalization.predictions(&self.predict_normalized(rows, &normalization, Precision::F32)?))

@@ -1,6 +1,9 @@
 //! The safe side of `shim.cpp`: what libtorch has and tch does not bind.
 
+mod pool;
+
 use crate::{Error, Result};
+pub(crate) use pool::Pool;
 use std::ffi::{CStr, c_char};
 use std::marker::PhantomData;
 use tch::{Device, Kind, Tensor};
