@@ -13,11 +13,12 @@
 #include <algorithm>
 #include <atomic>
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <mutex>
+#include <new>
 #include <unordered_map>
 #include <utility>
-#include <vector>
 
 namespace {
 
@@ -25,51 +26,51 @@ namespace {
 constexpr size_t LARGE = size_t{1} << 20;
 constexpr size_t HUGE_PAGE = size_t{2} << 20;
 
-// Whole huge pages.
-struct Block {
-  void *memory;
-  size_t size;
-};
+size_t whole_pages(size_t size) { return (size + HUGE_PAGE - 1) / HUGE_PAGE * HUGE_PAGE; }
 
-// A block of `size` bytes straight from the system; NULL when it has none.
-void *map(size_t size) {
+// `size` bytes straight from the system, whole huge pages; NULL when it has none.
+char *map_memory(size_t size) {
   void *start = mmap(nullptr, size + HUGE_PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (start == MAP_FAILED) return nullptr;
   const size_t before = -reinterpret_cast<uintptr_t>(start) % HUGE_PAGE;
-  char *block = static_cast<char *>(start) + before;
+  char *memory = static_cast<char *>(start) + before;
   if (before) munmap(start, before);
-  munmap(block + size, HUGE_PAGE - before);
-  madvise(block, size, MADV_HUGEPAGE);
-  return block;
+  munmap(memory + size, HUGE_PAGE - before);
+  madvise(memory, size, MADV_HUGEPAGE);
+  return memory;
 }
 
-// Blocks for the tensors of one trainer or one prediction. They are made inside
-// its scope and may be given back anywhere, by any thread, after its end too.
+// Memory for the tensors of one trainer or one prediction: whole huge pages,
+// taken inside its scope and given back anywhere, by any thread, after its end too.
 class Pool {
  public:
   ~Pool() { shrink_to(0); }
 
-  void *take(size_t size) {
+  // NULL when there is no memory.
+  char *take(size_t size) {
     std::lock_guard<std::mutex> lock(mutex_);
-    void *memory = keeps(size);
-    if (!memory) memory = map(size);
+    char *memory = take_kept(size);
+    if (!memory) memory = map_memory(size);
     if (!memory) {
       shrink_to(0);
-      memory = map(size);
+      memory = map_memory(size);
     }
     if (!memory) return nullptr;
     used_ += size;
     most_used_ = std::max(most_used_, used_);
-    // What is kept makes the pool at most a quarter larger than its user once was.
+    // What is kept makes the pool larger than its user ever was by a quarter at most.
     shrink_to(most_used_ + most_used_ / 4 - used_);
     return memory;
   }
 
-  void give(Block block) {
+  void give(char *memory, size_t size) {
     std::lock_guard<std::mutex> lock(mutex_);
-    used_ -= block.size;
-    kept_bytes_ += block.size;
-    kept_.push_back(block);
+    used_ -= size;
+    try {
+      keep(memory, size);
+    } catch (const std::bad_alloc &) {
+      munmap(memory, size);
+    }
     if (closed_) shrink_to(0);
   }
 
@@ -81,29 +82,60 @@ class Pool {
   }
 
  private:
-  // The block of `size` that was given back last, because it may still be in the processor's caches.
-  void *keeps(size_t size) {
-    auto found = std::find_if(kept_.rbegin(), kept_.rend(), [size](const Block &block) { return block.size == size; });
-    if (found == kept_.rend()) return nullptr;
-    void *memory = found->memory;
-    kept_.erase(std::next(found).base());
+  // The first `size` bytes of the smallest range that has them.
+  char *take_kept(size_t size) {
+    auto best = kept_.end();
+    for (auto range = kept_.begin(); range != kept_.end(); ++range) {
+      if (range->second >= size && (best == kept_.end() || range->second < best->second)) best = range;
+    }
+    return best == kept_.end() ? nullptr : cut(best, size);
+  }
+
+  // Adds a range, in one piece with its neighbours.
+  void keep(char *memory, size_t size) {
+    auto range = kept_.emplace(memory, size).first;
+    kept_bytes_ += size;
+    auto next = std::next(range);
+    if (next != kept_.end() && next->first == memory + size) {
+      range->second += next->second;
+      kept_.erase(next);
+    }
+    if (range == kept_.begin()) return;
+    auto previous = std::prev(range);
+    if (previous->first + previous->second == memory) {
+      previous->second += range->second;
+      kept_.erase(range);
+    }
+  }
+
+  // Gives memory back to the system, from the smallest ranges first.
+  void shrink_to(size_t bytes) {
+    while (kept_bytes_ > bytes) {
+      auto smallest = std::min_element(kept_.begin(), kept_.end(),
+                                       [](const auto &a, const auto &b) { return a.second < b.second; });
+      const size_t size = std::min(smallest->second, whole_pages(kept_bytes_ - bytes));
+      munmap(cut(smallest, size), size);
+    }
+  }
+
+  // Takes the first `size` bytes out of a range.
+  char *cut(std::map<char *, size_t>::iterator range, size_t size) {
+    char *memory = range->first;
+    if (range->second == size) {
+      kept_.erase(range);
+    } else {
+      auto node = kept_.extract(range);
+      node.key() += size;
+      node.mapped() -= size;
+      kept_.insert(std::move(node));
+    }
     kept_bytes_ -= size;
     return memory;
   }
 
-  // Gives the blocks that were not used for the longest time back to the system.
-  void shrink_to(size_t bytes) {
-    auto block = kept_.begin();
-    for (; kept_bytes_ > bytes; ++block) {
-      munmap(block->memory, block->size);
-      kept_bytes_ -= block->size;
-    }
-    kept_.erase(kept_.begin(), block);
-  }
-
   std::mutex mutex_;
-  // In the order in which they were given back.
-  std::vector<Block> kept_;
+  // Where each range that nobody uses begins, and its size.
+  std::map<char *, size_t> kept_;
   size_t kept_bytes_ = 0, used_ = 0, most_used_ = 0;
   bool closed_ = false;
 };
@@ -121,11 +153,16 @@ class ScopedAllocator final : public c10::Allocator {
 
   c10::DataPtr allocate(size_t size) override {
     if (!current || size < LARGE || size > SIZE_MAX / 2) return before_->allocate(size);
-    const size_t whole = (size + HUGE_PAGE - 1) / HUGE_PAGE * HUGE_PAGE;
-    void *memory = (*current)->take(whole);
+    const size_t whole = whole_pages(size);
+    char *memory = (*current)->take(whole);
     if (!memory) return before_->allocate(size);
-    std::lock_guard<std::mutex> lock(mutex_);
-    lent_.emplace(memory, Loan{*current, whole});
+    try {
+      std::lock_guard<std::mutex> lock(mutex_);
+      lent_.emplace(memory, Loan{*current, whole});
+    } catch (...) {
+      (*current)->give(memory, whole);
+      throw;
+    }
     return {memory, memory, &release, c10::Device(c10::DeviceType::CPU)};
   }
 
@@ -162,7 +199,7 @@ class ScopedAllocator final : public c10::Allocator {
     ScopedAllocator &self = installed();
     const Loan loan = self.returned(memory);
     if (loan.pool) {
-      loan.pool->give({memory, loan.size});
+      loan.pool->give(static_cast<char *>(memory), loan.size);
     } else {
       self.before_->raw_deallocate(memory);
     }
