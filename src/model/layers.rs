@@ -28,6 +28,8 @@ pub(super) enum Layer {
     AveragePool,
     /// `[rows, channels, height, width]` to `[rows, channels * height * width]`.
     Flatten,
+    /// The same images, on a CPU in the memory format in which convolutions of many channels are faster.
+    ChannelsLast,
     /// `relu(body(x) + shortcut(x))`; a shortcut without layers is the identity.
     Residual { body: Sequential, shortcut: Sequential },
 }
@@ -101,6 +103,8 @@ impl Layer {
             }
             Layer::AveragePool => x.f_adaptive_avg_pool2d([1, 1])?,
             Layer::Flatten => x.f_flatten(1, -1)?,
+            Layer::ChannelsLast if x.device().is_cuda() => x,
+            Layer::ChannelsLast => channels_last(&x)?,
             Layer::Residual { body, shortcut } => {
                 let shortcut = shortcut.forward(&x, training)?;
                 body.forward(&x, training)?.f_add_(&shortcut)?.f_relu_()?
@@ -132,9 +136,14 @@ impl Layer {
                 body.collect(&format!("{prefix}."), state);
                 shortcut.collect(&format!("{prefix}.downsample."), state);
             }
-            Layer::Relu | Layer::MaxPool(_) | Layer::AveragePool | Layer::Flatten => {}
+            Layer::Relu | Layer::MaxPool(_) | Layer::AveragePool | Layer::Flatten | Layer::ChannelsLast => {}
         }
     }
+}
+
+/// The same images, each pixel's channels side by side in memory. The layers keep that order.
+pub(super) fn channels_last(images: &Tensor) -> Result<Tensor> {
+    Ok(images.f_permute([0, 2, 3, 1])?.f_contiguous()?.f_permute([0, 3, 1, 2])?)
 }
 
 fn trainable(tensor: Tensor) -> Result<Tensor> {

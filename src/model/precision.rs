@@ -1,5 +1,6 @@
 //! The arithmetic of a forward pass.
 
+use super::layers::channels_last;
 use crate::{Result, shim};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -31,9 +32,4 @@ impl Precision {
         };
         Ok(output.f_to_kind(tch::Kind::Float)?)
     }
-}
-
-/// The same images, each pixel's channels side by side in memory. The layers keep that order.
-fn channels_last(images: &Tensor) -> Result<Tensor> {
-    Ok(images.f_permute([0, 2, 3, 1])?.f_contiguous()?.f_permute([0, 3, 1, 2])?)
 }
