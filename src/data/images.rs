@@ -2,19 +2,23 @@
 
 use super::Dataset;
 use crate::{Error, Result};
-use image::{ImageFormat, ImageReader, Limits, RgbImage, imageops};
+use image::{ImageReader, Limits, RgbImage, imageops};
 use rayon::prelude::*;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{Cursor, Read};
+use std::mem::take;
 use std::ops::ControlFlow;
-use std::panic::catch_unwind;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::mpsc;
+use zune_jpeg::JpegDecoder;
+use zune_jpeg::zune_core::bytestream::ZCursor;
+use zune_jpeg::zune_core::colorspace::ColorSpace;
+use zune_jpeg::zune_core::options::DecoderOptions;
 
 /// How a folder of images is read.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -128,13 +132,24 @@ impl ImageFolder {
         let mut pixels = allocate(candidates.len(), width, options)?;
 
         let results = decode_all(&candidates, size, options.size.is_some(), &mut pixels, progress)?;
-        let (mut rows, mut groups, mut known) = (Vec::new(), Vec::new(), HashMap::new());
+        let (mut rows, mut groups, mut next_group) = (Vec::new(), Vec::new(), 0u32);
+        // The rows, by checksum, that are the first of their groups.
+        let mut known: HashMap<u32, Vec<usize>> = HashMap::new();
         for (at, ((file, age), result)) in candidates.into_iter().zip(results).enumerate() {
             match result {
-                Ok(digest) => {
-                    pixels.copy_within(at * width..(at + 1) * width, rows.len() * width);
-                    let next = known.len() as u32;
-                    groups.push(*known.entry(digest).or_insert(next));
+                Ok(checksum) => {
+                    let row = rows.len();
+                    pixels.copy_within(at * width..(at + 1) * width, row * width);
+                    let picture = |row: usize| &pixels[row * width..(row + 1) * width];
+                    let alike = known.entry(checksum).or_default();
+                    match alike.iter().find(|&&other| picture(other) == picture(row)) {
+                        Some(&other) => groups.push(groups[other]),
+                        None => {
+                            alike.push(row);
+                            groups.push(next_group);
+                            next_group += 1;
+                        }
+                    }
                     rows.push((file, age));
                 }
                 Err(Fault::Size(found)) => {
@@ -228,14 +243,22 @@ enum Fault {
     Corrupt(String),
 }
 
-/// Decodes every file into its part of `pixels`, and gives each one's digest.
+/// What a thread uses for one image after the other.
+#[derive(Default)]
+struct Buffers {
+    file: Vec<u8>,
+    /// Three bytes per pixel.
+    pixels: Vec<u8>,
+}
+
+/// Decodes every file into its part of `pixels`, and gives each one's checksum.
 fn decode_all(
     candidates: &[(PathBuf, f64)],
     size: ImageSize,
     resize: bool,
     pixels: &mut [u8],
     progress: &mut dyn FnMut(usize, usize) -> ControlFlow<()>,
-) -> Result<Vec<std::result::Result<[u8; 32], Fault>>> {
+) -> Result<Vec<std::result::Result<u32, Fault>>> {
     let pool = rayon::ThreadPoolBuilder::new().thread_name(|index| format!("biv-images-{index}")).build();
     let pool = pool.map_err(|error| Error::OutOfMemory(format!("no threads to decode images: {error}")))?;
     let (stop, (sender, receiver)) = (AtomicBool::new(false), mpsc::channel());
@@ -246,14 +269,16 @@ fn decode_all(
     pool.in_place_scope(|scope| {
         let stop = &stop;
         scope.spawn(move |_| {
-            parts.par_iter_mut().enumerate().for_each_with(sender, |sender, (at, ((file, _), part))| {
+            let start = || (sender.clone(), Buffers::default());
+            parts.par_iter_mut().enumerate().for_each_init(start, |(sender, buffers), (at, ((file, _), part))| {
                 if !stop.load(Relaxed) {
                     // A decoder that panics has met a damaged image.
-                    let decoded = catch_unwind(|| decode(file, size, resize));
+                    let decoded = catch_unwind(AssertUnwindSafe(|| decode(file, size, resize, buffers)));
                     let decoded = decoded.unwrap_or_else(|_| Err(Fault::Corrupt("the decoder failed".into())));
                     let result = decoded.map(|image| {
                         planes(&image, part);
-                        Sha256::digest(&part[..]).into()
+                        buffers.pixels = image.into_raw();
+                        crc32c::crc32c(part)
                     });
                     let _ = sender.send((at, result));
                 }
@@ -273,23 +298,14 @@ fn decode_all(
 }
 
 /// One image, of `size`.
-fn decode(file: &Path, size: ImageSize, resize: bool) -> std::result::Result<RgbImage, Fault> {
-    let corrupt = |error: &dyn std::fmt::Display| Fault::Corrupt(error.to_string());
-    let mut bytes = Vec::new();
-    let input = File::open(file).and_then(|input| input.take(LARGEST_FILE).read_to_end(&mut bytes));
-    input.map_err(|error| corrupt(&error))?;
-    let reader = ImageReader::new(Cursor::new(&bytes)).with_guessed_format();
-    let mut reader = reader.map_err(|error| corrupt(&error))?;
-    let mut limits = Limits::default();
-    limits.max_image_width = Some(LARGEST_SIDE);
-    limits.max_image_height = Some(LARGEST_SIDE);
-    limits.max_alloc = Some(LARGEST_FILE);
-    reader.limits(limits);
-    let format = reader.format();
-    let image = reader.decode().map_err(|error| corrupt(&error))?.into_rgb8();
-    if format == Some(ImageFormat::Jpeg) && is_cut_short(&bytes) {
-        return Err(Fault::Corrupt("the end of the image is missing".into()));
-    }
+fn decode(file: &Path, size: ImageSize, resize: bool, buffers: &mut Buffers) -> std::result::Result<RgbImage, Fault> {
+    let Buffers { file: bytes, pixels } = buffers;
+    bytes.clear();
+    let read = File::open(file).and_then(|input| input.take(LARGEST_FILE).read_to_end(bytes));
+    read.map_err(|error| Fault::Corrupt(error.to_string()))?;
+    let start_of_jpeg = [0xff, 0xd8, 0xff];
+    let image = if bytes.starts_with(&start_of_jpeg) { jpeg(bytes, take(pixels)) } else { any_format(bytes) };
+    let image = image.map_err(Fault::Corrupt)?;
     let found = ImageSize { height: image.height(), width: image.width() };
     match (found == size, resize) {
         (true, _) => Ok(image),
@@ -298,11 +314,44 @@ fn decode(file: &Path, size: ImageSize, resize: bool) -> std::result::Result<Rgb
     }
 }
 
-/// Whether no end marker follows a JPEG's last scan: the decoder would make what is missing grey.
+/// Decodes a JPEG into the memory of `pixels`.
+fn jpeg(bytes: &[u8], mut pixels: Vec<u8>) -> std::result::Result<RgbImage, String> {
+    let side = LARGEST_SIDE as usize;
+    let options = DecoderOptions::default().set_strict_mode(false).set_max_width(side).set_max_height(side);
+    let options = options.jpeg_set_out_colorspace(ColorSpace::RGB);
+    let mut decoder = JpegDecoder::new_with_options(ZCursor::new(bytes), options);
+    decoder.decode_headers().map_err(|error| error.to_string())?;
+    let (Some((width, height)), Some(size)) = (decoder.dimensions(), decoder.output_buffer_size()) else {
+        return Err("the image has no size".into());
+    };
+    if size as u64 > LARGEST_FILE {
+        return Err(format!("{size} bytes are more than the largest image may have, {LARGEST_FILE}"));
+    }
+    pixels.resize(size, 0);
+    decoder.decode_into(&mut pixels).map_err(|error| error.to_string())?;
+    if is_cut_short(bytes) {
+        return Err("the end of the image is missing".into());
+    }
+    let image = RgbImage::from_raw(width as u32, height as u32, pixels);
+    image.ok_or_else(|| "the decoder gave too few pixels".into())
+}
+
+/// Decodes an image of another format than JPEG.
+fn any_format(bytes: &[u8]) -> std::result::Result<RgbImage, String> {
+    let mut reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format().map_err(|error| error.to_string())?;
+    let mut limits = Limits::default();
+    limits.max_image_width = Some(LARGEST_SIDE);
+    limits.max_image_height = Some(LARGEST_SIDE);
+    limits.max_alloc = Some(LARGEST_FILE);
+    reader.limits(limits);
+    Ok(reader.decode().map_err(|error| error.to_string())?.into_rgb8())
+}
+
+/// Whether a JPEG's last scan has no end marker after it: the decoder would make what is missing grey.
 fn is_cut_short(jpeg: &[u8]) -> bool {
-    let last = |marker: u8| jpeg.windows(2).rposition(|pair| pair == [0xff, marker]);
-    let (start_of_scan, end_of_image) = (0xda, 0xd9);
-    last(end_of_image) < last(start_of_scan)
+    let (start_of_scan, end_of_image) = ([0xff, 0xda], [0xff, 0xd9]);
+    let end = jpeg.windows(2).rposition(|pair| pair == end_of_image).unwrap_or(0);
+    jpeg[end..].windows(2).any(|pair| pair == start_of_scan)
 }
 
 /// Copies pixels of three bytes into three planes.
