@@ -17,7 +17,7 @@ fn compile_shim(libtorch: &Path) {
     cc::Build::new()
         .cpp(true)
         .std("c++17")
-        .files(["src/shim/shim.cpp", "src/shim/pool.cpp"])
+        .files(["src/shim/shim.cpp", "src/shim/pool.cpp", "src/shim/step.cpp"])
         .flag(format!("-isystem{}", libtorch.join("include").display()))
         .flag("-fvisibility=hidden")
         .compile("biv_shim");

@@ -1,6 +1,7 @@
 //! Adam (Kingma and Ba 2015) over libtorch's fused kernel, with a state that can be saved.
 
 use crate::archive::{Archive, StoredArray};
+use crate::shim::step::{GuardedAdam, guarded_adam};
 use crate::shim::{AdamNumbers, AdamTensors, fused_adam};
 use crate::{Error, Result};
 use schemars::JsonSchema;
@@ -97,9 +98,9 @@ impl Adam {
         (&mut self.means, &mut self.squares)
     }
 
-    /// Counts a step that was taken elsewhere.
-    pub(crate) fn count_step(&mut self) {
-        self.steps += 1;
+    /// Counts steps that were taken elsewhere.
+    pub(crate) fn set_steps(&mut self, steps: u64) {
+        self.steps = steps;
     }
 
     /// Moves `parameters`, those the state was made for, against `gradients`.
@@ -118,6 +119,23 @@ impl Adam {
         )?;
         self.steps += 1;
         Ok(())
+    }
+
+    /// As [`Adam::step`], with the step's number and the learning rate on the parameters' device. Where `failed`
+    /// is 1 there, nothing changes. The caller counts the step.
+    pub(crate) fn guarded_step(
+        &mut self,
+        parameters: &[Tensor],
+        gradients: &[Tensor],
+        steps: &Tensor,
+        learning_rate: &Tensor,
+        failed: &Tensor,
+    ) -> Result<()> {
+        let (means, squares) = (self.means.as_slice(), self.squares.as_slice());
+        guarded_adam(
+            &GuardedAdam { parameters, gradients, means, squares, steps, learning_rate, failed },
+            &self.options,
+        )
     }
 
     /// Adds the state to `archive`.

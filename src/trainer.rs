@@ -2,7 +2,7 @@
 
 use crate::archive::{Archive, ArchiveKind};
 use crate::data::{Dataset, Normalization};
-use crate::engine::{Engine, MiniBatch};
+use crate::engine::{Engine, MiniBatch, StepLoss};
 use crate::loss::{Epsilon, Loss, MinimumBatch};
 use crate::metrics::Metrics;
 use crate::model::{Model, Precision};
@@ -158,6 +158,15 @@ struct Learner {
     memory: Pool,
 }
 
+/// A step of which the loss may still be on the device.
+#[derive(Debug)]
+struct Taken {
+    report: StepReport,
+    loss: Option<StepLoss>,
+    /// Before it.
+    position: Position,
+}
+
 /// What a checkpoint keeps beside the arrays.
 #[derive(Serialize, Deserialize)]
 struct TrainerState {
@@ -265,19 +274,43 @@ impl Trainer {
         Ok(())
     }
 
-    /// One step on the next mini-batch of the trainer's data.
+    /// One step on the next mini-batch of the trainer's data. Waits for the device.
     ///
     /// # Errors
     /// [`Error::Unsupported`] without data; [`Error::Numerical`] when the loss is
     /// not finite: the weights are then as before the step.
     pub fn step(&mut self) -> Result<StepReport> {
-        let epoch = self.position().epoch + 1;
+        let taken = self.take()?;
+        Ok(self.settle(vec![taken])?.swap_remove(0))
+    }
+
+    /// One step on the next mini-batch, whose loss the device may still be computing.
+    fn take(&mut self) -> Result<Taken> {
         let Some((data, sampler)) = &mut self.data else {
             return Err(Error::Unsupported("the trainer was made without a data set: give it mini-batches".into()));
         };
-        let report = self.learner.step(data, sampler.batch(), epoch)?;
+        let (report, loss) = self.learner.step(data, sampler.batch())?;
+        let position = sampler.position();
         sampler.advance();
-        Ok(report)
+        Ok(Taken { report, loss, position })
+    }
+
+    /// Reads the losses of `taken`, the latest steps. Where one is not finite, training is again where it was
+    /// before that step.
+    fn settle(&mut self, taken: Vec<Taken>) -> Result<Vec<StepReport>> {
+        let positions: Vec<Position> = taken.iter().map(|taken| taken.position).collect();
+        let reports = self.learner.read(taken)?;
+        let Some(failed) = reports.iter().position(|report| !report.loss.is_finite()) else { return Ok(reports) };
+        if let Some((_, sampler)) = &mut self.data {
+            sampler.seek(positions[failed])?;
+        }
+        Err(Error::Numerical(format!(
+            "step {} (epoch {}): the loss is {}; try a smaller learning rate than {}",
+            self.steps() + 1,
+            positions[failed].epoch + 1,
+            reports[failed].loss,
+            self.learning_rate()
+        )))
     }
 
     /// One step on a mini-batch of the caller's, in the user's units.
@@ -292,10 +325,13 @@ impl Trainer {
             NormalizedData::new(batch, model.input_shape(), &self.learner.normalization, self.learner.device)?
         };
         let rows: Vec<usize> = (0..batch.rows()).collect();
-        self.learner.step(&data, &rows, self.position().epoch + 1)
+        let (report, loss) = self.learner.step(&data, &rows)?;
+        let taken = Taken { report, loss, position: self.position() };
+        Ok(self.settle(vec![taken])?.swap_remove(0))
     }
 
-    /// The rest of the present epoch. `watch` is shown each step and may end it early.
+    /// The rest of the present epoch. `watch` is shown each step and may end it early; with a GPU, whose losses
+    /// are read in blocks, several steps after it was taken.
     ///
     /// # Errors
     /// As [`Trainer::step`]; [`Error::Cancelled`] when `watch` ended it: the next
@@ -309,20 +345,34 @@ impl Trainer {
         let mut report = EpochReport { epoch: self.position().epoch + 1, ..EpochReport::default() };
         let mut taken = 0.0;
         while self.position().epoch < report.epoch {
-            let step = self.step()?;
-            report.batches += 1;
-            if step.samples_used == 0 {
-                report.skipped += 1;
-            } else {
-                taken += 1.0;
-                report.loss += (step.loss - report.loss) / taken;
-                report.effective_batch_size += (step.effective_batch_size - report.effective_batch_size) / taken;
-            }
-            if watch(self, &step).is_break() && self.position().epoch < report.epoch {
-                return Err(Error::Cancelled(format!("training was cancelled in epoch {}", report.epoch)));
+            for step in self.block(report.epoch)? {
+                report.batches += 1;
+                if step.samples_used == 0 {
+                    report.skipped += 1;
+                } else {
+                    taken += 1.0;
+                    report.loss += (step.loss - report.loss) / taken;
+                    report.effective_batch_size += (step.effective_batch_size - report.effective_batch_size) / taken;
+                }
+                if watch(self, &step).is_break() && self.position().epoch < report.epoch {
+                    return Err(Error::Cancelled(format!("training was cancelled in epoch {}", report.epoch)));
+                }
             }
         }
         Ok(report)
+    }
+
+    /// The next steps of epoch number `epoch`, as many as are taken before their losses are read.
+    fn block(&mut self, epoch: u64) -> Result<Vec<StepReport>> {
+        let mut taken = Vec::new();
+        while taken.len() < self.learner.engine.block() && self.position().epoch < epoch {
+            match self.take() {
+                Ok(step) => taken.push(step),
+                // A loss before it that is not finite comes first.
+                Err(error) => return self.settle(taken).and(Err(error)),
+            }
+        }
+        self.settle(taken)
     }
 
     /// An error unless `data` fits the model.
@@ -408,14 +458,15 @@ impl Trainer {
 }
 
 impl Learner {
-    /// One step on the rows `rows` of `data`. `epoch` is named in errors.
-    fn step(&mut self, data: &NormalizedData, rows: &[usize], epoch: u64) -> Result<StepReport> {
+    /// One step on the rows `rows` of `data`. Without a label to learn from it has no loss; else the report
+    /// still lacks it.
+    fn step(&mut self, data: &NormalizedData, rows: &[usize]) -> Result<(StepReport, Option<StepLoss>)> {
         let _memory = self.memory.enter();
         let outputs = self.thresholds.len();
         let variances = data.variances.as_ref().map(|variances| crate::data::gather(variances, outputs, rows));
         let variances = variances.transpose()?;
         let weights = self.options.loss.weights(rows.len(), outputs, variances.as_deref(), &self.thresholds)?;
-        let mut report = StepReport {
+        let report = StepReport {
             loss: 0.0,
             effective_batch_size: weights.effective_batch_size,
             epsilon: weights.epsilon,
@@ -423,7 +474,7 @@ impl Learner {
             samples_used: weights.samples_used,
         };
         if weights.samples_used == 0 {
-            return Ok(report);
+            return Ok((report, None));
         }
         let model = self.model.lock();
         if model.device() != self.device {
@@ -437,17 +488,22 @@ impl Learner {
         let batch =
             MiniBatch { features, labels, rows, coefficients: &coefficients, normalization: &self.normalization };
         crate::fault::point();
-        report.loss = self.engine.step(&model, &batch, self.options.learning_rate)?;
-        drop(model);
-        if !report.loss.is_finite() {
-            return Err(Error::Numerical(format!(
-                "step {} (epoch {epoch}): the loss is {}; try a smaller learning rate than {}",
-                self.engine.steps() + 1,
-                report.loss,
-                self.options.learning_rate
-            )));
+        let loss = self.engine.step(&model, &batch, self.options.learning_rate)?;
+        Ok((report, Some(loss)))
+    }
+
+    /// The reports of `taken`, the latest steps, with their losses.
+    fn read(&mut self, taken: Vec<Taken>) -> Result<Vec<StepReport>> {
+        let (mut reports, mut losses) = (Vec::new(), Vec::new());
+        for Taken { report, loss, .. } in taken {
+            reports.push(report);
+            losses.extend(loss);
         }
-        Ok(report)
+        let mut values = self.engine.read(&losses)?.into_iter();
+        for report in reports.iter_mut().filter(|report| report.samples_used > 0) {
+            report.loss = values.next().unwrap_or(f64::NAN);
+        }
+        Ok(reports)
     }
 }
 

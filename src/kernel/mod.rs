@@ -33,7 +33,7 @@ pub struct Plan {
 
 impl Plan {
     /// The number of Linear layers.
-    fn layers(&self) -> usize {
+    pub(crate) fn layers(&self) -> usize {
         self.widths.len() - 1
     }
 
@@ -47,8 +47,14 @@ impl Plan {
         self.widths[1..].iter().sum()
     }
 
-    fn is_hidden(&self, layer: usize) -> bool {
+    /// Whether a ReLU follows `layer`.
+    pub(crate) fn is_hidden(&self, layer: usize) -> bool {
         layer + 1 < self.layers()
+    }
+
+    /// The place of the weight of `layer` in the list of the trainable tensors; its bias and its BatchNorm's follow.
+    pub(crate) fn first_parameter(&self, layer: usize) -> usize {
+        layer * if self.norm { 4 } else { 2 }
     }
 
     /// Layers that a tile goes through without a word from the others.
@@ -62,28 +68,25 @@ impl Plan {
 #[derive(Clone, Copy)]
 struct Parameters<'a> {
     tensors: &'a [&'a [f32]],
-    norm: bool,
+    per_layer: usize,
 }
 
 impl<'a> Parameters<'a> {
     fn new(plan: &Plan, tensors: &'a [&'a [f32]]) -> Self {
-        Parameters { tensors, norm: plan.norm }
-    }
-
-    fn first(&self, layer: usize) -> usize {
-        if self.norm { 4 * layer } else { 2 * layer }
+        Parameters { tensors, per_layer: plan.first_parameter(1) }
     }
 
     fn weight(&self, layer: usize) -> &'a [f32] {
-        self.tensors[self.first(layer)]
+        self.tensors[layer * self.per_layer]
     }
 
     fn bias(&self, layer: usize) -> &'a [f32] {
-        self.tensors[self.first(layer) + 1]
+        self.tensors[layer * self.per_layer + 1]
     }
 
     fn norm(&self, layer: usize) -> (&'a [f32], &'a [f32]) {
-        (self.tensors[self.first(layer) + 2], self.tensors[self.first(layer) + 3])
+        let first = layer * self.per_layer;
+        (self.tensors[first + 2], self.tensors[first + 3])
     }
 }
 

@@ -145,9 +145,14 @@ impl Model {
         Ok(())
     }
 
+    /// The network's shape where it is a multi-layer perceptron.
+    pub(crate) fn plan(&self) -> Option<&Plan> {
+        self.network.plan.as_ref()
+    }
+
     /// The network's shape where [`kernel`] can train it and predict with it as it is now.
     pub(crate) fn kernel_plan(&self, precision: Precision) -> Option<&Plan> {
-        self.network.plan.as_ref().filter(|_| self.device == Device::Cpu && precision == Precision::F32)
+        self.plan().filter(|_| self.device == Device::Cpu && precision == Precision::F32)
     }
 
     /// The network's output, f32 of shape `[rows, outputs]` in normalised units, for

@@ -1,6 +1,7 @@
 //! The safe side of `shim.cpp`: what libtorch has and tch does not bind.
 
 mod pool;
+pub(crate) mod step;
 
 use crate::{Error, Result};
 pub(crate) use pool::Pool;

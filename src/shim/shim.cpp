@@ -11,30 +11,11 @@
 #include <torch/headeronly/version.h>
 
 #include <cstring>
-#include <exception>
 #include <stdexcept>
-#include <vector>
+
+#include "guarded.hpp"
 
 namespace {
-
-template <class Body>
-char *guarded(Body body) noexcept {
-  try {
-    body();
-    return nullptr;
-  } catch (const std::exception &error) {
-    return strdup(error.what());
-  } catch (...) {
-    return strdup("an unknown C++ exception");
-  }
-}
-
-std::vector<at::Tensor> list(at::Tensor *const *tensors, size_t count) {
-  std::vector<at::Tensor> result;
-  result.reserve(count);
-  for (size_t i = 0; i < count; ++i) result.push_back(*tensors[i]);
-  return result;
-}
 
 // Finds the place, in the loaded library `name`, of the address of the function
 // `symbol` that it calls.

@@ -1,0 +1,121 @@
+//! The safe side of `step.cpp`: what a step over libtorch's operations needs.
+
+use super::{AtTensor, message};
+use crate::optim::AdamOptions;
+use crate::{Error, Result};
+use std::ffi::c_char;
+use tch::{TchError, Tensor};
+
+unsafe extern "C" {
+    fn biv_shim_guarded_adam(
+        parameters: *const *const AtTensor,
+        gradients: *const *const AtTensor,
+        means: *const *const AtTensor,
+        squares: *const *const AtTensor,
+        count: usize,
+        steps: *const AtTensor,
+        learning_rate: *const AtTensor,
+        failed: *const AtTensor,
+        beta1: f64,
+        beta2: f64,
+        weight_decay: f64,
+        epsilon: f64,
+    ) -> *mut c_char;
+    fn biv_shim_linear_relu(
+        output: *mut AtTensor,
+        bias: *const AtTensor,
+        input: *const AtTensor,
+        weight: *const AtTensor,
+    ) -> *mut c_char;
+    fn biv_shim_batch_norm_backward(
+        delta: *const AtTensor,
+        input: *const AtTensor,
+        weight: *const AtTensor,
+        mean: *const AtTensor,
+        inverse_std: *const AtTensor,
+        epsilon: f64,
+        results: *mut *mut AtTensor,
+    ) -> *mut c_char;
+    fn biv_shim_upload(target: *mut AtTensor, source: *const AtTensor) -> *mut c_char;
+}
+
+/// What one guarded Adam step works on: four lists of equal length, and three f32 scalars on their device.
+pub(crate) struct GuardedAdam<'a> {
+    pub parameters: &'a [Tensor],
+    pub gradients: &'a [Tensor],
+    pub means: &'a [Tensor],
+    pub squares: &'a [Tensor],
+    /// The step's number, counted from 1.
+    pub steps: &'a Tensor,
+    pub learning_rate: &'a Tensor,
+    /// 1 where the step is to change nothing, else 0.
+    pub failed: &'a Tensor,
+}
+
+/// One step of Adam in place, by libtorch's fused kernel.
+pub(crate) fn guarded_adam(tensors: &GuardedAdam, options: &AdamOptions) -> Result<()> {
+    let lists = [tensors.parameters, tensors.gradients, tensors.means, tensors.squares];
+    let count = tensors.parameters.len();
+    if lists.iter().any(|list| list.len() != count) {
+        return Err(Error::Internal("Adam's lists of tensors differ in length".into()));
+    }
+    let lists = lists.map(|list| list.iter().map(pointer).collect::<Vec<_>>());
+    // SAFETY: every list holds `count` pointers to tensors that are borrowed for the call, as are the others.
+    torch(unsafe {
+        biv_shim_guarded_adam(
+            lists[0].as_ptr(),
+            lists[1].as_ptr(),
+            lists[2].as_ptr(),
+            lists[3].as_ptr(),
+            count,
+            pointer(tensors.steps),
+            pointer(tensors.learning_rate),
+            pointer(tensors.failed),
+            options.beta1,
+            options.beta2,
+            options.weight_decay,
+            options.epsilon,
+        )
+    })
+}
+
+/// Writes `relu(input weight^T + bias)` to `output`, in one operation where the device has one.
+pub(crate) fn linear_relu(output: &mut Tensor, bias: &Tensor, input: &Tensor, weight: &Tensor) -> Result<()> {
+    let [bias, input, weight] = [bias, input, weight].map(pointer);
+    // SAFETY: all are borrowed for the call.
+    torch(unsafe { biv_shim_linear_relu(output.as_mut_ptr().cast(), bias, input, weight) })
+}
+
+/// The derivatives of a BatchNorm in training for its input, its weight and its bias. `delta` is that for
+/// its output, `mean` and `inverse_std` are what its forward pass found.
+pub(crate) fn batch_norm_backward(
+    delta: &Tensor,
+    input: &Tensor,
+    weight: &Tensor,
+    mean: &Tensor,
+    inverse_std: &Tensor,
+    epsilon: f64,
+) -> Result<[Tensor; 3]> {
+    let mut results = [std::ptr::null_mut(); 3];
+    let [delta, input, weight, mean, inverse_std] = [delta, input, weight, mean, inverse_std].map(pointer);
+    // SAFETY: all are borrowed for the call; `results` has room for three.
+    torch(unsafe {
+        biv_shim_batch_norm_backward(delta, input, weight, mean, inverse_std, epsilon, results.as_mut_ptr())
+    })?;
+    // SAFETY: the shim has succeeded, so these are three tensors made with new, which are ours.
+    Ok(results.map(|result| unsafe { Tensor::from_ptr(result.cast()) }))
+}
+
+/// Copies `source`, in the host's memory, into `target` without waiting for its device.
+pub(crate) fn upload(target: &mut Tensor, source: &Tensor) -> Result<()> {
+    // SAFETY: both are borrowed for the call, and what is read after it is the shim's own copy.
+    torch(unsafe { biv_shim_upload(target.as_mut_ptr().cast(), pointer(source)) })
+}
+
+fn pointer(tensor: &Tensor) -> *const AtTensor {
+    tensor.as_ptr().cast()
+}
+
+fn torch(text: *mut c_char) -> Result<()> {
+    message(text).map_err(|text| Error::from(TchError::Torch(text)))
+}
