@@ -21,7 +21,7 @@ HEADER = -DBIV_HEADER='"$(STAGE)/include/biv.h"'
 SANITIZE := -fsanitize=address,undefined -fno-sanitize-recover=all
 C_TESTS := $(notdir $(basename $(wildcard tests/c/*.c)))
 
-.PHONY: all libtorch build install dist stage demo test lint header symbols abi deny readme examples c-tests bindings-test install-test slurm valgrind faults sanitize host-torch fuzz miri goldens bench clean
+.PHONY: all libtorch build install dist stage demo test lint header symbols abi deny readme examples c-tests bindings-test install-test slurm valgrind faults sanitize host-torch fuzz miri goldens cuda gpu-check bench clean
 .DELETE_ON_ERROR:
 
 all: build
@@ -40,6 +40,7 @@ install: build
 	ln -sf libbiv.so.$(VERSION) $(DESTDIR)$(PREFIX)/lib/$(SONAME)
 	ln -sf $(SONAME) $(DESTDIR)$(PREFIX)/lib/libbiv.so
 	install -m 644 target/release/libbiv.a $(DESTDIR)$(PREFIX)/lib/libbiv.a
+	if [ -f build/cuda/libbiv_cuda.so ]; then install -m 755 build/cuda/libbiv_cuda.so $(DESTDIR)$(PREFIX)/lib; fi
 	install -m 644 include/biv.h bindings/cpp/biv.hpp $(DESTDIR)$(PREFIX)/include
 	install -m 755 target/release/biv $(DESTDIR)$(PREFIX)/bin/biv
 	$(FILL) packaging/biv.pc.in > $(DESTDIR)$(PREFIX)/lib/pkgconfig/biv.pc
@@ -58,6 +59,15 @@ dist: build
 	if [ -d $(TORCH)/../../nvidia ]; then cp -r $(TORCH)/../../nvidia build/dist/$(DIST)/lib/biv/nvidia; fi
 	tar -C build/dist -cf - $(DIST) | gzip -1 > build/$(DIST).tar.gz
 	@echo "build/$(DIST).tar.gz"
+
+# Compiled against libtorch's headers; its CUDA libraries need not be there before it is loaded.
+build/cuda/libbiv_cuda.so: src/shim/cuda.cpp src/shim/guarded.hpp | libtorch
+	@python3 scripts/libtorch.py --cuda-headers build/cuda
+	$(CXX) -std=c++17 -O2 -fPIC -shared -isystem $(TORCH)/../include -isystem build/cuda/nvidia/cu13/include $< -o $@
+
+## cuda: libbiv_cuda.so, for steps as CUDA graphs, beside the library; needs neither a GPU nor CUDA's compiler
+cuda: build build/cuda/libbiv_cuda.so
+	install -m 755 build/cuda/libbiv_cuda.so target/release
 
 stage:
 	@$(MAKE) --no-print-directory install PREFIX=$(STAGE) DESTDIR=

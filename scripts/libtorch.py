@@ -3,8 +3,9 @@
 
 With LIBTORCH set, checks that folder. Otherwise fills .libtorch/ once from the
 pinned PyPI wheels: by default only what linking and running on a CPU needs,
-with --cuda everything that training on an NVIDIA GPU needs. Nothing is unpacked unless the
-SHA-256 of every wheel is the pinned one.
+with --cuda everything that training on an NVIDIA GPU needs. --cuda-headers FOLDER
+fetches CUDA's headers, which libbiv_cuda.so is compiled with. Nothing is unpacked
+unless the SHA-256 of every wheel is the pinned one.
 """
 
 import argparse
@@ -26,10 +27,12 @@ HOME = ROOT / ".libtorch"
 # The wheels a CPU build links and loads: libtorch_cpu.so needs CUDA's runtime
 # and profiling libraries to be there even where no GPU is.
 CPU_WHEELS = ["torch==" + VERSION, "nvidia-cuda-runtime==13.0.96", "nvidia-cuda-cupti==13.0.85"]
+HEADER_WHEELS = ["nvidia-cuda-runtime==13.0.96", "nvidia-cuda-crt==13.0.88"]
 # Of every wheel that something is unpacked from, with --cuda too.
 SHA256 = {
     "torch": "0f68f4ac6d95d12e896c3b7a912b5871619542ec54d3649cf48cc1edd4dd2756",
     "nvidia_cuda_runtime": "7f82250d7782aa23b6cfe765ecc7db554bd3c2870c43f3d1821f1d18aebf0548",
+    "nvidia_cuda_crt": "2c8043c7c9e02492716426e9919fc78d2c5b3b2a7a768a88e952676b08aa55a4",
     "nvidia_cuda_cupti": "4eb01c08e859bf924d222250d2e8f8b8ff6d3db4721288cf35d14252a4d933c8",
     "nvidia_cublas": "ee8722c1f0145ab246bccb9e452153b5e0515fd094c3678df50b2a0888b8b171",
     "nvidia_cuda_nvrtc": "ad9b6d2ead2435f11cbb6868809d2adeeee302e9bb94bcf0539c7a40d80e8575",
@@ -116,35 +119,53 @@ def verified(wheel):
     return True
 
 
+def unpack(wheels, flags, folder, wanted_file, hint, replaced=()):
+    """Downloads the wheels, checks them all, and unpacks the wanted files into `folder`, where they replace what
+    the patterns `replaced` match."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder) as scratch:
+        command = pip() + ["download", "-q", "--disable-pip-version-check", "--only-binary=:all:", "-d", scratch,
+                           "--python-version", "3.12", "--implementation", "cp"]
+        command += [flag for name in PLATFORMS for flag in ("--platform", name + "_x86_64")]
+        if subprocess.run(command + flags + wheels).returncode:
+            fail(f"pip could not download {wheels[0]} (its message is above). {hint}")
+        verified_wheels = sorted(wheel for wheel in pathlib.Path(scratch).glob("*.whl") if verified(wheel))
+        for old in [path for pattern in replaced for path in folder.glob(pattern)]:
+            shutil.rmtree(old) if old.is_dir() else old.unlink()
+        for wheel in verified_wheels:
+            with zipfile.ZipFile(wheel) as archive:
+                archive.extractall(folder, [n for n in archive.namelist() if wanted_file(n)])
+            wheel.unlink()
+
+
 def fetch(cuda):
     if platform.system() != "Linux" or platform.machine() != "x86_64":
         fail(f"no wheel is pinned for {platform.system()} {platform.machine()}: "
              f"install libtorch {VERSION} and set LIBTORCH to its folder")
     print(f"libtorch: fetching {VERSION} for {'CPU and CUDA' if cuda else 'CPU'} into .libtorch/", flush=True)
-    HOME.mkdir(exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=HOME) as scratch:
-        command = pip() + ["download", "-q", "--disable-pip-version-check", "--only-binary=:all:", "-d", scratch,
-                           "--python-version", "3.12", "--implementation", "cp"]
-        command += [flag for name in PLATFORMS for flag in ("--platform", name + "_x86_64")]
-        command += CPU_WHEELS if cuda else CPU_WHEELS + ["--no-deps"]
-        if subprocess.run(command).returncode:
-            fail(f"pip could not download torch {VERSION} (its message is above). "
-                 f"With no network, set LIBTORCH to the folder of an installed libtorch {VERSION}")
-        wheels = sorted(wheel for wheel in pathlib.Path(scratch).glob("*.whl") if verified(wheel))
-        (HOME / "complete").unlink(missing_ok=True)
-        for old in [HOME / "torch", HOME / "nvidia", *HOME.glob("*.dist-info")]:
-            shutil.rmtree(old, ignore_errors=True)
-        for wheel in wheels:
-            with zipfile.ZipFile(wheel) as archive:
-                archive.extractall(HOME, [n for n in archive.namelist() if wanted(n, cuda)])
-            wheel.unlink()
+    unpack(CPU_WHEELS, [] if cuda else ["--no-deps"], HOME, lambda name: wanted(name, cuda),
+           f"With no network, set LIBTORCH to the folder of an installed libtorch {VERSION}",
+           replaced=("complete", "torch", "nvidia", "*.dist-info"))
     (HOME / "complete").write_text("cuda" if cuda else "cpu")
+
+
+def fetch_headers(folder):
+    """CUDA's headers, once, into `folder`/nvidia/cu13/include."""
+    if not (folder / "nvidia" / "cu13" / "include" / "crt" / "host_config.h").is_file():
+        print(f"libtorch: fetching CUDA's headers into {folder}", flush=True)
+        unpack(HEADER_WHEELS, ["--no-deps"], folder, lambda name: "/include/" in name,
+               "libbiv works without libbiv_cuda.so, which needs them")
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cuda", action="store_true", help="fetch the CUDA libraries too (2.7 GB)")
-    cuda = parser.parse_args().cuda
+    parser.add_argument("--cuda-headers", type=pathlib.Path, metavar="FOLDER", help="fetch CUDA's headers only")
+    options = parser.parse_args()
+    if options.cuda_headers:
+        fetch_headers(options.cuda_headers)
+        return
+    cuda = options.cuda
     if os.environ.get("LIBTORCH"):
         check(pathlib.Path(os.environ["LIBTORCH"]), "Correct LIBTORCH, or unset it to have it fetched")
         return

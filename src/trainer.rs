@@ -45,6 +45,9 @@ pub struct TrainerOptions {
     pub device: String,
     /// The arithmetic of the network in training and evaluation (default `f32`).
     pub precision: Precision,
+    /// Whether a step on a GPU is recorded as a CUDA graph and repeated (default false); needs `libbiv_cuda.so`.
+    /// On a CPU it makes no difference.
+    pub cuda_graph: bool,
 }
 
 impl Default for TrainerOptions {
@@ -59,6 +62,7 @@ impl Default for TrainerOptions {
             seed: 0,
             device: "cpu".into(),
             precision: Precision::F32,
+            cuda_graph: false,
         }
     }
 }
@@ -222,7 +226,7 @@ impl Trainer {
             }
             _ => None,
         };
-        let engine = Engine::new(&locked, &options.adam, options.precision)?;
+        let engine = Engine::new(&locked, &options.adam, options.precision, options.cuda_graph)?;
         let memory = Pool::new()?;
         // Nothing fails any more: a model without a trainer stays as it was.
         if data.is_some() && options.normalize {

@@ -1,5 +1,6 @@
 //! One training step, from a mini-batch to moved weights, by the fastest way that network and device allow.
 
+mod graph;
 mod guard;
 mod layers;
 #[cfg(test)]
@@ -12,9 +13,9 @@ use crate::kernel::{self, Kernel, Team};
 use crate::model::{Model, Precision, to_f32};
 use crate::optim::{Adam, AdamOptions, AdamStep};
 use crate::{Result, shim};
+use graph::Recorder;
 use guard::Guard;
 use layers::Layers;
-use tch::kind::Element;
 use tch::{Device, Kind, Tensor};
 
 /// After so many steps a device's losses are read: few enough that a fit soon sees that it is to end.
@@ -33,6 +34,8 @@ pub struct Engine {
     way: Way,
     /// Where the host does not wait for the device.
     guard: Option<Guard>,
+    /// Where such steps are CUDA graphs.
+    recorder: Option<Recorder>,
 }
 
 /// How the gradient is found.
@@ -71,24 +74,28 @@ pub struct MiniBatch<'a> {
 }
 
 impl Engine {
-    /// For the tensors that `model` has now.
+    /// For the tensors that `model` has now. With `cuda_graph`, steps on a GPU are recorded and repeated.
     ///
     /// # Errors
-    /// [`Error::OutOfMemory`](crate::Error::OutOfMemory).
-    pub fn new(model: &Model, adam: &AdamOptions, precision: Precision) -> Result<Self> {
+    /// [`Error::OutOfMemory`](crate::Error::OutOfMemory); [`Error::Unsupported`](crate::Error::Unsupported) where
+    /// CUDA graphs are asked for and `libbiv_cuda.so` is not there.
+    pub fn new(model: &Model, adam: &AdamOptions, precision: Precision, cuda_graph: bool) -> Result<Self> {
         let way = match (model.kernel_plan(precision), model.plan()) {
             (Some(plan), _) => Way::Kernel(Box::new(Kernel::new(plan))),
             (None, Some(plan)) if precision == Precision::F32 => Way::Layers(Box::new(Layers::new(plan))),
             _ => Way::Autograd,
         };
-        let guard = model.device().is_cuda().then(|| Guard::new(model.device())).transpose()?;
-        Engine::by(way, guard, model, adam, precision)
+        let device = model.device();
+        let guard = device.is_cuda().then(|| Guard::new(device)).transpose()?;
+        let mut engine = Engine::by(way, guard, model, adam, precision)?;
+        engine.recorder = (device.is_cuda() && cuda_graph).then(|| Recorder::new(device)).transpose()?;
+        Ok(engine)
     }
 
     fn by(way: Way, guard: Option<Guard>, model: &Model, adam: &AdamOptions, precision: Precision) -> Result<Self> {
         let (parameters, buffers) = (model.parameters(), model.buffers());
         let optimizer = Adam::new(adam.clone(), &parameters)?;
-        Ok(Engine { parameters, buffers, optimizer, precision, way, guard })
+        Ok(Engine { parameters, buffers, optimizer, precision, way, guard, recorder: None })
     }
 
     /// The threads that share the steps: whoever takes many steps does so within [`Team::run`].
@@ -166,24 +173,20 @@ impl Engine {
                 }
                 Ok(StepLoss::Known(loss))
             }
-            Way::Layers(_) | Way::Autograd => self.by_libtorch(model, batch, learning_rate),
+            Way::Layers(_) | Way::Autograd => match &mut self.guard {
+                Some(guard) => {
+                    guard.set_learning_rate(learning_rate)?;
+                    self.deferred(model, batch)
+                }
+                None => self.by_libtorch(model, batch, learning_rate),
+            },
         }
     }
 
+    /// A step that the host waits for.
     fn by_libtorch(&mut self, model: &Model, batch: &MiniBatch, learning_rate: f64) -> Result<StepLoss> {
-        let inputs = Inputs::new(batch, model.device())?;
-        let before = self.buffers.iter().map(|buffer| Ok(buffer.f_detach_copy()?)).collect::<Result<Vec<_>>>()?;
-        let (loss, gradients) = match &mut self.way {
-            Way::Layers(layers) => layers.gradients(&self.parameters, &self.buffers, &inputs)?,
-            _ => autograd(model, &self.parameters, &inputs, self.precision)?,
-        };
-        if let Some(guard) = &mut self.guard {
-            guard.set_learning_rate(learning_rate)?;
-            let (moved, restored) = ([&self.parameters[..], &gradients], [&self.buffers[..], &before]);
-            guard.step(&mut self.optimizer, moved, restored, &loss)?;
-            self.optimizer.set_steps(self.optimizer.steps() + 1);
-            return Ok(StepLoss::Pending(loss));
-        }
+        let before = self.buffers_copied()?;
+        let (loss, gradients) = self.gradients(model, batch, &Selection::new(batch, model.device())?)?;
         let value = loss.f_double_value(&[])?;
         if value.is_finite() {
             self.optimizer.step(&self.parameters, &gradients, learning_rate)?;
@@ -195,6 +198,65 @@ impl Engine {
         Ok(StepLoss::Known(value))
     }
 
+    /// A step that it does not wait for.
+    fn deferred(&mut self, model: &Model, batch: &MiniBatch) -> Result<StepLoss> {
+        let mut recorder = self.recorder.take();
+        let loss = match &mut recorder {
+            Some(recorder) => self.repeated(recorder, model, batch),
+            None => self.guarded(model, batch, &Selection::new(batch, model.device())?),
+        };
+        self.recorder = recorder;
+        let loss = loss?;
+        self.optimizer.set_steps(self.optimizer.steps() + 1);
+        Ok(StepLoss::Pending(loss))
+    }
+
+    /// A step that is recorded when it is due, and repeated from then on. Returns its loss.
+    fn repeated(&mut self, recorder: &mut Recorder, model: &Model, batch: &MiniBatch) -> Result<Tensor> {
+        if recorder.is_due(batch, &self.parameters)? {
+            // What a recording works on is its own.
+            self.forget_memory();
+            let parameters: Vec<Tensor> = self.parameters.iter().map(Tensor::shallow_clone).collect();
+            let recorded = recorder.record(batch, &parameters, |selection| self.guarded(model, batch, selection));
+            self.forget_memory();
+            recorded?;
+        }
+        match recorder.replay(batch, &self.parameters)? {
+            Some(loss) => Ok(loss),
+            None => self.guarded(model, batch, &Selection::new(batch, model.device())?),
+        }
+    }
+
+    fn forget_memory(&mut self) {
+        if let Way::Layers(layers) = &mut self.way {
+            layers.clear();
+        }
+    }
+
+    /// All of a step that happens on the device, which decides whether it counts. Returns its loss.
+    fn guarded(&mut self, model: &Model, batch: &MiniBatch, selection: &Selection) -> Result<Tensor> {
+        let before = self.buffers_copied()?;
+        let (loss, gradients) = self.gradients(model, batch, selection)?;
+        if let Some(guard) = &mut self.guard {
+            let (moved, restored) = ([&self.parameters[..], &gradients], [&self.buffers[..], &before]);
+            guard.step(&mut self.optimizer, moved, restored, &loss)?;
+        }
+        Ok(loss)
+    }
+
+    fn buffers_copied(&self) -> Result<Vec<Tensor>> {
+        self.buffers.iter().map(|buffer| Ok(buffer.f_detach_copy()?)).collect()
+    }
+
+    /// The loss and its gradients. Moves the running statistics.
+    fn gradients(&mut self, model: &Model, batch: &MiniBatch, selection: &Selection) -> Result<(Tensor, Vec<Tensor>)> {
+        let inputs = Inputs::new(batch, selection)?;
+        match &mut self.way {
+            Way::Layers(layers) => layers.gradients(&self.parameters, &self.buffers, &inputs),
+            _ => autograd(model, &self.parameters, &inputs, self.precision),
+        }
+    }
+
     /// Adds the optimiser's state to `archive`.
     pub(crate) fn store(&self, archive: &mut Archive) -> Result<()> {
         self.optimizer.store(archive)
@@ -203,7 +265,35 @@ impl Engine {
     /// Takes the optimiser's state from `archive`, `steps` steps on.
     pub(crate) fn restore(&mut self, archive: &Archive, steps: u64) -> Result<()> {
         self.optimizer = self.optimizer.restored(archive, steps)?;
+        if let Some(recorder) = &mut self.recorder {
+            recorder.clear();
+        }
         self.guard.as_mut().map_or(Ok(()), |guard| guard.reset(steps))
+    }
+}
+
+/// What the host tells the device of a mini-batch.
+#[derive(Debug)]
+struct Selection {
+    /// The rows' numbers.
+    indices: Tensor,
+    coefficients: Tensor,
+}
+
+impl Selection {
+    fn new(batch: &MiniBatch, device: Device) -> Result<Self> {
+        let empty = |count: usize, kind| Tensor::f_empty([count as i64], (kind, device));
+        let indices = empty(batch.rows.len(), Kind::Int64)?;
+        let mut selection = Selection { indices, coefficients: empty(batch.coefficients.len(), Kind::Float)? };
+        selection.upload(batch)?;
+        Ok(selection)
+    }
+
+    /// Writes another mini-batch of as many rows over it. The host does not wait for the device.
+    fn upload(&mut self, batch: &MiniBatch) -> Result<()> {
+        let indices: Vec<i64> = batch.rows.iter().map(|&row| row as i64).collect();
+        shim::step::upload(&mut self.indices, &Tensor::f_from_slice(&indices)?)?;
+        shim::step::upload(&mut self.coefficients, &Tensor::f_from_slice(batch.coefficients)?)
     }
 }
 
@@ -216,23 +306,14 @@ struct Inputs {
 }
 
 impl Inputs {
-    fn new(batch: &MiniBatch, device: Device) -> Result<Self> {
-        let indices: Vec<i64> = batch.rows.iter().map(|&row| row as i64).collect();
-        let indices = uploaded(&indices, device)?;
-        let labels = batch.labels.f_index_select(0, &indices)?;
+    fn new(batch: &MiniBatch, selection: &Selection) -> Result<Self> {
+        let labels = batch.labels.f_index_select(0, &selection.indices)?;
         Ok(Inputs {
-            features: batch.features.batch(batch.rows, &indices, batch.normalization)?,
-            coefficients: uploaded(batch.coefficients, device)?.f_view_as(&labels)?,
+            features: batch.features.batch(batch.rows, &selection.indices, batch.normalization)?,
+            coefficients: selection.coefficients.f_view_as(&labels)?,
             labels,
         })
     }
-}
-
-/// `values` on `device`, for which the host does not wait.
-fn uploaded<T: Element>(values: &[T], device: Device) -> Result<Tensor> {
-    let mut target = Tensor::f_empty([values.len() as i64], (T::KIND, device))?;
-    shim::step::upload(&mut target, &Tensor::f_from_slice(values)?)?;
-    Ok(target)
 }
 
 /// The loss, and its gradient for each of `parameters`.

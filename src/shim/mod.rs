@@ -1,5 +1,6 @@
 //! The safe side of `shim.cpp`: what libtorch has and tch does not bind.
 
+pub(crate) mod cuda;
 mod pool;
 pub(crate) mod step;
 
