@@ -933,8 +933,8 @@ void biv_model_free(struct biv_model *model);
  * @param out the new handle, to be freed with biv_trainer_free(); NULL on failure.
  * @return BIV_OK, BIV_ERROR_INVALID_HANDLE, BIV_ERROR_INVALID_CONFIG, BIV_ERROR_SHAPE,
  *   BIV_ERROR_INVALID_ARGUMENT (the loss needs variances and there are none; batch_size is more
- *   than the rows; a BatchNorm would see a mini-batch of one row),
- *   BIV_ERROR_DEVICE, BIV_ERROR_OUT_OF_MEMORY.
+ *   than the rows; a BatchNorm would see a mini-batch of one row), BIV_ERROR_DEVICE,
+ *   BIV_ERROR_UNSUPPORTED (cuda_graph without libbiv_cuda.so), BIV_ERROR_OUT_OF_MEMORY.
  */
 biv_status biv_trainer_create(const struct biv_model *model,
                               const struct biv_dataset *dataset,

@@ -43,7 +43,8 @@ pub struct TrainerOptions {
     pub seed: u64,
     /// `cpu`, `cuda`, `cuda:N` or `auto` (default `cpu`).
     pub device: String,
-    /// The arithmetic of the network in training and evaluation (default `f32`).
+    /// The arithmetic of the network in training and evaluation (default `f32`). With `tf32` on a GPU, libtorch's
+    /// switches for it, which are the whole process's, are on as long as the trainer lives.
     pub precision: Precision,
     /// Whether a step on a GPU is recorded as a CUDA graph and repeated (default false); needs `libbiv_cuda.so`.
     /// On a CPU it makes no difference.

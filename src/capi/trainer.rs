@@ -182,8 +182,8 @@ pub type biv_epoch_callback = Option<unsafe extern "C" fn(user: *mut c_void, epo
 /// @param out the new handle, to be freed with biv_trainer_free(); NULL on failure.
 /// @return BIV_OK, BIV_ERROR_INVALID_HANDLE, BIV_ERROR_INVALID_CONFIG, BIV_ERROR_SHAPE,
 ///   BIV_ERROR_INVALID_ARGUMENT (the loss needs variances and there are none; batch_size is more
-///   than the rows; a BatchNorm would see a mini-batch of one row),
-///   BIV_ERROR_DEVICE, BIV_ERROR_OUT_OF_MEMORY.
+///   than the rows; a BatchNorm would see a mini-batch of one row), BIV_ERROR_DEVICE,
+///   BIV_ERROR_UNSUPPORTED (cuda_graph without libbiv_cuda.so), BIV_ERROR_OUT_OF_MEMORY.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn biv_trainer_create(
     model: *const biv_model,

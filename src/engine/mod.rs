@@ -12,6 +12,7 @@ use crate::data::Normalization;
 use crate::kernel::{self, Kernel, Team};
 use crate::model::{Model, Precision, to_f32};
 use crate::optim::{Adam, AdamOptions, AdamStep};
+use crate::shim::step::{Switch, SwitchedOn};
 use crate::{Result, shim};
 use graph::Recorder;
 use guard::Guard;
@@ -36,6 +37,8 @@ pub struct Engine {
     guard: Option<Guard>,
     /// Where such steps are CUDA graphs.
     recorder: Option<Recorder>,
+    /// What it wants of libtorch on a GPU.
+    switches: Vec<SwitchedOn>,
 }
 
 /// How the gradient is found.
@@ -82,12 +85,18 @@ impl Engine {
     pub fn new(model: &Model, adam: &AdamOptions, precision: Precision, cuda_graph: bool) -> Result<Self> {
         let way = match (model.kernel_plan(precision), model.plan()) {
             (Some(plan), _) => Way::Kernel(Box::new(Kernel::new(plan))),
-            (None, Some(plan)) if precision == Precision::F32 => Way::Layers(Box::new(Layers::new(plan))),
+            (None, Some(plan)) if precision != Precision::Bf16 => Way::Layers(Box::new(Layers::new(plan))),
             _ => Way::Autograd,
         };
         let device = model.device();
         let guard = device.is_cuda().then(|| Guard::new(device)).transpose()?;
         let mut engine = Engine::by(way, guard, model, adam, precision)?;
+        if device.is_cuda() && precision == Precision::Tf32 {
+            engine.switches = vec![SwitchedOn::new(Switch::MatrixTf32)?, SwitchedOn::new(Switch::ConvolutionTf32)?];
+        }
+        if device.is_cuda() && model.input_shape().len() > 1 {
+            engine.switches.push(SwitchedOn::new(Switch::ConvolutionSearch)?);
+        }
         engine.recorder = (device.is_cuda() && cuda_graph).then(|| Recorder::new(device)).transpose()?;
         Ok(engine)
     }
@@ -95,7 +104,7 @@ impl Engine {
     fn by(way: Way, guard: Option<Guard>, model: &Model, adam: &AdamOptions, precision: Precision) -> Result<Self> {
         let (parameters, buffers) = (model.parameters(), model.buffers());
         let optimizer = Adam::new(adam.clone(), &parameters)?;
-        Ok(Engine { parameters, buffers, optimizer, precision, way, guard, recorder: None })
+        Ok(Engine { parameters, buffers, optimizer, precision, way, guard, recorder: None, switches: vec![] })
     }
 
     /// The threads that share the steps: whoever takes many steps does so within [`Team::run`].

@@ -152,7 +152,7 @@ impl Model {
 
     /// The network's shape where [`kernel`] can train it and predict with it as it is now.
     pub(crate) fn kernel_plan(&self, precision: Precision) -> Option<&Plan> {
-        self.plan().filter(|_| self.device == Device::Cpu && precision == Precision::F32)
+        self.plan().filter(|_| self.device == Device::Cpu && precision != Precision::Bf16)
     }
 
     /// The network's output, f32 of shape `[rows, outputs]` in normalised units, for

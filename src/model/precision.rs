@@ -13,6 +13,8 @@ pub enum Precision {
     /// Single precision.
     #[default]
     F32,
+    /// Single precision, but on a GPU products of matrices and convolutions take their factors in TF32, with 10 bits.
+    Tf32,
     /// bfloat16 where that is safe (PyTorch's autocast), with images in the channels-last memory format.
     Bf16,
 }

@@ -2,6 +2,7 @@
 // shim.cpp, every function returns NULL or a message that the caller frees.
 
 #include <ATen/ATen.h>
+#include <ATen/Context.h>
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/_addmm_activation.h>
 #include <ATen/ops/_fused_adam.h>
@@ -55,6 +56,27 @@ char *biv_shim_upload(at::Tensor *target, const at::Tensor *source) {
   return guarded([&] {
     at::NoGradGuard no_grad;
     target->copy_(target->is_cuda() ? source->pin_memory() : *source, /*non_blocking=*/true);
+  });
+}
+
+// Sets one of libtorch's switches, which are the whole process's: TF32 in products of matrices (0) and in
+// convolutions (1), trying out which algorithm for a convolution is the fastest (2). `before` is what it was.
+char *biv_shim_switch(int which, bool on, bool *before) {
+  return guarded([&] {
+    at::Context &context = at::globalContext();
+    switch (which) {
+      case 0:
+        *before = context.allowTF32CuBLAS();
+        context.setAllowTF32CuBLAS(on);
+        break;
+      case 1:
+        *before = context.allowTF32CuDNN();
+        context.setAllowTF32CuDNN(on);
+        break;
+      default:
+        *before = context.benchmarkCuDNN();
+        context.setBenchmarkCuDNN(on);
+    }
   });
 }
 

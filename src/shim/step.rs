@@ -3,7 +3,8 @@
 use super::{AtTensor, message};
 use crate::optim::AdamOptions;
 use crate::{Error, Result};
-use std::ffi::c_char;
+use parking_lot::Mutex;
+use std::ffi::{c_char, c_int};
 use tch::{TchError, Tensor};
 
 unsafe extern "C" {
@@ -36,6 +37,7 @@ unsafe extern "C" {
         epsilon: f64,
         results: *mut *mut AtTensor,
     ) -> *mut c_char;
+    fn biv_shim_switch(which: c_int, on: bool, before: *mut bool) -> *mut c_char;
     fn biv_shim_upload(target: *mut AtTensor, source: *const AtTensor) -> *mut c_char;
 }
 
@@ -112,10 +114,79 @@ pub(crate) fn upload(target: &mut Tensor, source: &Tensor) -> Result<()> {
     torch(unsafe { biv_shim_upload(target.as_mut_ptr().cast(), pointer(source)) })
 }
 
+/// A switch of libtorch's that makes GPUs faster, for the whole process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Switch {
+    /// TF32 in products of matrices.
+    MatrixTf32,
+    /// TF32 in convolutions.
+    ConvolutionTf32,
+    /// Trying out which algorithm for a convolution is the fastest.
+    ConvolutionSearch,
+}
+
+impl Switch {
+    /// Returns what it was.
+    fn set(self, on: bool) -> Result<bool> {
+        let mut before = false;
+        // SAFETY: `before` is a place for the result.
+        torch(unsafe { biv_shim_switch(self as c_int, on, &mut before) })?;
+        Ok(before)
+    }
+}
+
+/// Keeps a switch on. When the last of all that do so is gone, it is as it was before the first.
+#[derive(Debug)]
+pub(crate) struct SwitchedOn(Switch);
+
+/// How many keep each switch on, and what it was before.
+static SWITCHES: Mutex<[(usize, bool); 3]> = Mutex::new([(0, false); 3]);
+
+impl SwitchedOn {
+    pub(crate) fn new(switch: Switch) -> Result<Self> {
+        let (count, before) = &mut SWITCHES.lock()[switch as usize];
+        if *count == 0 {
+            *before = switch.set(true)?;
+        }
+        *count += 1;
+        Ok(SwitchedOn(switch))
+    }
+}
+
+impl Drop for SwitchedOn {
+    fn drop(&mut self) {
+        let (count, before) = &mut SWITCHES.lock()[self.0 as usize];
+        *count -= 1;
+        if *count == 0 {
+            let restored = self.0.set(*before);
+            debug_assert!(restored.is_ok(), "libtorch takes back the state that it gave");
+        }
+    }
+}
+
 fn pointer(tensor: &Tensor) -> *const AtTensor {
     tensor.as_ptr().cast()
 }
 
 fn torch(text: *mut c_char) -> Result<()> {
     message(text).map_err(|text| Error::from(TchError::Torch(text)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_switch_is_on_as_long_as_somebody_wants_it() {
+        for switch in [Switch::MatrixTf32, Switch::ConvolutionTf32, Switch::ConvolutionSearch] {
+            for before in [false, true] {
+                let found = switch.set(before).unwrap();
+                let (first, second) = (SwitchedOn::new(switch).unwrap(), SwitchedOn::new(switch).unwrap());
+                drop(first);
+                assert!(switch.set(true).unwrap(), "{switch:?}");
+                drop(second);
+                assert_eq!(switch.set(found).unwrap(), before, "{switch:?}");
+            }
+        }
+    }
 }
