@@ -69,6 +69,18 @@ build/cuda/libbiv_cuda.so: src/shim/cuda.cpp src/shim/guarded.hpp | libtorch
 cuda: build build/cuda/libbiv_cuda.so
 	install -m 755 build/cuda/libbiv_cuda.so target/release
 
+GPU_CHECK := build/gpu-check
+## gpu-check: fill build/gpu-check with what a machine with a GPU and the same libtorch tests and times: run.sh there
+gpu-check: build build/cuda/libbiv_cuda.so
+	rm -rf $(GPU_CHECK) && install -d $(GPU_CHECK)
+	$(CARGO) build --release --example gpu
+	install -s -m 755 $$($(CARGO) test --release --test cuda --no-run 2>&1 | sed -n 's|.*Executable tests/cuda.rs (\(.*\))|\1|p') $(GPU_CHECK)/cuda-tests
+	install -s -m 755 target/release/examples/gpu $(GPU_CHECK)/gpu
+	install -m 755 build/cuda/libbiv_cuda.so benches/gpu.py $(GPU_CHECK)
+	install -m 755 benches/gpu-check.sh $(GPU_CHECK)/run.sh
+	sed -n 's/^VERSION = "\(.*\)"/\1/p' scripts/libtorch.py > $(GPU_CHECK)/torch-version
+	@size=$$(du -sm $(GPU_CHECK) | cut -f1) && test $$size -lt 64 && echo "$(GPU_CHECK): $$size MiB"
+
 stage:
 	@$(MAKE) --no-print-directory install PREFIX=$(STAGE) DESTDIR=
 

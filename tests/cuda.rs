@@ -1,0 +1,183 @@
+//! A GPU trains as the CPU does. Each test is skipped, saying so, where there is none.
+
+mod common;
+
+use biv::data::{Dataset, SyntheticOptions};
+use biv::device::cuda_device_count;
+use biv::trainer::{StepReport, Trainer};
+use biv::{Error, Result};
+use common::{epoch, model, noisy, trainer};
+use std::ops::ControlFlow;
+
+const MLP: &str = r#"{"kind": "mlp", "inputs": 19, "hidden": [100, 50, 20, 10], "seed": 3}"#;
+const MLP_BATCH_NORM: &str = r#"{"kind": "mlp", "inputs": 19, "hidden": [64, 32], "outputs": 2, "batch_norm": true}"#;
+const CNN: &str = r#"{"kind": "vanilla_cnn", "height": 64, "width": 64, "seed": 2}"#;
+const RESNET: &str = r#"{"kind": "resnet", "height": 96, "width": 96, "seed": 1}"#;
+
+/// Whether there is a GPU; says so if there is none.
+fn gpu(test: &str) -> bool {
+    let found = cuda_device_count() > 0;
+    if !found {
+        eprintln!("{test}: skipped, there is no CUDA device");
+    }
+    found
+}
+
+/// Friedman's function with noise.
+fn table(rows: usize, outputs: usize) -> Dataset {
+    let clean = Dataset::synthetic(&SyntheticOptions { rows, features: 19, outputs, seed: 5 }).unwrap();
+    noisy(&clean, r#"{"distribution": {"kind": "gamma", "mean": 1, "variance": 2}, "relative": true}"#)
+}
+
+/// Images as bytes, of random brightness, which is the label.
+fn images(rows: usize, size: usize) -> Dataset {
+    let labels: Vec<f64> = (0..rows).map(|row| (row * 37 % 101) as f64 / 101.0).collect();
+    let texture = |at: usize| (at as u32).wrapping_mul(2_654_435_761) >> 25;
+    let values = 3 * size * size;
+    let pixels = (0..rows * values).map(|at| (100.0 * labels[at / values]) as u8 + texture(at) as u8).collect();
+    let clean = Dataset::from_pixels(pixels, [3, size, size], labels, None).unwrap();
+    noisy(&clean, r#"{"distribution": {"kind": "gamma", "mean": 0.1, "variance": 0.02}, "relative": true}"#)
+}
+
+/// `options` with the device among them.
+fn on(device: &str, options: &str) -> String {
+    format!(r#"{{"device": "{device}", {options}}}"#)
+}
+
+/// The losses of some epochs.
+fn losses(trainer: &mut Trainer, epochs: usize) -> Vec<f64> {
+    let mut losses = Vec::new();
+    for _ in 0..epochs {
+        let watch = |_: &Trainer, step: &StepReport| {
+            losses.push(step.loss);
+            ControlFlow::Continue(())
+        };
+        trainer.epoch(watch).unwrap();
+    }
+    losses
+}
+
+fn assert_close(found: &[f64], expected: &[f64], tolerance: f64, what: &str) {
+    assert_eq!(found.len(), expected.len(), "{what}");
+    for (at, (found, expected)) in found.iter().zip(expected).enumerate() {
+        let difference = (found - expected).abs();
+        assert!(difference <= tolerance * expected.abs().max(0.1), "{what}, {at}: {found}, on the CPU {expected}");
+    }
+}
+
+#[test]
+fn losses_are_the_cpus() {
+    if !gpu("losses_are_the_cpus") {
+        return;
+    }
+    let f32 = r#""precision": "f32""#;
+    let bf16 = r#""precision": "bf16""#;
+    // Convolutions in f32 may use TF32, as in PyTorch.
+    for (network, data, batch, epochs, precision, tolerance) in [
+        (MLP, table(1000, 1), 128, 5, f32, 1e-3),
+        (MLP_BATCH_NORM, table(1000, 2), 128, 5, f32, 1e-3),
+        (MLP, table(1000, 1), 128, 2, bf16, 0.05),
+        (CNN, images(96, 64), 32, 2, f32, 0.02),
+        (RESNET, images(64, 96), 32, 2, f32, 0.05),
+        (RESNET, images(64, 96), 32, 1, bf16, 0.2),
+    ] {
+        let options = format!(r#""batch_size": {batch}, "drop_last": false, {precision}"#);
+        let [expected, found] = ["cpu", "cuda"]
+            .map(|device| losses(&mut trainer(model(network), &data, &on(device, &options)).unwrap(), epochs));
+        assert_close(&found, &expected, tolerance, &format!("{network}, {precision}"));
+    }
+}
+
+#[test]
+fn a_checkpoint_goes_on_on_the_other_device() {
+    if !gpu("a_checkpoint_goes_on_on_the_other_device") {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("checkpoint.biv");
+    let data = table(600, 2);
+    for (from, to) in [("cuda", "cpu"), ("cpu", "cuda")] {
+        let mut uninterrupted = trainer(model(MLP_BATCH_NORM), &data, &on(from, r#""batch_size": 50"#)).unwrap();
+        losses(&mut uninterrupted, 2);
+        uninterrupted.save(&path).unwrap();
+        let mut resumed = Trainer::load(&path, Some(&data), Some(to)).unwrap();
+        assert_eq!((resumed.steps(), resumed.position()), (uninterrupted.steps(), uninterrupted.position()));
+        let predictions = |trainer: &Trainer| trainer.predict(&data).unwrap();
+        assert_close(&predictions(&resumed), &predictions(&uninterrupted), 1e-4, "predictions");
+        assert_close(&losses(&mut resumed, 2), &losses(&mut uninterrupted, 2), 1e-3, "losses");
+    }
+}
+
+#[test]
+fn divergence_stops_at_the_step_and_keeps_the_weights() {
+    if !gpu("divergence_stops_at_the_step_and_keeps_the_weights") {
+        return;
+    }
+    let data = table(2000, 1);
+    let ends = ["cpu", "cuda"].map(|device| {
+        let mut trainer = trainer(model(MLP), &data, &on(device, r#""batch_size": 20"#)).unwrap();
+        losses(&mut trainer, 1);
+        // So large that the next losses overflow, in the middle of a block.
+        trainer.set_learning_rate(1e12).unwrap();
+        let error = trainer.epoch(|_, _| ControlFlow::Continue(())).unwrap_err();
+        assert!(matches!(error, Error::Numerical(_)), "{device}: {error}");
+        assert!(error.to_string().contains(&format!("step {} (epoch 2)", trainer.steps() + 1)), "{device}: {error}");
+        assert_eq!(trainer.position().batch as u64, trainer.steps() - 100, "{device}");
+        // The same mini-batch again, from the same weights.
+        assert!(matches!(trainer.step(), Err(Error::Numerical(_))), "{device}");
+        let weights = trainer.model().lock().tensor("0.weight").unwrap().to_f32().unwrap();
+        assert!(weights.iter().all(|weight| weight.is_finite()), "{device}");
+        (trainer.steps(), trainer.position())
+    });
+    assert_eq!(ends[0], ends[1]);
+}
+
+#[test]
+fn a_recorded_step_is_the_step() {
+    if !gpu("a_recorded_step_is_the_step") {
+        return;
+    }
+    for (network, data, precision) in [
+        (MLP, table(1000, 1), "f32"),
+        (MLP_BATCH_NORM, table(1000, 2), "f32"),
+        (MLP, table(1000, 1), "bf16"),
+        (CNN, images(176, 64), "f32"),
+        (RESNET, images(144, 96), "bf16"),
+    ] {
+        let train = |graph: bool| -> Result<Vec<f64>> {
+            let options =
+                format!(r#""batch_size": 32, "drop_last": false, "precision": "{precision}", "cuda_graph": {graph}"#);
+            let mut trainer = trainer(model(network), &data, &on("cuda", &options))?;
+            let mut found = losses(&mut trainer, 2);
+            trainer.set_learning_rate(1e-4)?;
+            // A mini-batch of the caller's in between.
+            found.push(trainer.step_on(&data.subset(&(0..32).collect::<Vec<_>>())?)?.loss);
+            found.extend(losses(&mut trainer, 1));
+            Ok(found)
+        };
+        match train(true) {
+            Err(Error::Unsupported(message)) => {
+                eprintln!("a_recorded_step_is_the_step: skipped, {message}");
+                return;
+            }
+            found => {
+                let tolerance = if precision == "bf16" { 0.2 } else { 0.02 };
+                assert_close(&found.unwrap(), &train(false).unwrap(), tolerance, network);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_cnn_learns() {
+    if !gpu("a_cnn_learns") {
+        return;
+    }
+    let data = images(64, 64);
+    let options = on("cuda", r#""batch_size": 16, "precision": "bf16""#);
+    let mut trainer = trainer(model(CNN), &data, &options).unwrap();
+    let first = epoch(&mut trainer).loss;
+    let last = (0..20).map(|_| epoch(&mut trainer).loss).last().unwrap();
+    assert!(last < 0.8 * first, "the loss went from {first} to {last}");
+    assert!(trainer.evaluate(&data).unwrap().rmse.is_finite());
+}
