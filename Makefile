@@ -161,10 +161,13 @@ sanitize: stage
 	  [ $$status = 0 ] || { cat build/sanitized/$$test.out; exit 1; }; tail -1 build/sanitized/$$test.out; \
 	done
 
-# A host that uses libtorch itself.
+# Hosts that use libtorch themselves: what the library leaves as it was, and whose memory tensors are in.
+TORCH_HOST = $(CXX) -std=c++17 -O1 $(WARNINGS) -isystem $(TORCH)/../include
+TORCH_LINK = $(LINK) -L$(TORCH) -Wl,-rpath,$(TORCH) -ltorch_cpu -lc10
 host-torch: stage
-	@$(CXX) -std=c++17 $(WARNINGS) -isystem $(TORCH)/../include tests/host/torch.cpp -o build/host-torch $(LINK) -L$(TORCH) -Wl,-rpath,$(TORCH) -ltorch_cpu -lc10
-	@./build/host-torch
+	@$(TORCH_HOST) tests/host/torch.cpp -o build/host-torch $(TORCH_LINK)
+	@$(TORCH_HOST) tests/host/allocator.cpp src/shim/pool.cpp -o build/host-allocator $(TORCH_LINK)
+	@./build/host-torch && ./build/host-allocator
 
 ## faults: panics injected at every point of every function, in a library built for it
 faults: stage

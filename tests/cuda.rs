@@ -18,7 +18,7 @@ const RESNET: &str = r#"{"kind": "resnet", "height": 96, "width": 96, "seed": 1}
 fn gpu(test: &str) -> bool {
     let found = cuda_device_count() > 0;
     if !found {
-        eprintln!("{test}: skipped, there is no CUDA device");
+        eprintln!("{test}: SKIPPED: there is no CUDA device");
     }
     found
 }
