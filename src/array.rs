@@ -256,6 +256,16 @@ pub fn reserve<T>(length: usize) -> Result<Vec<T>> {
     Ok(values)
 }
 
+/// `length` times `value`, or an error instead of an abort.
+///
+/// # Errors
+/// [`Error::OutOfMemory`].
+pub fn filled<T: Clone>(length: usize, value: T) -> Result<Vec<T>> {
+    let mut values = reserve(length)?;
+    values.resize(length, value);
+    Ok(values)
+}
+
 /// The values of an iterator in a vector, or an error instead of an abort.
 ///
 /// # Errors

@@ -38,10 +38,9 @@ impl Metrics {
         if let Some(at) = predictions.iter().position(|p| !p.is_finite()) {
             return Err(Error::Numerical(format!("the prediction for row {} is {}", at / outputs, predictions[at])));
         }
-        let normalized = normalization.labels(labels);
         let mut metrics = Metrics { rows, ..Metrics::default() };
         let mut squares = vec![0.0; outputs];
-        for (at, (prediction, label)) in predictions.iter().zip(&normalized).enumerate() {
+        for (at, (prediction, label)) in predictions.iter().zip(normalization.labels(labels)).enumerate() {
             let (error, scale) = (prediction - label, scale[at % outputs]);
             metrics.normalized_mse += error * error / count;
             metrics.normalized_mae += error.abs() / count;
@@ -53,9 +52,9 @@ impl Metrics {
         metrics.normalized_rmse = metrics.normalized_mse.sqrt();
         metrics.r2 = (0..outputs)
             .map(|output| {
-                let column = normalized.iter().skip(output).step_by(outputs);
-                let mean = column.clone().sum::<f64>() / rows as f64;
-                let variance = column.map(|y| (y - mean).powi(2)).sum::<f64>() / rows as f64;
+                let column = || normalization.labels(labels).skip(output).step_by(outputs);
+                let mean = column().sum::<f64>() / rows as f64;
+                let variance = column().map(|y| (y - mean).powi(2)).sum::<f64>() / rows as f64;
                 if variance > 0.0 { 1.0 - squares[output] / variance } else { f64::NAN }
             })
             .sum::<f64>()

@@ -5,6 +5,8 @@
 //! thread; and a checkpoint needs only counters, not generator states.
 //! libtorch's global generator is neither read nor set.
 
+use crate::Result;
+use crate::array::filled;
 use rand::SeedableRng;
 use rand_chacha::ChaCha12Rng;
 
@@ -38,11 +40,20 @@ pub fn stream(seed: u64, purpose: Purpose, index: u64) -> ChaCha12Rng {
 }
 
 /// A random order of `rows` rows.
-pub fn permutation(rows: usize, generator: &mut ChaCha12Rng) -> Vec<usize> {
+///
+/// # Errors
+/// [`Error::OutOfMemory`](crate::Error::OutOfMemory).
+pub fn permutation(rows: usize, generator: &mut ChaCha12Rng) -> Result<Vec<usize>> {
+    let mut order = filled(rows, 0)?;
+    permute(&mut order, generator);
+    Ok(order)
+}
+
+/// Writes all row numbers of a list of `order`'s length into it, in a random order.
+pub fn permute(order: &mut [usize], generator: &mut ChaCha12Rng) {
     use rand::seq::SliceRandom;
-    let mut order: Vec<usize> = (0..rows).collect();
+    order.iter_mut().enumerate().for_each(|(row, slot)| *slot = row);
     order.shuffle(generator);
-    order
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! The order in which training sees the rows: seeded, shuffled mini-batches.
 
-use crate::random::{Purpose, permutation, stream};
+use crate::array::filled;
+use crate::random::{Purpose, permute, stream};
 use crate::{Error, Result};
 
 /// Walks through shuffled rows in mini-batches, epoch after epoch.
@@ -30,7 +31,7 @@ impl Sampler {
     /// Starts at the first mini-batch of the first epoch.
     ///
     /// # Errors
-    /// [`Error::InvalidArgument`] when no mini-batch would be complete.
+    /// [`Error::InvalidArgument`] when no mini-batch would be complete; [`Error::OutOfMemory`].
     pub fn new(rows: usize, batch_size: usize, drop_last: bool, seed: u64) -> Result<Self> {
         if drop_last && batch_size > rows {
             return Err(Error::InvalidArgument(format!(
@@ -38,8 +39,8 @@ impl Sampler {
                  mini-batches out: take a smaller batch_size, or drop_last false"
             )));
         }
-        let mut sampler =
-            Sampler { rows, batch_size, drop_last, seed, position: Position::default(), order: Vec::new() };
+        let order = filled(rows, 0)?;
+        let mut sampler = Sampler { rows, batch_size, drop_last, seed, position: Position::default(), order };
         sampler.seek(Position::default())?;
         Ok(sampler)
     }
@@ -92,7 +93,7 @@ impl Sampler {
     }
 
     fn shuffle(&mut self) {
-        self.order = permutation(self.rows, &mut stream(self.seed, Purpose::Shuffle, self.position.epoch));
+        permute(&mut self.order, &mut stream(self.seed, Purpose::Shuffle, self.position.epoch));
     }
 }
 

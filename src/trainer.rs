@@ -1,6 +1,7 @@
 //! Training: mini-batch steps, epochs, evaluation, and a state that can be saved.
 
 use crate::archive::{Archive, ArchiveKind};
+use crate::array::collect;
 use crate::data::{Dataset, Normalization};
 use crate::engine::{Engine, MiniBatch, StepLoss};
 use crate::loss::{Epsilon, Loss, MinimumBatch};
@@ -135,7 +136,7 @@ impl NormalizedData {
         Ok(NormalizedData {
             features: batch::Source::new(data, shape, normalization, device)?,
             labels: batch::labels(data, normalization, device)?,
-            variances: data.variances().map(|variances| normalization.variances(variances)),
+            variances: data.variances().map(|variances| collect(normalization.variances(variances))).transpose()?,
         })
     }
 }
@@ -398,7 +399,7 @@ impl Trainer {
     /// # Errors
     /// [`Error::Shape`].
     pub fn predict(&self, data: &Dataset) -> Result<Vec<f64>> {
-        Ok(self.learner.normalization.predictions(&self.predict_normalized(data)?))
+        collect(self.learner.normalization.predictions(&self.predict_normalized(data)?))
     }
 
     fn predict_normalized(&self, data: &Dataset) -> Result<Vec<f64>> {

@@ -277,7 +277,7 @@ impl Dataset {
     /// # Errors
     /// [`Error::OutOfMemory`].
     pub fn shuffled(&self, seed: u64) -> Result<Self> {
-        self.subset(&permutation(self.rows(), &mut stream(seed, Purpose::Split, 0)))
+        self.subset(&permutation(self.rows(), &mut stream(seed, Purpose::Split, 0))?)
     }
 
     /// The first `train_size` rows and the last `test_size`, by default of the shuffled set.
@@ -293,7 +293,7 @@ impl Dataset {
             )));
         }
         let order = if options.shuffle || options.keep_groups {
-            permutation(rows, &mut stream(options.seed, Purpose::Split, 0))
+            permutation(rows, &mut stream(options.seed, Purpose::Split, 0))?
         } else {
             collect(0..rows)?
         };

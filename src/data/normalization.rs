@@ -84,28 +84,26 @@ impl Normalization {
     }
 
     /// Labels in normalised units.
-    pub fn labels(&self, labels: &[f64]) -> Vec<f64> {
+    pub fn labels(&self, labels: &[f64]) -> impl ExactSizeIterator<Item = f64> {
         self.per_output(labels, |value, mean, std| (value - mean) / std)
     }
 
     /// Variances in normalised units.
-    pub fn variances(&self, variances: &[f64]) -> Vec<f64> {
+    pub fn variances(&self, variances: &[f64]) -> impl ExactSizeIterator<Item = f64> {
         self.per_output(variances, |value, _, std| value / (std * std))
     }
 
     /// Normalised predictions in the labels' own units.
-    pub fn predictions(&self, predictions: &[f64]) -> Vec<f64> {
+    pub fn predictions(&self, predictions: &[f64]) -> impl ExactSizeIterator<Item = f64> {
         self.per_output(predictions, |value, mean, std| value * std + mean)
     }
 
-    fn per_output(&self, values: &[f64], convert: impl Fn(f64, f64, f64) -> f64) -> Vec<f64> {
+    fn per_output(&self, values: &[f64], convert: impl Fn(f64, f64, f64) -> f64) -> impl ExactSizeIterator<Item = f64> {
         let outputs = self.label_mean.len();
-        let column = |at| (self.label_mean[at % outputs], self.label_std[at % outputs]);
-        let converted = values.iter().enumerate().map(|(at, &value)| {
-            let (mean, std) = column(at);
-            convert(value, mean, std)
-        });
-        converted.collect()
+        values
+            .iter()
+            .enumerate()
+            .map(move |(at, &value)| convert(value, self.label_mean[at % outputs], self.label_std[at % outputs]))
     }
 }
 
@@ -164,9 +162,9 @@ mod tests {
         assert_eq!((&fitted.feature_mean[..], &fitted.feature_std[..]), (&[2.0, 7.0][..], &[1.0, 1.0][..]));
         assert_eq!((fitted.label_mean[0], fitted.label_std[0]), (20.0, 10.0));
         assert_eq!(fitted.features(&[1.0, 7.0, 3.0, 7.0], 2).unwrap(), [-1.0, 0.0, 1.0, 0.0]);
-        assert_eq!(fitted.labels(data.labels()), [-1.0, 1.0]);
-        assert_eq!(fitted.variances(&[100.0, 50.0]), [1.0, 0.5]);
-        assert_eq!(fitted.predictions(&[-1.0, 1.0]), data.labels());
+        assert!(fitted.labels(data.labels()).eq([-1.0, 1.0]));
+        assert!(fitted.variances(&[100.0, 50.0]).eq([1.0, 0.5]));
+        assert!(fitted.predictions(&[-1.0, 1.0]).eq(data.labels().iter().copied()));
         assert!(fitted.features(&[0.0; 3], 3).is_err());
     }
 

@@ -176,7 +176,7 @@ impl Engine {
                     rows: batch.rows,
                     coefficients: batch.coefficients,
                 };
-                let loss = kernel.step(state, &batch, &adam, &team);
+                let loss = kernel.step(state, &batch, &adam, &team)?;
                 if loss.is_finite() {
                     self.optimizer.set_steps(self.optimizer.steps() + 1);
                 }

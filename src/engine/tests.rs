@@ -37,7 +37,7 @@ impl Case {
         Case {
             features: Source::new(&data, &[inputs], &normalization, model.device()).unwrap(),
             labels: crate::batch::labels(&data, &normalization, model.device()).unwrap(),
-            order: permutation(rows, &mut stream(seed, Purpose::Shuffle, 0)),
+            order: permutation(rows, &mut stream(seed, Purpose::Shuffle, 0)).unwrap(),
             coefficients,
             model,
             normalization,

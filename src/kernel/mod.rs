@@ -14,6 +14,8 @@ mod simd;
 mod team;
 mod tile;
 
+use crate::Result;
+use crate::array::{filled, reserve};
 use crate::model::{BATCH_NORM_EPSILON, BATCH_NORM_MOMENTUM};
 use crate::optim::AdamStep;
 use pulp::{Arch, Simd, WithSimd};
@@ -45,6 +47,13 @@ impl Plan {
 
     fn neuron_count(&self) -> usize {
         self.widths[1..].iter().sum()
+    }
+
+    /// The number of trainable values.
+    fn parameter_count(&self) -> usize {
+        let linear = self.widths.windows(2).map(|widths| (widths[0] + 1) * widths[1]).sum::<usize>();
+        let hidden = self.neuron_count() - self.widths[self.layers()];
+        linear + if self.norm { 2 * hidden } else { 0 }
     }
 
     /// Whether a ReLU follows `layer`.
@@ -152,12 +161,15 @@ impl Kernel {
 
     /// Forward, backward and one step of Adam, shared by `team`. Returns the loss before the step, the sum of
     /// coefficients times squared errors; where that is not finite, nothing has changed.
-    pub fn step(&mut self, state: State, batch: &Batch, adam: &AdamStep, team: &Team) -> f64 {
-        team.run(|| self.step_within(state, batch, adam, team))
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`](crate::Error::OutOfMemory): nothing has changed.
+    pub fn step(&mut self, state: State, batch: &Batch, adam: &AdamStep, team: &Team) -> Result<f64> {
+        self.cut(batch.rows.len())?;
+        Ok(team.run(|| self.step_within(state, batch, adam, team)))
     }
 
     fn step_within(&mut self, mut state: State, batch: &Batch, adam: &AdamStep, team: &Team) -> f64 {
-        self.cut(batch.rows.len());
         let tensors: Vec<&[f32]> = state.parameters.iter().map(|tensor| &**tensor).collect();
         let parameters = Parameters::new(&self.plan, &tensors);
         self.forward_and_back(parameters, batch, team);
@@ -171,17 +183,23 @@ impl Kernel {
     }
 
     /// Divides `rows` rows among tiles.
-    fn cut(&mut self, rows: usize) {
+    fn cut(&mut self, rows: usize) -> Result<()> {
         let plan = &self.plan;
         self.tiles.truncate(tile_count(rows));
-        self.tiles.resize_with(tile_count(rows), || Tile::new(plan, true));
+        while self.tiles.len() < tile_count(rows) {
+            self.tiles.push(Tile::new(plan, true)?);
+        }
         for (index, tile) in self.tiles.iter_mut().enumerate() {
             tile.set_rows(index * TILE..rows.min((index + 1) * TILE));
         }
-        if plan.norm {
-            self.statistics.resize(plan.neuron_count(), NormStatistics::default());
-            self.sums.resize(plan.neuron_count(), [0.0; 2]);
+        if self.gradient.is_empty() {
+            self.gradient = filled(plan.parameter_count(), 0.0)?;
+            if plan.norm {
+                self.statistics = filled(plan.neuron_count(), NormStatistics::default())?;
+                self.sums = filled(plan.neuron_count(), [0.0; 2])?;
+            }
         }
+        Ok(())
     }
 
     /// The first phase. It ends backward where it ended forward, so the last segment does both.
@@ -226,8 +244,7 @@ impl Kernel {
     /// The second phase.
     fn descend(&mut self, state: State, adam: &AdamStep, team: &Team) {
         let Kernel { plan, arch, tiles, sums, gradient, .. } = self;
-        gradient.clear();
-        gradient.resize(state.parameters.iter().map(|tensor| tensor.len()).sum(), 0.0);
+        gradient.fill(0.0);
         let mut gradient = gradient.as_mut_slice();
         let moments = state.means.into_iter().zip(state.squares);
         let mut slots = state.parameters.into_iter().zip(moments).map(|(values, (means, squares))| {
@@ -264,6 +281,9 @@ impl Kernel {
 
 /// The network's outputs, row-major, for rows of normalised features, shared by `team`. `buffers`
 /// are each BatchNorm's running mean and variance, which take the place of a mini-batch's.
+///
+/// # Errors
+/// [`Error::OutOfMemory`](crate::Error::OutOfMemory).
 pub fn predict(
     plan: &Plan,
     parameters: &[&[f32]],
@@ -271,22 +291,27 @@ pub fn predict(
     features: &[f32],
     predictions: &mut [f32],
     team: &Team,
-) {
+) -> Result<()> {
     /// Rows that share a tile's memory, one after the other.
     const ROWS: usize = 8 * TILE;
     let arch = Arch::new();
     let parameters = Parameters::new(plan, parameters);
     let (inputs, outputs) = (plan.widths[0], plan.widths[plan.layers()]);
     let pieces = features.chunks(ROWS * inputs).zip(predictions.chunks_mut(ROWS * outputs));
-    let mut pieces: Vec<_> = pieces.collect();
-    team.each(&mut pieces, |(features, predictions)| {
-        let mut tile = Tile::new(plan, false);
+    let mut results = reserve(pieces.len())?;
+    results.extend(pieces.map(|piece| (piece, Ok(()))));
+    team.each(&mut results, |((features, predictions), result)| {
+        let mut tile = match Tile::new(plan, false) {
+            Ok(tile) => tile,
+            Err(error) => return *result = Err(error),
+        };
         for (features, predictions) in features.chunks(TILE * inputs).zip(predictions.chunks_mut(TILE * outputs)) {
             tile.set_rows(0..features.len() / inputs);
             arch.dispatch(Evaluate { plan, parameters, buffers, features, tile: &mut tile });
             tile.outputs(plan, predictions);
         }
     });
+    results.into_iter().try_for_each(|(_, result)| result)
 }
 
 /// A parameter tensor or a part of one, with its gradient and Adam's state.

@@ -2,6 +2,8 @@
 
 use super::simd::{Coefficients, Pairs, Row, TILE, outer, product, sum};
 use super::{Batch, NormStatistics, Parameters, Plan};
+use crate::Result;
+use crate::array::filled;
 use crate::model::BATCH_NORM_EPSILON;
 use pulp::Simd;
 use std::ops::Range;
@@ -29,20 +31,23 @@ pub(super) struct Tile {
 
 impl Tile {
     /// The memory for a pass forward, and for `training` also for one backward.
-    pub(super) fn new(plan: &Plan, training: bool) -> Self {
-        let rows = |wanted: bool, count: usize| vec![Row::ZERO; if wanted { count } else { 0 }];
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`](crate::Error::OutOfMemory).
+    pub(super) fn new(plan: &Plan, training: bool) -> Result<Self> {
+        let rows = |wanted: bool, count: usize| filled(if wanted { count } else { 0 }, Row::ZERO);
         let neurons = plan.neuron_count();
         let norm = training && plan.norm;
-        Tile {
+        Ok(Tile {
             rows: 0..0,
             mask: Row::ZERO,
-            input: rows(true, plan.widths[0]),
-            values: rows(true, neurons),
-            deltas: rows(training, neurons),
-            normalized: rows(norm, neurons),
-            sums: vec![[0.0; 2]; if norm { neurons } else { 0 }],
+            input: rows(true, plan.widths[0])?,
+            values: rows(true, neurons)?,
+            deltas: rows(training, neurons)?,
+            normalized: rows(norm, neurons)?,
+            sums: filled(if norm { neurons } else { 0 }, [0.0; 2])?,
             loss: 0.0,
-        }
+        })
     }
 
     /// How many rows of the mini-batch are here.

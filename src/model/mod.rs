@@ -9,6 +9,7 @@ mod precision;
 mod resnet;
 
 use crate::archive::{Archive, ArchiveKind, StoredArray};
+use crate::array::{collect, filled};
 use crate::batch;
 use crate::data::{FeatureRows, Normalization};
 use crate::kernel::{self, Plan, Team};
@@ -177,7 +178,7 @@ impl Model {
         let _memory = memory.enter();
         let normalization = self.normalization_or_identity();
         let rows = FeatureRows::Numbers(features);
-        Ok(normalization.predictions(&self.predict_normalized(rows, &normalization, Precision::F32)?))
+        collect(normalization.predictions(&self.predict_normalized(rows, &normalization, Precision::F32)?))
     }
 
     /// Predictions in normalised units for whole rows of features in their own.
@@ -207,10 +208,9 @@ impl Model {
         let (parameters, buffers) = (self.parameters(), self.buffers());
         let parameters = parameters.iter().map(shim::values).collect::<Result<Vec<_>>>()?;
         let buffers = buffers.iter().map(shim::values).collect::<Result<Vec<_>>>()?;
-        let mut predictions = crate::array::reserve(rows * self.outputs())?;
-        predictions.resize(rows * self.outputs(), 0.0);
-        kernel::predict(plan, &parameters, &buffers, features, &mut predictions, &Team::gather());
-        Ok(predictions.into_iter().map(f64::from).collect())
+        let mut predictions = filled(rows * self.outputs(), 0.0)?;
+        kernel::predict(plan, &parameters, &buffers, features, &mut predictions, &Team::gather())?;
+        collect(predictions.into_iter().map(f64::from))
     }
 
     /// A copy of the tensor `name` with its shape.

@@ -67,6 +67,11 @@ DOES(set_tensor, biv_model_set_tensor(model, "2.weight", F64(numbers, LAYER, LAY
 DOES(predict, biv_model_predict(model, F32(features, 100000, WIDTH), F64_OUT(numbers, 100000)))
 DOES(save_trainer, biv_trainer_save(trainer, in(folder, "saved.biv")))
 
+static biv_status step(void) {
+  biv_step report = SIZED(biv_step);
+  return biv_trainer_step_on(trainer, F32(features, 2000, WIDTH), F64(labels, 2000), F64(labels, 2000), &report);
+}
+
 static biv_status split(void) {
   biv_dataset *train = NULL, *test = NULL;
   biv_status status = biv_dataset_split(data, "{\"train_size\": 600000}", &train, &test);
@@ -91,7 +96,7 @@ static const struct {
     CALL(create_model),       CALL(load_model),      CALL(create_trainer),
     CALL(copy_features),      CALL(sample_noise),    CALL(save_model),
     CALL(get_tensor),         CALL(set_tensor),      CALL(predict),
-    CALL(save_trainer),       CALL(compute_loss)};
+    CALL(save_trainer),       CALL(compute_loss),    CALL(step)};
 
 /* The process may have `megabytes` more than it has; everything again for -1. */
 static void allow(int megabytes) {
