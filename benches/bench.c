@@ -257,7 +257,7 @@ static double sweep(int64_t count) {
       "{\"jobs\": %" PRId64
       ", \"base\": {\"dataset\": {\"kind\": \"synthetic\", \"train_size\": 2000}, \"model\": "
       "{\"kind\": \"mlp\", \"hidden\": [32, 16]}, \"noise\": {\"distribution\": {\"kind\": \"gamma\", \"mean\": 1, "
-      "\"variance\": 1}, \"relative\": true}, \"batch_size\": 64, \"learning_rate\": 0.001, \"epochs\": 10}, "
+      "\"variance\": 1}, \"relative\": true}, \"batch_size\": 64, \"learning_rate\": 0.001, \"epochs\": 40}, "
       "\"grid\": {\"seeds\": [1, 2, 3, 4, 5, 6, 7, 8], \"losses\": [{\"kind\": \"mse\"}, {\"kind\": \"biv\"}]}}",
       number("jobs", 1));
   while (count--) {

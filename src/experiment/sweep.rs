@@ -5,7 +5,7 @@ use super::config::{Config, overlay};
 use super::directory::RunDirectory;
 use super::history::History;
 use super::progress::{Pace, Progress, Stage, Watch};
-use super::run::{Outcome, run_on};
+use super::run::{Outcome, run, run_on};
 use super::{source, summary};
 use crate::data::Dataset;
 use crate::kernel::limit_threads;
@@ -20,6 +20,10 @@ use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+/// How often a run among others tells how far it is: each time wakes the thread that is told.
+const INTERVAL: Duration = Duration::from_millis(10);
 
 /// A grid of runs.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -198,12 +202,19 @@ impl Sweep {
                 let work = move || {
                     limit_threads(threads);
                     while let Some(&at) = open.get(next.fetch_add(1, Relaxed)).filter(|_| !stop.load(Relaxed)) {
+                        let mut shown: Option<Instant> = None;
                         let mut show = |progress: &Progress| {
-                            let _ = sender.send(Message::Progress(self.named(at, progress)));
+                            if shown.is_none_or(|last| last.elapsed() >= INTERVAL) {
+                                shown = Some(Instant::now());
+                                let _ = sender.send(Message::Progress(self.named(at, progress)));
+                            }
                             if stop.load(Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
                         };
                         let config = &self.cells[at].config;
-                        let result = run_on(config, &data[&source_key(config)], &mut show);
+                        let result = match source_key(config).and_then(|key| data.get(&key)) {
+                            Some(data) => run_on(config, data, &mut show),
+                            None => run(config, &mut show),
+                        };
                         let _ = sender.send(Message::Finished(at, result));
                     }
                 };
@@ -269,12 +280,14 @@ impl Sweep {
         Ok(())
     }
 
-    /// The data sets of the runs `open`, each read once.
+    /// The data sets that the runs `open` share, each read once.
     fn load(&self, open: &[usize], watch: Watch) -> Result<HashMap<String, Dataset>> {
         let mut data = HashMap::new();
         for &at in open {
             let config = &self.cells[at].config;
-            if let Entry::Vacant(place) = data.entry(source_key(config)) {
+            if let Some(key) = source_key(config)
+                && let Entry::Vacant(place) = data.entry(key)
+            {
                 place.insert(source::load(config, watch)?);
             }
         }
@@ -296,10 +309,10 @@ enum Message {
     Finished(usize, Result<Outcome>),
 }
 
-/// What tells the data sets of two configs apart. Only the synthetic set depends on the seed.
-fn source_key(config: &Config) -> String {
-    let seed = (config.dataset.kind == super::DatasetKind::Synthetic).then_some(config.seed);
-    json!([config.dataset, config.data, seed]).to_string()
+/// What tells the data sets of two configs apart. A synthetic set is its run's own: it depends on the seed.
+fn source_key(config: &Config) -> Option<String> {
+    let shared = config.dataset.kind != super::DatasetKind::Synthetic;
+    shared.then(|| json!([config.dataset, config.data]).to_string())
 }
 
 impl Grid {

@@ -125,6 +125,9 @@ pub struct State<'a> {
     pub squares: Vec<&'a mut [f32]>,
 }
 
+/// Weights times rows from which on a second thread saves more than it takes to wake it.
+const SHARED_WORK: usize = 1_000_000;
+
 /// A neuron's statistics over a mini-batch.
 #[derive(Clone, Copy, Debug, Default)]
 struct NormStatistics {
@@ -166,6 +169,8 @@ impl Kernel {
     /// [`Error::OutOfMemory`](crate::Error::OutOfMemory): nothing has changed.
     pub fn step(&mut self, state: State, batch: &Batch, adam: &AdamStep, team: &Team) -> Result<f64> {
         self.cut(batch.rows.len())?;
+        let work = batch.rows.len() * self.plan.parameter_count();
+        let team = if work < SHARED_WORK { &Team::alone() } else { team };
         Ok(team.run(|| self.step_within(state, batch, adam, team)))
     }
 
