@@ -1,9 +1,10 @@
 //! Data sets from CSV files with a header.
 
 use super::Dataset;
+use crate::array::{collect, reserve};
 use crate::options::require;
 use crate::{Error, Result};
-use ::csv::{ReaderBuilder, StringRecord};
+use ::csv::{ByteRecord, ReaderBuilder};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -77,17 +78,19 @@ impl Dataset {
         }
         if options.skip_missing {
             let used = features.iter().chain(targets).map(|name| table.column(name)).collect::<Result<Vec<_>>>()?;
-            table.records.retain(|record| used.iter().all(|&column| !record[column].trim().is_empty()));
+            let mut rows = std::mem::take(&mut table.rows);
+            rows.retain(|&row| used.iter().all(|&column| !table.field(row, column).is_empty()));
+            table.rows = rows;
         }
 
         let encoders = features.iter().map(|name| Encoder::new(&table, name, options)).collect::<Result<Vec<_>>>()?;
-        let mut x = Vec::new();
-        for row in 0..table.rows()? {
+        let (rows, width) = (table.rows()?, encoders.iter().map(Encoder::width).sum::<usize>());
+        let mut x = reserve(rows.saturating_mul(width))?;
+        for row in 0..rows {
             for encoder in &encoders {
                 encoder.encode(&table, row, &mut x)?;
             }
         }
-        let width = x.len() / table.rows()?;
         let labels = table.matrix(&options.labels)?;
         let variances = if !options.variances.is_empty() {
             Some(table.matrix(&options.variances)?)
@@ -143,6 +146,15 @@ impl Encoder {
         })
     }
 
+    /// How many features it becomes.
+    fn width(&self) -> usize {
+        match self {
+            Encoder::Number(_) => 1,
+            Encoder::OneHot(_, levels) => levels.len(),
+            Encoder::Cyclic(..) => 2,
+        }
+    }
+
     fn encode(&self, table: &Table, row: usize, features: &mut Vec<f32>) -> Result<()> {
         match self {
             Encoder::Number(column) => features.push(table.number(row, *column)? as f32),
@@ -166,14 +178,18 @@ pub(super) fn cyclic(turns: f64) -> [f32; 2] {
 pub(super) struct Table {
     file: String,
     headers: Vec<String>,
-    records: Vec<StringRecord>,
+    /// All fields below the header, one after the other, and where each ends.
+    text: String,
+    ends: Vec<usize>,
+    /// The rows that count, by their number in the file.
+    rows: Vec<usize>,
 }
 
 impl Table {
     pub(super) fn read(path: &Path, delimiter: char) -> Result<Self> {
         let file = path.display().to_string();
         let input = std::fs::File::open(path).map_err(|error| Error::io(path, error))?;
-        let mut reader = ReaderBuilder::new().delimiter(delimiter as u8).from_reader(input);
+        let mut reader = ReaderBuilder::new().delimiter(delimiter as u8).buffer_capacity(1 << 18).from_reader(input);
         let parse = |error: ::csv::Error| {
             let message = error.to_string();
             match error.into_kind() {
@@ -190,13 +206,27 @@ impl Table {
         if headers.iter().all(String::is_empty) {
             return Err(Error::Parse(format!("{file}: the file is empty, a header with the columns' names is needed")));
         }
-        let records = reader.records().collect::<std::result::Result<_, _>>().map_err(parse)?;
-        Ok(Table { file, headers, records })
+        let (mut text, mut ends, mut record) = (Vec::new(), Vec::new(), ByteRecord::new());
+        let full = |_| Error::OutOfMemory(format!("{file}: no memory for the file"));
+        while reader.read_byte_record(&mut record).map_err(parse)? {
+            text.try_reserve(record.as_slice().len()).map_err(full)?;
+            ends.try_reserve(headers.len()).map_err(full)?;
+            let start = text.len();
+            text.extend_from_slice(record.as_slice());
+            ends.extend((0..record.len()).filter_map(|column| record.range(column)).map(|range| start + range.end));
+        }
+        let text = String::from_utf8(text).map_err(|error| {
+            let field = ends.partition_point(|&end| end <= error.utf8_error().valid_up_to());
+            let (row, name) = (field / headers.len() + 1, &headers[field % headers.len()]);
+            Error::Parse(format!("{file}: row {row}, column '{name}': is not UTF-8"))
+        })?;
+        let rows = collect(0..ends.len() / headers.len())?;
+        Ok(Table { file, headers, text, ends, rows })
     }
 
     /// The number of rows, at least 1.
     pub(super) fn rows(&self) -> Result<usize> {
-        match self.records.len() {
+        match self.rows.len() {
             0 => Err(Error::Parse(format!("{}: no rows below the header", self.file))),
             rows => Ok(rows),
         }
@@ -210,7 +240,16 @@ impl Table {
     }
 
     pub(super) fn text(&self, row: usize, column: usize) -> &str {
-        self.records[row][column].trim()
+        self.field(self.rows[row], column)
+    }
+
+    /// A field of row number `row` of the file, without the spaces around it.
+    fn field(&self, row: usize, column: usize) -> &str {
+        let at = row * self.headers.len() + column;
+        let start = at.checked_sub(1).map_or(0, |before| self.ends[before]);
+        // Halves of a character in two fields are valid together, and nothing by themselves.
+        let text = self.text.get(start..self.ends[at]).unwrap_or("\u{fffd}");
+        text.trim_ascii()
     }
 
     pub(super) fn number(&self, row: usize, column: usize) -> Result<f64> {
@@ -225,7 +264,7 @@ impl Table {
     /// A parse error about one field.
     pub(super) fn fault(&self, row: usize, column: usize, fault: &str) -> Error {
         let (file, name, text) = (&self.file, &self.headers[column], self.text(row, column));
-        Error::Parse(format!("{file}: row {}, column '{name}': '{text}' {fault}", row + 1))
+        Error::Parse(format!("{file}: row {}, column '{name}': '{text}' {fault}", self.rows[row] + 1))
     }
 
     fn matrix(&self, names: &[String]) -> Result<Vec<f64>> {
@@ -236,7 +275,7 @@ impl Table {
 
     /// The distinct values of a column: in numerical order if all are numbers, else in alphabetical.
     fn levels(&self, column: usize) -> Vec<String> {
-        let mut levels: Vec<String> = (0..self.records.len()).map(|row| self.text(row, column).into()).collect();
+        let mut levels: Vec<String> = (0..self.rows.len()).map(|row| self.text(row, column).into()).collect();
         levels.sort();
         levels.dedup();
         if let Ok(numbers) = levels.iter().map(|level| level.parse::<f64>()).collect::<std::result::Result<Vec<_>, _>>()
