@@ -5,6 +5,7 @@ use crate::{Error, Result};
 use schemars::JsonSchema;
 use serde::de::{DeserializeOwned, Error as _, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
+use serde_json::Value;
 use std::collections::HashSet;
 use std::fmt::Formatter;
 
@@ -12,14 +13,50 @@ use std::fmt::Formatter;
 ///
 /// # Errors
 /// [`Error::InvalidConfig`] with the path of the offending field.
-pub fn parse<T: DeserializeOwned>(name: &str, json: &str) -> Result<T> {
-    // serde would take a list's items for the fields, in the order of their declaration.
+pub fn parse<T: DeserializeOwned + JsonSchema>(name: &str, json: &str) -> Result<T> {
+    // Where fields are kept for later, or read twice, serde takes the last of two fields of one name.
+    read::<Unambiguous>(name, json)?;
     if json.trim_start().starts_with('[') {
         return Err(Error::config(name, "is a list [ ... ], must be an object { ... }"));
     }
-    // Where fields are kept for later, or read twice, serde takes the last of two fields of one name.
-    read::<Unambiguous>(name, json)?;
-    read(name, json)
+    let options = read(name, json)?;
+    if json.contains('[') {
+        let schema = schemars::schema_for!(T);
+        let value: Value = read(name, json)?;
+        if let Some(path) = misplaced_list(schema.as_value(), schema.as_value(), &value) {
+            return Err(Error::config(name.to_string() + &path, "is a list [ ... ], must be an object { ... }"));
+        }
+    }
+    Ok(options)
+}
+
+/// The path of a list in `value` where `schema`, a part of `root`, wants something else: serde takes its items
+/// for the fields of an object, in the order of their declaration.
+fn misplaced_list(root: &Value, schema: &Value, value: &Value) -> Option<String> {
+    let within = |schema, value, name: String| Some(name + &misplaced_list(root, schema, value)?);
+    let here = match value {
+        Value::Array(items) => match &schema["type"] {
+            Value::String(kind) if kind != "array" => Some(String::new()),
+            Value::Array(kinds) if !kinds.contains(&"array".into()) => Some(String::new()),
+            _ => items.iter().enumerate().find_map(|(at, item)| within(&schema["items"], item, format!("[{at}]"))),
+        },
+        Value::Object(fields) => {
+            fields.iter().find_map(|(name, field)| within(&schema["properties"][name], field, format!(".{name}")))
+        }
+        _ => None,
+    };
+    let reference = || schema["$ref"].as_str().and_then(|place| root.pointer(place.trim_start_matches('#')));
+    let choices = ["anyOf", "oneOf"].into_iter().filter_map(|key| schema[key].as_array()).flatten();
+    // An object's constant fields tell which of several it is; else one that fits is enough.
+    let is_meant = |choice: &&Value| match (value, choice["properties"].as_object()) {
+        (Value::Object(fields), Some(properties)) => {
+            properties.iter().all(|(name, field)| field.get("const").is_none_or(|tag| fields.get(name) == Some(tag)))
+        }
+        _ => true,
+    };
+    let mut chosen: Vec<_> = choices.filter(is_meant).map(|choice| misplaced_list(root, choice, value)).collect();
+    here.or_else(|| if chosen.iter().all(Option::is_some) { chosen.pop()? } else { None })
+        .or_else(|| misplaced_list(root, reference()?, value))
 }
 
 fn read<T: DeserializeOwned>(name: &str, json: &str) -> Result<T> {
@@ -118,6 +155,24 @@ pub fn require(holds: bool, path: &str, value: impl std::fmt::Display, allowed: 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::ModelOptions;
+    use crate::noise::NoiseOptions;
+    use crate::trainer::TrainerOptions;
+
+    #[test]
+    fn a_list_is_no_object_at_any_depth() {
+        fn refused<T: DeserializeOwned + JsonSchema>(json: &str, path: &str) {
+            let error = parse::<T>("here", json).map(drop).unwrap_err().to_string();
+            assert_eq!(error, format!("here{path}: is a list [ ... ], must be an object {{ ... }}"), "{json}");
+        }
+        refused::<TrainerOptions>("[]", "");
+        refused::<TrainerOptions>(r#"{"adam": []}"#, ".adam");
+        refused::<TrainerOptions>(r#"{"loss": ["mse"]}"#, ".loss");
+        let part = r#"{"kind": "binary_uniform", "components": [{"low": 1, "high": 2}, [3, 4, null, null, null, 1]]}"#;
+        refused::<NoiseOptions>(&format!(r#"{{"distribution": {part}}}"#), ".distribution.components[1]");
+        let lists = r#"{"kind": "mlp", "inputs": 3, "hidden": [4, 5]}"#;
+        assert!(parse::<ModelOptions>("model", lists).is_ok());
+    }
 
     #[test]
     fn fields_of_one_name_are_refused_at_any_depth() {

@@ -87,7 +87,10 @@ pub(super) unsafe fn text<'a>(text: *const c_char, name: &str) -> Result<&'a str
 ///
 /// # Safety
 /// As [`text`].
-pub(super) unsafe fn options<T: serde::de::DeserializeOwned>(json: *const c_char, name: &str) -> Result<T> {
+pub(super) unsafe fn options<T: serde::de::DeserializeOwned + schemars::JsonSchema>(
+    json: *const c_char,
+    name: &str,
+) -> Result<T> {
     // SAFETY: the caller's promise.
     let json = if json.is_null() { "{}" } else { unsafe { text(json, name)? } };
     crate::options::parse(name, json)
