@@ -536,7 +536,9 @@ fn a_network_learns_the_age_of_drawn_faces_and_images_resume() {
     });
     let mut decoded = 0;
     let whole = run(&config(base.clone()), &mut |progress| {
-        decoded += u64::from(progress.stage == Stage::Loading);
+        if progress.stage == Stage::Loading {
+            decoded = progress.done;
+        }
         ControlFlow::Continue(())
     })
     .unwrap();

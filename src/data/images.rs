@@ -271,7 +271,7 @@ fn decode_all(
     let mut results = Vec::new();
     results.resize_with(candidates.len(), || Err(Fault::Corrupt("was not read".into())));
     let parts = candidates.iter().zip(pixels.chunks_mut(width)).zip(&mut results);
-    let mut parts: Vec<((&(PathBuf, f64), &mut [u8]), _)> = parts.collect();
+    let mut parts: Vec<_> = parts.collect();
     pool.in_place_scope(|scope| {
         let (stop, done) = (&stop, &done);
         scope.spawn(move |_| {
