@@ -12,7 +12,7 @@ tests=("$@")
 [ ${#tests[@]} -gt 0 ] || tests=(array:: capi::)
 
 cargo +nightly miri --version > /dev/null 2>&1 || {
-  echo "miri: skipped, it is not installed: rustup toolchain install nightly --component miri,rust-src" >&2
+  echo "miri: SKIPPED: it is not installed: rustup toolchain install nightly --component miri,rust-src" >&2
   exit 0
 }
 export PROPTEST_CASES=${PROPTEST_CASES:-4} PROPTEST_DISABLE_FAILURE_PERSISTENCE=true
