@@ -342,12 +342,7 @@ impl Trainer {
     /// # Errors
     /// As [`Trainer::step`]; [`Error::Cancelled`] when `watch` ended it: the next
     /// call goes on with the next mini-batch.
-    pub fn epoch(&mut self, watch: impl FnMut(&Self, &StepReport) -> ControlFlow<()> + Send) -> Result<EpochReport> {
-        let team = self.learner.engine.team();
-        team.run(|| self.epoch_within(watch))
-    }
-
-    fn epoch_within(&mut self, mut watch: impl FnMut(&Self, &StepReport) -> ControlFlow<()>) -> Result<EpochReport> {
+    pub fn epoch(&mut self, mut watch: impl FnMut(&Self, &StepReport) -> ControlFlow<()>) -> Result<EpochReport> {
         let mut report = EpochReport { epoch: self.position().epoch + 1, ..EpochReport::default() };
         let mut taken = 0.0;
         while self.position().epoch < report.epoch {

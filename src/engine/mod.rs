@@ -107,14 +107,6 @@ impl Engine {
         Ok(Engine { parameters, buffers, optimizer, precision, way, guard, recorder: None, switches: vec![] })
     }
 
-    /// The threads that share the steps: whoever takes many steps does so within [`Team::run`].
-    pub fn team(&self) -> Team {
-        match self.way {
-            Way::Kernel(_) => Team::gather(),
-            Way::Layers(_) | Way::Autograd => Team::alone(),
-        }
-    }
-
     /// How many steps were taken.
     pub fn steps(&self) -> u64 {
         self.optimizer.steps()
@@ -159,7 +151,6 @@ impl Engine {
     /// [`Error::Shape`](crate::Error::Shape), [`Error::OutOfMemory`](crate::Error::OutOfMemory),
     /// [`Error::Internal`](crate::Error::Internal) when libtorch fails.
     pub fn step(&mut self, model: &Model, batch: &MiniBatch, learning_rate: f64) -> Result<StepLoss> {
-        let team = self.team();
         match &mut self.way {
             Way::Kernel(kernel) => {
                 let adam = AdamStep::new(self.optimizer.options(), self.optimizer.steps() + 1, learning_rate);
@@ -176,7 +167,7 @@ impl Engine {
                     rows: batch.rows,
                     coefficients: batch.coefficients,
                 };
-                let loss = kernel.step(state, &batch, &adam, &team)?;
+                let loss = kernel.step(state, &batch, &adam, &Team::gather())?;
                 if loss.is_finite() {
                     self.optimizer.set_steps(self.optimizer.steps() + 1);
                 }

@@ -167,24 +167,20 @@ impl Kernel {
     ///
     /// # Errors
     /// [`Error::OutOfMemory`](crate::Error::OutOfMemory): nothing has changed.
-    pub fn step(&mut self, state: State, batch: &Batch, adam: &AdamStep, team: &Team) -> Result<f64> {
+    pub fn step(&mut self, mut state: State, batch: &Batch, adam: &AdamStep, team: &Team) -> Result<f64> {
         self.cut(batch.rows.len())?;
         let work = batch.rows.len() * self.plan.parameter_count();
         let team = if work < SHARED_WORK { &Team::alone() } else { team };
-        Ok(team.run(|| self.step_within(state, batch, adam, team)))
-    }
-
-    fn step_within(&mut self, mut state: State, batch: &Batch, adam: &AdamStep, team: &Team) -> f64 {
         let tensors: Vec<&[f32]> = state.parameters.iter().map(|tensor| &**tensor).collect();
         let parameters = Parameters::new(&self.plan, &tensors);
         self.forward_and_back(parameters, batch, team);
         let loss = self.tiles.iter().map(|tile| tile.loss).sum::<f64>();
         if !loss.is_finite() {
-            return loss;
+            return Ok(loss);
         }
         self.follow_statistics(&mut state.buffers, batch.rows.len());
         self.descend(state, adam, team);
-        loss
+        Ok(loss)
     }
 
     /// Divides `rows` rows among tiles.
