@@ -152,8 +152,8 @@ static void test_disk_full(const char *folder, const biv_trainer *trainer, const
 static void test_read_only(const biv_trainer *trainer, const biv_dataset *data) {
   char *folder = temporary_folder();
   CHECK_OK(biv_trainer_save(trainer, in(folder, "checkpoint.biv")));
-  bool bound = mount(folder, folder, NULL, MS_BIND, NULL) == 0;
-  if (bound ? mount(NULL, folder, NULL, MS_REMOUNT | MS_BIND | MS_RDONLY, NULL) == 0
+  bool bound = mount(folder, folder, "none", MS_BIND, NULL) == 0;
+  if (bound ? mount(NULL, folder, "none", MS_REMOUNT | MS_BIND | MS_RDONLY, NULL) == 0
             : geteuid() != 0 && chmod(folder, 0555) == 0) {
     check_survival(folder, trainer, data, biv_trainer_save);
     biv_model *model = NULL;
