@@ -189,10 +189,11 @@ install-test: build
 slurm: stage
 	@tests/slurm.sh
 
-## valgrind: the C tests again, for invalid accesses and leaks of our own
+## valgrind: the C and C++ tests again, for invalid accesses and leaks of our own
 valgrind: stage
 	@$(MAKE) --no-print-directory $(addprefix build/tests/,$(C_TESTS))
-	@for test in $(C_TESTS); do scripts/valgrind.sh ./build/tests/$$test || exit 1; done
+	$(CXX) -std=c++17 -g $(WARNINGS) -Ibindings/cpp tests/cpp/api.cpp -o build/tests/cpp-api $(LINK)
+	@for test in $(C_TESTS) cpp-api; do scripts/valgrind.sh ./build/tests/$$test || exit 1; done
 
 ## fuzz: each fuzz target for SECONDS (15) from its corpus
 fuzz: libtorch
