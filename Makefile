@@ -78,7 +78,7 @@ gpu-check: build build/cuda/libbiv_cuda.so
 	install -s -m 755 target/release/examples/gpu $(GPU_CHECK)/gpu
 	install -m 755 build/cuda/libbiv_cuda.so benches/gpu.py $(GPU_CHECK)
 	install -m 755 benches/gpu-check.sh $(GPU_CHECK)/run.sh
-	sed -n 's/^VERSION = "\(.*\)"/\1/p' scripts/libtorch.py > $(GPU_CHECK)/torch-version
+	echo $(TORCH_VERSION) > $(GPU_CHECK)/torch-version
 	@size=$$(du -sm $(GPU_CHECK) | cut -f1) && test $$size -lt 64 && echo "$(GPU_CHECK): $$size MiB"
 
 stage:

@@ -21,10 +21,10 @@ host=$(rustc -vV | sed -n 's/^host: //p')
 cargo build --release --locked --target "$host"
 
 for target in "${targets[@]}"; do
-  mkdir -p "corpus/$target" "found/$target" "work/$target"
-  log=work/$target.log
+  mkdir -p "corpus/$target" "found/$target" "grown/$target"
+  log=grown/$target.log
   echo "fuzz: $target for $seconds s"
-  OMP_NUM_THREADS=1 "target/$host/release/$target" "work/$target" "corpus/$target" \
+  OMP_NUM_THREADS=1 "target/$host/release/$target" "grown/$target" "corpus/$target" \
     -max_total_time="$seconds" -timeout=30 -rss_limit_mb=4096 -max_len=4096 -print_final_stats=1 \
     -artifact_prefix="found/$target/" > "$log" 2>&1 || {
     tail -30 "$log"

@@ -12,7 +12,7 @@ skip() {
 }
 fail() {
   echo "slurm: FAILED: $1" >&2
-  tail -n 15 "$dir"/work/*.out "$dir"/log/* >&2 2> /dev/null || true
+  tail -n 15 "$dir"/jobs/*.out "$dir"/log/* >&2 2> /dev/null || true
   exit 1
 }
 checks=0
@@ -35,7 +35,7 @@ done
 
 dir=$(mktemp -d /tmp/biv-slurm.XXXXXX)
 chmod 711 "$dir" # munged wants its socket to be in reach of everyone
-mkdir "$dir/log" "$dir/state" "$dir/spool" "$dir/work"
+mkdir "$dir/log" "$dir/state" "$dir/spool" "$dir/jobs"
 export SLURM_CONF=$dir/slurm.conf
 started=
 
@@ -109,8 +109,8 @@ completes() {
 is_json() { python3 -m json.tool "$1" > /dev/null; }
 count() { find "$1" -name "$2" | wc -l; }
 
-cd "$dir/work"
-export BIV=$program BIV_OUT=$dir/work/runs BIV_DEVICE=cpu
+cd "$dir/jobs"
+export BIV=$program BIV_OUT=$dir/jobs/runs BIV_DEVICE=cpu
 data=synthetic rows=500
 if [ -f "${BIV_DATA_DIR:-}/bike/hour.csv" ]; then
   data=bike rows=7000
@@ -156,10 +156,10 @@ HELD
 chmod +x held
 # The log of the run, which tells the times, still begins as before the interruption.
 resumed() { cmp "metrics.$1" <(head -n 1 "$(cat "held.$1")/metrics.jsonl"); }
-export BIV=$dir/work/held
+export BIV=$dir/jobs/held
 
 # An interrupted experiment goes on in the same directory.
-export BIV_OUT=$dir/work/requeued
+export BIV_OUT=$dir/jobs/requeued
 job=$(submit "$root/scripts/slurm/run.sh" "${strings[@]}")
 check "the experiment writes a checkpoint" within 120 [ -s held.run ]
 head -n 1 "$(cat held.run)/metrics.jsonl" > metrics.run
@@ -182,7 +182,7 @@ seeds = [1, 2]
 losses = [{ kind = "biv", epsilon = 0.5 }]
 noises = [{ distribution = { kind = "gamma", mean = 20, variance = 400 } }]
 GRID
-export BIV_OUT=$dir/work/sweeps
+export BIV_OUT=$dir/jobs/sweeps
 cells=$("$program" sweep grid.toml --count)
 check "the grid has two cells" [ "$cells" = 2 ]
 array=$(submit --array=0-$((cells - 1))%1 "$root/scripts/slurm/sweep.sh" grid.toml)

@@ -123,14 +123,13 @@ impl Engine {
     /// # Errors
     /// [`Error::Internal`](crate::Error::Internal) when libtorch fails.
     pub fn read(&mut self, losses: &[StepLoss]) -> Result<Vec<f64>> {
-        let mut pending = losses.iter().filter_map(|loss| match loss {
+        let pending = losses.iter().filter_map(|loss| match loss {
             StepLoss::Pending(tensor) => Some(tensor),
             StepLoss::Known(_) => None,
         });
-        let pending = match pending.by_ref().collect::<Vec<_>>() {
-            none if none.is_empty() => vec![],
-            pending => to_f32(&Tensor::f_stack(&pending, 0)?)?,
-        };
+        let pending: Vec<&Tensor> = pending.collect();
+        // Read at once.
+        let pending = if pending.is_empty() { vec![] } else { to_f32(&Tensor::f_stack(&pending, 0)?)? };
         let mut pending = pending.into_iter().map(f64::from);
         let value = |loss: &StepLoss| match loss {
             StepLoss::Known(value) => *value,
