@@ -1,12 +1,12 @@
 //! The safe side of `cuda.cpp`: CUDA graphs, from a library that is loaded when one is asked for.
 
-use super::message;
+use super::{message, torch};
 use crate::{Error, Result};
 use std::ffi::{CStr, CString, OsStr, c_char, c_int, c_void};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::OnceLock;
-use tch::{Device, TchError};
+use tch::Device;
 
 const NAME: &str = "libbiv_cuda.so";
 
@@ -130,10 +130,6 @@ impl Drop for Graph {
     }
 }
 
-fn torch(text: *mut c_char) -> Result<()> {
-    message(text).map_err(|text| Error::from(TchError::Torch(text)))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -142,7 +138,7 @@ mod tests {
     fn the_library_is_looked_for_beside_this_one_and_its_absence_is_told() {
         assert_eq!(folder().unwrap(), std::env::current_exe().unwrap().parent().unwrap());
         match Graph::require() {
-            Ok(()) => eprintln!("skipped: {NAME} is there"),
+            Ok(()) => eprintln!("SKIPPED: {NAME} is there"),
             Err(error) => assert!(error.to_string().contains("made by 'make cuda'"), "{error}"),
         }
     }

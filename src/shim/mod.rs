@@ -8,7 +8,7 @@ use crate::{Error, Result};
 pub(crate) use pool::Pool;
 use std::ffi::{CStr, c_char};
 use std::marker::PhantomData;
-use tch::{Device, Kind, Tensor};
+use tch::{Device, Kind, TchError, Tensor};
 
 /// An `at::Tensor`, only ever behind a pointer.
 #[repr(C)]
@@ -82,7 +82,7 @@ pub(crate) fn fused_adam(tensors: &AdamTensors, numbers: &AdamNumbers) -> Result
     }
     let lists = lists.map(|list| list.iter().map(|tensor| tensor.as_ptr().cast()).collect::<Vec<_>>());
     // SAFETY: every list holds `count` pointers to tensors that are borrowed for the call.
-    message(unsafe {
+    torch(unsafe {
         biv_shim_fused_adam(
             lists[0].as_ptr(),
             lists[1].as_ptr(),
@@ -97,7 +97,6 @@ pub(crate) fn fused_adam(tensors: &AdamTensors, numbers: &AdamNumbers) -> Result
             numbers.epsilon,
         )
     })
-    .map_err(|text| Error::from(tch::TchError::Torch(text)))
 }
 
 /// The values of a contiguous f32 tensor in the host's memory, row-major.
@@ -201,6 +200,11 @@ pub(crate) fn blas() -> Option<String> {
 pub(crate) fn torch_version() -> &'static str {
     // SAFETY: the function returns a string literal.
     unsafe { CStr::from_ptr(biv_shim_torch_version()) }.to_str().unwrap_or_default()
+}
+
+/// What libtorch said, as an error of the kind that it is.
+fn torch(text: *mut c_char) -> Result<()> {
+    message(text).map_err(|text| Error::from(TchError::Torch(text)))
 }
 
 /// Takes a message of the shim's, NULL meaning success.

@@ -1,11 +1,11 @@
 //! The safe side of `step.cpp`: what a step over libtorch's operations needs.
 
-use super::{AtTensor, message};
+use super::{AtTensor, torch};
 use crate::optim::AdamOptions;
 use crate::{Error, Result};
 use parking_lot::Mutex;
 use std::ffi::{c_char, c_int};
-use tch::{TchError, Tensor};
+use tch::Tensor;
 
 unsafe extern "C" {
     fn biv_shim_guarded_adam(
@@ -166,10 +166,6 @@ impl Drop for SwitchedOn {
 
 fn pointer(tensor: &Tensor) -> *const AtTensor {
     tensor.as_ptr().cast()
-}
-
-fn torch(text: *mut c_char) -> Result<()> {
-    message(text).map_err(|text| Error::from(TchError::Torch(text)))
 }
 
 #[cfg(test)]
