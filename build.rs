@@ -17,7 +17,7 @@ fn compile_shim(libtorch: &Path) {
     cc::Build::new()
         .cpp(true)
         .std("c++17")
-        .files(["src/shim/shim.cpp", "src/shim/pool.cpp", "src/shim/step.cpp"])
+        .files(["shim", "message", "pool", "step"].map(|name| format!("src/shim/{name}.cpp")))
         .flag(format!("-isystem{}", libtorch.join("include").display()))
         .flag("-fvisibility=hidden")
         .compile("biv_shim");
@@ -35,6 +35,8 @@ fn link(libtorch: &Path) {
     for place in ["$ORIGIN/biv/torch/lib", "$ORIGIN/../lib/biv/torch/lib", &lib.display().to_string()] {
         println!("cargo:rustc-link-arg=-Wl,-rpath,{place}");
     }
+    // See src/shim/message.cpp.
+    println!("cargo:rustc-link-arg=-Wl,--wrap=strdup");
     for argument in [
         format!("-soname,{soname}"),
         // Thread-local destructors outlive a dlclose: the library stays mapped.

@@ -84,6 +84,13 @@ impl Error {
             _ => Error::Io { path, source },
         }
     }
+
+    /// What libtorch or a panic says, by what it says: that memory ran out, or that something is wrong inside.
+    pub(crate) fn unforeseen(text: String) -> Self {
+        let lower = text.to_lowercase();
+        let exhausted = ["not enough memory", "out of memory", "can't allocate memory", "bad_alloc"];
+        if exhausted.iter().any(|said| lower.contains(said)) { Error::OutOfMemory(text) } else { Error::Internal(text) }
+    }
 }
 
 impl From<tch::TchError> for Error {
@@ -91,9 +98,6 @@ impl From<tch::TchError> for Error {
     fn from(error: tch::TchError) -> Self {
         let text = error.to_string();
         let text = text.split("\nException raised").next().unwrap_or_default();
-        let text = text.lines().next().unwrap_or_default().trim().to_string();
-        let lower = text.to_lowercase();
-        let exhausted = ["not enough memory", "out of memory", "can't allocate memory", "bad_alloc"];
-        if exhausted.iter().any(|said| lower.contains(said)) { Error::OutOfMemory(text) } else { Error::Internal(text) }
+        Error::unforeseen(text.lines().next().unwrap_or_default().trim().to_string())
     }
 }

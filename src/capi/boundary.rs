@@ -1,7 +1,7 @@
 //! The one way in and out: no panic passes, and every error leaves its message.
 
 use super::status::{BIV_OK, biv_status, status_of};
-use crate::shim::OrdinaryMode;
+use crate::shim::{OrdinaryMode, keep_spare_messages};
 use crate::{Error, Result};
 use std::any::Any;
 use std::cell::{Cell, RefCell};
@@ -43,12 +43,17 @@ pub(super) fn boundary(body: impl FnOnce() -> Result<()>) -> biv_status {
 /// Runs a body and makes a panic in it an error.
 pub(super) fn contain(body: impl FnOnce() -> Result<()>) -> Result<()> {
     silence_panics();
+    // The system ends a process that has no memory left when a thread first uses such a variable.
+    let _ = (MESSAGE.try_with(|_| ()), PANIC.try_with(|_| ()));
     DEPTH.set(DEPTH.get() + 1);
     // Nothing that a panic may leave half done is used again: objects are
     // behind locks that it releases, and each is valid after every statement.
     let result = catch_unwind(AssertUnwindSafe(|| {
         // Miri runs without libtorch.
-        let _ordinary = (!cfg!(miri)).then(OrdinaryMode::new);
+        let _ordinary = (!cfg!(miri)).then(|| {
+            keep_spare_messages();
+            OrdinaryMode::new()
+        });
         body()
     }));
     DEPTH.set(DEPTH.get() - 1);
@@ -60,7 +65,7 @@ pub(super) fn contain(body: impl FnOnce() -> Result<()>) -> Result<()> {
         }
         // A payload's own destructor may panic: it is leaked instead.
         std::mem::forget(payload);
-        Err(Error::Internal(text))
+        Err(Error::unforeseen(text))
     })
 }
 

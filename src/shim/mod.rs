@@ -10,6 +10,12 @@ use std::ffi::{CStr, c_char};
 use std::marker::PhantomData;
 use tch::{Device, Kind, TchError, Tensor};
 
+/// Makes sure that errors of libtorch have a message, and so are errors, even if memory runs out from here on.
+pub(crate) fn keep_spare_messages() {
+    // SAFETY: the function may be called at any time, by any thread.
+    unsafe { biv_shim_keep_spare_messages() }
+}
+
 /// An `at::Tensor`, only ever behind a pointer.
 #[repr(C)]
 struct AtTensor {
@@ -50,6 +56,7 @@ unsafe extern "C" {
     fn biv_shim_autocast_restore(cuda: bool, before: *const AutocastState) -> *mut c_char;
     fn biv_shim_ordinary_mode_enter() -> *mut InferenceMode;
     fn biv_shim_ordinary_mode_leave(mode: *mut InferenceMode);
+    fn biv_shim_keep_spare_messages();
     fn biv_shim_load_cuda() -> *mut c_char;
     fn biv_shim_blas() -> *mut c_char;
     fn biv_shim_torch_version() -> *const c_char;

@@ -113,7 +113,23 @@ static void allow(int megabytes) {
   setrlimit(RLIMIT_AS, &limit);
 }
 
-/* The process that makes one call with more and more memory, from too little to enough. */
+/* Takes all the memory that is left, down to the last bytes, as a list. */
+static void **take_all(void) {
+  void **last = NULL;
+  for (size_t size = 64 << 20; size >= sizeof last; size /= 2)
+    for (void **more; (more = malloc(size)) != NULL; last = more) *more = last;
+  return last;
+}
+
+static void give_back(void **last) {
+  while (last != NULL) {
+    void **next = *last;
+    free(last);
+    last = next;
+  }
+}
+
+/* The process that makes one call with no memory but for some bytes, and then with more and more, until it suffices. */
 static int starve(const char *name) {
   struct rlimit no_core = {0, 0};
   setrlimit(RLIMIT_CORE, &no_core);
@@ -122,6 +138,17 @@ static int starve(const char *name) {
     if (strcmp(calls[i].name, name) != 0) continue;
     int refused = 0;
     biv_status status = BIV_OK;
+    for (size_t left = 16; left < 4 << 20; left *= 4) {
+      void *some = malloc(left);
+      allow(0);
+      void **all = take_all();
+      free(some);
+      status = calls[i].call();
+      give_back(all);
+      allow(-1);
+      if (!count_check(status == BIV_ERROR_OUT_OF_MEMORY || status == BIV_OK))
+        printf("%s, %zu bytes: %s: %s\n", name, left, biv_status_name(status), biv_last_error_message());
+    }
     for (int megabytes = 8; megabytes < 8192; megabytes = megabytes * 3 / 2) {
       allow(megabytes);
       status = calls[i].call();
