@@ -68,6 +68,7 @@ pub mod sampler;
 pub mod session;
 #[allow(unsafe_code)]
 mod shim;
+mod threads;
 pub mod trainer;
 
 pub use error::{Error, Result};

@@ -1,7 +1,7 @@
 //! Folders of images whose labels are in their names, as UTKFace's ages are.
 
 use super::Dataset;
-use crate::{Error, Result};
+use crate::{Error, Result, threads};
 use image::{ImageReader, Limits, RgbImage, imageops};
 use pulp::Arch;
 use rayon::prelude::*;
@@ -11,6 +11,7 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::io::{Cursor, Read};
 use std::mem::take;
+use std::num::NonZero;
 use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -264,8 +265,7 @@ fn decode_all(
     pixels: &mut [u8],
     progress: &mut dyn FnMut(usize, usize) -> ControlFlow<()>,
 ) -> Result<Vec<std::result::Result<u32, Fault>>> {
-    let pool = rayon::ThreadPoolBuilder::new().thread_name(|index| format!("biv-images-{index}")).build();
-    let pool = pool.map_err(|error| Error::OutOfMemory(format!("no threads to decode images: {error}")))?;
+    let pool = threads::pool("images", std::thread::available_parallelism().map_or(1, NonZero::get))?;
     let (stop, done, (sender, receiver)) = (AtomicBool::new(false), AtomicUsize::new(0), mpsc::channel());
     let width = pixels.len() / candidates.len().max(1);
     let mut results = Vec::new();

@@ -1,7 +1,8 @@
 //! The threads that share a step's work.
 
+use crate::threads;
 use parking_lot::Mutex;
-use rayon::{ThreadPool, ThreadPoolBuilder};
+use rayon::ThreadPool;
 use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
@@ -37,9 +38,8 @@ impl Team {
         }
         let mut last = LAST.lock();
         if last.as_ref().is_none_or(|pool| pool.current_num_threads() != others) {
-            let builder = ThreadPoolBuilder::new().num_threads(others);
             // Where the system gives no more threads, the caller's does it all.
-            *last = builder.thread_name(|index| format!("biv-kernel-{index}")).build().ok().map(Arc::new);
+            *last = threads::pool("kernel", others).ok().map(Arc::new);
         }
         Team(last.clone())
     }

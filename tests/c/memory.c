@@ -17,6 +17,8 @@ static double *labels, *numbers;
 /* What the calls work on: 80 MB of features, 60 MB of weights. */
 static void prepare(void) {
   char options[200];
+  /* Threads that start when memory is short need some, too. */
+  CHECK_OK(biv_set_num_threads(8));
   features = calloc((size_t)ROWS * WIDTH, sizeof *features);
   labels = calloc(ROWS, sizeof *labels);
   numbers = calloc((size_t)ROWS * WIDTH, sizeof *numbers);

@@ -1,0 +1,46 @@
+//! Pools of threads that start as a whole or not at all.
+
+use crate::{Error, Result};
+use rayon::{ThreadPool, ThreadPoolBuilder};
+use std::hint::black_box;
+
+/// A thread's stack, in bytes.
+const STACK: usize = 2 << 20;
+
+/// What a thread needs beside its stack until it works, in bytes, amply.
+const START: usize = 1 << 20;
+
+/// A pool of `count` threads of the names `biv-<name>-<index>`, which all run when it is there.
+///
+/// # Errors
+///
+/// [`Error::OutOfMemory`] where the system has no more threads, or no memory for them.
+pub(crate) fn pool(name: &'static str, count: usize) -> Result<ThreadPool> {
+    let none = |why: String| Error::OutOfMemory(format!("no memory for {count} more threads: {why}"));
+    // The system ends a process in which a thread that has got its stack finds no memory for what it starts with.
+    let mut room = Vec::<u8>::new();
+    room.try_reserve_exact(count.saturating_mul(STACK + START)).map_err(|error| none(error.to_string()))?;
+    drop(black_box(room));
+    let builder = ThreadPoolBuilder::new().num_threads(count).stack_size(STACK);
+    let pool = builder.thread_name(move |index| format!("biv-{name}-{index}")).build();
+    let pool = pool.map_err(|error| none(error.to_string()))?;
+    pool.broadcast(|_| ());
+    Ok(pool)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pools_threads_have_names() {
+        let names = pool("test", 2).unwrap().broadcast(|_| std::thread::current().name().map(str::to_string));
+        assert_eq!(names, [Some("biv-test-0".to_string()), Some("biv-test-1".to_string())]);
+    }
+
+    #[test]
+    fn threads_that_do_not_fit_are_an_error() {
+        let error = pool("test", usize::MAX).unwrap_err();
+        assert!(matches!(&error, Error::OutOfMemory(_)), "{error}");
+    }
+}
