@@ -18,6 +18,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 import zipfile
 
 VERSION = "2.11.0"
@@ -52,6 +53,8 @@ CPU_LIBRARIES = {
     "torch/lib/libtorch.so", "torch/lib/libtorch_cpu.so", "torch/lib/libc10.so", "torch/lib/libgomp.so.1",
     "nvidia/cu13/lib/libcudart.so.13", "nvidia/cu13/lib/libcupti.so.13",
 }
+# How long to wait, in seconds, before a download that failed is tried again: networks fail for a moment.
+WAITS = [5, 15, 30, 60]
 # Wheels for the C library of any system that libtorch itself runs on; pip wants each name spelt out.
 PLATFORMS = [f"manylinux_2_{minor}" for minor in range(28, 4, -1)] + ["manylinux2014", "manylinux2010", "manylinux1"]
 
@@ -119,6 +122,17 @@ def verified(wheel):
     return True
 
 
+def download(command, hint):
+    """Runs pip until it succeeds; again without its cache, which may hold what went wrong."""
+    for retry, wait in enumerate([*WAITS, None]):
+        if subprocess.run(command + (["--no-cache-dir"] if retry else [])).returncode == 0:
+            return
+        if wait is not None:
+            print(f"libtorch: pip failed (its message is above), trying again in {wait} s", file=sys.stderr, flush=True)
+            time.sleep(wait)
+    fail(f"pip failed {len(WAITS) + 1} times (its messages are above). {hint}")
+
+
 def unpack(wheels, flags, folder, wanted_file, hint, replaced=()):
     """Downloads the wheels, checks them all, and unpacks the wanted files into `folder`, where they replace what
     the patterns `replaced` match."""
@@ -127,8 +141,7 @@ def unpack(wheels, flags, folder, wanted_file, hint, replaced=()):
         command = pip() + ["download", "-q", "--disable-pip-version-check", "--only-binary=:all:", "-d", scratch,
                            "--python-version", "3.12", "--implementation", "cp"]
         command += [flag for name in PLATFORMS for flag in ("--platform", name + "_x86_64")]
-        if subprocess.run(command + flags + wheels).returncode:
-            fail(f"pip could not download {wheels[0]} (its message is above). {hint}")
+        download(command + flags + wheels, hint)
         verified_wheels = sorted(wheel for wheel in pathlib.Path(scratch).glob("*.whl") if verified(wheel))
         for old in [path for pattern in replaced for path in folder.glob(pattern)]:
             shutil.rmtree(old) if old.is_dir() else old.unlink()

@@ -5,7 +5,7 @@ import sys
 import tempfile
 import unittest
 import zipfile
-from contextlib import redirect_stdout
+from contextlib import redirect_stderr, redirect_stdout
 from io import StringIO
 from unittest import mock
 
@@ -13,8 +13,16 @@ sys.dont_write_bytecode = True
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "scripts"))
 import libtorch  # noqa: E402
 
-# Stands in for pip: "download" copies the wheels.
-PIP = "import shutil, sys; [shutil.copy(wheel, sys.argv[sys.argv.index('-d') + 1]) for wheel in {wheels}]"
+# Stands in for pip: after `failures` calls that fail, "download" copies the wheels.
+PIP = """
+import pathlib, shutil, sys
+calls = pathlib.Path({calls!r})
+calls.open("a").write("called\\n")
+if len(calls.read_text().splitlines()) <= {failures}:
+    sys.exit(2)
+for wheel in {wheels}:
+    shutil.copy(wheel, sys.argv[sys.argv.index("-d") + 1])
+"""
 
 
 class Fetch(unittest.TestCase):
@@ -40,12 +48,14 @@ class Fetch(unittest.TestCase):
         self.checksums[name.split("-")[0]] = libtorch.sha256(path)
         return path
 
-    def fetch(self, cuda=False):
-        pip = [sys.executable, "-c", PIP.format(wheels=[str(wheel) for wheel in self.wheels])]
-        with mock.patch.multiple(libtorch, HOME=self.home, SHA256=self.checksums, pip=lambda: pip), \
+    def fetch(self, failures=0):
+        calls, wheels = str(self.folder / "calls"), [str(wheel) for wheel in self.wheels]
+        pip = [sys.executable, "-c", PIP.format(calls=calls, failures=failures, wheels=wheels)]
+        with mock.patch.multiple(libtorch, HOME=self.home, SHA256=self.checksums, pip=lambda: pip, WAITS=[0, 0]), \
                 mock.patch("platform.system", return_value="Linux"), \
-                mock.patch("platform.machine", return_value="x86_64"), redirect_stdout(StringIO()):
-            libtorch.fetch(cuda)
+                mock.patch("platform.machine", return_value="x86_64"), \
+                redirect_stdout(StringIO()), redirect_stderr(StringIO()) as self.said:
+            libtorch.fetch(cuda=False)
 
     def unpacked(self):
         return {str(path.relative_to(self.home)) for path in self.home.rglob("*") if path.is_file()}
@@ -82,6 +92,16 @@ class Fetch(unittest.TestCase):
         self.tamper(self.nvidia)
         self.refused("nothing was unpacked")
         self.assertIn("torch/lib/libtorch_cpu.so", self.unpacked())
+
+    def test_a_network_that_fails_for_a_moment_is_tried_again(self):
+        self.fetch(failures=2)
+        self.assertIn("complete", self.unpacked())
+        self.assertEqual(self.said.getvalue().count("trying again"), 2)
+
+    def test_a_network_that_stays_away_ends_it(self):
+        with self.assertRaisesRegex(SystemExit, "pip failed 3 times .* set LIBTORCH"):
+            self.fetch(failures=3)
+        self.assertEqual(self.unpacked(), set())
 
     def test_a_library_without_a_checksum_stops_it(self):
         self.wheel("nvidia_new-1-none.whl", {"nvidia/new/lib/libnew.so": "code"})
