@@ -16,16 +16,26 @@ const START: usize = 1 << 20;
 ///
 /// [`Error::OutOfMemory`] where the system has no more threads, or no memory for them.
 pub(crate) fn pool(name: &'static str, count: usize) -> Result<ThreadPool> {
-    let none = |why: String| Error::OutOfMemory(format!("no memory for {count} more threads: {why}"));
     // The system ends a process in which a thread that has got its stack finds no memory for what it starts with.
-    let mut room = Vec::<u8>::new();
-    room.try_reserve_exact(count.saturating_mul(STACK + START)).map_err(|error| none(error.to_string()))?;
-    drop(black_box(room));
+    check_room(count.saturating_mul(STACK + START), || format!("{count} more threads"))?;
     let builder = ThreadPoolBuilder::new().num_threads(count).stack_size(STACK);
     let pool = builder.thread_name(move |index| format!("biv-{name}-{index}")).build();
-    let pool = pool.map_err(|error| none(error.to_string()))?;
+    let pool = pool.map_err(|error| Error::OutOfMemory(format!("{count} more threads do not start: {error}")))?;
     pool.broadcast(|_| ());
     Ok(pool)
+}
+
+/// Makes sure that `size` bytes of memory, more than the library's reserve has, could be had at once.
+///
+/// # Errors
+///
+/// [`Error::OutOfMemory`], which says what they are for.
+pub(crate) fn check_room(size: usize, purpose: impl FnOnce() -> String) -> Result<()> {
+    let mut room = Vec::<u8>::new();
+    let result = room.try_reserve_exact(size);
+    // What nobody reads would not be allocated.
+    drop(black_box(room));
+    result.map_err(|_| Error::OutOfMemory(format!("no memory for {}", purpose())))
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use crate::model::{Model, Precision};
 use crate::optim::AdamOptions;
 use crate::options::require;
 use crate::sampler::{Position, Sampler};
-use crate::shim::Pool;
+use crate::shim::{self, Pool};
 use crate::{Error, Result, batch, device};
 use parking_lot::Mutex;
 use schemars::JsonSchema;
@@ -194,6 +194,7 @@ impl Trainer {
     pub fn new(model: SharedModel, data: Option<&Dataset>, options: &TrainerOptions) -> Result<Self> {
         options.validate()?;
         let device = device::resolve(&options.device)?;
+        shim::start_threads()?;
         let mut locked = model.lock();
         if let Some(data) = data {
             check_fit(&locked, data)?;
@@ -324,7 +325,7 @@ impl Trainer {
     /// # Errors
     /// As [`Trainer::step`]; [`Error::Shape`] when it does not fit the model.
     pub fn step_on(&mut self, batch: &Dataset) -> Result<StepReport> {
-        let _memory = self.learner.memory.enter();
+        let _memory = self.learner.memory.enter()?;
         let data = {
             let model = self.learner.model.lock();
             check_fit(&model, batch)?;
@@ -398,7 +399,7 @@ impl Trainer {
     }
 
     fn predict_normalized(&self, data: &Dataset) -> Result<Vec<f64>> {
-        let _memory = self.learner.memory.enter();
+        let _memory = self.learner.memory.enter()?;
         let model = self.learner.model.lock();
         check_fit(&model, data)?;
         model.predict_normalized(data.features().rows(), &self.learner.normalization, self.learner.options.precision)
@@ -462,7 +463,7 @@ impl Learner {
     /// One step on the rows `rows` of `data`. Without a label to learn from it has no loss; else the report
     /// still lacks it.
     fn step(&mut self, data: &NormalizedData, rows: &[usize]) -> Result<(StepReport, Option<StepLoss>)> {
-        let _memory = self.memory.enter();
+        let _memory = self.memory.enter()?;
         let outputs = self.thresholds.len();
         let variances = data.variances.as_ref().map(|variances| crate::data::gather(variances, outputs, rows));
         let variances = variances.transpose()?;

@@ -1,7 +1,8 @@
 //! The one way in and out: no panic passes, and every error leaves its message.
 
-use super::status::{BIV_OK, biv_status, status_of};
+use super::status::{BIV_ERROR_OUT_OF_MEMORY, BIV_OK, biv_status, status_of};
 use crate::shim::{OrdinaryMode, keep_spare_messages};
+use crate::threads::check_room;
 use crate::{Error, Result};
 use std::any::Any;
 use std::cell::{Cell, RefCell};
@@ -12,7 +13,19 @@ use std::sync::Once;
 /// In bytes. What is beyond it is a quotation of something far too long.
 const LONGEST_MESSAGE: usize = 2000;
 
+/// What a thread's first call needs, in bytes, amply.
+const FIRST_CALL: usize = 128 << 10;
+
+/// How a thread's first call went.
+#[derive(Clone, Copy, PartialEq)]
+enum Start {
+    None,
+    Refused,
+    Made,
+}
+
 thread_local! {
+    static START: Cell<Start> = const { Cell::new(Start::None) };
     static MESSAGE: RefCell<CString> = RefCell::new(CString::default());
     static DEPTH: Cell<usize> = const { Cell::new(0) };
     static PANIC: RefCell<String> = const { RefCell::new(String::new()) };
@@ -20,7 +33,15 @@ thread_local! {
 
 /// Runs the body of an exported function that returns a status.
 pub(super) fn boundary(body: impl FnOnce() -> Result<()>) -> biv_status {
+    if !start() {
+        return BIV_ERROR_OUT_OF_MEMORY;
+    }
     let body = || {
+        // Miri runs without libtorch.
+        let _ordinary = (!cfg!(miri)).then(|| {
+            keep_spare_messages();
+            OrdinaryMode::new()
+        });
         crate::fault::point();
         body()
     };
@@ -40,22 +61,27 @@ pub(super) fn boundary(body: impl FnOnce() -> Result<()>) -> biv_status {
     status
 }
 
+/// Makes sure, once, that this thread has what it keeps from call to call: the system ends a process that has no memory
+/// for such a variable when a thread first uses it. False where there is no memory; the next call tries again.
+fn start() -> bool {
+    if START.get() != Start::Made {
+        let room = check_room(FIRST_CALL, String::new).is_ok();
+        START.set(if room { Start::Made } else { Start::Refused });
+        if room {
+            // There is no such variable any more in a destructor of the host's at the end of a thread.
+            let _ = (MESSAGE.try_with(|_| ()), PANIC.try_with(|_| ()));
+        }
+    }
+    START.get() == Start::Made
+}
+
 /// Runs a body and makes a panic in it an error.
 pub(super) fn contain(body: impl FnOnce() -> Result<()>) -> Result<()> {
     silence_panics();
-    // The system ends a process that has no memory left when a thread first uses such a variable.
-    let _ = (MESSAGE.try_with(|_| ()), PANIC.try_with(|_| ()));
     DEPTH.set(DEPTH.get() + 1);
     // Nothing that a panic may leave half done is used again: objects are
     // behind locks that it releases, and each is valid after every statement.
-    let result = catch_unwind(AssertUnwindSafe(|| {
-        // Miri runs without libtorch.
-        let _ordinary = (!cfg!(miri)).then(|| {
-            keep_spare_messages();
-            OrdinaryMode::new()
-        });
-        body()
-    }));
+    let result = catch_unwind(AssertUnwindSafe(body));
     DEPTH.set(DEPTH.get() - 1);
     result.unwrap_or_else(|payload| {
         let mut text = PANIC.try_with(RefCell::take).unwrap_or_default();
@@ -76,7 +102,12 @@ fn payload_text(payload: &(dyn Any + Send)) -> Option<&str> {
 /// The message of this thread's last call, empty after a success.
 pub(super) fn last_message() -> *const c_char {
     const NONE: &CStr = c"";
-    MESSAGE.try_with(|message| message.borrow().as_ptr()).unwrap_or(NONE.as_ptr())
+    const REFUSED: &CStr = c"no memory for this thread's first call";
+    match START.get() {
+        Start::None => NONE.as_ptr(),
+        Start::Refused => REFUSED.as_ptr(),
+        Start::Made => MESSAGE.try_with(|message| message.borrow().as_ptr()).unwrap_or(NONE.as_ptr()),
+    }
 }
 
 /// Keeps the standard panic message off stderr while one of our functions runs

@@ -23,7 +23,7 @@ char *guarded(Body body) noexcept {
   }
 }
 
-std::vector<at::Tensor> list(at::Tensor *const *tensors, size_t count) {
+inline std::vector<at::Tensor> list(at::Tensor *const *tensors, size_t count) {
   std::vector<at::Tensor> result;
   result.reserve(count);
   for (size_t i = 0; i < count; ++i) result.push_back(*tensors[i]);

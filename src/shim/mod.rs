@@ -4,6 +4,7 @@ pub(crate) mod cuda;
 mod pool;
 pub(crate) mod step;
 
+use crate::threads::check_room;
 use crate::{Error, Result};
 pub(crate) use pool::Pool;
 use std::ffi::{CStr, c_char};
@@ -14,6 +15,23 @@ use tch::{Device, Kind, TchError, Tensor};
 pub(crate) fn keep_spare_messages() {
     // SAFETY: the function may be called at any time, by any thread.
     unsafe { biv_shim_keep_spare_messages() }
+}
+
+/// Called before operations on large tensors. Where the address space is limited, the threads that libtorch then works
+/// on for this one are started here.
+///
+/// # Errors
+///
+/// [`Error::OutOfMemory`] where they do not fit.
+pub(crate) fn start_threads() -> Result<()> {
+    // SAFETY: the function takes nothing and may be called at any time.
+    let needs = unsafe { biv_shim_thread_needs() };
+    if needs == 0 {
+        return Ok(());
+    }
+    check_room(needs, || "libtorch's threads: allow it fewer, or the process more address space".into())?;
+    // SAFETY: as above.
+    torch(unsafe { biv_shim_start_thread() })
 }
 
 /// An `at::Tensor`, only ever behind a pointer.
@@ -57,6 +75,8 @@ unsafe extern "C" {
     fn biv_shim_ordinary_mode_enter() -> *mut InferenceMode;
     fn biv_shim_ordinary_mode_leave(mode: *mut InferenceMode);
     fn biv_shim_keep_spare_messages();
+    fn biv_shim_thread_needs() -> usize;
+    fn biv_shim_start_thread() -> *mut c_char;
     fn biv_shim_load_cuda() -> *mut c_char;
     fn biv_shim_blas() -> *mut c_char;
     fn biv_shim_torch_version() -> *const c_char;
