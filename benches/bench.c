@@ -229,6 +229,16 @@ static double epoch(int64_t count) {
   return loss;
 }
 
+static double step_and_test(int64_t count) {
+  biv_step report = {.struct_size = sizeof report};
+  biv_metrics metrics = {.struct_size = sizeof metrics};
+  while (count--) {
+    check(biv_trainer_step(trainer, &report));
+    check(biv_trainer_evaluate(trainer, test, &metrics));
+  }
+  return metrics.rmse;
+}
+
 /* The whole of biv_experiment_run(): from the CSV file to the test error, which it gives. */
 static double experiment(int64_t count) {
   double rmse = 0;
@@ -354,6 +364,7 @@ static const struct {
     {"step", prepare_step, step},
     {"given", prepare_mlp, given},
     {"epoch", prepare_epoch, epoch},
+    {"step_and_test", prepare_epoch, step_and_test},
     {"experiment", nothing, experiment},
     {"sweep", nothing, sweep},
     {"images", prepare_images, step},

@@ -9,6 +9,7 @@ eager           Adam as it is by default
 fused           Adam's fused kernel
 compiled        network and loss by torch.compile, fused Adam
 compiled-whole  gather, forward, backward and Adam as one compiled function of one flat vector of weights
+published       as eager, with rows that are fetched one by one, as in the code published with the method
 """
 
 import json
@@ -224,6 +225,32 @@ def prepare_epoch():
             losses = [step(order.next()) for _ in range(7000 // 256)]
             evaluate(step, test.x, test.y).item()
         return torch.stack(losses).mean().item()
+
+    return work
+
+
+def prepare_step_and_test():
+    """Steps in the way of the published code, each followed by the error on the test set."""
+    from torch.utils.data import DataLoader, TensorDataset
+
+    data, test = table(7000), table(3379)
+    step, rows = make_step(network(), biv_loss, data), TensorDataset(data.x, data.y, data.v)
+    train_rows = DataLoader(rows, batch_size=256, shuffle=True, drop_last=True)
+    test_rows = DataLoader(TensorDataset(test.x, test.y), batch_size=256)
+
+    def batches():
+        while True:
+            yield from train_rows
+
+    order = batches()
+
+    def work(count):
+        for _ in range(count):
+            data.x, data.y, data.v = next(order)
+            step(slice(None)).item()
+            with torch.no_grad():
+                squares = [(step.predict(x) - y).square().sum().item() for x, y in test_rows]
+        return (sum(squares) / len(test.y)) ** 0.5
 
     return work
 

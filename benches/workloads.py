@@ -56,6 +56,7 @@ def workloads(place):
         Workload("experiment", "experiment", both("bike experiment, 100 epochs", fast, csv=bike), seconds=0, rounds=3),
         Workload("every-step", "experiment", both("bike, evaluated at each step", fast, csv=bike, evaluate="steps"),
                  seconds=0, rounds=3),
+        Workload("published", "step_and_test", both("bike step and evaluation", ["published"])),
         *(images("CNN", "vanilla_cnn", 64, precision, n, faces) for n in (1, 2) for precision in ("f32", "bf16")),
         *(images("ResNet-18", "resnet", 32, precision, 2, faces) for precision in ("f32", "bf16")),
         Workload("predict", "predict", both("prediction, 100,000 rows", ["eager", "compiled"], rows=100_000),
@@ -65,7 +66,7 @@ def workloads(place):
                  rate=100_000),
         Workload("jpeg", "read_images", both("JPEG images, 200 x 200", ["Pillow"], folder=faces), rate=256),
         Workload("sweep", "sweep", [Case(f"sweep of 16 small experiments, {name}", 1, {"jobs": n}, ["fused"])
-                                    for n, name in cores.items()], seconds=0, rate=16),
+                                    for n, name in cores.items()], rate=16),
         Workload("call", "call_nothing", [Case("call of biv_abi_version()", 1)]),
         Workload("call-handle", "call_handle", [Case("call of biv_trainer_get_progress()", 1)]),
     ]

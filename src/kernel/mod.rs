@@ -245,7 +245,6 @@ impl Kernel {
     /// The second phase.
     fn descend(&mut self, state: State, adam: &AdamStep, team: &Team) {
         let Kernel { plan, arch, tiles, sums, gradient, .. } = self;
-        gradient.fill(0.0);
         let mut gradient = gradient.as_mut_slice();
         let moments = state.means.into_iter().zip(state.squares);
         let mut slots = state.parameters.into_iter().zip(moments).map(|(values, (means, squares))| {
@@ -484,6 +483,8 @@ impl WithSimd for &mut Update<'_> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
         let &mut Update { plan, tiles, adam, layer, ref outputs, ref mut weight, ref mut bias } = self;
+        weight.gradients.fill(0.0);
+        bias.gradients.fill(0.0);
         for tiles in tiles.chunks(tiles_at_once(plan, layer)) {
             add_gradients(simd, plan, tiles, layer, outputs.clone(), weight.gradients, bias.gradients);
         }
