@@ -37,12 +37,14 @@ class Skipped(Exception):
 class Worker:
     """A process that measures one way of doing one case."""
 
-    def __init__(self, command, threads):
-        # Both for libtorch's threads and for those that decode images.
-        environment = dict(os.environ, OMP_NUM_THREADS=str(threads), RAYON_NUM_THREADS=str(threads))
+    def __init__(self, command, threads, jobs):
+        # libtorch has so many threads in each job, and what takes as many as there are processors has these.
+        environment = dict(os.environ, OMP_NUM_THREADS=str(threads))
+        processors = sorted(os.sched_getaffinity(0))[: threads * jobs]
         self.errors = tempfile.TemporaryFile("w+")
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.errors,
-                                        text=True, env=environment)
+                                        text=True, env=environment,
+                                        preexec_fn=lambda: os.sched_setaffinity(0, processors))
         self.about = self.read()["ready"]
 
     def read(self):
@@ -94,7 +96,7 @@ class Bench:
             program, name = [self.python, str(ROOT / "benches" / "pytorch.py")], "PyTorch"
             options["variant"] = variant
         worker = Worker([*program, workload.command, *(f"{key}={value}" for key, value in options.items())],
-                        case.threads)
+                        case.threads, options.get("jobs", 1))
         self.versions[name] = worker.about
         return worker
 
