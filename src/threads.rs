@@ -1,5 +1,6 @@
 //! Pools of threads that start as a whole or not at all.
 
+use crate::array::reserve;
 use crate::{Error, Result};
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use std::hint::black_box;
@@ -8,7 +9,7 @@ use std::hint::black_box;
 const STACK: usize = 2 << 20;
 
 /// What a thread needs beside its stack until it works, in bytes, amply.
-const START: usize = 1 << 20;
+pub(crate) const START: usize = 1 << 20;
 
 /// A pool of `count` threads of the names `biv-<name>-<index>`, which all run when it is there.
 ///
@@ -31,11 +32,9 @@ pub(crate) fn pool(name: &'static str, count: usize) -> Result<ThreadPool> {
 ///
 /// [`Error::OutOfMemory`], which says what they are for.
 pub(crate) fn check_room(size: usize, purpose: impl FnOnce() -> String) -> Result<()> {
-    let mut room = Vec::<u8>::new();
-    let result = room.try_reserve_exact(size);
     // What nobody reads would not be allocated.
-    drop(black_box(room));
-    result.map_err(|_| Error::OutOfMemory(format!("no memory for {}", purpose())))
+    let room = reserve::<u8>(size).map(black_box);
+    room.map(drop).map_err(|_| Error::OutOfMemory(format!("no memory for {}", purpose())))
 }
 
 #[cfg(test)]

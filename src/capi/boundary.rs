@@ -1,41 +1,51 @@
 //! The one way in and out: no panic passes, and every error leaves its message.
 
-use super::status::{BIV_ERROR_OUT_OF_MEMORY, BIV_OK, biv_status, status_of};
+use super::status::{BIV_OK, biv_status, status_of};
 use crate::shim::{OrdinaryMode, keep_spare_messages};
-use crate::threads::check_room;
 use crate::{Error, Result};
 use std::any::Any;
 use std::cell::{Cell, RefCell};
-use std::ffi::{CStr, CString, c_char};
+use std::ffi::{CStr, c_char};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Once;
 
 /// In bytes. What is beyond it is a quotation of something far too long.
 const LONGEST_MESSAGE: usize = 2000;
 
-/// What a thread's first call needs, in bytes, amply.
-const FIRST_CALL: usize = 128 << 10;
+/// The end of a message that was cut.
+const CUT: &str = " ...";
 
-/// How a thread's first call went.
-#[derive(Clone, Copy, PartialEq)]
-enum Start {
-    None,
-    Refused,
-    Made,
+/// A text in its place. It has no destructor: the system ends a process that has no memory left when a thread first
+/// uses a variable with one.
+struct Text([u8; LONGEST_MESSAGE + CUT.len() + 1]);
+
+impl Text {
+    const EMPTY: Text = Text([0; LONGEST_MESSAGE + CUT.len() + 1]);
+
+    fn set(&mut self, text: &str) {
+        // A host's text in a message may hold a NUL, or be endless.
+        let mut text = text.replace('\0', "\u{fffd}");
+        if text.len() > LONGEST_MESSAGE {
+            text.truncate(text.floor_char_boundary(LONGEST_MESSAGE));
+            text.push_str(CUT);
+        }
+        self.0[..text.len()].copy_from_slice(text.as_bytes());
+        self.0[text.len()] = 0;
+    }
+
+    fn get(&self) -> &CStr {
+        CStr::from_bytes_until_nul(&self.0).unwrap_or_default()
+    }
 }
 
 thread_local! {
-    static START: Cell<Start> = const { Cell::new(Start::None) };
-    static MESSAGE: RefCell<CString> = RefCell::new(CString::default());
+    static MESSAGE: RefCell<Text> = const { RefCell::new(Text::EMPTY) };
     static DEPTH: Cell<usize> = const { Cell::new(0) };
-    static PANIC: RefCell<String> = const { RefCell::new(String::new()) };
+    static PANIC: RefCell<Text> = const { RefCell::new(Text::EMPTY) };
 }
 
 /// Runs the body of an exported function that returns a status.
 pub(super) fn boundary(body: impl FnOnce() -> Result<()>) -> biv_status {
-    if !start() {
-        return BIV_ERROR_OUT_OF_MEMORY;
-    }
     let body = || {
         // Miri runs without libtorch.
         let _ordinary = (!cfg!(miri)).then(|| {
@@ -49,30 +59,8 @@ pub(super) fn boundary(body: impl FnOnce() -> Result<()>) -> biv_status {
         Ok(()) => (BIV_OK, String::new()),
         Err(error) => (status_of(&error), error.to_string()),
     };
-    // A host's text in a message may hold a NUL, or be endless.
-    let mut message = message.replace('\0', "\u{fffd}");
-    if message.len() > LONGEST_MESSAGE {
-        message.truncate(message.floor_char_boundary(LONGEST_MESSAGE));
-        message.push_str(" ...");
-    }
-    let message = CString::new(message).unwrap_or_default();
-    // At the end of a thread, in a destructor of the host's, there is no place for it any more.
-    let _ = MESSAGE.try_with(|last| last.replace(message));
+    MESSAGE.with_borrow_mut(|last| last.set(&message));
     status
-}
-
-/// Makes sure, once, that this thread has what it keeps from call to call: the system ends a process that has no memory
-/// for such a variable when a thread first uses it. False where there is no memory; the next call tries again.
-fn start() -> bool {
-    if START.get() != Start::Made {
-        let room = check_room(FIRST_CALL, String::new).is_ok();
-        START.set(if room { Start::Made } else { Start::Refused });
-        if room {
-            // There is no such variable any more in a destructor of the host's at the end of a thread.
-            let _ = (MESSAGE.try_with(|_| ()), PANIC.try_with(|_| ()));
-        }
-    }
-    START.get() == Start::Made
 }
 
 /// Runs a body and makes a panic in it an error.
@@ -84,7 +72,7 @@ pub(super) fn contain(body: impl FnOnce() -> Result<()>) -> Result<()> {
     let result = catch_unwind(AssertUnwindSafe(body));
     DEPTH.set(DEPTH.get() - 1);
     result.unwrap_or_else(|payload| {
-        let mut text = PANIC.try_with(RefCell::take).unwrap_or_default();
+        let mut text = PANIC.replace(Text::EMPTY).get().to_string_lossy().into_owned();
         if text.is_empty() {
             // It comes from a thread of a pool, which kept the text.
             text = payload_text(&*payload).unwrap_or("a panic without a text").to_string();
@@ -101,13 +89,7 @@ fn payload_text(payload: &(dyn Any + Send)) -> Option<&str> {
 
 /// The message of this thread's last call, empty after a success.
 pub(super) fn last_message() -> *const c_char {
-    const NONE: &CStr = c"";
-    const REFUSED: &CStr = c"no memory for this thread's first call";
-    match START.get() {
-        Start::None => NONE.as_ptr(),
-        Start::Refused => REFUSED.as_ptr(),
-        Start::Made => MESSAGE.try_with(|message| message.borrow().as_ptr()).unwrap_or(NONE.as_ptr()),
-    }
+    MESSAGE.with_borrow(|message| message.get().as_ptr())
 }
 
 /// Keeps the standard panic message off stderr while one of our functions runs
@@ -119,8 +101,8 @@ fn silence_panics() {
         std::panic::set_hook(Box::new(move |panic| {
             let thread = std::thread::current();
             let own = thread.name().is_some_and(|name| name.starts_with("biv-"));
-            if own || DEPTH.try_with(|depth| depth.get() > 0).unwrap_or(false) {
-                let _ = PANIC.try_with(|text| text.replace(panic.to_string().replace('\n', " ")));
+            if own || DEPTH.get() > 0 {
+                PANIC.with_borrow_mut(|text| text.set(&panic.to_string().replace('\n', " ")));
             } else {
                 previous(panic);
             }

@@ -11,7 +11,6 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::io::{Cursor, Read};
 use std::mem::take;
-use std::num::NonZero;
 use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -265,7 +264,7 @@ fn decode_all(
     pixels: &mut [u8],
     progress: &mut dyn FnMut(usize, usize) -> ControlFlow<()>,
 ) -> Result<Vec<std::result::Result<u32, Fault>>> {
-    let pool = threads::pool("images", std::thread::available_parallelism().map_or(1, NonZero::get))?;
+    let pool = threads::pool("images", std::thread::available_parallelism().map_or(1, usize::from))?;
     let (stop, done, (sender, receiver)) = (AtomicBool::new(false), AtomicUsize::new(0), mpsc::channel());
     let width = pixels.len() / candidates.len().max(1);
     let mut results = Vec::new();

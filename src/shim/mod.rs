@@ -4,9 +4,10 @@ pub(crate) mod cuda;
 mod pool;
 pub(crate) mod step;
 
-use crate::threads::check_room;
+use crate::threads::{START, check_room};
 use crate::{Error, Result};
 pub(crate) use pool::Pool;
+use std::cell::Cell;
 use std::ffi::{CStr, c_char};
 use std::marker::PhantomData;
 use tch::{Device, Kind, TchError, Tensor};
@@ -24,14 +25,16 @@ pub(crate) fn keep_spare_messages() {
 ///
 /// [`Error::OutOfMemory`] where they do not fit.
 pub(crate) fn start_threads() -> Result<()> {
-    // SAFETY: the function takes nothing and may be called at any time.
-    let needs = unsafe { biv_shim_thread_needs() };
-    if needs == 0 {
-        return Ok(());
+    loop {
+        // SAFETY: the function may be called at any time, by any thread.
+        let needs = unsafe { biv_shim_thread_needs(START) };
+        if needs == 0 {
+            return Ok(());
+        }
+        check_room(needs, || "libtorch's threads: allow it fewer, or the process more address space".into())?;
+        // SAFETY: as above.
+        torch(unsafe { biv_shim_start_thread() })?;
     }
-    check_room(needs, || "libtorch's threads: allow it fewer, or the process more address space".into())?;
-    // SAFETY: as above.
-    torch(unsafe { biv_shim_start_thread() })
 }
 
 /// An `at::Tensor`, only ever behind a pointer.
@@ -75,7 +78,7 @@ unsafe extern "C" {
     fn biv_shim_ordinary_mode_enter() -> *mut InferenceMode;
     fn biv_shim_ordinary_mode_leave(mode: *mut InferenceMode);
     fn biv_shim_keep_spare_messages();
-    fn biv_shim_thread_needs() -> usize;
+    fn biv_shim_thread_needs(each: usize) -> usize;
     fn biv_shim_start_thread() -> *mut c_char;
     fn biv_shim_load_cuda() -> *mut c_char;
     fn biv_shim_blas() -> *mut c_char;
@@ -197,8 +200,17 @@ pub(crate) struct OrdinaryMode(*mut InferenceMode);
 impl OrdinaryMode {
     /// From now on; without memory for it the mode stays the host's.
     pub(crate) fn new() -> Self {
+        /// What libtorch allocates when a thread first asks for a mode, in bytes, amply.
+        const FIRST: usize = 128 << 10;
+        thread_local! {
+            static KNOWN: Cell<bool> = const { Cell::new(false) };
+        }
+        if !KNOWN.get() {
+            // The system ends a process that has no memory for it.
+            KNOWN.set(check_room(FIRST, String::new).is_ok());
+        }
         // SAFETY: the function takes nothing and may be called at any time.
-        OrdinaryMode(unsafe { biv_shim_ordinary_mode_enter() })
+        OrdinaryMode(if KNOWN.get() { unsafe { biv_shim_ordinary_mode_enter() } } else { std::ptr::null_mut() })
     }
 }
 

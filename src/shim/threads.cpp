@@ -5,12 +5,11 @@
 #include <pthread.h>
 #include <sys/resource.h>
 
+#include <algorithm>
+
 #include "guarded.hpp"
 
 namespace {
-
-// What a thread needs beside its stack until it works, in bytes, amply.
-constexpr size_t kStart = 1 << 20;
 
 // How many threads there are for this one's operations, itself among them; 0 before the first.
 thread_local int team = 0;
@@ -25,40 +24,42 @@ size_t stack_size() {
   return size;
 }
 
-// Each kind of operation keeps something for the thread, and the system ends the process where there is no memory for
-// that.
+// Operations keep something for the thread, and the system ends the process where there is no memory for that. Those of
+// networks for images do too, but take more and fail in their own ways.
 void touch_thread_locals() {
   at::AutoGradMode grad(true);
-  for (auto kind : {at::kFloat, at::kBFloat16}) {
-    at::Tensor weights = at::ones({1, 1, 1, 1}, kind).requires_grad_();
-    at::Tensor images = at::conv2d(at::ones({1, 1, 1, 1}, kind), weights);
-    at::linear(images.view({1, 1}), weights.view({1, 1})).sum().backward();
-  }
+  at::linear(at::ones({1, 1}), at::ones({1, 1}).requires_grad_()).sum().backward();
 }
 
 }  // namespace
 
 extern "C" {
 
-// How many bytes of a limited address space biv_shim_start_thread needs: 0 if it need not be called on this thread.
-size_t biv_shim_thread_needs() {
+// How many bytes of a limited address space the next biv_shim_start_thread needs, if a thread needs `each` beside its
+// stack: 0 if there is nothing to start on this thread. libtorch's first word on a thread, how many threads it has,
+// needs some, too.
+size_t biv_shim_thread_needs(size_t each) {
   rlimit space;
   if (getrlimit(RLIMIT_AS, &space) != 0 || space.rlim_cur == RLIM_INFINITY) return 0;
+  if (team == 0) return each;
   const int wanted = at::get_num_threads();
   // OpenMP ends threads that are not wanted any more.
-  if (wanted < team) team = wanted;
-  if (wanted == team) return 0;
-  return (wanted - 1) * (stack_size() + kStart) + kStart;
+  team = std::min(team, wanted);
+  return (wanted - team) * (stack_size() + each);
 }
 
-// Starts the threads that OpenMP has for this one: it would end the process if there were no room for them.
+// Starts what is this thread's own, and then the threads that OpenMP has for it: it would end the process if there were
+// no room for them.
 char *biv_shim_start_thread() {
   return guarded([] {
-    const int wanted = at::get_num_threads();
-    // Large enough to be divided.
-    at::zeros({1 << 16}, at::kFloat);
-    if (team == 0) touch_thread_locals();
-    team = wanted;
+    if (team == 0) {
+      touch_thread_locals();
+      team = 1;
+    } else {
+      // Large enough to be divided.
+      at::zeros({1 << 16}, at::kFloat);
+      team = at::get_num_threads();
+    }
   });
 }
 
