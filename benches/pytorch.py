@@ -9,7 +9,7 @@ eager           Adam as it is by default
 fused           Adam's fused kernel
 compiled        network and loss by torch.compile, fused Adam
 compiled-whole  gather, forward, backward and Adam as one compiled function of one flat vector of weights
-published       as eager, with rows that are fetched one by one, as in the code published with the method
+published       as fused, with rows that are fetched one by one, as in the code published with the method
 """
 
 import json
