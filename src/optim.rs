@@ -36,7 +36,7 @@ pub struct AdamStep {
     beta2: f32,
     epsilon: f32,
     weight_decay: f32,
-    /// The square root of the second moment's bias correction.
+    /// One over the square root of the second moment's bias correction.
     correction: f32,
 }
 
@@ -50,7 +50,7 @@ impl AdamStep {
             beta2: options.beta2 as f32,
             epsilon: options.epsilon as f32,
             weight_decay: options.weight_decay as f32,
-            correction: correction(options.beta2).sqrt() as f32,
+            correction: correction(options.beta2).sqrt().recip() as f32,
         }
     }
 
@@ -60,7 +60,7 @@ impl AdamStep {
         let gradient = gradient + self.weight_decay * *value;
         *mean += (1.0 - self.beta1) * (gradient - *mean);
         *square = self.beta2 * *square + (1.0 - self.beta2) * gradient * gradient;
-        *value -= self.rate * *mean / (square.sqrt() / self.correction + self.epsilon);
+        *value -= self.rate * *mean / (square.sqrt() * self.correction + self.epsilon);
     }
 }
 

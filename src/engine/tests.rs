@@ -202,6 +202,21 @@ fn every_way_follows_autograd_over_many_steps() {
     }
 }
 
+/// The kernel's shares go through their tiles several times, or have the weights divided among threads.
+#[test]
+fn every_way_finds_the_gradients_of_large_batches_and_networks() {
+    let cases: [(&[usize], usize); 2] = [(&[19, 100, 50, 20, 10, 1], 3000), (&[300, 250, 3], 1000)];
+    for (widths, rows) in cases {
+        let mut case = Case::new(widths, false, rows, 1);
+        let (_, [expected, ..]) = case.train(AUTOGRAD, 1);
+        for (name, way) in case.others() {
+            let (_, [found, ..]) = case.train(way, 1);
+            let distance = distance(&found, &expected);
+            assert!(distance < 1e-4, "{name}: {distance}");
+        }
+    }
+}
+
 #[test]
 fn predictions_are_autograds() {
     for (batch_norm, rows) in [(false, 1), (false, 700), (true, 700)] {
@@ -222,8 +237,11 @@ fn predictions_are_autograds() {
 #[test]
 fn the_number_of_threads_changes_no_bit() {
     let threads = tch::get_num_threads();
-    for batch_norm in [false, true] {
-        let mut case = Case::new(&[7, 33, 64, 2], batch_norm, 1000, 2);
+    // Shares with a gradient each; BatchNorm; more weights than those are for.
+    let cases: [(&[usize], bool, usize); 3] =
+        [(&[7, 33, 64, 2], false, 1000), (&[7, 33, 64, 2], true, 1000), (&[300, 250, 3], false, 300)];
+    for (widths, batch_norm, rows) in cases {
+        let mut case = Case::new(widths, batch_norm, rows, 2);
         let mut train = |threads: i32| {
             crate::device::set_threads(threads).unwrap();
             case.train((case.kernel(Arch::new()), false), 5)

@@ -1,10 +1,12 @@
 //! Multi-layer perceptrons on the CPU without libtorch: forward, backward and Adam by hand.
 //!
-//! A step has two phases, each divided among the threads. In the first the mini-batch, cut into tiles of
-//! 64 rows, goes through the network and back; in the second each weight's gradient is added up over the
-//! tiles and Adam moves it. A weight's sums run over the rows in one order, so the result does not depend
-//! on the number of threads. BatchNorm alone needs the whole mini-batch in between: it cuts the first
-//! phase into segments of one layer.
+//! A mini-batch is cut into tiles of 64 rows, and its tiles into shares. Each thread takes a share through the network
+//! and back and adds up its gradient, all in its own core's cache; then the shares' gradients are added, and Adam moves
+//! the weights. How a mini-batch is cut, and so the result to the last bit, does not depend on the number of threads.
+//!
+//! Where each tile's activations are needed to the end there is one share, and the threads divide its tiles, then the
+//! weights: large layers, whose gradient would not stay in a cache, and BatchNorm, which needs the whole mini-batch
+//! after each layer.
 //!
 //! The derivatives, for a layer `z = W a + b`, `a' = relu(z)` and `d = dL/dz` (Rumelhart, Hinton,
 //! Williams 1986): `dL/dW = sum over rows of d a^T`, `dL/db = sum d`, `dL/da = W^T d`. BatchNorm's are
@@ -13,16 +15,18 @@
 mod simd;
 mod team;
 mod tile;
+mod work;
 
 use crate::Result;
 use crate::array::{filled, reserve};
 use crate::model::{BATCH_NORM_EPSILON, BATCH_NORM_MOMENTUM};
 use crate::optim::AdamStep;
-use pulp::{Arch, Simd, WithSimd};
-use simd::TILE;
+use pulp::Arch;
+use simd::{MOST_PAIRS, TILE};
 use std::ops::Range;
 pub use team::{Team, limit_threads};
-use tile::{Tile, add_gradients, tile_count, tiles_at_once};
+use tile::{Tile, tile_count};
+use work::{Backward, Evaluate, Forward, Gradient, Pass, Slot, Update};
 
 /// The shape of a network of Linear layers with ReLU between them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,26 +43,34 @@ impl Plan {
         self.widths.len() - 1
     }
 
-    /// Where the neurons of `layer` are in a list of those of all layers.
+    /// Where the neurons of `layer` are in a list of those of all layers, in which each layer is followed by one more.
     fn neurons(&self, layer: usize) -> Range<usize> {
-        let start = self.widths[1..=layer].iter().sum();
+        let start = self.widths[1..=layer].iter().sum::<usize>() + layer;
         start..start + self.widths[layer + 1]
     }
 
+    /// The length of such a list.
     fn neuron_count(&self) -> usize {
-        self.widths[1..].iter().sum()
+        self.neurons(self.layers() - 1).end + 1
     }
 
     /// The number of trainable values.
     fn parameter_count(&self) -> usize {
         let linear = self.widths.windows(2).map(|widths| (widths[0] + 1) * widths[1]).sum::<usize>();
-        let hidden = self.neuron_count() - self.widths[self.layers()];
+        let hidden = self.widths[1..self.layers()].iter().sum::<usize>();
         linear + if self.norm { 2 * hidden } else { 0 }
     }
 
     /// Whether a ReLU follows `layer`.
     pub(crate) fn is_hidden(&self, layer: usize) -> bool {
         layer + 1 < self.layers()
+    }
+
+    /// Cuts the parameters of `layer` off a list of all: weight, bias, and both of its BatchNorm.
+    fn split_off<'a>(&self, layer: usize, list: &mut &'a mut [f32]) -> [&'a mut [f32]; 3] {
+        let (inputs, outputs) = (self.widths[layer], self.widths[layer + 1]);
+        let norm = if self.norm && self.is_hidden(layer) { 2 * outputs } else { 0 };
+        [inputs * outputs, outputs, norm].map(|count| split_off(list, count))
     }
 
     /// The place of the weight of `layer` in the list of the trainable tensors; its bias and its BatchNorm's follow.
@@ -128,6 +140,15 @@ pub struct State<'a> {
 /// Weights times rows from which on a second thread saves more than it takes to wake it.
 const SHARED_WORK: usize = 1_000_000;
 
+/// The most weights whose gradient each share has by itself.
+const SHARED_WEIGHTS: usize = 1 << 16;
+
+/// The least number of tiles of a share: its gradient is worth its own sums.
+const SHARE: usize = 2;
+
+/// The most shares.
+const SHARES: usize = 8;
+
 /// A neuron's statistics over a mini-batch.
 #[derive(Clone, Copy, Debug, Default)]
 struct NormStatistics {
@@ -143,12 +164,22 @@ struct NormStatistics {
 pub struct Kernel {
     plan: Plan,
     arch: Arch,
-    tiles: Vec<Tile>,
+    shares: Vec<Share>,
     /// Of the mini-batch, per neuron.
     statistics: Vec<NormStatistics>,
     /// As [`Tile::sums`], of the mini-batch.
     sums: Vec<[f32; 2]>,
+}
+
+/// Consecutive rows of a mini-batch, with their part of the gradient.
+#[derive(Debug)]
+struct Share {
+    rows: Range<usize>,
+    /// One of several shares goes through its rows with a few tiles, again and again; the only share has one for each.
+    tiles: Vec<Tile>,
+    /// In the order of the parameters.
     gradient: Vec<f32>,
+    loss: f64,
 }
 
 impl Kernel {
@@ -159,7 +190,7 @@ impl Kernel {
 
     /// As [`Kernel::new`], with the instructions of `arch`.
     pub fn on(plan: &Plan, arch: Arch) -> Self {
-        Kernel { plan: plan.clone(), arch, tiles: vec![], statistics: vec![], sums: vec![], gradient: vec![] }
+        Kernel { plan: plan.clone(), arch, shares: vec![], statistics: vec![], sums: vec![] }
     }
 
     /// Forward, backward and one step of Adam, shared by `team`. Returns the loss before the step, the sum of
@@ -173,8 +204,14 @@ impl Kernel {
         let team = if work < SHARED_WORK { &Team::alone() } else { team };
         let tensors: Vec<&[f32]> = state.parameters.iter().map(|tensor| &**tensor).collect();
         let parameters = Parameters::new(&self.plan, &tensors);
-        self.forward_and_back(parameters, batch, team);
-        let loss = self.tiles.iter().map(|tile| tile.loss).sum::<f64>();
+        match &mut self.shares[..] {
+            [_] => self.by_tiles(parameters, batch, team),
+            shares => {
+                let (plan, arch) = (&self.plan, self.arch);
+                team.each(shares, |share| arch.dispatch(Pass { plan, parameters, batch, share }));
+            }
+        }
+        let loss = self.shares.iter().map(|share| share.loss).sum::<f64>();
         if !loss.is_finite() {
             return Ok(loss);
         }
@@ -183,30 +220,64 @@ impl Kernel {
         Ok(loss)
     }
 
-    /// Divides `rows` rows among tiles.
+    /// Divides `rows` rows among shares.
     fn cut(&mut self, rows: usize) -> Result<()> {
+        if self.shares.iter().map(|share| share.rows.len()).sum::<usize>() == rows {
+            return Ok(());
+        }
         let plan = &self.plan;
-        self.tiles.truncate(tile_count(rows));
-        while self.tiles.len() < tile_count(rows) {
-            self.tiles.push(Tile::new(plan, true)?);
+        if plan.norm {
+            self.statistics = filled(plan.neuron_count(), NormStatistics::default())?;
+            self.sums = filled(plan.neuron_count(), [0.0; 2])?;
         }
-        for (index, tile) in self.tiles.iter_mut().enumerate() {
-            tile.set_rows(index * TILE..rows.min((index + 1) * TILE));
-        }
-        if self.gradient.is_empty() {
-            self.gradient = filled(plan.parameter_count(), 0.0)?;
-            if plan.norm {
-                self.statistics = filled(plan.neuron_count(), NormStatistics::default())?;
-                self.sums = filled(plan.neuron_count(), [0.0; 2])?;
-            }
+        let tiles = tile_count(rows);
+        let alone = plan.norm || plan.parameter_count() > SHARED_WEIGHTS;
+        let size = if alone { tiles } else { tiles.div_ceil(SHARES).max(SHARE) };
+        let in_memory = if size < tiles { size.min(MOST_PAIRS) } else { tiles };
+        self.shares.clear();
+        for start in (0..tiles).step_by(size) {
+            let rows = start * TILE..rows.min((start + size) * TILE);
+            let tiles = (0..in_memory.min(tile_count(rows.len()))).map(|_| Tile::new(plan, true));
+            let tiles = tiles.collect::<Result<_>>()?;
+            self.shares.push(Share { rows, tiles, gradient: filled(plan.parameter_count(), 0.0)?, loss: 0.0 });
         }
         Ok(())
     }
 
-    /// The first phase. It ends backward where it ended forward, so the last segment does both.
+    /// The gradient of the only share: the team divides its tiles, then its weights.
+    fn by_tiles(&mut self, parameters: Parameters, batch: &Batch, team: &Team) {
+        self.forward_and_back(parameters, batch, team);
+        let Kernel { plan, arch, shares, .. } = self;
+        let [Share { tiles, gradient, .. }] = &mut shares[..] else { return };
+        let (plan, tiles, arch) = (&*plan, &tiles[..], *arch);
+        let mut gradient = &mut gradient[..];
+        let mut pieces = Vec::new();
+        for layer in 0..plan.layers() {
+            let [mut weight, mut bias, _] = plan.split_off(layer, &mut gradient);
+            // A few pieces for each thread, of whole blocks of outputs.
+            let (inputs, outputs) = (plan.widths[layer], plan.widths[layer + 1]);
+            let piece = match team.size() {
+                1 => outputs,
+                threads => outputs.div_ceil(2 * threads).next_multiple_of(4),
+            };
+            for first in (0..outputs).step_by(piece) {
+                let outputs = piece.min(outputs - first);
+                let (weight, bias) = (split_off(&mut weight, outputs * inputs), split_off(&mut bias, outputs));
+                pieces.push(Gradient { plan, tiles, layer, first, weight, bias, fresh: true });
+            }
+        }
+        team.each(&mut pieces, |piece| arch.dispatch(piece));
+    }
+
+    /// All of the only share's tiles forward and back. It ends backward where it ended forward, so the last segment does
+    /// both.
     fn forward_and_back(&mut self, parameters: Parameters, batch: &Batch, team: &Team) {
         let segments = self.plan.segments();
-        let Kernel { plan, arch, tiles, statistics, sums, .. } = self;
+        let Kernel { plan, arch, shares, statistics, sums } = self;
+        let [Share { tiles, loss, rows, .. }] = &mut shares[..] else { return };
+        for (tile, start) in tiles.iter_mut().zip(rows.clone().step_by(TILE)) {
+            tile.set_rows(start..rows.end.min(start + TILE));
+        }
         for layers in &segments {
             let last = layers.end == plan.layers();
             team.each(tiles, |tile| {
@@ -225,6 +296,7 @@ impl Kernel {
                 arch.dispatch(Backward { plan, parameters, statistics, sums, batch, layers: layers.clone(), tile });
             });
         }
+        *loss = tiles.iter().map(|tile| tile.loss).sum();
     }
 
     /// Moves BatchNorm's running statistics towards the mini-batch's.
@@ -242,40 +314,35 @@ impl Kernel {
         }
     }
 
-    /// The second phase.
+    /// Adds the shares' gradients and moves the weights.
     fn descend(&mut self, state: State, adam: &AdamStep, team: &Team) {
-        let Kernel { plan, arch, tiles, sums, gradient, .. } = self;
-        let mut gradient = gradient.as_mut_slice();
-        let moments = state.means.into_iter().zip(state.squares);
-        let mut slots = state.parameters.into_iter().zip(moments).map(|(values, (means, squares))| {
-            let (gradients, rest) = std::mem::take(&mut gradient).split_at_mut(values.len());
-            gradient = rest;
-            Slot { values, gradients, means, squares }
-        });
-        let mut updates = Vec::new();
-        for layer in 0..plan.layers() {
-            let (Some(mut weight), Some(mut bias)) = (slots.next(), slots.next()) else { return };
-            // A few pieces for each thread, of whole blocks of outputs.
-            let (inputs, outputs) = (plan.widths[layer], plan.widths[layer + 1]);
-            let piece = match team.size() {
-                1 => outputs,
-                threads => outputs.div_ceil(2 * threads).next_multiple_of(4),
-            };
-            for start in (0..outputs).step_by(piece) {
-                let outputs = start..outputs.min(start + piece);
-                let pieces = (weight.take(outputs.len() * inputs), bias.take(outputs.len()));
-                updates.push(Update { plan, tiles, adam, layer, outputs, weight: pieces.0, bias: pieces.1 });
-            }
-            if plan.norm && plan.is_hidden(layer) {
-                for (which, mut slot) in [1, 0].into_iter().zip(slots.by_ref().take(2)) {
-                    for (gradient, sums) in slot.gradients.iter_mut().zip(&sums[plan.neurons(layer)]) {
-                        *gradient = sums[which];
-                    }
-                    slot.step(adam);
+        if let (true, [share]) = (self.plan.norm, &mut self.shares[..]) {
+            let mut gradient = &mut share.gradient[..];
+            for layer in 0..self.plan.layers() {
+                let [_, _, norm] = self.plan.split_off(layer, &mut gradient);
+                let (weight, bias) = norm.split_at_mut(norm.len() / 2);
+                for ((weight, bias), sums) in weight.iter_mut().zip(bias).zip(&self.sums[self.plan.neurons(layer)]) {
+                    [*bias, *weight] = *sums;
                 }
             }
         }
-        team.each(&mut updates, |update| arch.dispatch(update));
+        // In each step a thread has the same part, which is still in its core's cache.
+        let part = self.plan.parameter_count().div_ceil(team.size());
+        let mut parts: Vec<Vec<Slot>> = Vec::new();
+        let mut start = 0;
+        let moments = state.means.into_iter().zip(state.squares);
+        for (mut values, (mut means, mut squares)) in state.parameters.into_iter().zip(moments) {
+            while !values.is_empty() {
+                let count = values.len().min(part - start % part);
+                let [values, means, squares] =
+                    [&mut values, &mut means, &mut squares].map(|list| split_off(list, count));
+                parts.resize_with(start / part + 1, Vec::new);
+                parts[start / part].push(Slot { start, values, means, squares });
+                start += count;
+            }
+        }
+        let (arch, shares) = (self.arch, &self.shares[..]);
+        team.each(&mut parts, |slots| slots.iter_mut().for_each(|slot| arch.dispatch(Update { adam, shares, slot })));
     }
 }
 
@@ -314,31 +381,6 @@ pub fn predict(
     results.into_iter().try_for_each(|(_, result)| result)
 }
 
-/// A parameter tensor or a part of one, with its gradient and Adam's state.
-struct Slot<'a> {
-    values: &'a mut [f32],
-    gradients: &'a mut [f32],
-    means: &'a mut [f32],
-    squares: &'a mut [f32],
-}
-
-impl<'a> Slot<'a> {
-    /// Cuts off the first `count` values.
-    fn take(&mut self, count: usize) -> Slot<'a> {
-        let mut lists = [&mut self.values, &mut self.gradients, &mut self.means, &mut self.squares].into_iter();
-        let mut cut = || lists.next().map(|list| split_off(list, count)).unwrap_or_default();
-        Slot { values: cut(), gradients: cut(), means: cut(), squares: cut() }
-    }
-
-    #[inline(always)]
-    fn step(&mut self, adam: &AdamStep) {
-        let moments = self.means.iter_mut().zip(&mut *self.squares);
-        for ((value, &mut gradient), (mean, square)) in self.values.iter_mut().zip(&mut *self.gradients).zip(moments) {
-            adam.apply(value, gradient, mean, square);
-        }
-    }
-}
-
 /// Cuts the first `count` values off `list`.
 fn split_off<'a>(list: &mut &'a mut [f32], count: usize) -> &'a mut [f32] {
     let (first, rest) = std::mem::take(list).split_at_mut(count);
@@ -367,128 +409,5 @@ fn merge_moments(neurons: Range<usize>, tiles: &[Tile], statistics: &mut [NormSt
 fn merge_sums(neurons: Range<usize>, tiles: &[Tile], sums: &mut [[f32; 2]]) {
     for neuron in neurons {
         sums[neuron] = [0, 1].map(|which| tiles.iter().map(|tile| tile.sums[neuron][which]).sum());
-    }
-}
-
-/// A tile's way through some layers in training.
-struct Forward<'a> {
-    plan: &'a Plan,
-    parameters: Parameters<'a>,
-    statistics: &'a [NormStatistics],
-    batch: &'a Batch<'a>,
-    layers: Range<usize>,
-    tile: &'a mut Tile,
-}
-
-impl WithSimd for Forward<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) {
-        let Forward { plan, parameters, statistics, batch, layers, tile } = self;
-        match layers.start.checked_sub(1) {
-            None => tile.fill(
-                plan,
-                #[inline(always)]
-                |at| &batch.features[batch.rows[at] * plan.widths[0]..],
-            ),
-            Some(before) => tile.normalize(plan, &parameters, before, statistics),
-        }
-        for layer in layers {
-            tile.linear(simd, plan, &parameters, layer);
-            match (plan.is_hidden(layer), plan.norm) {
-                (true, true) => tile.moments(simd, plan, layer),
-                (true, false) => tile.relu(plan, layer),
-                (false, _) => tile.compare(plan, batch),
-            }
-        }
-    }
-}
-
-/// A tile's way back.
-struct Backward<'a> {
-    plan: &'a Plan,
-    parameters: Parameters<'a>,
-    statistics: &'a [NormStatistics],
-    sums: &'a [[f32; 2]],
-    batch: &'a Batch<'a>,
-    layers: Range<usize>,
-    tile: &'a mut Tile,
-}
-
-impl WithSimd for Backward<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) {
-        let Backward { plan, parameters, statistics, sums, batch, layers, tile } = self;
-        let last = layers.end - 1;
-        if plan.norm && plan.is_hidden(last) {
-            tile.denormalize(plan, &parameters, last, statistics, sums, batch.rows.len());
-        }
-        for layer in layers.rev().filter(|&layer| layer > 0) {
-            tile.back(simd, plan, &parameters, layer);
-            if plan.norm {
-                tile.norm_gradients(simd, plan, layer - 1);
-            }
-        }
-    }
-}
-
-/// A tile's way through the network in evaluation.
-struct Evaluate<'a> {
-    plan: &'a Plan,
-    parameters: Parameters<'a>,
-    buffers: &'a [&'a [f32]],
-    features: &'a [f32],
-    tile: &'a mut Tile,
-}
-
-impl WithSimd for Evaluate<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) {
-        let Evaluate { plan, parameters, buffers, features, tile } = self;
-        tile.fill(
-            plan,
-            #[inline(always)]
-            |at| &features[at * plan.widths[0]..],
-        );
-        for layer in 0..plan.layers() {
-            tile.linear(simd, plan, &parameters, layer);
-            match (plan.is_hidden(layer), plan.norm) {
-                (true, true) => tile.evaluate_norm(plan, &parameters, buffers, layer),
-                (true, false) => tile.relu(plan, layer),
-                (false, _) => {}
-            }
-        }
-    }
-}
-
-/// The gradient and the step of Adam for some neurons of a layer.
-struct Update<'a> {
-    plan: &'a Plan,
-    tiles: &'a [Tile],
-    adam: &'a AdamStep,
-    layer: usize,
-    outputs: Range<usize>,
-    weight: Slot<'a>,
-    bias: Slot<'a>,
-}
-
-impl WithSimd for &mut Update<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) {
-        let &mut Update { plan, tiles, adam, layer, ref outputs, ref mut weight, ref mut bias } = self;
-        weight.gradients.fill(0.0);
-        bias.gradients.fill(0.0);
-        for tiles in tiles.chunks(tiles_at_once(plan, layer)) {
-            add_gradients(simd, plan, tiles, layer, outputs.clone(), weight.gradients, bias.gradients);
-        }
-        weight.step(adam);
-        bias.step(adam);
     }
 }

@@ -18,16 +18,64 @@ pub(super) struct Row(pub [f32; TILE]);
 
 impl Row {
     pub(super) const ZERO: Row = Row([0.0; TILE]);
+    pub(super) const ONES: Row = Row([1.0; TILE]);
 }
 
-/// A matrix of coefficients of any orientation: `(r, k)` is `values[r * stride.0 + k * stride.1]`.
+/// A row-major matrix of coefficients, `width` to a row, or its transpose.
 #[derive(Clone, Copy)]
 pub(super) struct Coefficients<'a> {
     pub values: &'a [f32],
-    pub stride: (usize, usize),
+    pub width: usize,
+    pub transposed: bool,
 }
 
-/// `output[r] = start[r] + sum over k of coefficients(r, k) input[k]`; without `start` from 0.
+impl<'a> Coefficients<'a> {
+    /// Without the first `count` rows.
+    #[inline(always)]
+    fn skip(self, count: usize) -> Self {
+        let start = if self.transposed { count } else { count * self.width };
+        Coefficients { values: &self.values[start..], ..self }
+    }
+}
+
+/// What becomes of the sums of a [`product`].
+#[derive(Clone, Copy)]
+pub(super) enum Finish<'a> {
+    /// They stay.
+    Keep,
+    /// What is negative becomes 0.
+    Relu,
+    /// They become 0 where these are not positive.
+    WherePositive(&'a [Row]),
+}
+
+impl<'a> Finish<'a> {
+    /// For the outputs from `first` on.
+    #[inline(always)]
+    fn skip(self, first: usize) -> Self {
+        match self {
+            Finish::WherePositive(rows) => Finish::WherePositive(&rows[first..]),
+            other => other,
+        }
+    }
+
+    /// For the vector `at` of output `row`.
+    #[inline(always)]
+    fn apply<S: Simd>(self, simd: S, sums: S::f32s, row: usize, at: usize) -> S::f32s {
+        let zero = simd.splat_f32s(0.0);
+        match self {
+            Finish::Keep => sums,
+            // NaN stays NaN, so that the loss shows it.
+            Finish::Relu => simd.select_f32s(simd.less_than_f32s(sums, zero), zero, sums),
+            Finish::WherePositive(rows) => {
+                let values = S::as_simd_f32s(&rows[row].0).0[at];
+                simd.select_f32s(simd.greater_than_f32s(values, zero), sums, zero)
+            }
+        }
+    }
+}
+
+/// `output[r] = start[r] + sum over k of coefficients(r, k) input[k]`, finished; without `start` from 0.
 ///
 /// Blocks of 6 outputs times 4 (AVX-512) or 2 vectors of rows fill the registers.
 #[inline(always)]
@@ -37,18 +85,20 @@ pub(super) fn product<S: Simd>(
     start: Option<&[f32]>,
     input: &[Row],
     output: &mut [Row],
+    finish: Finish,
 ) {
     for (index, block) in output.chunks_mut(6).enumerate() {
-        let values = &coefficients.values[6 * index * coefficients.stride.0..];
-        let coefficients = Coefficients { values, ..coefficients };
-        let start = start.map(|start| &start[6 * index..]);
+        let first = 6 * index;
+        let coefficients = coefficients.skip(first);
+        let start = start.map(|start| &start[first..]);
+        let finish = finish.skip(first);
         match block.len() {
-            1 => product_rows::<S, 1>(simd, coefficients, start, input, block),
-            2 => product_rows::<S, 2>(simd, coefficients, start, input, block),
-            3 => product_rows::<S, 3>(simd, coefficients, start, input, block),
-            4 => product_rows::<S, 4>(simd, coefficients, start, input, block),
-            5 => product_rows::<S, 5>(simd, coefficients, start, input, block),
-            _ => product_rows::<S, 6>(simd, coefficients, start, input, block),
+            1 => product_rows::<S, 1>(simd, coefficients, start, input, block, finish),
+            2 => product_rows::<S, 2>(simd, coefficients, start, input, block, finish),
+            3 => product_rows::<S, 3>(simd, coefficients, start, input, block, finish),
+            4 => product_rows::<S, 4>(simd, coefficients, start, input, block, finish),
+            5 => product_rows::<S, 5>(simd, coefficients, start, input, block, finish),
+            _ => product_rows::<S, 6>(simd, coefficients, start, input, block, finish),
         }
     }
 }
@@ -61,15 +111,16 @@ fn product_rows<S: Simd, const M: usize>(
     start: Option<&[f32]>,
     input: &[Row],
     output: &mut [Row],
+    finish: Finish,
 ) {
     let vectors = TILE / S::F32_LANES;
     if S::REGISTER_COUNT >= 32 {
         for at in (0..vectors).step_by(4) {
-            product_block::<S, M, 4>(simd, coefficients, start, input, output, at);
+            product_block::<S, M, 4>(simd, coefficients, start, input, output, at, finish);
         }
     } else {
         for at in (0..vectors).step_by(2) {
-            product_block::<S, M, 2>(simd, coefficients, start, input, output, at);
+            product_block::<S, M, 2>(simd, coefficients, start, input, output, at, finish);
         }
     }
 }
@@ -78,11 +129,12 @@ fn product_rows<S: Simd, const M: usize>(
 #[inline(always)]
 fn product_block<S: Simd, const M: usize, const N: usize>(
     simd: S,
-    Coefficients { values, stride }: Coefficients,
+    Coefficients { values, width, transposed }: Coefficients,
     start: Option<&[f32]>,
     input: &[Row],
     output: &mut [Row],
     at: usize,
+    finish: Finish,
 ) {
     let mut sums = [[simd.splat_f32s(0.0); N]; M];
     if let Some(start) = start {
@@ -90,107 +142,193 @@ fn product_block<S: Simd, const M: usize, const N: usize>(
             sums[m] = [simd.splat_f32s(start[m]); N];
         }
     }
-    for (k, row) in input.iter().enumerate() {
-        let row = &S::as_simd_f32s(&row.0).0[at..at + N];
-        for m in 0..M {
-            let coefficient = simd.splat_f32s(values[m * stride.0 + k * stride.1]);
-            for n in 0..N {
-                sums[m][n] = simd.mul_add_e_f32s(coefficient, row[n], sums[m][n]);
-            }
-        }
-    }
-    for (row, sums) in output.iter_mut().zip(sums) {
-        S::as_mut_simd_f32s(&mut row.0).0[at..at + N].copy_from_slice(&sums);
-    }
-}
-
-/// The deltas of some outputs and the values of all inputs of a layer, for each tile of a list.
-pub(super) trait Pairs: Copy {
-    /// How many tiles there are.
-    fn count(self) -> usize;
-    /// Those of one tile.
-    fn pair<'a>(self, tile: usize) -> (&'a [Row], &'a [Row])
-    where
-        Self: 'a;
-}
-
-/// `gradient(o, i) += sum over all rows of delta[o] value[i]`; `gradient` is row-major, `inputs` to a row.
-///
-/// Blocks of 4 x 6 (AVX-512) or 2 x 5 sums fill the registers.
-#[inline(always)]
-pub(super) fn outer<S: Simd>(simd: S, pairs: impl Pairs, gradient: &mut [f32], inputs: usize) {
-    if S::REGISTER_COUNT >= 32 {
-        for (block, gradient) in gradient.chunks_mut(4 * inputs).enumerate() {
-            match gradient.len() / inputs {
-                1 => outer_rows::<S, 1, 6>(simd, pairs, 4 * block, gradient, inputs),
-                2 => outer_rows::<S, 2, 6>(simd, pairs, 4 * block, gradient, inputs),
-                3 => outer_rows::<S, 3, 6>(simd, pairs, 4 * block, gradient, inputs),
-                _ => outer_rows::<S, 4, 6>(simd, pairs, 4 * block, gradient, inputs),
+    // A loop for each orientation: what is known of the lists' lengths spares it checks.
+    if transposed {
+        for (coefficients, row) in values.chunks(width).zip(input) {
+            let coefficients = &coefficients[..M];
+            let row = &S::as_simd_f32s(&row.0).0[at..at + N];
+            for m in 0..M {
+                for n in 0..N {
+                    sums[m][n] = simd.mul_add_e_f32s(simd.splat_f32s(coefficients[m]), row[n], sums[m][n]);
+                }
             }
         }
     } else {
-        for (block, gradient) in gradient.chunks_mut(2 * inputs).enumerate() {
-            match gradient.len() / inputs {
-                1 => outer_rows::<S, 1, 5>(simd, pairs, 2 * block, gradient, inputs),
-                _ => outer_rows::<S, 2, 5>(simd, pairs, 2 * block, gradient, inputs),
-            }
+        let mut rows = [&values[..0]; M];
+        for m in 0..M {
+            rows[m] = &values[m * width..][..input.len()];
         }
-    }
-}
-
-/// [`outer`] for the `M` outputs from `o` on, `N` inputs at a time.
-#[inline(always)]
-fn outer_rows<S: Simd, const M: usize, const N: usize>(
-    simd: S,
-    pairs: impl Pairs,
-    o: usize,
-    gradient: &mut [f32],
-    inputs: usize,
-) {
-    for i in (0..inputs).step_by(N) {
-        match (inputs - i).min(N) {
-            1 => outer_block::<S, M, 1>(simd, pairs, o, i, gradient, inputs),
-            2 => outer_block::<S, M, 2>(simd, pairs, o, i, gradient, inputs),
-            3 => outer_block::<S, M, 3>(simd, pairs, o, i, gradient, inputs),
-            4 => outer_block::<S, M, 4>(simd, pairs, o, i, gradient, inputs),
-            5 => outer_block::<S, M, 5>(simd, pairs, o, i, gradient, inputs),
-            _ => outer_block::<S, M, 6>(simd, pairs, o, i, gradient, inputs),
-        }
-    }
-}
-
-/// [`outer`] for the `M` outputs from `o` on and the `N` inputs from `i` on.
-#[inline(always)]
-fn outer_block<S: Simd, const M: usize, const N: usize>(
-    simd: S,
-    pairs: impl Pairs,
-    o: usize,
-    i: usize,
-    gradient: &mut [f32],
-    inputs: usize,
-) {
-    let mut sums = [[simd.splat_f32s(0.0); N]; M];
-    for tile in 0..pairs.count() {
-        let (deltas, values) = pairs.pair(tile);
-        let (deltas, values) = (&deltas[o..o + M], &values[i..i + N]);
-        for at in 0..TILE / S::F32_LANES {
-            let mut row = [simd.splat_f32s(0.0); N];
-            for n in 0..N {
-                row[n] = S::as_simd_f32s(&values[n].0).0[at];
-            }
+        for (k, row) in input.iter().enumerate() {
+            let row = &S::as_simd_f32s(&row.0).0[at..at + N];
             for m in 0..M {
-                let delta = S::as_simd_f32s(&deltas[m].0).0[at];
+                let coefficient = simd.splat_f32s(rows[m][k]);
                 for n in 0..N {
-                    sums[m][n] = simd.mul_add_e_f32s(delta, row[n], sums[m][n]);
+                    sums[m][n] = simd.mul_add_e_f32s(coefficient, row[n], sums[m][n]);
                 }
             }
         }
     }
     for m in 0..M {
-        let gradient = &mut gradient[m * inputs + i..][..N];
+        let row = &mut S::as_mut_simd_f32s(&mut output[m].0).0[at..at + N];
         for n in 0..N {
-            gradient[n] += simd.reduce_sum_f32s(sums[m][n]);
+            row[n] = finish.apply(simd, sums[m][n], m, at + n);
         }
+    }
+}
+
+/// What the gradient of a layer is made of, in one tile: the deltas of some outputs, and the values of all inputs and
+/// then ones, the input of the bias.
+pub(super) type Pair<'a> = (&'a [Row], &'a [Row]);
+
+/// The most tiles whose gradients are summed at once.
+pub(super) const MOST_PAIRS: usize = 4;
+
+/// How many rows of a tile are in one vector of a [`Panel`].
+const QUAD: usize = 4;
+
+/// The values of some inputs in the order in which [`outer`] takes them: for each four rows up to four vectors.
+pub(super) type Panel = [Row; MOST_PAIRS * TILE / QUAD];
+
+/// The gradient by `weight` (row-major) and `bias`, `sum over all rows of delta[o] value[i]`, added to what is there
+/// unless it is to be `fresh`. `pairs` are the tiles, at most [`MOST_PAIRS`].
+///
+/// A vector has four rows of some inputs, not many rows of one: so there is little to sum over lanes in the end, and
+/// what comes out is consecutive in memory. Blocks are of as many inputs as a vector has lanes, at the end of half or a
+/// quarter of that, and of as many outputs as fill the registers.
+#[inline(always)]
+pub(super) fn outer<S: Simd>(
+    simd: S,
+    pairs: &[Pair],
+    panel: &mut Panel,
+    weight: &mut [f32],
+    bias: &mut [f32],
+    fresh: bool,
+) {
+    let inputs = weight.len() / bias.len();
+    if S::F32_LANES < QUAD {
+        return (0..=inputs).for_each(|i| outer_lane(pairs, i, weight, bias, fresh));
+    }
+    for i in (0..=inputs).step_by(S::F32_LANES) {
+        let wide = S::REGISTER_COUNT >= 32;
+        match ((inputs + 1 - i) * QUAD).div_ceil(S::F32_LANES) {
+            1 if wide => outer_blocks::<S, 10, 1>(simd, pairs, panel, i, weight, bias, fresh),
+            1 => outer_blocks::<S, 5, 1>(simd, pairs, panel, i, weight, bias, fresh),
+            2 if wide => outer_blocks::<S, 10, 2>(simd, pairs, panel, i, weight, bias, fresh),
+            2 => outer_blocks::<S, 5, 2>(simd, pairs, panel, i, weight, bias, fresh),
+            _ if wide => outer_blocks::<S, 5, 4>(simd, pairs, panel, i, weight, bias, fresh),
+            _ => outer_blocks::<S, 2, 4>(simd, pairs, panel, i, weight, bias, fresh),
+        }
+    }
+}
+
+/// [`outer`] for the inputs of `N` vectors, from `i` on, by blocks of `M` outputs.
+#[inline(always)]
+fn outer_blocks<S: Simd, const M: usize, const N: usize>(
+    simd: S,
+    pairs: &[Pair],
+    panel: &mut Panel,
+    i: usize,
+    weight: &mut [f32],
+    bias: &mut [f32],
+    fresh: bool,
+) {
+    let inputs = weight.len() / bias.len();
+    pack::<S, N>(pairs, panel, i, inputs);
+    for o in (0..bias.len()).step_by(M) {
+        let sums = outer_block::<S, M, N>(simd, pairs, panel, o, bias.len() - 1);
+        let rows = weight.chunks_mut(inputs).zip(&mut *bias).skip(o);
+        for ((row, bias), &sums) in rows.zip(&sums) {
+            put::<S, N>(simd, sums, &mut row[i..], bias, fresh);
+        }
+    }
+}
+
+/// [`outer`] for input `i` without vectors.
+#[inline(always)]
+fn outer_lane(pairs: &[Pair], i: usize, weight: &mut [f32], bias: &mut [f32], fresh: bool) {
+    let inputs = weight.len() / bias.len();
+    for (o, bias) in bias.iter_mut().enumerate() {
+        let products = pairs.iter().flat_map(|(deltas, values)| deltas[o].0.iter().zip(&values[i].0));
+        let sum = products.map(|(delta, value)| delta * value).sum::<f32>();
+        let gradient = if i < inputs { &mut weight[o * inputs + i] } else { bias };
+        *gradient = if fresh { sum } else { *gradient + sum };
+    }
+}
+
+/// Fills `panel` with the inputs from `i` on: vector `n` of four rows has, in lanes `4 g` to `4 g + 3`, those of input
+/// `N g + n`. Those after the bias are the bias again.
+#[inline(always)]
+fn pack<S: Simd, const N: usize>(pairs: &[Pair], panel: &mut Panel, i: usize, inputs: usize) {
+    for ((_, values), panel) in pairs.iter().zip(panel.chunks_mut(TILE / QUAD)) {
+        for input in 0..N * S::F32_LANES / QUAD {
+            let place = input % N * S::F32_LANES + input / N * QUAD;
+            let quads = values[(i + input).min(inputs)].0.as_chunks().0;
+            for (step, quad) in panel.iter_mut().zip(quads) {
+                step.0.as_chunks_mut::<QUAD>().0[place / QUAD] = *quad;
+            }
+        }
+    }
+}
+
+/// The sums of the `M` outputs from `o` on (the last is `last`). Lane `4 g + n` is that of input `N g + n`.
+#[inline(always)]
+fn outer_block<S: Simd, const M: usize, const N: usize>(
+    simd: S,
+    pairs: &[Pair],
+    panel: &Panel,
+    o: usize,
+    last: usize,
+) -> [S::f32s; M] {
+    let mut sums = [[simd.splat_f32s(0.0); N]; M];
+    for ((deltas, _), panel) in pairs.iter().zip(panel.chunks(TILE / QUAD)) {
+        let deltas: [&[[f32; QUAD]]; M] = std::array::from_fn(
+            #[inline(always)]
+            |m| deltas[(o + m).min(last)].0.as_chunks().0,
+        );
+        for (at, step) in panel.iter().enumerate() {
+            let values = &S::as_simd_f32s(&step.0).0[..N];
+            for m in 0..M {
+                let delta = [deltas[m][at]; 16 / QUAD];
+                let delta = S::as_simd_f32s(delta.as_flattened()).0[0];
+                for n in 0..N {
+                    sums[m][n] = simd.mul_add_e_f32s(delta, values[n], sums[m][n]);
+                }
+            }
+        }
+    }
+    let mut totals = [simd.splat_f32s(0.0); M];
+    for m in 0..M {
+        let [a, b, c, d] = [sums[m][0], sums[m][1 % N], sums[m][2 % N], sums[m][3 % N]];
+        let halves = [merge(simd, a, b, 1), merge(simd, c, d, 1)];
+        totals[m] = merge(simd, halves[0], halves[1], 2);
+    }
+    totals
+}
+
+/// In lanes without `bit` in their number the sum of that lane of `a` and the one `bit` after it, in the others that of
+/// the lane of `b` and the one `bit` before it.
+#[inline(always)]
+fn merge<S: Simd>(simd: S, a: S::f32s, b: S::f32s, bit: usize) -> S::f32s {
+    const LANES: [u32; 16] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15];
+    let lanes = S::as_simd_u32s(&LANES).0[0];
+    let first = simd.equal_u32s(simd.and_u32s(lanes, simd.splat_u32s(bit as u32)), simd.splat_u32s(0));
+    let after = simd.add_f32s(a, simd.rotate_left_f32s(a, bit));
+    let before = simd.add_f32s(b, simd.rotate_right_f32s(b, bit));
+    simd.select_f32s(first, after, before)
+}
+
+/// Writes the `sums` of [`outer_block`] for one output to the rest of its row of weights, and to its bias.
+#[inline(always)]
+fn put<S: Simd, const N: usize>(simd: S, sums: S::f32s, row: &mut [f32], bias: &mut f32, fresh: bool) {
+    if let (QUAD, ([gradient, ..], _)) = (N, S::as_mut_simd_f32s(row)) {
+        *gradient = if fresh { sums } else { simd.add_f32s(*gradient, sums) };
+        return;
+    }
+    let mut lanes = [0.0; 16];
+    S::as_mut_simd_f32s(&mut lanes).0[0] = sums;
+    let sums = lanes.as_chunks::<QUAD>().0.iter().flat_map(|lanes| &lanes[..N]);
+    for (gradient, sum) in row.iter_mut().chain(std::iter::once(bias)).zip(sums) {
+        *gradient = if fresh { *sum } else { *gradient + sum };
     }
 }
 

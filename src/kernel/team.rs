@@ -6,10 +6,10 @@ use rayon::ThreadPool;
 use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
-use std::sync::atomic::Ordering::{Acquire, Release};
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
-/// How often a thread that has nothing left to do looks whether the others are done, before it sleeps: some
-/// tens of microseconds.
+/// How often a thread that has nothing to do looks for work before it sleeps: about a hundred microseconds. To be woken
+/// takes tens of them.
 const PATIENCE: usize = 2000;
 
 /// After so many looks it lets others on its core go first: they may be those that it waits for.
@@ -26,20 +26,29 @@ pub fn limit_threads(count: usize) {
 
 /// The caller's thread and some others of the process that work together.
 #[derive(Clone, Debug)]
-pub struct Team(Option<Arc<ThreadPool>>);
+pub struct Team(Option<Arc<Helpers>>);
+
+/// All threads of a team but the caller's.
+#[derive(Debug)]
+struct Helpers {
+    pool: ThreadPool,
+    /// How often they were asked for help.
+    calls: AtomicUsize,
+}
 
 impl Team {
     /// As many threads as libtorch uses inside an operation. Teams of one size have the same threads.
     pub fn gather() -> Self {
-        static LAST: Mutex<Option<Arc<ThreadPool>>> = Mutex::new(None);
+        static LAST: Mutex<Option<Arc<Helpers>>> = Mutex::new(None);
         let others = usize::try_from(tch::get_num_threads()).unwrap_or(1).min(LIMIT.get()).saturating_sub(1);
         if others == 0 {
             return Team::alone();
         }
         let mut last = LAST.lock();
-        if last.as_ref().is_none_or(|pool| pool.current_num_threads() != others) {
+        if last.as_ref().is_none_or(|helpers| helpers.pool.current_num_threads() != others) {
             // Where the system gives no more threads, the caller's does it all.
-            *last = threads::pool("kernel", others).ok().map(Arc::new);
+            let pool = threads::pool("kernel", others).ok();
+            *last = pool.map(|pool| Arc::new(Helpers { pool, calls: AtomicUsize::new(0) }));
         }
         Team(last.clone())
     }
@@ -51,41 +60,51 @@ impl Team {
 
     /// Does `work` on each of `items`.
     pub(super) fn each<T: Send>(&self, items: &mut [T], work: impl Fn(&mut T) + Sync) {
-        let Some(pool) = self.0.as_ref().filter(|_| items.len() > 1) else {
+        let Some(helpers) = self.0.as_ref().filter(|_| items.len() > 1) else {
             return items.iter_mut().for_each(work);
         };
-        let helpers = pool.current_num_threads().min(items.len() - 1);
-        let (queue, helping) = (Mutex::new(items.iter_mut()), AtomicUsize::new(helpers));
+        let count = helpers.pool.current_num_threads().min(items.len() - 1);
+        let (queue, helping) = (Mutex::new(items.iter_mut()), AtomicUsize::new(count));
         let next = || queue.lock().next();
         let help = || {
             while let Some(item) = next() {
                 work(item);
             }
         };
-        pool.in_place_scope(|scope| {
-            for _ in 0..helpers {
+        let call = helpers.calls.fetch_add(1, Relaxed) + 1;
+        helpers.pool.in_place_scope(|scope| {
+            for _ in 0..count {
                 scope.spawn(|_| {
+                    let helpers = Arc::clone(helpers);
+                    // After this: the next call is often near.
+                    rayon::spawn(move || await_until(|| helpers.calls.load(Relaxed) != call));
                     help();
                     helping.fetch_sub(1, Release);
                 });
             }
             help();
-            // The others are at their last items, and to sleep and be woken takes longer than those.
-            for look in 1..=PATIENCE {
-                if helping.load(Acquire) == 0 {
-                    break;
-                }
-                if look % TURN == 0 {
-                    std::thread::yield_now();
-                } else {
-                    std::hint::spin_loop();
-                }
-            }
+            // The others are at their last items, and then at the end of what rayon does for them.
+            await_until(|| helping.load(Acquire) == 0);
+            (0..2 * TURN).for_each(|_| std::hint::spin_loop());
         });
     }
 
     /// How many threads there are.
     pub(super) fn size(&self) -> usize {
-        self.0.as_ref().map_or(1, |pool| pool.current_num_threads() + 1)
+        self.0.as_ref().map_or(1, |helpers| helpers.pool.current_num_threads() + 1)
+    }
+}
+
+/// Waits without sleep until `done`, or until that takes long.
+fn await_until(done: impl Fn() -> bool) {
+    for look in 1..=PATIENCE {
+        if done() {
+            break;
+        }
+        if look % TURN == 0 {
+            std::thread::yield_now();
+        } else {
+            std::hint::spin_loop();
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! A tile: 64 rows of a mini-batch on their way through the network and back.
 
-use super::simd::{Coefficients, Pairs, Row, TILE, outer, product, sum};
+use super::simd::{Coefficients, Finish, Pair, Row, TILE, product, sum};
 use super::{Batch, NormStatistics, Parameters, Plan};
 use crate::Result;
 use crate::array::filled;
@@ -15,9 +15,9 @@ pub(super) struct Tile {
     rows: Range<usize>,
     /// 1 for columns that are rows, else 0.
     mask: Row,
-    /// The features.
+    /// The features, and then ones.
     input: Vec<Row>,
-    /// Each layer's output, after its activation.
+    /// Each layer's output, after its activation, and then ones.
     values: Vec<Row>,
     /// The derivative of the loss by each layer's output, before its activation.
     deltas: Vec<Row>,
@@ -38,11 +38,17 @@ impl Tile {
         let rows = |wanted: bool, count: usize| filled(if wanted { count } else { 0 }, Row::ZERO);
         let neurons = plan.neuron_count();
         let norm = training && plan.norm;
+        let mut input = rows(true, plan.widths[0] + 1)?;
+        input[plan.widths[0]] = Row::ONES;
+        let mut values = rows(true, neurons)?;
+        for layer in 0..plan.layers() {
+            values[plan.neurons(layer).end] = Row::ONES;
+        }
         Ok(Tile {
             rows: 0..0,
             mask: Row::ZERO,
-            input: rows(true, plan.widths[0])?,
-            values: rows(true, neurons)?,
+            input,
+            values,
             deltas: rows(training, neurons)?,
             normalized: rows(norm, neurons)?,
             sums: filled(if norm { neurons } else { 0 }, [0.0; 2])?,
@@ -69,40 +75,41 @@ impl Tile {
     #[inline(always)]
     pub(super) fn fill<'a>(&mut self, plan: &Plan, row: impl Fn(usize) -> &'a [f32]) {
         /// Columns that are written at once.
-        const WIDE: usize = 16;
+        const WIDE: usize = 4;
         let inputs = plan.widths[0];
-        let last = self.rows.end - 1;
         for start in (0..TILE).step_by(WIDE) {
-            let mut rows = [&[][..]; WIDE];
-            for (column, slot) in rows.iter_mut().enumerate() {
-                *slot = &row((self.rows.start + start + column).min(last))[..inputs];
-            }
-            for (feature, input) in self.input.iter_mut().enumerate() {
-                for (value, row) in input.0[start..start + WIDE].iter_mut().zip(rows) {
-                    *value = row[feature];
-                }
+            let rows: [&[f32]; WIDE] = std::array::from_fn(
+                #[inline(always)]
+                |column| &row((self.rows.start + start + column).min(self.rows.end - 1))[..inputs],
+            );
+            for (feature, input) in self.input[..inputs].iter_mut().enumerate() {
+                let values = rows.map(
+                    #[inline(always)]
+                    |row| row[feature],
+                );
+                input.0[start..start + WIDE].copy_from_slice(&values);
             }
         }
     }
 
-    /// The Linear of `layer`.
+    /// What the gradient of `layer` is made of, from output `first` on.
+    #[inline(always)]
+    pub(super) fn pair(&self, plan: &Plan, layer: usize, first: usize) -> Pair<'_> {
+        let input = layer.checked_sub(1).map_or(&self.input[..], |before| &self.values[plan.neurons(before).start..]);
+        (&self.deltas[plan.neurons(layer).start + first..], input)
+    }
+
+    /// The Linear of `layer`, and its ReLU unless BatchNorm comes first.
     #[inline(always)]
     pub(super) fn linear<S: Simd>(&mut self, simd: S, plan: &Plan, parameters: &Parameters, layer: usize) {
+        let finish = if plan.is_hidden(layer) && !plan.norm { Finish::Relu } else { Finish::Keep };
         let neurons = plan.neurons(layer);
         let (before, output) = self.values.split_at_mut(neurons.start);
-        let input = if layer == 0 { &self.input } else { &before[plan.neurons(layer - 1)] };
-        let coefficients = Coefficients { values: parameters.weight(layer), stride: (plan.widths[layer], 1) };
-        product(simd, coefficients, Some(parameters.bias(layer)), input, &mut output[..neurons.len()]);
-    }
-
-    /// The ReLU of `layer`.
-    #[inline(always)]
-    pub(super) fn relu(&mut self, plan: &Plan, layer: usize) {
-        for row in &mut self.values[plan.neurons(layer)] {
-            for value in &mut row.0 {
-                *value = relu(*value);
-            }
-        }
+        let input = if layer == 0 { &self.input[..plan.widths[0]] } else { &before[plan.neurons(layer - 1)] };
+        let (values, width) = (parameters.weight(layer), plan.widths[layer]);
+        let coefficients = Coefficients { values, width, transposed: false };
+        let (bias, output) = (Some(parameters.bias(layer)), &mut output[..neurons.len()]);
+        product(simd, coefficients, bias, input, output, finish);
     }
 
     /// Mean and sum of squared deviations of each neuron of `layer`, for BatchNorm.
@@ -178,13 +185,11 @@ impl Tile {
         let neurons = plan.neurons(layer);
         let before = plan.neurons(layer - 1);
         let (deltas, outputs) = self.deltas.split_at_mut(neurons.start);
-        let coefficients = Coefficients { values: parameters.weight(layer), stride: (1, plan.widths[layer]) };
-        product(simd, coefficients, None, &outputs[..neurons.len()], &mut deltas[before.clone()]);
-        for (delta, value) in deltas[before.clone()].iter_mut().zip(&self.values[before]) {
-            for (delta, &value) in delta.0.iter_mut().zip(&value.0) {
-                *delta = if value > 0.0 { *delta } else { 0.0 };
-            }
-        }
+        let (values, width) = (parameters.weight(layer), plan.widths[layer]);
+        let coefficients = Coefficients { values, width, transposed: true };
+        let values = &self.values[before.clone()];
+        let finish = Finish::WherePositive(values);
+        product(simd, coefficients, None, &outputs[..neurons.len()], &mut deltas[before], finish);
     }
 
     /// The derivatives of the loss by bias and weight of each neuron's BatchNorm in `layer`.
@@ -258,75 +263,10 @@ impl Tile {
     }
 }
 
-/// NaN stays NaN, so that the loss shows it.
+/// NaN stays NaN.
 #[inline(always)]
 fn relu(value: f32) -> f32 {
     if value < 0.0 { 0.0 } else { value }
-}
-
-/// The gradient by weight and bias of the neurons `outputs` (counted in their `layer`), added to what is there.
-#[inline(always)]
-pub(super) fn add_gradients<S: Simd>(
-    simd: S,
-    plan: &Plan,
-    tiles: &[Tile],
-    layer: usize,
-    outputs: Range<usize>,
-    weight: &mut [f32],
-    bias: &mut [f32],
-) {
-    let start = plan.neurons(layer).start;
-    let neurons = (start + outputs.start, start + outputs.end);
-    let pairs = LayerPairs { plan, tiles, layer, neurons };
-    for (at, bias) in bias.iter_mut().enumerate() {
-        for tile in 0..pairs.count() {
-            let deltas = &pairs.pair(tile).0[at];
-            *bias += sum(
-                simd,
-                deltas,
-                deltas,
-                #[inline(always)]
-                |delta, _| delta,
-            );
-        }
-    }
-    outer(simd, pairs, weight, plan.widths[layer]);
-}
-
-/// What the gradient of a layer is made of.
-#[derive(Clone, Copy)]
-struct LayerPairs<'a> {
-    plan: &'a Plan,
-    tiles: &'a [Tile],
-    layer: usize,
-    /// The first and the one after the last neuron, in the list of all layers.
-    neurons: (usize, usize),
-}
-
-impl Pairs for LayerPairs<'_> {
-    #[inline(always)]
-    fn count(self) -> usize {
-        self.tiles.len()
-    }
-
-    #[inline(always)]
-    fn pair<'a>(self, tile: usize) -> (&'a [Row], &'a [Row])
-    where
-        Self: 'a,
-    {
-        let tile = &self.tiles[tile];
-        let before = self.layer.checked_sub(1);
-        let input = before.map_or(&tile.input[..], |layer| &tile.values[self.plan.neurons(layer)]);
-        (&tile.deltas[self.neurons.0..self.neurons.1], input)
-    }
-}
-
-/// The most rows of memory (of 256 bytes) of a layer's tiles that a block of gradients passes over at once.
-const GRADIENT_ROWS: usize = 4096;
-
-/// How many tiles' rows to add up at once for the gradients of `layer`.
-pub(super) fn tiles_at_once(plan: &Plan, layer: usize) -> usize {
-    (GRADIENT_ROWS / (plan.widths[layer] + plan.widths[layer + 1])).clamp(4, 16)
 }
 
 /// How many tiles `rows` rows fill.

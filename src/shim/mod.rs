@@ -10,7 +10,7 @@ pub(crate) use pool::Pool;
 use std::cell::Cell;
 use std::ffi::{CStr, c_char};
 use std::marker::PhantomData;
-use tch::{Device, Kind, TchError, Tensor};
+use tch::{Device, TchError, Tensor};
 
 /// Makes sure that errors of libtorch have a message, and so are errors, even if memory runs out from here on.
 pub(crate) fn keep_spare_messages() {
@@ -78,6 +78,7 @@ unsafe extern "C" {
     fn biv_shim_ordinary_mode_enter() -> *mut InferenceMode;
     fn biv_shim_ordinary_mode_leave(mode: *mut InferenceMode);
     fn biv_shim_keep_spare_messages();
+    fn biv_shim_memory(tensor: *const AtTensor, start: *mut *mut f32, count: *mut usize) -> bool;
     fn biv_shim_thread_needs(each: usize) -> usize;
     fn biv_shim_start_thread() -> *mut c_char;
     fn biv_shim_load_cuda() -> *mut c_char;
@@ -156,11 +157,12 @@ pub(crate) fn values_mut(tensors: &mut [Tensor]) -> Result<Vec<&mut [f32]>> {
 
 /// Where the values of a contiguous f32 tensor in the host's memory are, and how many.
 fn memory(tensor: &Tensor) -> Result<(*mut f32, usize)> {
-    let plain = tensor.device() == Device::Cpu && tensor.kind() == Kind::Float && tensor.is_contiguous();
-    match tensor.numel() {
-        _ if !plain => Err(Error::Internal(format!("{tensor:?} is not a plain array"))),
-        0 => Ok((std::ptr::dangling_mut(), 0)),
-        count => Ok((tensor.data_ptr().cast(), count)),
+    let (mut start, mut count) = (std::ptr::null_mut::<f32>(), 0);
+    // SAFETY: the tensor lives; the function writes to the two places.
+    match unsafe { biv_shim_memory(tensor.as_ptr().cast(), &mut start, &mut count) } {
+        false => Err(Error::Internal(format!("{tensor:?} is not a plain array"))),
+        true if count == 0 => Ok((std::ptr::dangling_mut(), 0)),
+        true => Ok((start, count)),
     }
 }
 
@@ -267,6 +269,7 @@ fn take(text: *mut c_char) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tch::Kind;
 
     /// The kind in which this thread multiplies matrices at present.
     fn kind_of_product() -> Kind {

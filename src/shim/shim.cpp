@@ -56,6 +56,18 @@ at::DeviceType device_type(bool cuda) { return cuda ? at::kCUDA : at::kCPU; }
 
 extern "C" {
 
+// Finds where the values of a contiguous f32 tensor in the host's memory are, and how many. False for other tensors.
+bool biv_shim_memory(const at::Tensor *tensor, void **start, size_t *count) noexcept {
+  try {
+    if (!tensor->is_cpu() || tensor->scalar_type() != at::kFloat || !tensor->is_contiguous()) return false;
+    *count = static_cast<size_t>(tensor->numel());
+    *start = tensor->data_ptr();
+    return true;
+  } catch (...) {
+    return false;
+  }
+}
+
 // A thread's autocast for one type of device.
 struct biv_shim_autocast {
   bool enabled;

@@ -1,0 +1,209 @@
+//! What a thread does with a tile, a share of the mini-batch or a part of the weights.
+
+use super::simd::{MOST_PAIRS, Panel, Row, TILE, outer};
+use super::tile::Tile;
+use super::{Batch, NormStatistics, Parameters, Plan, Share};
+use crate::optim::AdamStep;
+use pulp::{Simd, WithSimd};
+use std::ops::Range;
+
+/// A tile's way through some layers in training.
+pub(super) struct Forward<'a> {
+    pub plan: &'a Plan,
+    pub parameters: Parameters<'a>,
+    pub statistics: &'a [NormStatistics],
+    pub batch: &'a Batch<'a>,
+    pub layers: Range<usize>,
+    pub tile: &'a mut Tile,
+}
+
+impl WithSimd for Forward<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Forward { plan, parameters, statistics, batch, layers, tile } = self;
+        match layers.start.checked_sub(1) {
+            None => tile.fill(
+                plan,
+                #[inline(always)]
+                |at| &batch.features[batch.rows[at] * plan.widths[0]..],
+            ),
+            Some(before) => tile.normalize(plan, &parameters, before, statistics),
+        }
+        for layer in layers {
+            tile.linear(simd, plan, &parameters, layer);
+            match (plan.is_hidden(layer), plan.norm) {
+                (true, true) => tile.moments(simd, plan, layer),
+                (true, false) => {}
+                (false, _) => tile.compare(plan, batch),
+            }
+        }
+    }
+}
+
+/// A tile's way back.
+pub(super) struct Backward<'a> {
+    pub plan: &'a Plan,
+    pub parameters: Parameters<'a>,
+    pub statistics: &'a [NormStatistics],
+    pub sums: &'a [[f32; 2]],
+    pub batch: &'a Batch<'a>,
+    pub layers: Range<usize>,
+    pub tile: &'a mut Tile,
+}
+
+impl WithSimd for Backward<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Backward { plan, parameters, statistics, sums, batch, layers, tile } = self;
+        let last = layers.end - 1;
+        if plan.norm && plan.is_hidden(last) {
+            tile.denormalize(plan, &parameters, last, statistics, sums, batch.rows.len());
+        }
+        for layer in layers.rev().filter(|&layer| layer > 0) {
+            tile.back(simd, plan, &parameters, layer);
+            if plan.norm {
+                tile.norm_gradients(simd, plan, layer - 1);
+            }
+        }
+    }
+}
+
+/// A tile's way through the network in evaluation.
+pub(super) struct Evaluate<'a> {
+    pub plan: &'a Plan,
+    pub parameters: Parameters<'a>,
+    pub buffers: &'a [&'a [f32]],
+    pub features: &'a [f32],
+    pub tile: &'a mut Tile,
+}
+
+impl WithSimd for Evaluate<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Evaluate { plan, parameters, buffers, features, tile } = self;
+        tile.fill(
+            plan,
+            #[inline(always)]
+            |at| &features[at * plan.widths[0]..],
+        );
+        for layer in 0..plan.layers() {
+            tile.linear(simd, plan, &parameters, layer);
+            if plan.is_hidden(layer) && plan.norm {
+                tile.evaluate_norm(plan, &parameters, buffers, layer);
+            }
+        }
+    }
+}
+
+/// The whole way of a share, with its gradient.
+pub(super) struct Pass<'a> {
+    pub plan: &'a Plan,
+    pub parameters: Parameters<'a>,
+    pub batch: &'a Batch<'a>,
+    pub share: &'a mut Share,
+}
+
+impl WithSimd for Pass<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Pass { plan, parameters, batch, share } = self;
+        let Share { rows, tiles, gradient, loss } = share;
+        let layers = 0..plan.layers();
+        *loss = 0.0;
+        for start in rows.clone().step_by(tiles.len() * TILE) {
+            let mut taken = 0;
+            for (tile, start) in tiles.iter_mut().zip((start..rows.end).step_by(TILE)) {
+                tile.set_rows(start..rows.end.min(start + TILE));
+                let layers = layers.clone();
+                Forward { plan, parameters, statistics: &[], batch, layers: layers.clone(), tile }.with_simd(simd);
+                Backward { plan, parameters, statistics: &[], sums: &[], batch, layers, tile }.with_simd(simd);
+                *loss += tile.loss;
+                taken += 1;
+            }
+            let mut gradient = &mut gradient[..];
+            for layer in layers.clone() {
+                let [weight, bias, _] = plan.split_off(layer, &mut gradient);
+                let (tiles, fresh) = (&tiles[..taken], start == rows.start);
+                (&mut Gradient { plan, tiles, layer, first: 0, weight, bias, fresh }).with_simd(simd);
+            }
+        }
+    }
+}
+
+/// The gradient by weight and bias of the neurons of a layer from `first` on.
+pub(super) struct Gradient<'a> {
+    pub plan: &'a Plan,
+    pub tiles: &'a [Tile],
+    pub layer: usize,
+    pub first: usize,
+    pub weight: &'a mut [f32],
+    pub bias: &'a mut [f32],
+    /// Whether what is there is of a step before.
+    pub fresh: bool,
+}
+
+impl WithSimd for &mut Gradient<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let &mut Gradient { plan, tiles, layer, first, ref mut weight, ref mut bias, fresh } = self;
+        let mut panel: Panel = [Row::ZERO; _];
+        for (index, tiles) in tiles.chunks(MOST_PAIRS).enumerate() {
+            let mut pairs = [(&[][..], &[][..]); MOST_PAIRS];
+            for (pair, tile) in pairs.iter_mut().zip(tiles) {
+                *pair = tile.pair(plan, layer, first);
+            }
+            outer(simd, &pairs[..tiles.len()], &mut panel, weight, bias, fresh && index == 0);
+        }
+    }
+}
+
+/// The sum of the shares' gradients, and the step of Adam on it.
+pub(super) struct Update<'a, 'b> {
+    pub adam: &'a AdamStep,
+    pub shares: &'a [Share],
+    pub slot: &'a mut Slot<'b>,
+}
+
+impl WithSimd for Update<'_, '_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        /// How many values of a gradient are summed before Adam takes them.
+        const PIECE: usize = 512;
+        let Update { adam, shares, slot } = self;
+        let mut sums = [0.0; PIECE];
+        let moments = slot.means.chunks_mut(PIECE).zip(slot.squares.chunks_mut(PIECE));
+        for (at, (values, (means, squares))) in slot.values.chunks_mut(PIECE).zip(moments).enumerate() {
+            let sums = &mut sums[..values.len()];
+            sums.fill(0.0);
+            for share in shares {
+                let gradient = &share.gradient[slot.start + at * PIECE..];
+                sums.iter_mut().zip(gradient).for_each(|(sum, gradient)| *sum += gradient);
+            }
+            let moments = means.iter_mut().zip(squares);
+            for ((value, &sum), (mean, square)) in values.iter_mut().zip(&*sums).zip(moments) {
+                adam.apply(value, sum, mean, square);
+            }
+        }
+    }
+}
+
+/// A part of a parameter tensor, with Adam's state.
+pub(super) struct Slot<'a> {
+    /// Where it is among all parameters.
+    pub start: usize,
+    pub values: &'a mut [f32],
+    pub means: &'a mut [f32],
+    pub squares: &'a mut [f32],
+}
