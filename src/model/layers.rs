@@ -3,6 +3,7 @@
 use super::StateTensor;
 use super::init::{normal, uniform};
 use crate::kernel::Plan;
+use crate::shim::step::batch_norm;
 use crate::{Error, Result};
 use rand_chacha::ChaCha12Rng;
 use tch::{Device, Kind, Tensor};
@@ -94,8 +95,11 @@ impl Layer {
                 if training && x.numel() < 2 * running_mean.numel() {
                     return Err(Error::Shape("a mini-batch of 1 row: BatchNorm needs at least 2 in training".into()));
                 }
+                if training {
+                    return batch_norm(&x, [weight, bias, running_mean, running_var], MOMENTUM, EPSILON);
+                }
                 let (mean, var) = (Some(running_mean), Some(running_var));
-                x.f_batch_norm(Some(weight), Some(bias), mean, var, training, MOMENTUM, EPSILON, false)?
+                x.f_batch_norm(Some(weight), Some(bias), mean, var, false, MOMENTUM, EPSILON, false)?
             }
             Layer::Relu => x.f_relu_()?,
             Layer::MaxPool(Window { size, stride, padding }) => {

@@ -37,6 +37,16 @@ unsafe extern "C" {
         epsilon: f64,
         results: *mut *mut AtTensor,
     ) -> *mut c_char;
+    fn biv_shim_batch_norm(
+        input: *const AtTensor,
+        weight: *const AtTensor,
+        bias: *const AtTensor,
+        running_mean: *const AtTensor,
+        running_var: *const AtTensor,
+        momentum: f64,
+        epsilon: f64,
+        result: *mut *mut AtTensor,
+    ) -> *mut c_char;
     fn biv_shim_switch(which: c_int, on: bool, before: *mut bool) -> *mut c_char;
     fn biv_shim_upload(target: *mut AtTensor, source: *const AtTensor) -> *mut c_char;
 }
@@ -86,6 +96,18 @@ pub(crate) fn linear_relu(output: &mut Tensor, bias: &Tensor, input: &Tensor, we
     let [bias, input, weight] = [bias, input, weight].map(pointer);
     // SAFETY: all are borrowed for the call.
     torch(unsafe { biv_shim_linear_relu(output.as_mut_ptr().cast(), bias, input, weight) })
+}
+
+/// BatchNorm in training, by automatic differentiation; `state` is its weight, its bias, and the running mean and
+/// variance, which it moves.
+pub(crate) fn batch_norm(input: &Tensor, state: [&Tensor; 4], momentum: f64, epsilon: f64) -> Result<Tensor> {
+    let mut result = std::ptr::null_mut();
+    let [weight, bias, mean, var] = state.map(pointer);
+    // SAFETY: all are borrowed for the call; `result` is a place for one. The running statistics are changed behind a
+    // shared tensor, as tch's own operations do.
+    torch(unsafe { biv_shim_batch_norm(pointer(input), weight, bias, mean, var, momentum, epsilon, &mut result) })?;
+    // SAFETY: the shim has succeeded, so this is a tensor made with new, which is ours.
+    Ok(unsafe { Tensor::from_ptr(result.cast()) })
 }
 
 /// The derivatives of a BatchNorm in training for its input, its weight and its bias. `delta` is that for
@@ -171,6 +193,10 @@ fn pointer(tensor: &Tensor) -> *const AtTensor {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::device::set_threads;
+    use crate::random::{Purpose, stream};
+    use rand::RngExt;
+    use tch::{Device, Kind};
 
     #[test]
     fn a_switch_is_on_as_long_as_somebody_wants_it() {
@@ -183,6 +209,42 @@ mod tests {
                 drop(second);
                 assert_eq!(switch.set(found).unwrap(), before, "{switch:?}");
             }
+        }
+    }
+
+    #[test]
+    fn few_channels_have_libtorchs_batch_norm() {
+        let mut generator = stream(1, Purpose::Synthetic, 0);
+        let mut random = |shape: [i64; 4]| {
+            let values: Vec<f32> = (0..shape.iter().product()).map(|_| generator.random_range(-1.0..1.0)).collect();
+            let tensor = Tensor::from_slice(&values).view(shape);
+            tensor.permute([0, 2, 3, 1]).contiguous().permute([0, 3, 1, 2])
+        };
+        let (images, delta) = (random([3, 10, 8, 8]), random([3, 10, 8, 8]));
+        let ones = || Tensor::ones([10], (Kind::Float, Device::Cpu));
+        let run = |norm: &dyn Fn(&Tensor, [&Tensor; 4]) -> Tensor| {
+            let (images, weight, bias) = (images.copy(), 2 * ones(), 3 * ones());
+            let [images, weight, bias] = [images, weight, bias].map(|tensor| tensor.set_requires_grad(true));
+            let (mean, var) = (ones(), ones());
+            let mut output = norm(&images, [&weight, &bias, &mean, &var]);
+            // As the networks do.
+            let loss = (output.relu_() * &delta).sum(Kind::Float);
+            let mut results = Tensor::run_backward(&[loss], &[&images, &weight, &bias], false, false);
+            results.extend([mean, var]);
+            results
+        };
+        let threads = tch::get_num_threads();
+        set_threads(2).unwrap();
+        let found = run(&|images, state| batch_norm(images, state, 0.1, 1e-5).unwrap());
+        let left = tch::get_num_threads();
+        let expected = run(&|images, [weight, bias, mean, var]| {
+            images.batch_norm(Some(weight), Some(bias), Some(mean), Some(var), true, 0.1, 1e-5, false)
+        });
+        set_threads(threads).unwrap();
+        assert_eq!(left, 2);
+        for (found, expected) in found.iter().zip(&expected) {
+            let difference = (found - expected).abs().max().double_value(&[]);
+            assert!(difference < 1e-5 * expected.abs().max().double_value(&[]), "{difference}");
         }
     }
 }
