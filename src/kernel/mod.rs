@@ -234,13 +234,16 @@ impl Kernel {
         let alone = plan.norm || plan.parameter_count() > SHARED_WEIGHTS;
         let size = if alone { tiles } else { tiles.div_ceil(SHARES).max(SHARE) };
         let in_memory = if size < tiles { size.min(MOST_PAIRS) } else { tiles };
+        // None rather than some where memory runs out.
         self.shares.clear();
+        let mut shares = Vec::new();
         for start in (0..tiles).step_by(size) {
             let rows = start * TILE..rows.min((start + size) * TILE);
             let tiles = (0..in_memory.min(tile_count(rows.len()))).map(|_| Tile::new(plan, true));
             let tiles = tiles.collect::<Result<_>>()?;
-            self.shares.push(Share { rows, tiles, gradient: filled(plan.parameter_count(), 0.0)?, loss: 0.0 });
+            shares.push(Share { rows, tiles, gradient: filled(plan.parameter_count(), 0.0)?, loss: 0.0 });
         }
+        self.shares = shares;
         Ok(())
     }
 
@@ -258,7 +261,7 @@ impl Kernel {
             let (inputs, outputs) = (plan.widths[layer], plan.widths[layer + 1]);
             let piece = match team.size() {
                 1 => outputs,
-                threads => outputs.div_ceil(2 * threads).next_multiple_of(4),
+                threads => outputs.div_ceil(2 * threads).next_multiple_of(10),
             };
             for first in (0..outputs).step_by(piece) {
                 let outputs = piece.min(outputs - first);
@@ -276,7 +279,7 @@ impl Kernel {
         let Kernel { plan, arch, shares, statistics, sums } = self;
         let [Share { tiles, loss, rows, .. }] = &mut shares[..] else { return };
         for (tile, start) in tiles.iter_mut().zip(rows.clone().step_by(TILE)) {
-            tile.set_rows(start..rows.end.min(start + TILE));
+            tile.set_rows(start..rows.end);
         }
         for layers in &segments {
             let last = layers.end == plan.layers();

@@ -83,9 +83,8 @@ impl Team {
                 });
             }
             help();
-            // The others are at their last items, and then at the end of what rayon does for them.
+            // The others are at their last items.
             await_until(|| helping.load(Acquire) == 0);
-            (0..2 * TURN).for_each(|_| std::hint::spin_loop());
         });
     }
 

@@ -61,8 +61,9 @@ impl Tile {
         self.rows.len()
     }
 
-    /// Takes the rows `rows` of a mini-batch, at most [`TILE`].
+    /// Takes the first of the rows `rows` of a mini-batch, at most [`TILE`].
     pub(super) fn set_rows(&mut self, rows: Range<usize>) {
+        let rows = rows.start..rows.end.min(rows.start + TILE);
         if rows.len() != self.rows.len() {
             for (column, mask) in self.mask.0.iter_mut().enumerate() {
                 *mask = if column < rows.len() { 1.0 } else { 0.0 };
@@ -187,8 +188,7 @@ impl Tile {
         let (deltas, outputs) = self.deltas.split_at_mut(neurons.start);
         let (values, width) = (parameters.weight(layer), plan.widths[layer]);
         let coefficients = Coefficients { values, width, transposed: true };
-        let values = &self.values[before.clone()];
-        let finish = Finish::WherePositive(values);
+        let finish = Finish::WherePositive(&self.values[before.clone()]);
         product(simd, coefficients, None, &outputs[..neurons.len()], &mut deltas[before], finish);
     }
 

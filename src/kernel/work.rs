@@ -121,7 +121,7 @@ impl WithSimd for Pass<'_> {
         for start in rows.clone().step_by(tiles.len() * TILE) {
             let mut taken = 0;
             for (tile, start) in tiles.iter_mut().zip((start..rows.end).step_by(TILE)) {
-                tile.set_rows(start..rows.end.min(start + TILE));
+                tile.set_rows(start..rows.end);
                 let layers = layers.clone();
                 Forward { plan, parameters, statistics: &[], batch, layers: layers.clone(), tile }.with_simd(simd);
                 Backward { plan, parameters, statistics: &[], sums: &[], batch, layers, tile }.with_simd(simd);

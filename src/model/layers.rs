@@ -96,10 +96,11 @@ impl Layer {
                     return Err(Error::Shape("a mini-batch of 1 row: BatchNorm needs at least 2 in training".into()));
                 }
                 if training {
-                    return batch_norm(&x, [weight, bias, running_mean, running_var], MOMENTUM, EPSILON);
+                    batch_norm(&x, [weight, bias, running_mean, running_var], MOMENTUM, EPSILON)?
+                } else {
+                    let (mean, var) = (Some(running_mean), Some(running_var));
+                    x.f_batch_norm(Some(weight), Some(bias), mean, var, false, MOMENTUM, EPSILON, false)?
                 }
-                let (mean, var) = (Some(running_mean), Some(running_var));
-                x.f_batch_norm(Some(weight), Some(bias), mean, var, false, MOMENTUM, EPSILON, false)?
             }
             Layer::Relu => x.f_relu_()?,
             Layer::MaxPool(Window { size, stride, padding }) => {
