@@ -21,6 +21,7 @@ use crate::options::require;
 use crate::{Error, Result};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 
 /// Which loss, with its parameter.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -178,52 +179,45 @@ impl Loss {
             let coefficients = vec![1.0 / (rows * outputs) as f64; rows * outputs];
             return Ok(Weights { coefficients, effective_batch_size: rows as f64, epsilon: 0.0, samples_used: rows });
         };
-        let mut weights = Weights {
-            coefficients: vec![0.0; rows * outputs],
-            effective_batch_size: 0.0,
-            epsilon: 0.0,
-            samples_used: 0,
-        };
+        let (mut mean_size, mut mean_epsilon) = (0.0, 0.0);
+        let mut columns = Vec::with_capacity(outputs);
         for (output, &threshold) in thresholds.iter().enumerate().take(outputs) {
-            let column: Vec<f64> = variances.iter().skip(output).step_by(outputs).copied().collect();
-            let (column_weights, divisor, epsilon) = self.column(&column, threshold)?;
-            weights.effective_batch_size += effective_batch_size(&column_weights) / outputs as f64;
-            weights.epsilon += epsilon / outputs as f64;
-            for (row, weight) in column_weights.iter().enumerate() {
-                weights.coefficients[row * outputs + output] = weight / divisor / outputs as f64;
+            let (mut weights, largest, epsilon) = self.column(&column(variances, outputs, output), threshold);
+            let (sum, squares) = sums(&weights);
+            let factor = match self {
+                Loss::Iv { .. } => largest / rows as f64,
+                _ if sum == 0.0 => 0.0,
+                _ => 1.0 / sum,
+            } / outputs as f64;
+            if !(factor * sum).is_finite() {
+                return Err(Error::Numerical(
+                    "the inverse of a variance is infinite: choose a greater epsilon, or the loss 'biv'".into(),
+                ));
             }
+            weights.iter_mut().for_each(|weight| *weight *= factor);
+            columns.push(weights);
+            mean_size += ratio(sum, squares) / outputs as f64;
+            mean_epsilon += epsilon / outputs as f64;
         }
-        if weights.coefficients.iter().any(|coefficient| !coefficient.is_finite()) {
-            return Err(Error::Numerical(
-                "the inverse of a variance is infinite: choose a greater epsilon, or the loss 'biv'".into(),
-            ));
-        }
-        weights.samples_used = weights.coefficients.chunks(outputs).filter(|row| row.iter().any(|c| *c > 0.0)).count();
-        Ok(weights)
+        let coefficients = interleaved(columns, rows);
+        let samples_used = coefficients.chunks_exact(outputs).filter(|row| row.iter().any(|c| *c > 0.0)).count();
+        Ok(Weights { coefficients, effective_batch_size: mean_size, epsilon: mean_epsilon, samples_used })
     }
 
-    /// One output's weights, what they are divided by, and the epsilon.
-    fn column(&self, variances: &[f64], threshold: f64) -> Result<(Vec<f64>, f64, f64)> {
-        let rows = variances.len() as f64;
-        Ok(match self {
-            Loss::Mse {} => (vec![1.0; variances.len()], rows, 0.0),
+    /// One output's weights relative to the largest, that one, and the epsilon.
+    fn column(&self, variances: &[f64], threshold: f64) -> (Vec<f64>, f64, f64) {
+        match self {
+            Loss::Mse {} => (vec![1.0; variances.len()], 1.0, 0.0),
             Loss::CutoffMse { .. } => {
-                let kept: Vec<f64> = variances.iter().map(|v| if *v < threshold { 1.0 } else { 0.0 }).collect();
-                let used: f64 = kept.iter().sum();
-                (kept, used.max(1.0), 0.0)
+                let kept = variances.iter().map(|v| if *v < threshold { 1.0 } else { 0.0 });
+                (kept.collect(), 1.0, 0.0)
             }
-            Loss::Iv { epsilon } => {
+            Loss::Iv { epsilon } | Loss::Biv { epsilon } => {
                 let epsilon = epsilon.choose(variances);
                 let (weights, largest) = inverse_variances(variances, epsilon);
-                (weights, rows / largest, epsilon)
+                (weights, largest, epsilon)
             }
-            Loss::Biv { epsilon } => {
-                let epsilon = epsilon.choose(variances);
-                let (weights, _) = inverse_variances(variances, epsilon);
-                let sum = weights.iter().sum();
-                (weights, sum, epsilon)
-            }
-        })
+        }
     }
 
     /// Value and gradient on a mini-batch in the host's memory, all row-major `rows x outputs`.
@@ -278,7 +272,7 @@ fn inverse_variances(variances: &[f64], epsilon: f64) -> (Vec<f64>, f64) {
     if epsilon.is_infinite() {
         return (vec![1.0; variances.len()], 0.0);
     }
-    let smallest = variances.iter().copied().fold(f64::INFINITY, f64::min) + epsilon;
+    let smallest = variances.iter().fold(f64::INFINITY, |a, &b| if b < a { b } else { a }) + epsilon;
     if smallest == 0.0 {
         // The limit for vanishing epsilon: labels without noise share the batch.
         return (variances.iter().map(|v| if *v == 0.0 { 1.0 } else { 0.0 }).collect(), f64::INFINITY);
@@ -286,11 +280,44 @@ fn inverse_variances(variances: &[f64], epsilon: f64) -> (Vec<f64>, f64) {
     (variances.iter().map(|v| smallest / (v + epsilon)).collect(), 1.0 / smallest)
 }
 
+/// One output's part of `values`, row-major for `outputs` outputs.
+fn column(values: &[f64], outputs: usize, output: usize) -> Cow<'_, [f64]> {
+    match outputs {
+        1 => Cow::Borrowed(values),
+        _ => values.iter().skip(output).step_by(outputs).copied().collect(),
+    }
+}
+
+/// The row-major list whose [`column`]s are `columns`, of `rows` rows.
+fn interleaved(mut columns: Vec<Vec<f64>>, rows: usize) -> Vec<f64> {
+    match columns.len() {
+        1 => columns.swap_remove(0),
+        _ => (0..rows).flat_map(|row| columns.iter().map(move |column| column[row])).collect(),
+    }
+}
+
 /// `(sum w)^2 / sum w^2`; 0 where all weights are.
 pub fn effective_batch_size(weights: &[f64]) -> f64 {
-    let sum: f64 = weights.iter().sum();
-    let squares: f64 = weights.iter().map(|w| w * w).sum();
+    let (sum, squares) = sums(weights);
+    ratio(sum, squares)
+}
+
+fn ratio(sum: f64, squares: f64) -> f64 {
     if squares > 0.0 { sum * sum / squares } else { 0.0 }
+}
+
+/// `sum w` and `sum w^2`, in lanes that do not wait for each other.
+fn sums(weights: &[f64]) -> (f64, f64) {
+    const LANES: usize = 8;
+    let (mut sums, mut squares) = ([0.0; LANES], [0.0; LANES]);
+    let mut add = |(lane, weight): (usize, &f64)| {
+        sums[lane] += weight;
+        squares[lane] += weight * weight;
+    };
+    let (chunks, rest) = weights.as_chunks::<LANES>();
+    chunks.iter().for_each(|chunk| chunk.iter().enumerate().for_each(&mut add));
+    rest.iter().enumerate().for_each(add);
+    (sums.iter().sum(), squares.iter().sum())
 }
 
 /// The smallest epsilon >= 0 that gives inverse variances an effective batch

@@ -58,10 +58,17 @@ impl AdamStep {
     #[inline(always)]
     pub fn apply(&self, value: &mut f32, gradient: f32, mean: &mut f32, square: &mut f32) {
         let gradient = gradient + self.weight_decay * *value;
-        *mean += (1.0 - self.beta1) * (gradient - *mean);
-        *square = self.beta2 * *square + (1.0 - self.beta2) * gradient * gradient;
+        *mean = normal(*mean + (1.0 - self.beta1) * (gradient - *mean));
+        *square = normal(self.beta2 * *square + (1.0 - self.beta2) * gradient * gradient);
         *value -= self.rate * *mean / (square.sqrt() * self.correction + self.epsilon);
     }
+}
+
+/// 0 for what is next to it. The means of a weight that has no gradient any more (after a ReLU that is never
+/// positive) would else shrink to denormal numbers and stay there, with which processors are very slow.
+#[inline(always)]
+fn normal(value: f32) -> f32 {
+    if value.abs() < 1e-30 { 0.0 } else { value }
 }
 
 /// The optimiser's state for one list of parameters.
@@ -162,5 +169,22 @@ impl Adam {
         };
         let (means, squares) = (tensors("mean", &self.means)?, tensors("square", &self.squares)?);
         Ok(Adam { options: self.options.clone(), means, squares, steps })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn means_without_a_gradient_come_to_rest_at_zero() {
+        let step = AdamStep::new(&AdamOptions::default(), 1, 1e-3);
+        let (mut value, mut mean, mut square) = (1.0, 0.0, 0.0);
+        for number in 0..80_000 {
+            let gradient = if number == 0 { 1e-3 } else { 0.0 };
+            step.apply(&mut value, gradient, &mut mean, &mut square);
+            assert!(!mean.is_subnormal() && !square.is_subnormal(), "step {number}: {mean:e}, {square:e}");
+        }
+        assert_eq!((mean, square), (0.0, 0.0));
     }
 }

@@ -368,6 +368,10 @@ fn check(values: &[f64], columns: usize, name: &str, fault: impl Fn(f64) -> Opti
 /// The rows `rows` of row-major `values`, `width` values each.
 pub(crate) fn gather<T: Copy>(values: &[T], width: usize, rows: &[usize]) -> Result<Vec<T>> {
     let mut result = reserve(rows.len() * width)?;
+    if width == 1 {
+        result.extend(rows.iter().map(|&row| values[row]));
+        return Ok(result);
+    }
     for &row in rows {
         result.extend_from_slice(&values[row * width..(row + 1) * width]);
     }

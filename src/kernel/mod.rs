@@ -22,7 +22,7 @@ use crate::array::{filled, reserve};
 use crate::model::{BATCH_NORM_EPSILON, BATCH_NORM_MOMENTUM};
 use crate::optim::AdamStep;
 use pulp::Arch;
-use simd::{MOST_PAIRS, TILE};
+use simd::{MOST_PAIRS, PANEL, TILE};
 use std::ops::Range;
 pub use team::{Team, limit_threads};
 use tile::{Tile, tile_count};
@@ -266,10 +266,13 @@ impl Kernel {
             for first in (0..outputs).step_by(piece) {
                 let outputs = piece.min(outputs - first);
                 let (weight, bias) = (split_off(&mut weight, outputs * inputs), split_off(&mut bias, outputs));
-                pieces.push(Gradient { plan, tiles, layer, first, weight, bias, fresh: true });
+                pieces.push((layer, first, weight, bias));
             }
         }
-        team.each(&mut pieces, |piece| arch.dispatch(piece));
+        team.each(&mut pieces, |(layer, first, weight, bias)| {
+            let (layer, first, panel) = (*layer, *first, &mut PANEL.clone());
+            arch.dispatch(Gradient { plan, tiles, panel, layer, first, weight, bias, fresh: true });
+        });
     }
 
     /// All of the only share's tiles forward and back. It ends backward where it ended forward, so the last segment does

@@ -7,6 +7,7 @@
 #![allow(clippy::needless_range_loop)]
 
 use pulp::Simd;
+use pulp::bytemuck::cast;
 
 /// How many rows of a mini-batch go through the network together.
 pub(super) const TILE: usize = 64;
@@ -189,6 +190,9 @@ const QUAD: usize = 4;
 /// The values of some inputs in the order in which [`outer`] takes them: for each four rows up to four vectors.
 pub(super) type Panel = [Row; MOST_PAIRS * TILE / QUAD];
 
+/// One to begin with.
+pub(super) const PANEL: Panel = [Row::ZERO; _];
+
 /// The gradient by `weight` (row-major) and `bias`, `sum over all rows of delta[o] value[i]`, added to what is there
 /// unless it is to be `fresh`. `pairs` are the tiles, at most [`MOST_PAIRS`].
 ///
@@ -281,14 +285,14 @@ fn outer_block<S: Simd, const M: usize, const N: usize>(
 ) -> [S::f32s; M] {
     let mut sums = [[simd.splat_f32s(0.0); N]; M];
     for ((deltas, _), panel) in pairs.iter().zip(panel.chunks(TILE / QUAD)) {
-        let deltas: [&[[f32; QUAD]]; M] = std::array::from_fn(
-            #[inline(always)]
-            |m| deltas[(o + m).min(last)].0.as_chunks().0,
-        );
+        let mut quads = [&[][..]; M];
+        for m in 0..M {
+            quads[m] = deltas[(o + m).min(last)].0.as_chunks::<QUAD>().0;
+        }
         for (at, step) in panel.iter().enumerate() {
             let values = &S::as_simd_f32s(&step.0).0[..N];
             for m in 0..M {
-                let delta = [deltas[m][at]; 16 / QUAD];
+                let delta = [quads[m][at]; 16 / QUAD];
                 let delta = S::as_simd_f32s(delta.as_flattened()).0[0];
                 for n in 0..N {
                     sums[m][n] = simd.mul_add_e_f32s(delta, values[n], sums[m][n]);
@@ -299,22 +303,33 @@ fn outer_block<S: Simd, const M: usize, const N: usize>(
     let mut totals = [simd.splat_f32s(0.0); M];
     for m in 0..M {
         let [a, b, c, d] = [sums[m][0], sums[m][1 % N], sums[m][2 % N], sums[m][3 % N]];
-        let halves = [merge(simd, a, b, 1), merge(simd, c, d, 1)];
-        totals[m] = merge(simd, halves[0], halves[1], 2);
+        totals[m] = merge_pairs(simd, merge_lanes(simd, a, b), merge_lanes(simd, c, d));
     }
     totals
 }
 
-/// In lanes without `bit` in their number the sum of that lane of `a` and the one `bit` after it, in the others that of
-/// the lane of `b` and the one `bit` before it.
+/// In even lanes the sum of that lane of `a` and its neighbour, in odd ones that of `b`.
 #[inline(always)]
-fn merge<S: Simd>(simd: S, a: S::f32s, b: S::f32s, bit: usize) -> S::f32s {
+fn merge_lanes<S: Simd>(simd: S, a: S::f32s, b: S::f32s) -> S::f32s {
+    let (own, other) = mixed(simd, a, b, 1);
+    // A complex number is two lanes.
+    simd.add_f32s(own, cast(simd.swap_re_im_c32s(cast(other))))
+}
+
+/// As [`merge_lanes`] with pairs of lanes for lanes.
+#[inline(always)]
+fn merge_pairs<S: Simd>(simd: S, a: S::f32s, b: S::f32s) -> S::f32s {
+    let (own, other) = mixed(simd, a, b, 2);
+    simd.add_f32s(own, cast(simd.swap_re_im_c64s(cast(other))))
+}
+
+/// The lanes without `bit` in their number of `a` and the others of `b`, and the opposite.
+#[inline(always)]
+fn mixed<S: Simd>(simd: S, a: S::f32s, b: S::f32s, bit: u32) -> (S::f32s, S::f32s) {
     const LANES: [u32; 16] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15];
     let lanes = S::as_simd_u32s(&LANES).0[0];
-    let first = simd.equal_u32s(simd.and_u32s(lanes, simd.splat_u32s(bit as u32)), simd.splat_u32s(0));
-    let after = simd.add_f32s(a, simd.rotate_left_f32s(a, bit));
-    let before = simd.add_f32s(b, simd.rotate_right_f32s(b, bit));
-    simd.select_f32s(first, after, before)
+    let first = simd.equal_u32s(simd.and_u32s(lanes, simd.splat_u32s(bit)), simd.splat_u32s(0));
+    (simd.select_f32s(first, a, b), simd.select_f32s(first, b, a))
 }
 
 /// Writes the `sums` of [`outer_block`] for one output to the rest of its row of weights, and to its bias.

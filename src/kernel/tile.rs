@@ -73,22 +73,19 @@ impl Tile {
     }
 
     /// Takes features, those of row `at` of the mini-batch from `row(at)`. Columns without a row repeat the last.
-    #[inline(always)]
+    // By itself: with AVX-512 the compiler would scatter, which is no faster, and fill registers with indices.
+    #[inline(never)]
     pub(super) fn fill<'a>(&mut self, plan: &Plan, row: impl Fn(usize) -> &'a [f32]) {
         /// Columns that are written at once.
         const WIDE: usize = 4;
         let inputs = plan.widths[0];
         for start in (0..TILE).step_by(WIDE) {
-            let rows: [&[f32]; WIDE] = std::array::from_fn(
-                #[inline(always)]
-                |column| &row((self.rows.start + start + column).min(self.rows.end - 1))[..inputs],
-            );
+            let mut rows = [&[][..]; WIDE];
+            for (column, features) in rows.iter_mut().enumerate() {
+                *features = &row((self.rows.start + start + column).min(self.rows.end - 1))[..inputs];
+            }
             for (feature, input) in self.input[..inputs].iter_mut().enumerate() {
-                let values = rows.map(
-                    #[inline(always)]
-                    |row| row[feature],
-                );
-                input.0[start..start + WIDE].copy_from_slice(&values);
+                input.0[start..start + WIDE].copy_from_slice(&rows.map(|row| row[feature]));
             }
         }
     }

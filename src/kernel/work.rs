@@ -1,6 +1,6 @@
 //! What a thread does with a tile, a share of the mini-batch or a part of the weights.
 
-use super::simd::{MOST_PAIRS, Panel, Row, TILE, outer};
+use super::simd::{MOST_PAIRS, PANEL, Panel, TILE, outer};
 use super::tile::Tile;
 use super::{Batch, NormStatistics, Parameters, Plan, Share};
 use crate::optim::AdamStep;
@@ -24,11 +24,7 @@ impl WithSimd for Forward<'_> {
     fn with_simd<S: Simd>(self, simd: S) {
         let Forward { plan, parameters, statistics, batch, layers, tile } = self;
         match layers.start.checked_sub(1) {
-            None => tile.fill(
-                plan,
-                #[inline(always)]
-                |at| &batch.features[batch.rows[at] * plan.widths[0]..],
-            ),
+            None => tile.fill(plan, |at| &batch.features[batch.rows[at] * plan.widths[0]..]),
             Some(before) => tile.normalize(plan, &parameters, before, statistics),
         }
         for layer in layers {
@@ -87,11 +83,7 @@ impl WithSimd for Evaluate<'_> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
         let Evaluate { plan, parameters, buffers, features, tile } = self;
-        tile.fill(
-            plan,
-            #[inline(always)]
-            |at| &features[at * plan.widths[0]..],
-        );
+        tile.fill(plan, |at| &features[at * plan.widths[0]..]);
         for layer in 0..plan.layers() {
             tile.linear(simd, plan, &parameters, layer);
             if plan.is_hidden(layer) && plan.norm {
@@ -117,6 +109,7 @@ impl WithSimd for Pass<'_> {
         let Pass { plan, parameters, batch, share } = self;
         let Share { rows, tiles, gradient, loss } = share;
         let layers = 0..plan.layers();
+        let mut panel = PANEL;
         *loss = 0.0;
         for start in rows.clone().step_by(tiles.len() * TILE) {
             let mut taken = 0;
@@ -131,8 +124,8 @@ impl WithSimd for Pass<'_> {
             let mut gradient = &mut gradient[..];
             for layer in layers.clone() {
                 let [weight, bias, _] = plan.split_off(layer, &mut gradient);
-                let (tiles, fresh) = (&tiles[..taken], start == rows.start);
-                (&mut Gradient { plan, tiles, layer, first: 0, weight, bias, fresh }).with_simd(simd);
+                let (tiles, panel, fresh) = (&tiles[..taken], &mut panel, start == rows.start);
+                Gradient { plan, tiles, panel, layer, first: 0, weight, bias, fresh }.with_simd(simd);
             }
         }
     }
@@ -142,6 +135,8 @@ impl WithSimd for Pass<'_> {
 pub(super) struct Gradient<'a> {
     pub plan: &'a Plan,
     pub tiles: &'a [Tile],
+    /// To work in.
+    pub panel: &'a mut Panel,
     pub layer: usize,
     pub first: usize,
     pub weight: &'a mut [f32],
@@ -150,19 +145,18 @@ pub(super) struct Gradient<'a> {
     pub fresh: bool,
 }
 
-impl WithSimd for &mut Gradient<'_> {
+impl WithSimd for Gradient<'_> {
     type Output = ();
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let &mut Gradient { plan, tiles, layer, first, ref mut weight, ref mut bias, fresh } = self;
-        let mut panel: Panel = [Row::ZERO; _];
+        let Gradient { plan, tiles, panel, layer, first, weight, bias, fresh } = self;
         for (index, tiles) in tiles.chunks(MOST_PAIRS).enumerate() {
             let mut pairs = [(&[][..], &[][..]); MOST_PAIRS];
             for (pair, tile) in pairs.iter_mut().zip(tiles) {
                 *pair = tile.pair(plan, layer, first);
             }
-            outer(simd, &pairs[..tiles.len()], &mut panel, weight, bias, fresh && index == 0);
+            outer(simd, &pairs[..tiles.len()], panel, weight, bias, fresh && index == 0);
         }
     }
 }
