@@ -3,7 +3,7 @@
 use super::StateTensor;
 use super::init::{normal, uniform};
 use crate::kernel::Plan;
-use crate::shim::step::batch_norm;
+use crate::shim::step::{After, BatchNorm, batch_norm};
 use crate::{Error, Result};
 use rand_chacha::ChaCha12Rng;
 use tch::{Device, Kind, Tensor};
@@ -29,9 +29,7 @@ pub(super) enum Layer {
     AveragePool,
     /// `[rows, channels, height, width]` to `[rows, channels * height * width]`.
     Flatten,
-    /// The same images, on a CPU in the memory format in which convolutions of many channels are faster.
-    ChannelsLast,
-    /// `relu(body(x) + shortcut(x))`; a shortcut without layers is the identity.
+    /// `relu(body(x) + shortcut(x))`; the body ends with a BatchNorm, and a shortcut without layers is the identity.
     Residual { body: Sequential, shortcut: Sequential },
 }
 
@@ -84,7 +82,8 @@ impl Layer {
         })
     }
 
-    fn forward(&self, mut x: Tensor, training: bool) -> Result<Tensor> {
+    /// The layer's output, and that of what comes `after` it, which only a BatchNorm takes.
+    fn forward(&self, mut x: Tensor, training: bool, after: After) -> Result<Tensor> {
         Ok(match self {
             Layer::Linear { weight, bias } => x.f_linear(weight, Some(bias))?,
             Layer::Conv { weight, bias, window } => {
@@ -95,12 +94,8 @@ impl Layer {
                 if training && x.numel() < 2 * running_mean.numel() {
                     return Err(Error::Shape("a mini-batch of 1 row: BatchNorm needs at least 2 in training".into()));
                 }
-                if training {
-                    batch_norm(&x, [weight, bias, running_mean, running_var], MOMENTUM, EPSILON)?
-                } else {
-                    let (mean, var) = (Some(running_mean), Some(running_var));
-                    x.f_batch_norm(Some(weight), Some(bias), mean, var, false, MOMENTUM, EPSILON, false)?
-                }
+                let how = BatchNorm { training, momentum: MOMENTUM, epsilon: EPSILON };
+                batch_norm(&x, [weight, bias, running_mean, running_var], how, after)?
             }
             Layer::Relu => x.f_relu_()?,
             Layer::MaxPool(Window { size, stride, padding }) => {
@@ -108,11 +103,9 @@ impl Layer {
             }
             Layer::AveragePool => x.f_adaptive_avg_pool2d([1, 1])?,
             Layer::Flatten => x.f_flatten(1, -1)?,
-            Layer::ChannelsLast if x.device().is_cuda() => x,
-            Layer::ChannelsLast => channels_last(&x)?,
             Layer::Residual { body, shortcut } => {
-                let shortcut = shortcut.forward(&x, training)?;
-                body.forward(&x, training)?.f_add_(&shortcut)?.f_relu_()?
+                let shortcut = shortcut.forward(&x, training, After::Nothing)?;
+                body.forward(&x, training, After::ShortcutAndRelu(&shortcut))?
             }
         })
     }
@@ -141,7 +134,7 @@ impl Layer {
                 body.collect(&format!("{prefix}."), state);
                 shortcut.collect(&format!("{prefix}.downsample."), state);
             }
-            Layer::Relu | Layer::MaxPool(_) | Layer::AveragePool | Layer::Flatten | Layer::ChannelsLast => {}
+            Layer::Relu | Layer::MaxPool(_) | Layer::AveragePool | Layer::Flatten => {}
         }
     }
 }
@@ -172,8 +165,20 @@ impl Sequential {
         Self::named(layers.into_iter().enumerate().map(|(index, layer)| (index.to_string(), layer)).collect())
     }
 
-    pub(super) fn forward(&self, input: &Tensor, training: bool) -> Result<Tensor> {
-        self.layers.iter().try_fold(input.shallow_clone(), |x, (_, layer)| layer.forward(x, training))
+    /// The last layer's output, and that of what comes `after` it, which only a BatchNorm takes.
+    pub(super) fn forward(&self, input: &Tensor, training: bool, after: After) -> Result<Tensor> {
+        let mut x = input.shallow_clone();
+        let mut layers = self.layers.iter().map(|(_, layer)| layer).peekable();
+        while let Some(layer) = layers.next() {
+            let norm = matches!(layer, Layer::BatchNorm { .. });
+            let after = match layers.peek() {
+                None => after,
+                Some(Layer::Relu) if norm => layers.next().map_or(After::Nothing, |_| After::Relu),
+                Some(_) => After::Nothing,
+            };
+            x = layer.forward(x, training, after)?;
+        }
+        Ok(x)
     }
 
     /// Every tensor under the name that PyTorch's `state_dict` gives it.

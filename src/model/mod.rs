@@ -13,6 +13,7 @@ use crate::array::{collect, filled};
 use crate::batch;
 use crate::data::{FeatureRows, Normalization};
 use crate::kernel::{self, Plan, Team};
+use crate::shim::step::After;
 use crate::shim::{self, Pool};
 use crate::{Error, Result};
 use layers::Network;
@@ -163,7 +164,7 @@ impl Model {
     /// # Errors
     /// [`Error::Shape`] for one row in training where a BatchNorm needs two.
     pub fn forward(&self, features: &Tensor, training: bool, precision: Precision) -> Result<Tensor> {
-        precision.apply(self.device, features, |x| self.network.layers.forward(x, training))
+        precision.apply(self.device, features, |x| self.network.layers.forward(x, training, After::Nothing))
     }
 
     /// Predictions in the labels' units for row-major `features` in theirs, `inputs` values a row.

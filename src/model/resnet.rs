@@ -22,7 +22,6 @@ pub(super) fn resnet(depth: usize, image: Image, outputs: usize, generator: &mut
     };
     let mut width = 64;
     let mut layers = vec![
-        ("format".into(), Layer::ChannelsLast),
         (
             "conv1".into(),
             Layer::residual_conv(image.channels, width, Window { size: 7, stride: 2, padding: 3 }, generator)?,

@@ -43,8 +43,11 @@ unsafe extern "C" {
         bias: *const AtTensor,
         running_mean: *const AtTensor,
         running_var: *const AtTensor,
+        shortcut: *const AtTensor,
+        training: bool,
         momentum: f64,
         epsilon: f64,
+        relu: bool,
         result: *mut *mut AtTensor,
     ) -> *mut c_char;
     fn biv_shim_switch(which: c_int, on: bool, before: *mut bool) -> *mut c_char;
@@ -98,14 +101,51 @@ pub(crate) fn linear_relu(output: &mut Tensor, bias: &Tensor, input: &Tensor, we
     torch(unsafe { biv_shim_linear_relu(output.as_mut_ptr().cast(), bias, input, weight) })
 }
 
-/// BatchNorm in training, by automatic differentiation; `state` is its weight, its bias, and the running mean and
-/// variance, which it moves.
-pub(crate) fn batch_norm(input: &Tensor, state: [&Tensor; 4], momentum: f64, epsilon: f64) -> Result<Tensor> {
+/// How a BatchNorm goes over its input.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct BatchNorm {
+    /// By the mini-batch's statistics, towards which it moves the running ones; else by those.
+    pub training: bool,
+    pub momentum: f64,
+    pub epsilon: f64,
+}
+
+/// What follows a BatchNorm at once.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum After<'a> {
+    Nothing,
+    Relu,
+    /// This is added, and then comes a ReLU.
+    ShortcutAndRelu(&'a Tensor),
+}
+
+/// BatchNorm by automatic differentiation; `state` is its weight, its bias, and the running mean and variance.
+pub(crate) fn batch_norm(input: &Tensor, state: [&Tensor; 4], how: BatchNorm, after: After) -> Result<Tensor> {
     let mut result = std::ptr::null_mut();
     let [weight, bias, mean, var] = state.map(pointer);
-    // SAFETY: all are borrowed for the call; `result` is a place for one. The running statistics are changed behind a
+    let BatchNorm { training, momentum, epsilon } = how;
+    let (shortcut, relu) = match after {
+        After::Nothing => (std::ptr::null(), false),
+        After::Relu => (std::ptr::null(), true),
+        After::ShortcutAndRelu(shortcut) => (pointer(shortcut), true),
+    };
+    // SAFETY: all are borrowed for the call, or null; `result` is a place for one. The running statistics are changed behind a
     // shared tensor, as tch's own operations do.
-    torch(unsafe { biv_shim_batch_norm(pointer(input), weight, bias, mean, var, momentum, epsilon, &mut result) })?;
+    torch(unsafe {
+        biv_shim_batch_norm(
+            pointer(input),
+            weight,
+            bias,
+            mean,
+            var,
+            shortcut,
+            training,
+            momentum,
+            epsilon,
+            relu,
+            &mut result,
+        )
+    })?;
     // SAFETY: the shim has succeeded, so this is a tensor made with new, which is ours.
     Ok(unsafe { Tensor::from_ptr(result.cast()) })
 }
@@ -212,39 +252,78 @@ mod tests {
         }
     }
 
+    /// What a BatchNorm makes of images, with its running statistics, its gradients and, in training, a shortcut's.
+    fn norm_results(images: &Tensor, shortcut: &Tensor, delta: &Tensor, training: bool, after: &str) -> Vec<Tensor> {
+        let channels = images.size()[1];
+        let kind = if images.kind() == Kind::Double { Kind::Double } else { Kind::Float };
+        let list = |start: f64| Tensor::arange(channels, (kind, Device::Cpu)) / channels + start;
+        let leaf = |tensor: &Tensor| tensor.copy().set_requires_grad(true);
+        let (images, shortcut, weight, bias) = (leaf(images), leaf(shortcut), leaf(&list(0.5)), leaf(&list(-0.5)));
+        let (mean, var) = (list(0.0), list(1.0));
+        let after = match after {
+            "nothing" => After::Nothing,
+            "relu" => After::Relu,
+            _ => After::ShortcutAndRelu(&shortcut),
+        };
+        let how = BatchNorm { training, momentum: 0.1, epsilon: 1e-5 };
+        let norm = |state| batch_norm(&images, state, how, after).unwrap();
+        if !training {
+            return vec![tch::no_grad(|| norm([&weight, &bias, &mean, &var])), mean, var];
+        }
+        let output = norm([&weight, &bias, &mean, &var]);
+        let loss = (&output * delta).sum(Kind::Double);
+        let mut results = vec![output.detach(), mean, var];
+        let mut leaves = vec![&images, &weight, &bias];
+        if let After::ShortcutAndRelu(shortcut) = after {
+            leaves.push(shortcut);
+        }
+        results.extend(Tensor::run_backward(&[loss], &leaves, false, false));
+        results
+    }
+
+    /// Images in the channels-last format go another way than those of f64 in the other format, which libtorch has.
     #[test]
-    fn few_channels_have_libtorchs_batch_norm() {
+    fn images_have_libtorchs_batch_norm_and_the_same_bits_with_any_number_of_threads() {
         let mut generator = stream(1, Purpose::Synthetic, 0);
-        let mut random = |shape: [i64; 4]| {
+        let mut random = |shape: &[i64], kind| {
             let values: Vec<f32> = (0..shape.iter().product()).map(|_| generator.random_range(-1.0..1.0)).collect();
-            let tensor = Tensor::from_slice(&values).view(shape);
-            tensor.permute([0, 2, 3, 1]).contiguous().permute([0, 3, 1, 2])
+            Tensor::from_slice(&values).view(shape).to_kind(kind)
         };
-        let (images, delta) = (random([3, 10, 8, 8]), random([3, 10, 8, 8]));
-        let ones = || Tensor::ones([10], (Kind::Float, Device::Cpu));
-        let run = |norm: &dyn Fn(&Tensor, [&Tensor; 4]) -> Tensor| {
-            let (images, weight, bias) = (images.copy(), 2 * ones(), 3 * ones());
-            let [images, weight, bias] = [images, weight, bias].map(|tensor| tensor.set_requires_grad(true));
-            let (mean, var) = (ones(), ones());
-            let mut output = norm(&images, [&weight, &bias, &mean, &var]);
-            // As the networks do.
-            let loss = (output.relu_() * &delta).sum(Kind::Float);
-            let mut results = Tensor::run_backward(&[loss], &[&images, &weight, &bias], false, false);
-            results.extend([mean, var]);
-            results
-        };
-        let threads = tch::get_num_threads();
-        set_threads(2).unwrap();
-        let found = run(&|images, state| batch_norm(images, state, 0.1, 1e-5).unwrap());
-        let left = tch::get_num_threads();
-        let expected = run(&|images, [weight, bias, mean, var]| {
-            images.batch_norm(Some(weight), Some(bias), Some(mean), Some(var), true, 0.1, 1e-5, false)
-        });
-        set_threads(threads).unwrap();
-        assert_eq!(left, 2);
-        for (found, expected) in found.iter().zip(&expected) {
-            let difference = (found - expected).abs().max().double_value(&[]);
-            assert!(difference < 1e-5 * expected.abs().max().double_value(&[]), "{difference}");
+        let last = |images: &Tensor| images.permute([0, 2, 3, 1]).contiguous().permute([0, 3, 1, 2]);
+        let before = tch::get_num_threads();
+        // A few pixels, a few blocks of them, and more blocks than parts.
+        let shapes = [[4, 16, 1, 2], [1, 1, 9, 9], [5, 10, 20, 20], [3, 33, 7, 5], [5, 300, 9, 9], [64, 3, 50, 50]];
+        for (shape, kind) in shapes.iter().flat_map(|shape| [(shape, Kind::Float), (shape, Kind::BFloat16)]) {
+            for (training, after) in [true, false]
+                .into_iter()
+                .flat_map(|training| ["nothing", "relu", "shortcut"].map(|after| (training, after)))
+            {
+                let (images, shortcut, delta) = (random(shape, kind) + 3, random(shape, kind), random(shape, kind));
+                let double = |tensor: &Tensor| tensor.to_kind(Kind::Double);
+                // Which side of zero rounding takes is left open.
+                let sums = if after == "shortcut" { double(&shortcut) } else { double(&shortcut) * 0 };
+                let found_in = |images: &Tensor, sums: &Tensor, delta: &Tensor, after: &str| {
+                    norm_results(images, sums, delta, training, after)
+                };
+                let plain = &found_in(&double(&images), &sums, &double(&delta), "nothing")[0] + &sums;
+                let delta = &delta * plain.abs().gt(1e-4).to_kind(kind);
+                let expected = found_in(&double(&images), &double(&shortcut), &double(&delta), after);
+                let mut results = Vec::new();
+                for threads in [1, 2, 3] {
+                    set_threads(threads).unwrap();
+                    results.push(found_in(&last(&images), &last(&shortcut), &last(&delta), after));
+                }
+                set_threads(before).unwrap();
+                for (place, expected) in expected.iter().enumerate() {
+                    let found = &results[0][place];
+                    let difference = (double(found) - double(expected)).abs().max().double_value(&[]);
+                    let tolerance = if found.kind() == Kind::BFloat16 { 0.01 } else { 2e-5 };
+                    let scale = double(expected).abs().max().double_value(&[]).max(1e-3);
+                    let what = format!("{shape:?} {kind:?}, training {training}, {after}, result {place}");
+                    assert!(difference <= tolerance * scale, "{what}: {difference} of {scale}");
+                    assert!(results.iter().all(|result| result[place].equal(found)), "{what}");
+                }
+            }
         }
     }
 }
