@@ -44,7 +44,8 @@ namespace {
 template <class Work>
 void share(int64_t count, const Work &work) {
   const int64_t threads = std::min<int64_t>(at::get_num_threads(), count);
-  if (threads < 2 || !GOMP_parallel || !omp_get_thread_num || !omp_get_num_threads) return work(0, count);
+  const bool alone = threads < 2 || at::in_parallel_region();
+  if (alone || !GOMP_parallel || !omp_get_thread_num || !omp_get_num_threads) return work(0, count);
   struct Call {
     const Work &work;
     int64_t count;
@@ -439,17 +440,17 @@ extern "C" char *biv_shim_batch_norm(const at::Tensor *input, const at::Tensor *
   return guarded([&] {
     at::Tensor output, addend;
     if (shortcut) addend = shortcut->to(input->scalar_type());
-    if (!is_ours(*input)) {
+    const bool ours = is_ours(*input);
+    if (shortcut && ours) addend = addend.contiguous(at::MemoryFormat::ChannelsLast);
+    if (!ours) {
       output = at::batch_norm(*input, *weight, *bias, *running_mean, *running_var, training, momentum, epsilon,
-                              /*cudnn_enabled=*/input->is_cuda());
+                              /*cudnn_enabled=*/false);
       if (shortcut) output.add_(addend);
       if (relu) output.relu_();
     } else if (training) {
-      if (shortcut) addend = addend.contiguous(at::MemoryFormat::ChannelsLast);
       output = BatchNorm::apply(*input, *weight, *bias, *running_mean, *running_var, std::optional(addend), momentum,
                                 epsilon, relu);
     } else {
-      if (shortcut) addend = addend.contiguous(at::MemoryFormat::ChannelsLast);
       const at::Tensor inverse_std = (*running_var + epsilon).rsqrt();
       output = scaled(*input,
                       Scaling(Division(*input), running_mean->const_data_ptr<float>(),
