@@ -18,6 +18,10 @@ pub(crate) fn keep_spare_messages() {
     unsafe { biv_shim_keep_spare_messages() }
 }
 
+/// The address space, in bytes, that glibc takes for a moment at a thread's first allocation. OpenMP ends the process
+/// where another thread, which starts at that moment, has none left.
+const ARENA: usize = 128 << 20;
+
 /// Called before operations on large tensors. Where the address space is limited, the threads that libtorch then works
 /// on for this one are started here.
 ///
@@ -27,7 +31,7 @@ pub(crate) fn keep_spare_messages() {
 pub(crate) fn start_threads() -> Result<()> {
     loop {
         // SAFETY: the function may be called at any time, by any thread.
-        let needs = unsafe { biv_shim_thread_needs(START) };
+        let needs = unsafe { biv_shim_thread_needs(START + ARENA) };
         if needs == 0 {
             return Ok(());
         }
