@@ -173,7 +173,10 @@ impl Sequential {
             let norm = matches!(layer, Layer::BatchNorm { .. });
             let after = match layers.peek() {
                 None => after,
-                Some(Layer::Relu) if norm => layers.next().map_or(After::Nothing, |_| After::Relu),
+                Some(Layer::Relu) if norm => {
+                    layers.next();
+                    After::Relu
+                }
                 Some(_) => After::Nothing,
             };
             x = layer.forward(x, training, after)?;

@@ -41,6 +41,8 @@ __attribute__((weak)) int omp_get_num_threads();
 namespace {
 
 // `work(first, end)` for as many parts of [0, count) as there are threads, each on its own. Throws what a part threw.
+// at::parallel_for, a template, has one thread where it is compiled without OpenMP, as it is here: whichever OpenMP we
+// linked might not be libtorch's.
 template <class Work>
 void share(int64_t count, const Work &work) {
   const int64_t threads = std::min<int64_t>(at::get_num_threads(), count);

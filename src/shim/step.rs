@@ -129,8 +129,8 @@ pub(crate) fn batch_norm(input: &Tensor, state: [&Tensor; 4], how: BatchNorm, af
         After::Relu => (std::ptr::null(), true),
         After::ShortcutAndRelu(shortcut) => (pointer(shortcut), true),
     };
-    // SAFETY: all are borrowed for the call, or null; `result` is a place for one. The running statistics are changed behind a
-    // shared tensor, as tch's own operations do.
+    // SAFETY: all are borrowed for the call, or null; `result` is a place for one. The running statistics are changed
+    // behind a shared tensor, as tch's own operations do.
     torch(unsafe {
         biv_shim_batch_norm(
             pointer(input),
