@@ -56,6 +56,7 @@ mod error;
 pub mod experiment;
 mod fault;
 pub mod files;
+mod flat;
 pub mod kernel;
 pub mod loss;
 pub mod metrics;

@@ -1,9 +1,11 @@
 //! Adam (Kingma and Ba 2015) over libtorch's fused kernel, with a state that can be saved.
 
 use crate::archive::{Archive, StoredArray};
+use crate::flat::Flat;
 use crate::shim::step::{GuardedAdam, guarded_adam};
 use crate::shim::{AdamNumbers, AdamTensors, fused_adam};
 use crate::{Error, Result};
+use pulp::Simd;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
@@ -54,29 +56,40 @@ impl AdamStep {
         }
     }
 
-    /// Moves `value`, and with it the running means of the gradient and of its square.
+    /// Some values, the running means of their gradients and those of the gradients' squares, a step on.
     #[inline(always)]
-    pub fn apply(&self, value: &mut f32, gradient: f32, mean: &mut f32, square: &mut f32) {
-        let gradient = gradient + self.weight_decay * *value;
-        *mean = normal(*mean + (1.0 - self.beta1) * (gradient - *mean));
-        *square = normal(self.beta2 * *square + (1.0 - self.beta2) * gradient * gradient);
-        *value -= self.rate * *mean / (square.sqrt() * self.correction + self.epsilon);
+    pub(crate) fn apply<S: Simd>(
+        &self,
+        simd: S,
+        gradient: S::f32s,
+        [value, mean, square]: [S::f32s; 3],
+    ) -> [S::f32s; 3] {
+        let all = |number: f32| simd.splat_f32s(number);
+        let gradient = simd.mul_add_e_f32s(all(self.weight_decay), value, gradient);
+        let mean = simd.mul_add_e_f32s(all(1.0 - self.beta1), simd.sub_f32s(gradient, mean), mean);
+        let square_of_gradient = simd.mul_f32s(simd.mul_f32s(all(1.0 - self.beta2), gradient), gradient);
+        let square = simd.mul_add_e_f32s(all(self.beta2), square, square_of_gradient);
+        let (mean, square) = (normal(simd, mean), normal(simd, square));
+        let deviation = simd.mul_add_e_f32s(simd.sqrt_f32s(square), all(self.correction), all(self.epsilon));
+        let value = simd.sub_f32s(value, simd.div_f32s(simd.mul_f32s(all(self.rate), mean), deviation));
+        [value, mean, square]
     }
 }
 
 /// 0 for what is next to it. The means of a weight that has no gradient any more (after a ReLU that is never
 /// positive) would else shrink to denormal numbers and stay there, with which processors are very slow.
 #[inline(always)]
-fn normal(value: f32) -> f32 {
-    if value.abs() < 1e-30 { 0.0 } else { value }
+fn normal<S: Simd>(simd: S, values: S::f32s) -> S::f32s {
+    let small = simd.less_than_f32s(simd.abs_f32s(values), simd.splat_f32s(1e-30));
+    simd.select_f32s(small, simd.splat_f32s(0.0), values)
 }
 
 /// The optimiser's state for one list of parameters.
 #[derive(Debug)]
 pub struct Adam {
     options: AdamOptions,
-    means: Vec<Tensor>,
-    squares: Vec<Tensor>,
+    means: Flat,
+    squares: Flat,
     steps: u64,
 }
 
@@ -86,8 +99,7 @@ impl Adam {
     /// # Errors
     /// [`Error::OutOfMemory`].
     pub fn new(options: AdamOptions, parameters: &[Tensor]) -> Result<Self> {
-        let zeros = || parameters.iter().map(|p| Ok(p.f_detach()?.f_zeros_like()?)).collect::<Result<Vec<_>>>();
-        Ok(Adam { options, means: zeros()?, squares: zeros()?, steps: 0 })
+        Ok(Adam { options, means: Flat::zeros(parameters)?, squares: Flat::zeros(parameters)?, steps: 0 })
     }
 
     /// How many steps were taken.
@@ -101,7 +113,7 @@ impl Adam {
     }
 
     /// The running means of the gradients and of their squares, for a step that is taken elsewhere.
-    pub(crate) fn moments(&mut self) -> (&mut [Tensor], &mut [Tensor]) {
+    pub(crate) fn moments(&mut self) -> (&mut Flat, &mut Flat) {
         (&mut self.means, &mut self.squares)
     }
 
@@ -118,7 +130,7 @@ impl Adam {
         let Some(first) = parameters.first() else { return Ok(()) };
         let step = Tensor::f_full([], (self.steps + 1) as f64, (Kind::Float, first.device()))?;
         let steps: Vec<Tensor> = parameters.iter().map(|_| step.shallow_clone()).collect();
-        let (means, squares) = (self.means.as_slice(), self.squares.as_slice());
+        let (means, squares) = (&self.means.parts[..], &self.squares.parts[..]);
         let AdamOptions { beta1, beta2, epsilon, weight_decay } = self.options;
         fused_adam(
             &AdamTensors { parameters, gradients, means, squares, steps: &steps },
@@ -138,7 +150,7 @@ impl Adam {
         learning_rate: &Tensor,
         failed: &Tensor,
     ) -> Result<()> {
-        let (means, squares) = (self.means.as_slice(), self.squares.as_slice());
+        let (means, squares) = (&self.means.parts[..], &self.squares.parts[..]);
         guarded_adam(
             &GuardedAdam { parameters, gradients, means, squares, steps, learning_rate, failed },
             &self.options,
@@ -148,7 +160,7 @@ impl Adam {
     /// Adds the state to `archive`.
     pub(crate) fn store(&self, archive: &mut Archive) -> Result<()> {
         for (name, tensors) in [("mean", &self.means), ("square", &self.squares)] {
-            for (index, tensor) in tensors.iter().enumerate() {
+            for (index, tensor) in tensors.parts.iter().enumerate() {
                 archive.insert(format!("adam.{name}.{index}"), StoredArray::from_tensor(tensor)?);
             }
         }
@@ -157,32 +169,32 @@ impl Adam {
 
     /// A state from `archive`, for the same parameters and `steps` steps on.
     pub(crate) fn restored(&self, archive: &Archive, steps: u64) -> Result<Self> {
-        let tensors = |name: &str, like: &[Tensor]| {
-            let tensors = like.iter().enumerate().map(|(index, like)| {
+        let mut adam = Adam { steps, ..Adam::new(self.options.clone(), &self.means.parts)? };
+        for (name, tensors) in [("mean", &mut adam.means), ("square", &mut adam.squares)] {
+            for (index, tensor) in tensors.parts.iter_mut().enumerate() {
                 let array = archive.get(&format!("adam.{name}.{index}"))?;
-                if array.shape().iter().map(|&size| size as i64).ne(like.size()) {
+                if array.shape().iter().map(|&size| size as i64).ne(tensor.size()) {
                     return Err(Error::Shape(format!("adam.{name}.{index} has shape {:?}", array.shape())));
                 }
-                Ok(Tensor::f_from_slice(&array.to_f32()?)?.f_reshape(like.size())?.f_to_device(like.device())?)
-            });
-            tensors.collect::<Result<Vec<_>>>()
-        };
-        let (means, squares) = (tensors("mean", &self.means)?, tensors("square", &self.squares)?);
-        Ok(Adam { options: self.options.clone(), means, squares, steps })
+                tensor.f_copy_(&Tensor::f_from_slice(&array.to_f32()?)?.f_reshape(tensor.size())?)?;
+            }
+        }
+        Ok(adam)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use pulp::Scalar;
 
     #[test]
     fn means_without_a_gradient_come_to_rest_at_zero() {
         let step = AdamStep::new(&AdamOptions::default(), 1, 1e-3);
-        let (mut value, mut mean, mut square) = (1.0, 0.0, 0.0);
+        let (mut value, mut mean, mut square) = (1.0f32, 0.0f32, 0.0f32);
         for number in 0..80_000 {
             let gradient = if number == 0 { 1e-3 } else { 0.0 };
-            step.apply(&mut value, gradient, &mut mean, &mut square);
+            [value, mean, square] = step.apply(Scalar::new(), gradient, [value, mean, square]);
             assert!(!mean.is_subnormal() && !square.is_subnormal(), "step {number}: {mean:e}, {square:e}");
         }
         assert_eq!((mean, square), (0.0, 0.0));

@@ -153,13 +153,12 @@ impl Engine {
         match &mut self.way {
             Way::Kernel(kernel) => {
                 let adam = AdamStep::new(self.optimizer.options(), self.optimizer.steps() + 1, learning_rate);
+                let mut parameters = model.flat()?.shallow_clone();
                 let (means, squares) = self.optimizer.moments();
-                let state = kernel::State {
-                    parameters: shim::values_mut(&mut self.parameters)?,
-                    buffers: shim::values_mut(&mut self.buffers)?,
-                    means: shim::values_mut(means)?,
-                    squares: shim::values_mut(squares)?,
-                };
+                let flat = [&mut parameters, &mut means.all, &mut squares.all];
+                let mut lists = shim::values_mut(flat.into_iter().chain(&mut self.buffers))?.into_iter();
+                let [parameters, means, squares] = [(); 3].map(|()| lists.next().unwrap_or_default());
+                let state = kernel::State { parameters, means, squares, buffers: lists.collect() };
                 let batch = kernel::Batch {
                     features: shim::values(batch.features.numbers()?)?,
                     labels: shim::values(batch.labels)?,

@@ -26,7 +26,7 @@ use simd::{MOST_PAIRS, PANEL, TILE};
 use std::ops::Range;
 pub use team::{Team, limit_threads};
 use tile::{Tile, tile_count};
-use work::{Backward, Evaluate, Forward, Gradient, Pass, Slot, Update};
+use work::{Backward, Evaluate, Forward, Gradient, Part, Pass, Update};
 
 /// The shape of a network of Linear layers with ReLU between them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,9 +56,14 @@ impl Plan {
 
     /// The number of trainable values.
     fn parameter_count(&self) -> usize {
-        let linear = self.widths.windows(2).map(|widths| (widths[0] + 1) * widths[1]).sum::<usize>();
-        let hidden = self.widths[1..self.layers()].iter().sum::<usize>();
-        linear + if self.norm { 2 * hidden } else { 0 }
+        (0..self.layers()).flat_map(|layer| self.sizes(layer)).sum()
+    }
+
+    /// The number of trainable values of `layer`: weight, bias, and both of its BatchNorm.
+    fn sizes(&self, layer: usize) -> [usize; 3] {
+        let (inputs, outputs) = (self.widths[layer], self.widths[layer + 1]);
+        let norm = if self.norm && self.is_hidden(layer) { 2 * outputs } else { 0 };
+        [inputs * outputs, outputs, norm]
     }
 
     /// Whether a ReLU follows `layer`.
@@ -66,11 +71,21 @@ impl Plan {
         layer + 1 < self.layers()
     }
 
+    /// The parameters by layer, from a list of all.
+    fn split<'a>(&self, mut list: &'a [f32]) -> Vec<[&'a [f32]; 3]> {
+        let layers = (0..self.layers()).map(|layer| {
+            self.sizes(layer).map(|count| {
+                let (first, rest) = list.split_at(count);
+                list = rest;
+                first
+            })
+        });
+        layers.collect()
+    }
+
     /// Cuts the parameters of `layer` off a list of all: weight, bias, and both of its BatchNorm.
     fn split_off<'a>(&self, layer: usize, list: &mut &'a mut [f32]) -> [&'a mut [f32]; 3] {
-        let (inputs, outputs) = (self.widths[layer], self.widths[layer + 1]);
-        let norm = if self.norm && self.is_hidden(layer) { 2 * outputs } else { 0 };
-        [inputs * outputs, outputs, norm].map(|count| split_off(list, count))
+        self.sizes(layer).map(|count| split_off(list, count))
     }
 
     /// The place of the weight of `layer` in the list of the trainable tensors; its bias and its BatchNorm's follow.
@@ -85,29 +100,19 @@ impl Plan {
     }
 }
 
-/// Trainable values by layer: weight (`outputs x inputs`, row-major), bias, and the BatchNorm's weight and bias.
+/// Each layer's weight (`outputs x inputs`, row-major), bias, and its BatchNorm's weight and bias in one list.
 #[derive(Clone, Copy)]
-struct Parameters<'a> {
-    tensors: &'a [&'a [f32]],
-    per_layer: usize,
-}
+struct Parameters<'a>(&'a [[&'a [f32]; 3]]);
 
 impl<'a> Parameters<'a> {
-    fn new(plan: &Plan, tensors: &'a [&'a [f32]]) -> Self {
-        Parameters { tensors, per_layer: plan.first_parameter(1) }
+    fn linear(self, layer: usize) -> (&'a [f32], &'a [f32]) {
+        let [weight, bias, _] = self.0[layer];
+        (weight, bias)
     }
 
-    fn weight(&self, layer: usize) -> &'a [f32] {
-        self.tensors[layer * self.per_layer]
-    }
-
-    fn bias(&self, layer: usize) -> &'a [f32] {
-        self.tensors[layer * self.per_layer + 1]
-    }
-
-    fn norm(&self, layer: usize) -> (&'a [f32], &'a [f32]) {
-        let first = layer * self.per_layer;
-        (self.tensors[first + 2], self.tensors[first + 3])
+    fn norm(self, layer: usize) -> (&'a [f32], &'a [f32]) {
+        let [.., norm] = self.0[layer];
+        norm.split_at(norm.len() / 2)
     }
 }
 
@@ -124,17 +129,17 @@ pub struct Batch<'a> {
     pub coefficients: &'a [f32],
 }
 
-/// What a step changes, each list in the order of the layers.
+/// What a step changes.
 #[derive(Debug)]
 pub struct State<'a> {
-    /// The trainable tensors.
-    pub parameters: Vec<&'a mut [f32]>,
-    /// Each BatchNorm's running mean and variance.
-    pub buffers: Vec<&'a mut [f32]>,
+    /// All trainable values: for each layer its weight, bias, and its BatchNorm's weight and bias.
+    pub parameters: &'a mut [f32],
     /// Adam's mean of the gradients, as the parameters.
-    pub means: Vec<&'a mut [f32]>,
+    pub means: &'a mut [f32],
     /// Adam's mean of their squares, as the parameters.
-    pub squares: Vec<&'a mut [f32]>,
+    pub squares: &'a mut [f32],
+    /// Each BatchNorm's running mean and variance, in the order of the layers.
+    pub buffers: Vec<&'a mut [f32]>,
 }
 
 /// Weights times rows from which on a second thread saves more than it takes to wake it.
@@ -202,8 +207,8 @@ impl Kernel {
         self.cut(batch.rows.len())?;
         let work = batch.rows.len() * self.plan.parameter_count();
         let team = if work < SHARED_WORK { &Team::alone() } else { team };
-        let tensors: Vec<&[f32]> = state.parameters.iter().map(|tensor| &**tensor).collect();
-        let parameters = Parameters::new(&self.plan, &tensors);
+        let layers = self.plan.split(state.parameters);
+        let parameters = Parameters(&layers);
         match &mut self.shares[..] {
             [_] => self.by_tiles(parameters, batch, team),
             shares => {
@@ -334,21 +339,11 @@ impl Kernel {
         }
         // In each step a thread has the same part, which is still in its core's cache.
         let part = self.plan.parameter_count().div_ceil(team.size());
-        let mut parts: Vec<Vec<Slot>> = Vec::new();
-        let mut start = 0;
-        let moments = state.means.into_iter().zip(state.squares);
-        for (mut values, (mut means, mut squares)) in state.parameters.into_iter().zip(moments) {
-            while !values.is_empty() {
-                let count = values.len().min(part - start % part);
-                let [values, means, squares] =
-                    [&mut values, &mut means, &mut squares].map(|list| split_off(list, count));
-                parts.resize_with(start / part + 1, Vec::new);
-                parts[start / part].push(Slot { start, values, means, squares });
-                start += count;
-            }
-        }
+        let moments = state.means.chunks_mut(part).zip(state.squares.chunks_mut(part));
+        let parts = state.parameters.chunks_mut(part).zip(moments).enumerate();
+        let parts = parts.map(|(at, (values, (means, squares)))| Part { start: at * part, values, means, squares });
         let (arch, shares) = (self.arch, &self.shares[..]);
-        team.each(&mut parts, |slots| slots.iter_mut().for_each(|slot| arch.dispatch(Update { adam, shares, slot })));
+        team.each(&mut parts.collect::<Vec<_>>(), |part| arch.dispatch(Update { adam, shares, part }));
     }
 }
 
@@ -359,7 +354,7 @@ impl Kernel {
 /// [`Error::OutOfMemory`](crate::Error::OutOfMemory).
 pub fn predict(
     plan: &Plan,
-    parameters: &[&[f32]],
+    parameters: &[f32],
     buffers: &[&[f32]],
     features: &[f32],
     predictions: &mut [f32],
@@ -368,7 +363,8 @@ pub fn predict(
     /// Rows that share a tile's memory, one after the other.
     const ROWS: usize = 8 * TILE;
     let arch = Arch::new();
-    let parameters = Parameters::new(plan, parameters);
+    let layers = plan.split(parameters);
+    let parameters = Parameters(&layers);
     let (inputs, outputs) = (plan.widths[0], plan.widths[plan.layers()]);
     let pieces = features.chunks(ROWS * inputs).zip(predictions.chunks_mut(ROWS * outputs));
     let mut results = reserve(pieces.len())?;

@@ -6,6 +6,7 @@
 // Iterators over the blocks of sums would keep the compiler from holding them in registers.
 #![allow(clippy::needless_range_loop)]
 
+use super::split_off;
 use pulp::Simd;
 use pulp::bytemuck::cast;
 
@@ -178,8 +179,11 @@ fn product_block<S: Simd, const M: usize, const N: usize>(
 }
 
 /// What the gradient of a layer is made of, in one tile: the deltas of some outputs, and the values of all inputs and
-/// then ones, the input of the bias.
+/// then ones, the input of the bias. After both are [`BEYOND`] rows more.
 pub(super) type Pair<'a> = (&'a [Row], &'a [Row]);
+
+/// How far blocks of a gradient reach beyond the last row that they need. What comes of the others is not kept.
+pub(super) const BEYOND: usize = 16;
 
 /// The most tiles whose gradients are summed at once.
 pub(super) const MOST_PAIRS: usize = 4;
@@ -237,11 +241,12 @@ fn outer_blocks<S: Simd, const M: usize, const N: usize>(
     fresh: bool,
 ) {
     let inputs = weight.len() / bias.len();
-    pack::<S, N>(pairs, panel, i, inputs);
-    for o in (0..bias.len()).step_by(M) {
-        let sums = outer_block::<S, M, N>(simd, pairs, panel, o, bias.len() - 1);
-        let rows = weight.chunks_mut(inputs).zip(&mut *bias).skip(o);
-        for ((row, bias), &sums) in rows.zip(&sums) {
+    pack::<S, N>(simd, pairs, panel, i);
+    let mut rows = weight;
+    for (block, biases) in bias.chunks_mut(M).enumerate() {
+        let sums = outer_block::<S, M, N>(simd, pairs, panel, M * block);
+        for (bias, &sums) in biases.iter_mut().zip(&sums) {
+            let row = split_off(&mut rows, inputs);
             put::<S, N>(simd, sums, &mut row[i..], bias, fresh);
         }
     }
@@ -260,34 +265,66 @@ fn outer_lane(pairs: &[Pair], i: usize, weight: &mut [f32], bias: &mut [f32], fr
 }
 
 /// Fills `panel` with the inputs from `i` on: vector `n` of four rows has, in lanes `4 g` to `4 g + 3`, those of input
-/// `N g + n`. Those after the bias are the bias again.
+/// `N g + n`.
 #[inline(always)]
-fn pack<S: Simd, const N: usize>(pairs: &[Pair], panel: &mut Panel, i: usize, inputs: usize) {
+fn pack<S: Simd, const N: usize>(simd: S, pairs: &[Pair], panel: &mut Panel, i: usize) {
     for ((_, values), panel) in pairs.iter().zip(panel.chunks_mut(TILE / QUAD)) {
-        for input in 0..N * S::F32_LANES / QUAD {
-            let place = input % N * S::F32_LANES + input / N * QUAD;
-            let quads = values[(i + input).min(inputs)].0.as_chunks().0;
-            for (step, quad) in panel.iter_mut().zip(quads) {
-                step.0.as_chunks_mut::<QUAD>().0[place / QUAD] = *quad;
+        let values = &values[i..][..N * S::F32_LANES / QUAD];
+        for n in 0..N {
+            if S::F32_LANES == 16 {
+                for (at, steps) in panel.chunks_exact_mut(4).enumerate() {
+                    let mut quads = [simd.splat_f32s(0.0); 4];
+                    for g in 0..4 {
+                        quads[g] = S::as_simd_f32s(&values[N * g + n].0).0[at];
+                    }
+                    quads = transpose_quads(simd, quads);
+                    for g in 0..4 {
+                        S::as_mut_simd_f32s(&mut steps[g].0).0[n] = quads[g];
+                    }
+                }
+                continue;
+            }
+            for g in 0..S::F32_LANES / QUAD {
+                let place = n * S::F32_LANES / QUAD + g;
+                for (step, quad) in panel.iter_mut().zip(values[N * g + n].0.as_chunks::<QUAD>().0) {
+                    step.0.as_chunks_mut::<QUAD>().0[place] = *quad;
+                }
             }
         }
     }
 }
 
-/// The sums of the `M` outputs from `o` on (the last is `last`). Lane `4 g + n` is that of input `N g + n`.
+/// Four vectors of four quads, so that quad `g` of vector `s` becomes quad `s` of vector `g`.
+#[inline(always)]
+fn transpose_quads<S: Simd>(simd: S, mut vectors: [S::f32s; 4]) -> [S::f32s; 4] {
+    // A complex number of double precision is a quad. Quads that go to one vector come to different places.
+    for x in 1..4 {
+        vectors[x] = cast(simd.rotate_right_c64s(cast(vectors[x]), x));
+    }
+    let [a, b, c, d] = vectors;
+    let pairs = [mixed(simd, a, b, 4).0, mixed(simd, b, c, 4).0, mixed(simd, c, d, 4).0, mixed(simd, d, a, 4).0];
+    for x in 0..4 {
+        let from = (4 - x) % 4;
+        let quads = mixed(simd, pairs[from], pairs[(from + 2) % 4], 8).0;
+        vectors[x] = cast(simd.rotate_right_c64s(cast(quads), from));
+    }
+    vectors
+}
+
+/// The sums of the `M` outputs from `o` on. Lane `4 g + n` is that of input `N g + n`.
 #[inline(always)]
 fn outer_block<S: Simd, const M: usize, const N: usize>(
     simd: S,
     pairs: &[Pair],
     panel: &Panel,
     o: usize,
-    last: usize,
 ) -> [S::f32s; M] {
     let mut sums = [[simd.splat_f32s(0.0); N]; M];
     for ((deltas, _), panel) in pairs.iter().zip(panel.chunks(TILE / QUAD)) {
+        let deltas = &deltas[o..][..M];
         let mut quads = [&[][..]; M];
         for m in 0..M {
-            quads[m] = deltas[(o + m).min(last)].0.as_chunks::<QUAD>().0;
+            quads[m] = deltas[m].0.as_chunks::<QUAD>().0;
         }
         for (at, step) in panel.iter().enumerate() {
             let values = &S::as_simd_f32s(&step.0).0[..N];

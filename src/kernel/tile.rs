@@ -1,6 +1,6 @@
 //! A tile: 64 rows of a mini-batch on their way through the network and back.
 
-use super::simd::{Coefficients, Finish, Pair, Row, TILE, product, sum};
+use super::simd::{BEYOND, Coefficients, Finish, Pair, Row, TILE, product, sum};
 use super::{Batch, NormStatistics, Parameters, Plan};
 use crate::Result;
 use crate::array::filled;
@@ -36,9 +36,9 @@ impl Tile {
     /// [`Error::OutOfMemory`](crate::Error::OutOfMemory).
     pub(super) fn new(plan: &Plan, training: bool) -> Result<Self> {
         let rows = |wanted: bool, count: usize| filled(if wanted { count } else { 0 }, Row::ZERO);
-        let neurons = plan.neuron_count();
+        let neurons = plan.neuron_count() + BEYOND;
         let norm = training && plan.norm;
-        let mut input = rows(true, plan.widths[0] + 1)?;
+        let mut input = rows(true, plan.widths[0] + 1 + BEYOND)?;
         input[plan.widths[0]] = Row::ONES;
         let mut values = rows(true, neurons)?;
         for layer in 0..plan.layers() {
@@ -99,15 +99,14 @@ impl Tile {
 
     /// The Linear of `layer`, and its ReLU unless BatchNorm comes first.
     #[inline(always)]
-    pub(super) fn linear<S: Simd>(&mut self, simd: S, plan: &Plan, parameters: &Parameters, layer: usize) {
+    pub(super) fn linear<S: Simd>(&mut self, simd: S, plan: &Plan, parameters: Parameters, layer: usize) {
         let finish = if plan.is_hidden(layer) && !plan.norm { Finish::Relu } else { Finish::Keep };
         let neurons = plan.neurons(layer);
         let (before, output) = self.values.split_at_mut(neurons.start);
         let input = if layer == 0 { &self.input[..plan.widths[0]] } else { &before[plan.neurons(layer - 1)] };
-        let (values, width) = (parameters.weight(layer), plan.widths[layer]);
-        let coefficients = Coefficients { values, width, transposed: false };
-        let (bias, output) = (Some(parameters.bias(layer)), &mut output[..neurons.len()]);
-        product(simd, coefficients, bias, input, output, finish);
+        let (values, bias) = parameters.linear(layer);
+        let coefficients = Coefficients { values, width: plan.widths[layer], transposed: false };
+        product(simd, coefficients, Some(bias), input, &mut output[..neurons.len()], finish);
     }
 
     /// Mean and sum of squared deviations of each neuron of `layer`, for BatchNorm.
@@ -143,7 +142,7 @@ impl Tile {
     pub(super) fn normalize(
         &mut self,
         plan: &Plan,
-        parameters: &Parameters,
+        parameters: Parameters,
         layer: usize,
         statistics: &[NormStatistics],
     ) {
@@ -179,12 +178,12 @@ impl Tile {
 
     /// From the derivative by the outputs of `layer` to that by those of the layer before, through its ReLU.
     #[inline(always)]
-    pub(super) fn back<S: Simd>(&mut self, simd: S, plan: &Plan, parameters: &Parameters, layer: usize) {
+    pub(super) fn back<S: Simd>(&mut self, simd: S, plan: &Plan, parameters: Parameters, layer: usize) {
         let neurons = plan.neurons(layer);
         let before = plan.neurons(layer - 1);
         let (deltas, outputs) = self.deltas.split_at_mut(neurons.start);
-        let (values, width) = (parameters.weight(layer), plan.widths[layer]);
-        let coefficients = Coefficients { values, width, transposed: true };
+        let (values, _) = parameters.linear(layer);
+        let coefficients = Coefficients { values, width: plan.widths[layer], transposed: true };
         let finish = Finish::WherePositive(&self.values[before.clone()]);
         product(simd, coefficients, None, &outputs[..neurons.len()], &mut deltas[before], finish);
     }
@@ -219,7 +218,7 @@ impl Tile {
     pub(super) fn denormalize(
         &mut self,
         plan: &Plan,
-        parameters: &Parameters,
+        parameters: Parameters,
         layer: usize,
         statistics: &[NormStatistics],
         sums: &[[f32; 2]],
@@ -238,7 +237,7 @@ impl Tile {
 
     /// BatchNorm of `layer` with the running statistics, and its ReLU.
     #[inline(always)]
-    pub(super) fn evaluate_norm(&mut self, plan: &Plan, parameters: &Parameters, buffers: &[&[f32]], layer: usize) {
+    pub(super) fn evaluate_norm(&mut self, plan: &Plan, parameters: Parameters, buffers: &[&[f32]], layer: usize) {
         let (weight, bias) = parameters.norm(layer);
         let (mean, variance) = (buffers[2 * layer], buffers[2 * layer + 1]);
         for (at, row) in self.values[plan.neurons(layer)].iter_mut().enumerate() {

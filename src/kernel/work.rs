@@ -2,7 +2,7 @@
 
 use super::simd::{MOST_PAIRS, PANEL, Panel, TILE, outer};
 use super::tile::Tile;
-use super::{Batch, NormStatistics, Parameters, Plan, Share};
+use super::{Batch, NormStatistics, Parameters, Plan, SHARES, Share};
 use crate::optim::AdamStep;
 use pulp::{Simd, WithSimd};
 use std::ops::Range;
@@ -25,10 +25,10 @@ impl WithSimd for Forward<'_> {
         let Forward { plan, parameters, statistics, batch, layers, tile } = self;
         match layers.start.checked_sub(1) {
             None => tile.fill(plan, |at| &batch.features[batch.rows[at] * plan.widths[0]..]),
-            Some(before) => tile.normalize(plan, &parameters, before, statistics),
+            Some(before) => tile.normalize(plan, parameters, before, statistics),
         }
         for layer in layers {
-            tile.linear(simd, plan, &parameters, layer);
+            tile.linear(simd, plan, parameters, layer);
             match (plan.is_hidden(layer), plan.norm) {
                 (true, true) => tile.moments(simd, plan, layer),
                 (true, false) => {}
@@ -57,10 +57,10 @@ impl WithSimd for Backward<'_> {
         let Backward { plan, parameters, statistics, sums, batch, layers, tile } = self;
         let last = layers.end - 1;
         if plan.norm && plan.is_hidden(last) {
-            tile.denormalize(plan, &parameters, last, statistics, sums, batch.rows.len());
+            tile.denormalize(plan, parameters, last, statistics, sums, batch.rows.len());
         }
         for layer in layers.rev().filter(|&layer| layer > 0) {
-            tile.back(simd, plan, &parameters, layer);
+            tile.back(simd, plan, parameters, layer);
             if plan.norm {
                 tile.norm_gradients(simd, plan, layer - 1);
             }
@@ -85,9 +85,9 @@ impl WithSimd for Evaluate<'_> {
         let Evaluate { plan, parameters, buffers, features, tile } = self;
         tile.fill(plan, |at| &features[at * plan.widths[0]..]);
         for layer in 0..plan.layers() {
-            tile.linear(simd, plan, &parameters, layer);
+            tile.linear(simd, plan, parameters, layer);
             if plan.is_hidden(layer) && plan.norm {
-                tile.evaluate_norm(plan, &parameters, buffers, layer);
+                tile.evaluate_norm(plan, parameters, buffers, layer);
             }
         }
     }
@@ -165,37 +165,48 @@ impl WithSimd for Gradient<'_> {
 pub(super) struct Update<'a, 'b> {
     pub adam: &'a AdamStep,
     pub shares: &'a [Share],
-    pub slot: &'a mut Slot<'b>,
+    pub part: &'a mut Part<'b>,
 }
 
 impl WithSimd for Update<'_, '_> {
     type Output = ();
 
     #[inline(always)]
-    fn with_simd<S: Simd>(self, _: S) {
-        /// How many values of a gradient are summed before Adam takes them.
-        const PIECE: usize = 512;
-        let Update { adam, shares, slot } = self;
-        let mut sums = [0.0; PIECE];
-        let moments = slot.means.chunks_mut(PIECE).zip(slot.squares.chunks_mut(PIECE));
-        for (at, (values, (means, squares))) in slot.values.chunks_mut(PIECE).zip(moments).enumerate() {
-            let sums = &mut sums[..values.len()];
-            sums.fill(0.0);
-            for share in shares {
-                let gradient = &share.gradient[slot.start + at * PIECE..];
-                sums.iter_mut().zip(gradient).for_each(|(sum, gradient)| *sum += gradient);
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Update { adam, shares, part: Part { start, values, means, squares } } = self;
+        let mut gradients = [(&[][..], &[][..]); SHARES];
+        for (gradient, share) in gradients.iter_mut().zip(shares) {
+            *gradient = S::as_simd_f32s(&share.gradient[*start..][..values.len()]);
+        }
+        let gradients = &gradients[..shares.len()];
+        let (values, values_left) = S::as_mut_simd_f32s(values);
+        let (means, means_left) = S::as_mut_simd_f32s(means);
+        let (squares, squares_left) = S::as_mut_simd_f32s(squares);
+        for (at, ((value, mean), square)) in values.iter_mut().zip(means).zip(squares).enumerate() {
+            let mut sum = simd.splat_f32s(0.0);
+            for (gradient, _) in gradients {
+                sum = simd.add_f32s(sum, gradient[at]);
             }
-            let moments = means.iter_mut().zip(squares);
-            for ((value, &sum), (mean, square)) in values.iter_mut().zip(&*sums).zip(moments) {
-                adam.apply(value, sum, mean, square);
-            }
+            [*value, *mean, *square] = adam.apply(simd, sum, [*value, *mean, *square]);
+        }
+        if values_left.is_empty() {
+            return;
+        }
+        let mut sum = simd.splat_f32s(0.0);
+        for (_, gradient) in gradients {
+            sum = simd.add_f32s(sum, simd.partial_load_f32s(gradient));
+        }
+        let moved = [&*values_left, means_left, squares_left].map(|list| simd.partial_load_f32s(list));
+        let moved = adam.apply(simd, sum, moved);
+        for (list, values) in [values_left, means_left, squares_left].into_iter().zip(moved) {
+            simd.partial_store_f32s(list, values);
         }
     }
 }
 
-/// A part of a parameter tensor, with Adam's state.
-pub(super) struct Slot<'a> {
-    /// Where it is among all parameters.
+/// Some of the parameters, with Adam's state.
+pub(super) struct Part<'a> {
+    /// Where they are among all.
     pub start: usize,
     pub values: &'a mut [f32],
     pub means: &'a mut [f32],

@@ -12,6 +12,7 @@ use crate::archive::{Archive, ArchiveKind, StoredArray};
 use crate::array::{collect, filled};
 use crate::batch;
 use crate::data::{FeatureRows, Normalization};
+use crate::flat::Flat;
 use crate::kernel::{self, Plan, Team};
 use crate::shim::step::After;
 use crate::shim::{self, Pool};
@@ -49,6 +50,8 @@ pub struct Model {
     network: Network,
     normalization: Option<Normalization>,
     device: Device,
+    /// The trainable values of a multi-layer perceptron on the CPU, of which its tensors are parts.
+    flat: Option<Tensor>,
 }
 
 impl Model {
@@ -59,7 +62,30 @@ impl Model {
     /// [`Error::InvalidConfig`] for sizes of 0, images that are too small or an unknown depth; [`Error::OutOfMemory`].
     pub fn new(options: &ModelOptions) -> Result<Self> {
         shim::start_threads()?;
-        Ok(Model { options: options.clone(), network: options.build()?, normalization: None, device: Device::Cpu })
+        let (options, network) = (options.clone(), options.build()?);
+        let mut model = Model { options, network, normalization: None, device: Device::Cpu, flat: None };
+        model.flatten()?;
+        Ok(model)
+    }
+
+    /// Puts the trainable values side by side where [`kernel`] can train them.
+    fn flatten(&mut self) -> Result<()> {
+        self.flat = None;
+        if self.kernel_plan(Precision::F32).is_some() {
+            let mut parameters = self.parameters();
+            let flat = Flat::copied(&parameters)?;
+            parameters.iter_mut().zip(&flat.parts).for_each(|(tensor, part)| tch::no_grad(|| tensor.set_data(part)));
+            self.flat = Some(flat.all);
+        }
+        Ok(())
+    }
+
+    /// All trainable values, in the order of the layers, where [`kernel`] can train them.
+    ///
+    /// # Errors
+    /// [`Error::Internal`] elsewhere.
+    pub(crate) fn flat(&self) -> Result<&Tensor> {
+        self.flat.as_ref().ok_or_else(|| Error::Internal("the weights are not side by side".into()))
     }
 
     /// What the model was made from.
@@ -144,6 +170,7 @@ impl Model {
                 tch::no_grad(|| state.tensor.set_data(&moved));
             }
             self.device = device;
+            self.flatten()?;
         }
         Ok(())
     }
@@ -207,11 +234,10 @@ impl Model {
     }
 
     fn predict_by_kernel(&self, plan: &Plan, features: &[f32], rows: usize) -> Result<Vec<f64>> {
-        let (parameters, buffers) = (self.parameters(), self.buffers());
-        let parameters = parameters.iter().map(shim::values).collect::<Result<Vec<_>>>()?;
+        let buffers = self.buffers();
         let buffers = buffers.iter().map(shim::values).collect::<Result<Vec<_>>>()?;
         let mut predictions = filled(rows * self.outputs(), 0.0)?;
-        kernel::predict(plan, &parameters, &buffers, features, &mut predictions, &Team::gather())?;
+        kernel::predict(plan, shim::values(self.flat()?)?, &buffers, features, &mut predictions, &Team::gather())?;
         collect(predictions.into_iter().map(f64::from))
     }
 

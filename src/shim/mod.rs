@@ -145,8 +145,8 @@ pub(crate) fn values(tensor: &Tensor) -> Result<&[f32]> {
 }
 
 /// As [`values`], to be changed. The tensors share no memory.
-pub(crate) fn values_mut(tensors: &mut [Tensor]) -> Result<Vec<&mut [f32]>> {
-    let places = tensors.iter().map(memory).collect::<Result<Vec<_>>>()?;
+pub(crate) fn values_mut<'a>(tensors: impl Iterator<Item = &'a mut Tensor>) -> Result<Vec<&'a mut [f32]>> {
+    let places = tensors.map(|tensor| memory(tensor)).collect::<Result<Vec<_>>>()?;
     for (index, (start, count)) in places.iter().enumerate() {
         let overlaps = |(other, length): &(*mut f32, usize)| {
             *start < other.wrapping_add(*length) && *other < start.wrapping_add(*count)
