@@ -2,18 +2,21 @@
 //! names its place and what is allowed there.
 
 use crate::{Error, Result};
-use schemars::JsonSchema;
+use parking_lot::Mutex;
+use schemars::{JsonSchema, Schema};
 use serde::de::{DeserializeOwned, Error as _, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
-use std::collections::HashSet;
+use std::any::TypeId;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt::Formatter;
+use std::sync::Arc;
 
 /// Reads `json` as a `T`. `name` is the first part of the path in messages.
 ///
 /// # Errors
 /// [`Error::InvalidConfig`] with the path of the offending field.
-pub fn parse<T: DeserializeOwned + JsonSchema>(name: &str, json: &str) -> Result<T> {
+pub fn parse<T: DeserializeOwned + JsonSchema + 'static>(name: &str, json: &str) -> Result<T> {
     // Where fields are kept for later, or read twice, serde takes the last of two fields of one name.
     read::<Unambiguous>(name, json)?;
     if json.trim_start().starts_with('[') {
@@ -21,13 +24,19 @@ pub fn parse<T: DeserializeOwned + JsonSchema>(name: &str, json: &str) -> Result
     }
     let options = read(name, json)?;
     if json.contains('[') {
-        let schema = schemars::schema_for!(T);
+        let schema = kept_schema::<T>();
         let value: Value = read(name, json)?;
         if let Some(path) = misplaced_list(schema.as_value(), schema.as_value(), &value) {
             return Err(Error::config(name.to_string() + &path, "is a list [ ... ], must be an object { ... }"));
         }
     }
     Ok(options)
+}
+
+/// The JSON Schema of `T`, made once: it takes longer than all else here.
+fn kept_schema<T: JsonSchema + 'static>() -> Arc<Schema> {
+    static SCHEMAS: Mutex<BTreeMap<TypeId, Arc<Schema>>> = Mutex::new(BTreeMap::new());
+    Arc::clone(SCHEMAS.lock().entry(TypeId::of::<T>()).or_insert_with(|| Arc::new(schemars::schema_for!(T))))
 }
 
 /// The path of a list in `value` where `schema`, a part of `root`, wants something else: serde takes its items
@@ -140,8 +149,8 @@ fn shortened(text: &str) -> String {
 }
 
 /// The JSON Schema of `T`.
-pub fn schema<T: JsonSchema>() -> String {
-    schemars::schema_for!(T).as_value().to_string()
+pub fn schema<T: JsonSchema + 'static>() -> String {
+    kept_schema::<T>().as_value().to_string()
 }
 
 /// Checks that an option's number is in range; NaN never is.

@@ -87,7 +87,7 @@ pub(super) unsafe fn text<'a>(text: *const c_char, name: &str) -> Result<&'a str
 ///
 /// # Safety
 /// As [`text`].
-pub(super) unsafe fn options<T: serde::de::DeserializeOwned + schemars::JsonSchema>(
+pub(super) unsafe fn options<T: serde::de::DeserializeOwned + schemars::JsonSchema + 'static>(
     json: *const c_char,
     name: &str,
 ) -> Result<T> {

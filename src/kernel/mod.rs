@@ -210,7 +210,7 @@ impl Kernel {
         let layers = self.plan.split(state.parameters);
         let parameters = Parameters(&layers);
         match &mut self.shares[..] {
-            [_] => self.by_tiles(parameters, batch, team),
+            [_] if self.plan.norm || team.size() > 1 => self.by_tiles(parameters, batch, team),
             shares => {
                 let (plan, arch) = (&self.plan, self.arch);
                 team.each(shares, |share| arch.dispatch(Pass { plan, parameters, batch, share }));
