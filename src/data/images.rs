@@ -144,7 +144,9 @@ impl ImageFolder {
             match result {
                 Ok(checksum) => {
                     let row = rows.len();
-                    pixels.copy_within(at * width..(at + 1) * width, row * width);
+                    if row < at {
+                        pixels.copy_within(at * width..(at + 1) * width, row * width);
+                    }
                     let picture = |row: usize| &pixels[row * width..(row + 1) * width];
                     let alike = known.entry(checksum).or_default();
                     match alike.iter().find(|&&other| picture(other) == picture(row)) {
