@@ -170,7 +170,7 @@ mod tests {
 
     #[test]
     fn a_list_is_no_object_at_any_depth() {
-        fn refused<T: DeserializeOwned + JsonSchema>(json: &str, path: &str) {
+        fn refused<T: DeserializeOwned + JsonSchema + 'static>(json: &str, path: &str) {
             let error = parse::<T>("here", json).map(drop).unwrap_err().to_string();
             assert_eq!(error, format!("here{path}: is a list [ ... ], must be an object {{ ... }}"), "{json}");
         }
