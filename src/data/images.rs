@@ -452,6 +452,7 @@ mod tests {
         std::fs::write(at("11_.jpeg"), &bytes[..bytes.len() - 2]).unwrap();
         let images = read(folder.path(), r#"{"corrupt":"skip"}"#).unwrap();
         assert_eq!((&images.ages[..], images.pixels.len()), (&[7.0][..], 48));
+        assert_eq!(images.pixels[..8], [0, 10, 20, 30, 0, 10, 20, 30], "it comes after one that was left out");
         let mut names: Vec<String> =
             images.skipped.iter().map(|(file, _)| file.file_name().unwrap().to_string_lossy().into_owned()).collect();
         names.sort();
