@@ -211,6 +211,7 @@ impl Kernel {
         let parameters = Parameters(&layers);
         match &mut self.shares[..] {
             [_] if self.plan.norm || team.size() > 1 => self.by_tiles(parameters, batch, team),
+            // A share that nobody helps with goes all the way, be it the only one.
             shares => {
                 let (plan, arch) = (&self.plan, self.arch);
                 team.each(shares, |share| arch.dispatch(Pass { plan, parameters, batch, share }));

@@ -71,7 +71,7 @@ impl Model {
     /// Puts the trainable values side by side where [`kernel`] can train them.
     fn flatten(&mut self) -> Result<()> {
         self.flat = None;
-        if self.kernel_plan(Precision::F32).is_some() {
+        if self.device == Device::Cpu && self.plan().is_some() {
             let mut parameters = self.parameters();
             let flat = Flat::copied(&parameters)?;
             parameters.iter_mut().zip(&flat.parts).for_each(|(tensor, part)| tch::no_grad(|| tensor.set_data(part)));
@@ -182,7 +182,7 @@ impl Model {
 
     /// The network's shape where [`kernel`] can train it and predict with it as it is now.
     pub(crate) fn kernel_plan(&self, precision: Precision) -> Option<&Plan> {
-        self.plan().filter(|_| self.device == Device::Cpu && precision != Precision::Bf16)
+        self.plan().filter(|_| self.flat.is_some() && precision != Precision::Bf16)
     }
 
     /// The network's output, f32 of shape `[rows, outputs]` in normalised units, for
