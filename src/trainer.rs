@@ -463,7 +463,7 @@ impl Learner {
     /// One step on the rows `rows` of `data`. Without a label to learn from it has no loss; else the report
     /// still lacks it.
     fn step(&mut self, data: &NormalizedData, rows: &[usize]) -> Result<(StepReport, Option<StepLoss>)> {
-        let _memory = self.memory.enter()?;
+        let _memory = self.engine.makes_tensors().then(|| self.memory.enter()).transpose()?;
         let outputs = self.thresholds.len();
         let variances = data.variances.as_ref().map(|variances| crate::data::gather(variances, outputs, rows));
         let variances = variances.transpose()?;

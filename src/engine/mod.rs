@@ -22,6 +22,10 @@ use tch::{Device, Kind, Tensor};
 /// After so many steps a device's losses are read: few enough that a fit soon sees that it is to end.
 const BLOCK: usize = 16;
 
+/// The most weights of a network that the kernel trains where libtorch has fast products: it goes through them once for
+/// each tile of rows, and more of them are far from the core.
+const KERNEL_WEIGHTS: usize = 2_500_000;
+
 /// Moves a model's weights against the gradient of a weighted sum of squared errors.
 ///
 /// Every way computes the same: they differ in their rounding.
@@ -44,9 +48,9 @@ pub struct Engine {
 /// How the gradient is found.
 #[derive(Debug)]
 enum Way {
-    /// By hand, without libtorch: multi-layer perceptrons on the CPU.
+    /// By hand, without libtorch: multi-layer perceptrons on the CPU, but very wide ones.
     Kernel(Box<Kernel>),
-    /// By hand, over libtorch's operations: multi-layer perceptrons elsewhere.
+    /// By hand, over libtorch's operations: other multi-layer perceptrons.
     Layers(Box<Layers>),
     /// By libtorch's automatic differentiation: everything else.
     Autograd,
@@ -84,8 +88,10 @@ impl Engine {
     /// CUDA graphs are asked for and `libbiv_cuda.so` is not there.
     pub fn new(model: &Model, adam: &AdamOptions, precision: Precision, cuda_graph: bool) -> Result<Self> {
         let way = match (model.kernel_plan(precision), model.plan()) {
-            (Some(plan), _) => Way::Kernel(Box::new(Kernel::new(plan))),
-            (None, Some(plan)) if precision != Precision::Bf16 => Way::Layers(Box::new(Layers::new(plan))),
+            (Some(plan), _) if plan.parameter_count() <= KERNEL_WEIGHTS || !shim::has_fast_products() => {
+                Way::Kernel(Box::new(Kernel::new(plan)))
+            }
+            (_, Some(plan)) if precision != Precision::Bf16 => Way::Layers(Box::new(Layers::new(plan))),
             _ => Way::Autograd,
         };
         let device = model.device();
@@ -105,6 +111,11 @@ impl Engine {
         let (parameters, buffers) = (model.parameters(), model.buffers());
         let optimizer = Adam::new(adam.clone(), &parameters)?;
         Ok(Engine { parameters, buffers, optimizer, precision, way, guard, recorder: None, switches: vec![] })
+    }
+
+    /// Whether its steps make tensors.
+    pub fn makes_tensors(&self) -> bool {
+        !matches!(self.way, Way::Kernel(_))
     }
 
     /// How many steps were taken.
@@ -152,6 +163,7 @@ impl Engine {
     pub fn step(&mut self, model: &Model, batch: &MiniBatch, learning_rate: f64) -> Result<StepLoss> {
         match &mut self.way {
             Way::Kernel(kernel) => {
+                shim::start_thread()?;
                 let adam = AdamStep::new(self.optimizer.options(), self.optimizer.steps() + 1, learning_rate);
                 let mut parameters = model.flat()?.shallow_clone();
                 let (means, squares) = self.optimizer.moments();

@@ -218,6 +218,23 @@ fn every_way_finds_the_gradients_of_large_batches_and_networks() {
 }
 
 #[test]
+fn the_kernel_trains_what_it_is_fastest_for() {
+    let way = |widths: &[usize], precision| {
+        let case = Case::new(widths, false, 1, 1);
+        match Engine::new(&case.model, &AdamOptions::default(), precision, false).unwrap().way {
+            Way::Kernel(_) => "kernel",
+            Way::Layers(_) => "layers",
+            Way::Autograd => "autograd",
+        }
+    };
+    assert_eq!(way(&[10, 1000, 1], Precision::F32), "kernel");
+    // 2.6 million weights.
+    let fastest = if shim::has_fast_products() { "layers" } else { "kernel" };
+    assert_eq!(way(&[10, 1600, 1600, 1], Precision::F32), fastest);
+    assert_eq!(way(&[10, 1600, 1600, 1], Precision::Bf16), "autograd");
+}
+
+#[test]
 fn predictions_are_autograds() {
     for (batch_norm, rows) in [(false, 1), (false, 700), (true, 700)] {
         let case = Case::new(&[5, 40, 17, 3], batch_norm, rows.max(2), 4);

@@ -22,7 +22,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-/// How often a run among others tells how far it is: each time wakes the thread that is told.
+/// How often a worker tells how far its run is: each time wakes the thread that is told.
 const INTERVAL: Duration = Duration::from_millis(10);
 
 /// A grid of runs.
@@ -201,8 +201,8 @@ impl Sweep {
                 let (sender, next, stop, open, data) = (sender.clone(), &next, &stop, &open, &data);
                 let work = move || {
                     limit_threads(threads);
+                    let mut shown: Option<Instant> = None;
                     while let Some(&at) = open.get(next.fetch_add(1, Relaxed)).filter(|_| !stop.load(Relaxed)) {
-                        let mut shown: Option<Instant> = None;
                         let mut show = |progress: &Progress| {
                             if shown.is_none_or(|last| last.elapsed() >= INTERVAL) {
                                 shown = Some(Instant::now());

@@ -55,7 +55,7 @@ impl Plan {
     }
 
     /// The number of trainable values.
-    fn parameter_count(&self) -> usize {
+    pub(crate) fn parameter_count(&self) -> usize {
         (0..self.layers()).flat_map(|layer| self.sizes(layer)).sum()
     }
 

@@ -41,6 +41,22 @@ pub(crate) fn start_threads() -> Result<()> {
     }
 }
 
+/// As [`start_threads`], called before work that leaves nothing to libtorch: only a thread's first call does anything.
+///
+/// # Errors
+///
+/// As [`start_threads`].
+pub(crate) fn start_thread() -> Result<()> {
+    thread_local! {
+        static STARTED: Cell<bool> = const { Cell::new(false) };
+    }
+    if !STARTED.get() {
+        start_threads()?;
+        STARTED.set(true);
+    }
+    Ok(())
+}
+
 /// An `at::Tensor`, only ever behind a pointer.
 #[repr(C)]
 struct AtTensor {
@@ -87,6 +103,7 @@ unsafe extern "C" {
     fn biv_shim_start_thread() -> *mut c_char;
     fn biv_shim_load_cuda() -> *mut c_char;
     fn biv_shim_blas() -> *mut c_char;
+    fn biv_shim_intel() -> bool;
     fn biv_shim_torch_version() -> *const c_char;
 }
 
@@ -239,6 +256,12 @@ pub(crate) fn blas() -> Option<String> {
     // SAFETY: the function takes nothing and may be called at any time.
     let path = take(unsafe { biv_shim_blas() })?;
     Some(path.rsplit('/').next().unwrap_or_default().to_string())
+}
+
+/// Whether libtorch's products of large matrices come near the processor's limit: those of MKL do on Intel's.
+pub(crate) fn has_fast_products() -> bool {
+    // SAFETY: the function takes nothing and may be called at any time.
+    unsafe { biv_shim_intel() }
 }
 
 /// The version of the libtorch that was compiled against.

@@ -151,6 +151,15 @@ char *biv_shim_blas() {
   }
 }
 
+// Whether the processor is Intel's.
+bool biv_shim_intel() {
+#ifdef __x86_64__
+  return __builtin_cpu_is("intel");
+#else
+  return false;
+#endif
+}
+
 // The version of the headers, a literal.
 const char *biv_shim_torch_version() { return TORCH_VERSION; }
 
