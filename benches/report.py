@@ -44,7 +44,7 @@ def table(header, rows):
 
 def comparison(results):
     rows = []
-    for result in results:
+    for result in (result for result in results if result["workload"] != "cores"):
         best = result.get("best")
         rest = [variant for variant in result["seconds"] if variant not in ("libbiv", best)]
         others = [f"{variant} {figure(result, variant)}" for variant in rest]
@@ -52,8 +52,9 @@ def comparison(results):
         memory = [f"{result['peak'][variant]:,.0f}" for variant in ("libbiv", best) if variant]
         rows.append([result["title"], figure(result, "libbiv"), f"{figure(result, best)} {best}" if best else "",
                      f"**{ratio(result)}**" if best else "", ", ".join(others), " / ".join(memory)])
-    return table(["work", "libbiv", "PyTorch at its best", "times as fast", "PyTorch otherwise",
-                  "peak MiB, libbiv / PyTorch"], rows)
+    header = ["work", "libbiv", "PyTorch at its best", "times as fast", "PyTorch otherwise",
+              "peak MiB, libbiv / PyTorch"]
+    return table(header, rows) if rows else ""
 
 
 def growth(points):
@@ -73,13 +74,14 @@ def growth(points):
 
 
 def scaling(results):
-    """What the second core brings to a sweep."""
-    sweeps = [result for result in results if result["workload"] == "sweep"]
+    """What the second core brings to a sweep. libbiv's runs on one and two follow each other at once, in "cores"."""
     sentences = []
-    for variant in sweeps[0]["seconds"] if len(sweeps) == 2 else []:
-        gains = [one / two for one, two in zip(*(sweep["rounds"][variant] for sweep in sweeps))]
-        name = "libbiv" if variant == "libbiv" else "PyTorch (two processes)"
-        sentences.append(f"{name} runs {statistics.median(gains):.2f} times as many experiments on two cores as on one")
+    for workload, variant, name in [("cores", "libbiv", "libbiv"), ("sweep", "fused", "PyTorch (two processes)")]:
+        rounds = [result["rounds"].get(variant, []) for result in results if result["workload"] == workload]
+        gains = sorted(one / two for one, two in zip(*rounds)) if len(rounds) == 2 else []
+        if gains:
+            sentences.append(f"{name} runs {statistics.median(gains):.2f} times ({gains[0]:.2f} to {gains[-1]:.2f}) as "
+                             "many experiments on two cores as on one")
     return "; ".join(sentences)
 
 

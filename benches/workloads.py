@@ -45,11 +45,16 @@ def images(title, model, batch, precision, threads, folder):
     return Workload(title, "images", [case], seconds=0, rounds=3)
 
 
+def sweeps(peers):
+    """The same runs on one core and on two."""
+    cores = {1: "1 core", 2: "2 cores"}
+    return [Case(f"sweep of 16 small experiments, {name}", 1, {"jobs": n}, peers) for n, name in cores.items()]
+
+
 def workloads(place):
     """All of them; `place` has the data files."""
     bike, table, faces = f"{place}/bike.csv", f"{place}/rows.csv", f"{place}/faces"
     fast = ["fused", "compiled-whole"]
-    cores = {1: "1 core", 2: "2 cores"}
     return [
         Workload("mlp", "step", both("MLP step, 256 rows", COMPILED), whole=27),
         Workload("epoch", "epoch", both("bike epoch and evaluation", fast)),
@@ -65,8 +70,8 @@ def workloads(place):
         Workload("csv", "read_csv", [Case("CSV, rows of 20 numbers", 1, {"csv": table}, ["numpy", "pandas"])],
                  rate=100_000),
         Workload("jpeg", "read_images", both("JPEG images, 200 x 200", ["Pillow"], folder=faces), rate=256),
-        Workload("sweep", "sweep", [Case(f"sweep of 16 small experiments, {name}", 1, {"jobs": n}, ["fused"])
-                                    for n, name in cores.items()], rate=16),
+        Workload("sweep", "sweep", sweeps(["fused"]), rate=16),
+        Workload("cores", "sweep", sweeps([]), rounds=15),
         Workload("call", "call_nothing", [Case("call of biv_abi_version()", 1)]),
         Workload("call-handle", "call_handle", [Case("call of biv_trainer_get_progress()", 1)]),
     ]
