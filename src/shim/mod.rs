@@ -41,7 +41,8 @@ pub(crate) fn start_threads() -> Result<()> {
     }
 }
 
-/// As [`start_threads`], called before work that leaves nothing to libtorch: only a thread's first call does anything.
+/// As [`start_threads`], called before work that asks libtorch for no more than its number of threads: only a thread's
+/// first call does anything.
 ///
 /// # Errors
 ///
