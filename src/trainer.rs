@@ -10,8 +10,7 @@ use crate::model::{Model, Precision};
 use crate::optim::AdamOptions;
 use crate::options::require;
 use crate::sampler::{Position, Sampler};
-use crate::shim::{self, Pool};
-use crate::{Error, Result, batch, device};
+use crate::{Error, Result, batch, device, shim};
 use parking_lot::Mutex;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -160,8 +159,6 @@ struct Learner {
     thresholds: Vec<f64>,
     engine: Engine,
     device: Device,
-    /// What large tensors of a step or an evaluation are in.
-    memory: Pool,
 }
 
 /// A step of which the loss may still be on the device.
@@ -230,14 +227,13 @@ impl Trainer {
             _ => None,
         };
         let engine = Engine::new(&locked, &options.adam, options.precision, options.cuda_graph)?;
-        let memory = Pool::new()?;
         // Nothing fails any more: a model without a trainer stays as it was.
         if data.is_some() && options.normalize {
             locked.set_normalization(normalization.clone());
         }
         drop(locked);
         let options = options.clone();
-        let learner = Learner { model, options, normalization, thresholds, engine, device, memory };
+        let learner = Learner { model, options, normalization, thresholds, engine, device };
         Ok(Trainer { learner, data, absent: None })
     }
 
@@ -325,7 +321,7 @@ impl Trainer {
     /// # Errors
     /// As [`Trainer::step`]; [`Error::Shape`] when it does not fit the model.
     pub fn step_on(&mut self, batch: &Dataset) -> Result<StepReport> {
-        let _memory = self.learner.memory.enter()?;
+        let _memory = self.learner.engine.memory().enter()?;
         let data = {
             let model = self.learner.model.lock();
             check_fit(&model, batch)?;
@@ -399,7 +395,7 @@ impl Trainer {
     }
 
     fn predict_normalized(&self, data: &Dataset) -> Result<Vec<f64>> {
-        let _memory = self.learner.memory.enter()?;
+        let _memory = self.learner.engine.memory().enter()?;
         let model = self.learner.model.lock();
         check_fit(&model, data)?;
         model.predict_normalized(data.features().rows(), &self.learner.normalization, self.learner.options.precision)
@@ -463,7 +459,6 @@ impl Learner {
     /// One step on the rows `rows` of `data`. Without a label to learn from it has no loss; else the report
     /// still lacks it.
     fn step(&mut self, data: &NormalizedData, rows: &[usize]) -> Result<(StepReport, Option<StepLoss>)> {
-        let _memory = self.engine.makes_tensors().then(|| self.memory.enter()).transpose()?;
         let outputs = self.thresholds.len();
         let variances = data.variances.as_ref().map(|variances| crate::data::gather(variances, outputs, rows));
         let variances = variances.transpose()?;

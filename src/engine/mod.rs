@@ -12,6 +12,7 @@ use crate::data::Normalization;
 use crate::kernel::{self, Kernel, Team};
 use crate::model::{Model, Precision, to_f32};
 use crate::optim::{Adam, AdamOptions, AdamStep};
+use crate::shim::Pool;
 use crate::shim::step::{Switch, SwitchedOn};
 use crate::{Result, shim};
 use graph::Recorder;
@@ -37,6 +38,8 @@ pub struct Engine {
     optimizer: Adam,
     precision: Precision,
     way: Way,
+    /// What the large tensors of a step are in.
+    memory: Pool,
     /// Where the host does not wait for the device.
     guard: Option<Guard>,
     /// Where such steps are CUDA graphs.
@@ -110,12 +113,13 @@ impl Engine {
     fn by(way: Way, guard: Option<Guard>, model: &Model, adam: &AdamOptions, precision: Precision) -> Result<Self> {
         let (parameters, buffers) = (model.parameters(), model.buffers());
         let optimizer = Adam::new(adam.clone(), &parameters)?;
-        Ok(Engine { parameters, buffers, optimizer, precision, way, guard, recorder: None, switches: vec![] })
+        let (memory, recorder, switches) = (Pool::new()?, None, vec![]);
+        Ok(Engine { parameters, buffers, optimizer, precision, way, memory, guard, recorder, switches })
     }
 
-    /// Whether its steps make tensors.
-    pub fn makes_tensors(&self) -> bool {
-        !matches!(self.way, Way::Kernel(_))
+    /// What the large tensors of a step are in, and an evaluation's may be.
+    pub(crate) fn memory(&self) -> &Pool {
+        &self.memory
     }
 
     /// How many steps were taken.
@@ -163,7 +167,7 @@ impl Engine {
     pub fn step(&mut self, model: &Model, batch: &MiniBatch, learning_rate: f64) -> Result<StepLoss> {
         match &mut self.way {
             Way::Kernel(kernel) => {
-                shim::start_thread()?;
+                shim::start_threads_once()?;
                 let adam = AdamStep::new(self.optimizer.options(), self.optimizer.steps() + 1, learning_rate);
                 let mut parameters = model.flat()?.shallow_clone();
                 let (means, squares) = self.optimizer.moments();
@@ -183,13 +187,16 @@ impl Engine {
                 }
                 Ok(StepLoss::Known(loss))
             }
-            Way::Layers(_) | Way::Autograd => match &mut self.guard {
-                Some(guard) => {
-                    guard.set_learning_rate(learning_rate)?;
-                    self.deferred(model, batch)
+            Way::Layers(_) | Way::Autograd => {
+                let _memory = self.memory.enter()?;
+                match &mut self.guard {
+                    Some(guard) => {
+                        guard.set_learning_rate(learning_rate)?;
+                        self.deferred(model, batch)
+                    }
+                    None => self.by_libtorch(model, batch, learning_rate),
                 }
-                None => self.by_libtorch(model, batch, learning_rate),
-            },
+            }
         }
     }
 

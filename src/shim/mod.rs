@@ -47,7 +47,7 @@ pub(crate) fn start_threads() -> Result<()> {
 /// # Errors
 ///
 /// As [`start_threads`].
-pub(crate) fn start_thread() -> Result<()> {
+pub(crate) fn start_threads_once() -> Result<()> {
     thread_local! {
         static STARTED: Cell<bool> = const { Cell::new(false) };
     }
