@@ -17,7 +17,9 @@ fn compile_shim(libtorch: &Path) {
     cc::Build::new()
         .cpp(true)
         .std("c++17")
-        .files(["shim", "message", "norm", "pool", "step", "threads"].map(|name| format!("src/shim/{name}.cpp")))
+        .files(
+            ["shim", "message", "conv", "norm", "pool", "step", "threads"].map(|name| format!("src/shim/{name}.cpp")),
+        )
         .flag(format!("-isystem{}", libtorch.join("include").display()))
         .flag("-fvisibility=hidden")
         .compile("biv_shim");

@@ -3,7 +3,7 @@
 use super::StateTensor;
 use super::init::{normal, uniform};
 use crate::kernel::Plan;
-use crate::shim::step::{After, BatchNorm, batch_norm};
+use crate::shim::step::{After, BatchNorm, batch_norm, conv2d};
 use crate::{Error, Result};
 use rand_chacha::ChaCha12Rng;
 use tch::{Device, Kind, Tensor};
@@ -86,10 +86,7 @@ impl Layer {
     fn forward(&self, mut x: Tensor, training: bool, after: After) -> Result<Tensor> {
         Ok(match self {
             Layer::Linear { weight, bias } => x.f_linear(weight, Some(bias))?,
-            Layer::Conv { weight, bias, window } => {
-                let (stride, padding) = (window.stride as i64, window.padding as i64);
-                x.f_conv2d(weight, bias.as_ref(), stride, padding, 1, 1)?
-            }
+            Layer::Conv { weight, bias, window } => conv2d(&x, weight, bias.as_ref(), window.stride, window.padding)?,
             Layer::BatchNorm { weight, bias, running_mean, running_var } => {
                 if training && x.numel() < 2 * running_mean.numel() {
                     return Err(Error::Shape("a mini-batch of 1 row: BatchNorm needs at least 2 in training".into()));

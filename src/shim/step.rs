@@ -50,6 +50,14 @@ unsafe extern "C" {
         relu: bool,
         result: *mut *mut AtTensor,
     ) -> *mut c_char;
+    fn biv_shim_conv2d(
+        input: *const AtTensor,
+        weight: *const AtTensor,
+        bias: *const AtTensor,
+        stride: i64,
+        padding: i64,
+        result: *mut *mut AtTensor,
+    ) -> *mut c_char;
     fn biv_shim_switch(which: c_int, on: bool, before: *mut bool) -> *mut c_char;
     fn biv_shim_upload(target: *mut AtTensor, source: *const AtTensor) -> *mut c_char;
 }
@@ -99,6 +107,23 @@ pub(crate) fn linear_relu(output: &mut Tensor, bias: &Tensor, input: &Tensor, we
     let [bias, input, weight] = [bias, input, weight].map(pointer);
     // SAFETY: all are borrowed for the call.
     torch(unsafe { biv_shim_linear_relu(output.as_mut_ptr().cast(), bias, input, weight) })
+}
+
+/// A convolution with square filters, by automatic differentiation.
+pub(crate) fn conv2d(
+    input: &Tensor,
+    weight: &Tensor,
+    bias: Option<&Tensor>,
+    stride: usize,
+    padding: usize,
+) -> Result<Tensor> {
+    let mut result = std::ptr::null_mut();
+    let bias = bias.map_or(std::ptr::null(), pointer);
+    let (stride, padding) = (stride as i64, padding as i64);
+    // SAFETY: all are borrowed for the call, or null; `result` is a place for one.
+    torch(unsafe { biv_shim_conv2d(pointer(input), pointer(weight), bias, stride, padding, &mut result) })?;
+    // SAFETY: the shim has succeeded, so this is a tensor made with new, which is ours.
+    Ok(unsafe { Tensor::from_ptr(result.cast()) })
 }
 
 /// How a BatchNorm goes over its input.
@@ -252,6 +277,20 @@ mod tests {
         }
     }
 
+    /// Makes tensors of a shape and a kind, whose values are between -1 and 1.
+    fn random_tensors() -> impl FnMut(&[i64], Kind) -> Tensor {
+        let mut generator = stream(1, Purpose::Synthetic, 0);
+        move |shape, kind| {
+            let values: Vec<f32> = (0..shape.iter().product()).map(|_| generator.random_range(-1.0..1.0)).collect();
+            Tensor::from_slice(&values).view(shape).to_kind(kind)
+        }
+    }
+
+    /// In the channels-last format.
+    fn last(images: &Tensor) -> Tensor {
+        images.permute([0, 2, 3, 1]).contiguous().permute([0, 3, 1, 2])
+    }
+
     /// What a BatchNorm makes of images, with its running statistics, its gradients and, in training, a shortcut's.
     fn norm_results(images: &Tensor, shortcut: &Tensor, delta: &Tensor, training: bool, after: &str) -> Vec<Tensor> {
         let channels = images.size()[1];
@@ -284,12 +323,7 @@ mod tests {
     /// Images in the channels-last format go another way than those of f64 in the other format, which libtorch has.
     #[test]
     fn images_have_libtorchs_batch_norm_and_the_same_bits_with_any_number_of_threads() {
-        let mut generator = stream(1, Purpose::Synthetic, 0);
-        let mut random = |shape: &[i64], kind| {
-            let values: Vec<f32> = (0..shape.iter().product()).map(|_| generator.random_range(-1.0..1.0)).collect();
-            Tensor::from_slice(&values).view(shape).to_kind(kind)
-        };
-        let last = |images: &Tensor| images.permute([0, 2, 3, 1]).contiguous().permute([0, 3, 1, 2]);
+        let mut random = random_tensors();
         let before = tch::get_num_threads();
         // A few pixels, a few blocks of them, and more blocks than parts.
         let shapes = [[4, 16, 1, 2], [1, 1, 9, 9], [5, 10, 20, 20], [3, 33, 7, 5], [5, 300, 9, 9], [64, 3, 50, 50]];
@@ -325,5 +359,79 @@ mod tests {
                 }
             }
         }
+    }
+
+    /// A convolution of images, with its gradients: by the images, by the weight and, where there is one, by the bias.
+    fn conv_results(
+        images: &Tensor,
+        weight: &Tensor,
+        bias: Option<&Tensor>,
+        delta: &Tensor,
+        stride: usize,
+    ) -> Vec<Tensor> {
+        let leaf = |tensor: &Tensor| tensor.copy().set_requires_grad(true);
+        let (images, weight, bias) = (leaf(images), leaf(weight), bias.map(leaf));
+        let padding = weight.size()[2] as usize / 2;
+        let output = conv2d(&images, &weight, bias.as_ref(), stride, padding).unwrap();
+        let leaves: Vec<&Tensor> = [&images, &weight].into_iter().chain(&bias).collect();
+        let gradients = Tensor::run_backward(&[(&output * delta).sum(Kind::Double)], &leaves, false, false);
+        std::iter::once(output.detach()).chain(gradients).collect()
+    }
+
+    #[test]
+    fn images_have_libtorchs_convolutions_and_the_same_bits_with_any_number_of_threads() {
+        let mut random = random_tensors();
+        let before = tch::get_num_threads();
+        // [rows, channels, height, width], outputs, size of the filter, stride, and whether it goes by Winograd's way:
+        // whole tiles, parts of them, several chunks of them, less than a register's rows; what does not fit.
+        let cases = [
+            ([1, 32, 4, 4], 32, 3, 1, true),
+            ([2, 32, 13, 9], 96, 3, 1, true),
+            ([40, 96, 7, 6], 64, 3, 1, true),
+            ([3, 32, 50, 49], 32, 3, 1, true),
+            ([3, 32, 8, 8], 32, 3, 2, false),
+            ([3, 32, 8, 8], 32, 1, 1, false),
+            ([3, 20, 8, 8], 32, 3, 1, false),
+            ([3, 32, 8, 8], 20, 3, 1, false),
+            ([3, 32, 2, 2], 32, 3, 1, false),
+        ];
+        for (case, with_bias) in cases.iter().flat_map(|case| [(case, true), (case, false)]) {
+            let &(shape, outputs, size, stride, winograd) = case;
+            let images = random(&shape, Kind::Float);
+            let weight = random(&[outputs, shape[1], size, size], Kind::Float);
+            let bias = with_bias.then(|| random(&[outputs], Kind::Float));
+            let output = [shape[0], outputs, (shape[2] - 1) / stride + 1, (shape[3] - 1) / stride + 1];
+            let delta = random(&output, Kind::Float);
+            let double = |tensor: &Tensor| tensor.to_kind(Kind::Double);
+            let bias_double = bias.as_ref().map(double);
+            let stride = stride as usize;
+            let expected =
+                conv_results(&double(&images), &double(&weight), bias_double.as_ref(), &double(&delta), stride);
+            let mut results = Vec::new();
+            for threads in [1, 2, 3] {
+                set_threads(threads).unwrap();
+                results.push(conv_results(&last(&images), &weight, bias.as_ref(), &last(&delta), stride));
+            }
+            set_threads(before).unwrap();
+            for (place, expected) in expected.iter().enumerate() {
+                let found = &results[0][place];
+                let difference = (double(found) - expected).abs().max().double_value(&[]);
+                let scale = expected.abs().max().double_value(&[]);
+                let what = format!("{case:?}, bias {with_bias}, result {place}");
+                assert!(difference <= 3e-5 * scale, "{what}: {difference} of {scale}");
+                assert!(!winograd || results.iter().all(|result| result[place].equal(found)), "{what}");
+            }
+            // Which way it went shows in the rounding.
+            let (stride, padding) = (stride as i64, size / 2);
+            let direct = last(&images).f_conv2d(&weight, bias.as_ref(), stride, padding, 1, 1).unwrap();
+            assert_eq!(results[2][0].equal(&direct), !(winograd && has_avx512()), "{case:?}");
+        }
+    }
+
+    fn has_avx512() -> bool {
+        #[cfg(target_arch = "x86_64")]
+        return std::is_x86_feature_detected!("avx512f");
+        #[cfg(not(target_arch = "x86_64"))]
+        return false;
     }
 }
