@@ -13,6 +13,7 @@ import os
 import pathlib
 import platform
 import random
+import shutil
 import statistics
 import subprocess
 import sys
@@ -169,13 +170,31 @@ def write_csv(path, rows):
     path.write_text("\n".join(lines) + "\n")
 
 
-def prepare():
+# As most photos are written: with colours of half the resolution.
+WRITE_PHOTOS = """
+import pathlib, sys
+from PIL import Image
+for face in pathlib.Path(sys.argv[1]).glob("*.jpg"):
+    Image.open(face).save(pathlib.Path(sys.argv[2]) / face.name, quality=75, subsampling="4:2:0")
+"""
+
+
+def write_images(faces, photos, python):
+    """1,024 drawn faces as `biv faces` writes them, and their copies as photos, which take Pillow."""
+    if not faces.exists():
+        program = ROOT / "build" / "install" / "bin" / "biv"
+        subprocess.run([program, "faces", faces, "--count", "1024"], check=True, stdout=subprocess.DEVNULL)
+    if not photos.exists():
+        with tempfile.TemporaryDirectory(dir=PLACE) as folder:
+            if subprocess.run([python, "-c", WRITE_PHOTOS, faces, folder], stderr=subprocess.DEVNULL).returncode == 0:
+                shutil.copytree(folder, photos)
+
+
+def prepare(python):
     PLACE.mkdir(parents=True, exist_ok=True)
     write_csv(PLACE / "bike.csv", 10_379)
     write_csv(PLACE / "rows.csv", 100_000)
-    if not (PLACE / "faces").exists():
-        program = ROOT / "build" / "install" / "bin" / "biv"
-        subprocess.run([program, "faces", PLACE / "faces", "--count", "256"], check=True, stdout=subprocess.DEVNULL)
+    write_images(PLACE / "faces", PLACE / "photos", python)
 
 
 def check(bench):
@@ -239,7 +258,7 @@ def main():
     load, start = os.getloadavg()[0] if arguments.only or arguments.quick else calm(), time.time()
     if load > 0.5:
         print(f"The machine is busy (load {load:.1f}): the figures are of little worth")
-    prepare()
+    prepare(bench.python)
     todo = [(None, workload) for workload in workloads(PLACE)] + list(growth())
     if arguments.only:
         todo = [(at, workload) for at, workload in todo if workload.name in arguments.only]
@@ -247,6 +266,9 @@ def main():
         todo = [(at, quick(workload)) for at, workload in todo if at is None and workload.name not in SLOW]
     results, points = [], []
     for at, workload in todo:
+        if workload.name == "photos" and not (PLACE / "photos").exists():
+            print("photos: SKIPPED: there is no Pillow to write them")
+            continue
         for result in bench.measure(workload):
             (results if at is None else points).append(result | {"at": at})
             print(report.line(result), flush=True)

@@ -1,7 +1,8 @@
 //! Strided views of a caller's f32 or f64 memory, so that row-major and
 //! column-major hosts hand over what they have.
 
-use crate::{Error, Result};
+use crate::{Error, Result, shim};
+use bytemuck::allocation::try_zeroed_slice_box;
 
 /// Where the elements of an array lie in a buffer, in units of elements.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -266,6 +267,18 @@ pub fn filled<T: Clone>(length: usize, value: T) -> Result<Vec<T>> {
     Ok(values)
 }
 
+/// `length` zeros that take memory only once they are touched, or an error instead of an abort.
+///
+/// # Errors
+/// [`Error::OutOfMemory`].
+pub fn zeroed(length: usize) -> Result<Vec<u8>> {
+    let zeros =
+        try_zeroed_slice_box(length).map_err(|()| Error::OutOfMemory(format!("no memory for {length} bytes")))?;
+    let mut zeros = zeros.into_vec();
+    shim::prefer_large_pages(&mut zeros);
+    Ok(zeros)
+}
+
 /// The values of an iterator in a vector, or an error instead of an abort.
 ///
 /// # Errors
@@ -290,6 +303,14 @@ mod tests {
         assert_eq!((layout.origin(), layout.extent()), (2, 3));
         let view = ArrayView::new(Elements::F64(&column_major[..3]), layout).unwrap();
         assert_eq!(view.to_f64().unwrap(), [5.0, 3.0, 1.0]);
+    }
+
+    #[test]
+    fn zeros_are_zeros_and_more_than_there_is_room_for_are_an_error() {
+        // Some large pages and parts of others.
+        assert!(zeroed((9 << 20) + 5).unwrap().iter().all(|&byte| byte == 0));
+        assert!(zeroed(0).unwrap().is_empty());
+        assert!(matches!(zeroed(usize::MAX), Err(Error::OutOfMemory(_))));
     }
 
     #[test]

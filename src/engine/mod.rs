@@ -27,6 +27,11 @@ const BLOCK: usize = 16;
 /// each tile of rows, and more of them are far from the core.
 const KERNEL_WEIGHTS: usize = 2_500_000;
 
+/// Whether the kernel trains a network the fastest, beside libtorch's products, `fast` or not.
+fn suits_kernel(weights: usize, fast: bool) -> bool {
+    weights <= KERNEL_WEIGHTS || !fast
+}
+
 /// Moves a model's weights against the gradient of a weighted sum of squared errors.
 ///
 /// Every way computes the same: they differ in their rounding.
@@ -91,7 +96,7 @@ impl Engine {
     /// CUDA graphs are asked for and `libbiv_cuda.so` is not there.
     pub fn new(model: &Model, adam: &AdamOptions, precision: Precision, cuda_graph: bool) -> Result<Self> {
         let way = match (model.kernel_plan(precision), model.plan()) {
-            (Some(plan), _) if plan.parameter_count() <= KERNEL_WEIGHTS || !shim::has_fast_products() => {
+            (Some(plan), _) if suits_kernel(plan.parameter_count(), shim::has_fast_products()) => {
                 Way::Kernel(Box::new(Kernel::new(plan)))
             }
             (_, Some(plan)) if precision != Precision::Bf16 => Way::Layers(Box::new(Layers::new(plan))),

@@ -231,6 +231,9 @@ fn the_kernel_trains_what_it_is_fastest_for() {
     // 2.6 million weights.
     let fastest = if shim::has_fast_products() { "layers" } else { "kernel" };
     assert_eq!(way(&[10, 1600, 1600, 1], Precision::F32), fastest);
+    // On every processor.
+    assert_eq!([2_400_000, 2_600_000].map(|weights| suits_kernel(weights, true)), [true, false]);
+    assert!(suits_kernel(usize::MAX, false));
     assert_eq!(way(&[10, 1600, 1600, 1], Precision::Bf16), "autograd");
 }
 

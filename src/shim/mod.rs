@@ -259,6 +259,15 @@ pub(crate) fn blas() -> Option<String> {
     Some(path.rsplit('/').next().unwrap_or_default().to_string())
 }
 
+/// Asks the system for large pages where `memory` has not been touched: its first use is faster then.
+pub(crate) fn prefer_large_pages(memory: &mut [u8]) {
+    const PAGE: usize = 2 << 20;
+    let start = memory.as_ptr().align_offset(PAGE).min(memory.len());
+    let pages = &mut memory[start..];
+    // SAFETY: whole pages of memory that is borrowed; the advice changes none of their values, and may be refused.
+    unsafe { libc::madvise(pages.as_mut_ptr().cast(), pages.len() / PAGE * PAGE, libc::MADV_HUGEPAGE) };
+}
+
 /// Whether libtorch's products of large matrices come near the processor's limit: those of MKL do on Intel's.
 pub(crate) fn has_fast_products() -> bool {
     // SAFETY: the function takes nothing and may be called at any time.
