@@ -16,6 +16,7 @@
 #include <array>
 #include <cstdint>
 #include <optional>
+#include <utility>
 #include <vector>
 
 #include "guarded.hpp"
@@ -36,9 +37,11 @@ constexpr int64_t kLanes = 16;
 constexpr int64_t kPanel = 2 * kLanes;
 // Pixels of the output in a row of a tile, of the filter, and of the input that they take.
 constexpr int kTile = 4, kFilter = 3, kInput = 6;
-constexpr int kPoints = kInput * kInput;
+constexpr int kPoints = kInput * kInput, kTaps = kFilter * kFilter;
 // Rows of a product whose sums are in registers at once.
 constexpr int kRows = 14;
+// Fewer take longer than a direct convolution.
+constexpr int64_t kFewestTiles = 4;
 // Values of a mini-batch's tiles that are worked on at once: they stay in the processor's cache.
 constexpr int64_t kChunk = 1 << 20;
 
@@ -216,7 +219,7 @@ struct Place {
   float *lanes(int64_t channel) const { return values + channel / kPanel * panel + channel % kPanel; }
 };
 
-// To the points.
+// The way from a tile's pixels to the points.
 template <class Map>
 BIV_AVX512 void map_pixels(const Pixels<Map::kFrom> &pixels, int64_t channels, const Place &to) {
   for (int64_t channel = 0; channel < channels; channel += kLanes) {
@@ -295,8 +298,6 @@ class Filters {
   }
 
  private:
-  static constexpr int64_t kTaps = kFilter * kFilter;
-
   BIV_AVX512 static void map_filters(const float *from, int64_t output, int64_t tap, float *to, int64_t point) {
     float values[kFilter][kFilter][kLanes];
     for (int64_t lane = 0; lane < kLanes; ++lane) {
@@ -351,7 +352,6 @@ class Chunks {
 
 // Back from the points to the filters of one input and 32 outputs.
 BIV_AVX512 void map_gradients(const float *from, int64_t point, int64_t inputs, float *to) {
-  constexpr int64_t kTaps = kFilter * kFilter;
   for (int64_t half = 0; half < kPanel; half += kLanes) {
     Lanes points[kInput][kInput], taps[kFilter][kFilter];
     for (int p = 0; p < kPoints; ++p) points[p / kInput][p % kInput] = load(from + p * point + half);
@@ -364,26 +364,27 @@ BIV_AVX512 void map_gradients(const float *from, int64_t point, int64_t inputs, 
   }
 }
 
-// To the points: the input's tiles from `start` on.
-void take_inputs(const Images &images, int64_t start, int64_t size, const Chunks &chunks) {
+// To the points: the tiles from `start` on, with `margin` around them, each to its `place(tile)`.
+template <class Map, class MakePlace>
+void take(const Images &images, int margin, int64_t start, int64_t size, MakePlace place) {
   share(size, [&](int64_t begin, int64_t end) {
     std::vector<float> zeros(images.channels);
     for (int64_t tile = begin; tile < end; ++tile) {
-      Pixels<kInput> pixels;
-      images.pixels(start + tile, 1, zeros.data(), pixels);
-      map_pixels<InputMap>(pixels, images.channels, chunks.input(tile));
+      Pixels<Map::kFrom> pixels;
+      images.pixels(start + tile, margin, zeros.data(), pixels);
+      map_pixels<Map>(pixels, images.channels, place(tile));
     }
   });
 }
 
 at::Tensor convolve(const at::Tensor &input, const Filters &filters, const float *bias) {
-  const int64_t panels = filters.outputs() / kPanel;
   at::Tensor output = at::empty({input.size(0), filters.outputs(), input.size(2), input.size(3)}, input.options(),
                                 at::MemoryFormat::ChannelsLast);
   const Images from(input), to(output);
+  const int64_t panels = to.panels();
   const Chunks chunks(from.tiles(), from.channels, to.channels);
   chunks.each([&](int64_t start, int64_t size) {
-    take_inputs(from, start, size, chunks);
+    take<InputMap>(from, 1, start, size, [&](int64_t tile) { return chunks.input(tile); });
     share(kPoints * panels, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) {
         const int64_t point = i / panels, panel = i % panels;
@@ -412,15 +413,8 @@ at::Tensor by_filters(const at::Tensor &input, const at::Tensor &delta) {
   at::Tensor sums = at::empty({kPoints * point}, at::kFloat);
   float *values = sums.data_ptr<float>();
   chunks.each([&](int64_t start, int64_t size) {
-    take_inputs(from, start, size, chunks);
-    share(size, [&](int64_t begin, int64_t end) {
-      std::vector<float> zeros(to.channels);
-      for (int64_t tile = begin; tile < end; ++tile) {
-        Pixels<kTile> pixels;
-        to.pixels(start + tile, 0, zeros.data(), pixels);
-        map_pixels<DeltaMap>(pixels, to.channels, chunks.output(tile));
-      }
-    });
+    take<InputMap>(from, 1, start, size, [&](int64_t tile) { return chunks.input(tile); });
+    take<DeltaMap>(to, 0, start, size, [&](int64_t tile) { return chunks.output(tile); });
     share(kPoints * panels, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) {
         multiply(chunks.inputs(i / panels), 1, chunks.row(), chunks.outputs(i / panels, i % panels), from.channels,
@@ -434,7 +428,7 @@ at::Tensor by_filters(const at::Tensor &input, const at::Tensor &delta) {
     for (int64_t i = begin; i < end; ++i) {
       const int64_t panel = i / from.channels, channel = i % from.channels;
       map_gradients(values + i * kPanel, point, from.channels,
-                    gradients + (panel * kPanel * from.channels + channel) * kFilter * kFilter);
+                    gradients + (panel * kPanel * from.channels + channel) * kTaps);
     }
   });
   return result;
@@ -460,7 +454,8 @@ struct Convolution : torch::autograd::Function<Convolution> {
   }
 };
 
-// Whether it is for the code here. Tiles that reach beyond the image must not cost what others save.
+// Whether it is for the code here: in single precision, and with so many tiles for each filter that those save more
+// than it takes to bring the filters to the points, and cost less where they reach beyond the image.
 bool is_ours(const at::Tensor &input, const at::Tensor &weight, int64_t stride, int64_t padding) {
   const auto is_float = [](const at::Tensor &tensor) { return tensor.is_cpu() && tensor.scalar_type() == at::kFloat; };
   if (!__builtin_cpu_supports("avx512f") || !is_float(input) || !is_float(weight) || !weight.is_contiguous() ||
@@ -469,7 +464,7 @@ bool is_ours(const at::Tensor &input, const at::Tensor &weight, int64_t stride, 
   }
   const Images images(input);
   return weight.size(2) == kFilter && weight.size(3) == kFilter && stride == 1 && padding == 1 &&
-         weight.size(0) % kPanel == 0 && weight.size(1) % kPanel == 0 &&
+         weight.size(0) % kPanel == 0 && weight.size(1) % kPanel == 0 && images.tiles() >= kFewestTiles &&
          images.down() * images.across() * kTile * kTile <= 2 * images.height * images.width;
 }
 

@@ -383,17 +383,18 @@ mod tests {
         let mut random = random_tensors();
         let before = tch::get_num_threads();
         // [rows, channels, height, width], outputs, size of the filter, stride, and whether it goes by Winograd's way:
-        // whole tiles, parts of them, several chunks of them, less than a register's rows; what does not fit.
+        // whole tiles, parts of them, more rows than registers have, several chunks; too few tiles, what does not fit.
         let cases = [
-            ([1, 32, 4, 4], 32, 3, 1, true),
+            ([4, 32, 4, 4], 32, 3, 1, true),
             ([2, 32, 13, 9], 96, 3, 1, true),
             ([40, 96, 7, 6], 64, 3, 1, true),
             ([3, 32, 50, 49], 32, 3, 1, true),
+            ([3, 32, 4, 4], 32, 3, 1, false),
             ([3, 32, 8, 8], 32, 3, 2, false),
             ([3, 32, 8, 8], 32, 1, 1, false),
             ([3, 20, 8, 8], 32, 3, 1, false),
             ([3, 32, 8, 8], 20, 3, 1, false),
-            ([3, 32, 2, 2], 32, 3, 1, false),
+            ([8, 32, 2, 2], 32, 3, 1, false),
         ];
         for (case, with_bias) in cases.iter().flat_map(|case| [(case, true), (case, false)]) {
             let &(shape, outputs, size, stride, winograd) = case;
