@@ -22,7 +22,7 @@ import time
 from dataclasses import replace
 
 import report
-from workloads import COMPILED, Case, Workload, growth, workloads
+from workloads import COMPILED, IMAGES, Case, Workload, growth, workloads
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 PLACE = ROOT / "build" / "bench-data"
@@ -180,10 +180,10 @@ for face in pathlib.Path(sys.argv[1]).glob("*.jpg"):
 
 
 def write_images(faces, photos, python):
-    """1,024 drawn faces as `biv faces` writes them, and their copies as photos, which take Pillow."""
+    """Drawn faces as `biv faces` writes them, and their copies as photos, which take Pillow."""
     if not faces.exists():
         program = ROOT / "build" / "install" / "bin" / "biv"
-        subprocess.run([program, "faces", faces, "--count", "1024"], check=True, stdout=subprocess.DEVNULL)
+        subprocess.run([program, "faces", faces, "--count", str(IMAGES)], check=True, stdout=subprocess.DEVNULL)
     if not photos.exists():
         with tempfile.TemporaryDirectory(dir=PLACE) as folder:
             if subprocess.run([python, "-c", WRITE_PHOTOS, faces, folder], stderr=subprocess.DEVNULL).returncode == 0:
@@ -194,7 +194,7 @@ def prepare(python):
     PLACE.mkdir(parents=True, exist_ok=True)
     write_csv(PLACE / "bike.csv", 10_379)
     write_csv(PLACE / "rows.csv", 100_000)
-    write_images(PLACE / "faces", PLACE / "photos", python)
+    write_images(PLACE / f"faces-{IMAGES}", PLACE / f"photos-{IMAGES}", python)
 
 
 def check(bench):
@@ -266,7 +266,7 @@ def main():
         todo = [(at, quick(workload)) for at, workload in todo if at is None and workload.name not in SLOW]
     results, points = [], []
     for at, workload in todo:
-        if workload.name == "photos" and not (PLACE / "photos").exists():
+        if workload.name == "photos" and not (PLACE / f"photos-{IMAGES}").exists():
             print("photos: SKIPPED: there is no Pillow to write them")
             continue
         for result in bench.measure(workload):

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+IMAGES = 1024  # in a folder
 COMPILED = ["eager", "fused", "compiled", "compiled-whole"]
 
 
@@ -53,7 +54,8 @@ def sweeps(peers):
 
 def workloads(place):
     """All of them; `place` has the data files."""
-    bike, table, faces, photos = (f"{place}/{name}" for name in ("bike.csv", "rows.csv", "faces", "photos"))
+    bike, table, faces, photos = (
+        f"{place}/{name}" for name in ("bike.csv", "rows.csv", f"faces-{IMAGES}", f"photos-{IMAGES}"))
     fast = ["fused", "compiled-whole"]
     return [
         Workload("mlp", "step", both("MLP step, 256 rows", COMPILED), whole=27),
@@ -69,9 +71,9 @@ def workloads(place):
         Workload("predict-one", "predict", [Case("prediction, one row", 1, {"rows": 1}, ["eager", "compiled"])]),
         Workload("csv", "read_csv", [Case("CSV, rows of 20 numbers", 1, {"csv": table}, ["numpy", "pandas"])],
                  rate=100_000),
-        Workload("jpeg", "read_images", both("JPEG images, 4:4:4", ["Pillow"], folder=faces), rounds=9, rate=1024),
+        Workload("jpeg", "read_images", both("JPEG images, 4:4:4", ["Pillow"], folder=faces), rounds=9, rate=IMAGES),
         Workload("photos", "read_images", both("JPEG images, 4:2:0", ["Pillow"], folder=photos), rounds=9,
-                 rate=1024),
+                 rate=IMAGES),
         Workload("sweep", "sweep", sweeps(["fused"]), rate=16),
         Workload("cores", "sweep", sweeps([]), rounds=15),
         Workload("call", "call_nothing", [Case("call of biv_abi_version()", 1)]),

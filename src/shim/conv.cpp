@@ -269,52 +269,59 @@ BIV_AVX512 void map_points(const Place &from, int64_t channels, const float *bia
   }
 }
 
-// Filters at the points: for each point and panel of outputs a matrix of 32 columns with a row for each input.
-class Filters {
+// For each point and panel of outputs a matrix of 32 columns with a row for each input.
+class Matrices {
  public:
-  // Those that take a convolution's input to its output; with `back` those that take a derivative by its output to that
-  // by its input, which is the convolution with all filters turned by 180 degrees.
-  Filters(const at::Tensor &weight, bool back)
-      : inputs_(weight.size(back ? 0 : 1)), outputs_(weight.size(back ? 1 : 0)) {
-    point_ = inputs_ * outputs_ + kLanes;
-    values_ = at::empty({kPoints * point_}, at::kFloat);
-    const float *from = weight.const_data_ptr<float>() + (back ? kTaps - 1 : 0);
-    const int64_t tap = back ? -1 : 1, pair = kTaps * weight.size(1);
-    const int64_t input = back ? pair : kTaps, output = back ? kTaps : pair;
-    float *to = values_.data_ptr<float>();
-    share(inputs_ * outputs_ / kLanes, [&](int64_t begin, int64_t end) {
-      for (int64_t at = begin; at < end; ++at) {
-        const int64_t lanes = at / inputs_, i = at % inputs_;
-        map_filters(from + lanes * kLanes * output + i * input, output, tap,
-                    to + (lanes / 2 * inputs_ + i) * kPanel + lanes % 2 * kLanes, point_);
-      }
-      _mm_sfence();
-    });
-  }
+  Matrices(int64_t inputs, int64_t outputs)
+      : inputs_(inputs),
+        outputs_(outputs),
+        point_(inputs * outputs + kLanes),
+        values_(at::empty({kPoints * point_}, at::kFloat)) {}
 
   int64_t outputs() const { return outputs_; }
-  const float *panel(int64_t point, int64_t panel) const {
-    return values_.const_data_ptr<float>() + point * point_ + panel * inputs_ * kPanel;
+  int64_t point() const { return point_; }
+  float *panel(int64_t point, int64_t panel) const {
+    return values_.data_ptr<float>() + point * point_ + panel * inputs_ * kPanel;
   }
 
  private:
-  BIV_AVX512 static void map_filters(const float *from, int64_t output, int64_t tap, float *to, int64_t point) {
-    float values[kFilter][kFilter][kLanes];
-    for (int64_t lane = 0; lane < kLanes; ++lane) {
-      for (int t = 0; t < kTaps; ++t) values[t / kFilter][t % kFilter][lane] = from[lane * output + t * tap];
-    }
-    Lanes taps[kFilter][kFilter], points[kInput][kInput];
-    for (int t = 0; t < kTaps; ++t) taps[t / kFilter][t % kFilter] = load(values[t / kFilter][t % kFilter]);
-    map<FilterMap>(taps, points);
-    // Past the caches: large networks have more of them than there is room.
-    for (int p = 0; p < kPoints; ++p) _mm512_stream_ps(to + p * point, points[p / kInput][p % kInput]);
-  }
-
   int64_t inputs_, outputs_;
   // From one point to the next: no power of two, whose values would be in the way of each other in the cache.
   int64_t point_;
   at::Tensor values_;
 };
+
+// The way from the filters of one input and 16 outputs to the points.
+BIV_AVX512 void map_filters(const float *from, int64_t output, int64_t tap, float *to, int64_t point) {
+  float values[kFilter][kFilter][kLanes];
+  for (int64_t lane = 0; lane < kLanes; ++lane) {
+    for (int t = 0; t < kTaps; ++t) values[t / kFilter][t % kFilter][lane] = from[lane * output + t * tap];
+  }
+  Lanes taps[kFilter][kFilter], points[kInput][kInput];
+  for (int t = 0; t < kTaps; ++t) taps[t / kFilter][t % kFilter] = load(values[t / kFilter][t % kFilter]);
+  map<FilterMap>(taps, points);
+  // Past the caches: large networks have more of them than there is room.
+  for (int p = 0; p < kPoints; ++p) _mm512_stream_ps(to + p * point, points[p / kInput][p % kInput]);
+}
+
+// The filters at the points: those that take a convolution's input to its output; with `back` those that take a
+// derivative by its output to that by its input, which is the convolution with all filters turned by 180 degrees.
+Matrices filters_at_points(const at::Tensor &weight, bool back) {
+  const int64_t inputs = weight.size(back ? 0 : 1), outputs = weight.size(back ? 1 : 0);
+  const Matrices filters(inputs, outputs);
+  const float *from = weight.const_data_ptr<float>() + (back ? kTaps - 1 : 0);
+  const int64_t tap = back ? -1 : 1, pair = kTaps * weight.size(1);
+  const int64_t input = back ? pair : kTaps, output = back ? kTaps : pair;
+  share(inputs * outputs / kLanes, [&](int64_t begin, int64_t end) {
+    for (int64_t at = begin; at < end; ++at) {
+      const int64_t lanes = at / inputs, i = at % inputs;
+      map_filters(from + lanes * kLanes * output + i * input, output, tap,
+                  filters.panel(0, lanes / 2) + i * kPanel + lanes % 2 * kLanes, filters.point());
+    }
+    _mm_sfence();
+  });
+  return filters;
+}
 
 // The tiles of a mini-batch in runs, and memory for what is at the points of one.
 class Chunks {
@@ -377,7 +384,7 @@ void take(const Images &images, int margin, int64_t start, int64_t size, MakePla
   });
 }
 
-at::Tensor convolve(const at::Tensor &input, const Filters &filters, const float *bias) {
+at::Tensor convolve(const at::Tensor &input, const Matrices &filters, const float *bias) {
   at::Tensor output = at::empty({input.size(0), filters.outputs(), input.size(2), input.size(3)}, input.options(),
                                 at::MemoryFormat::ChannelsLast);
   const Images from(input), to(output);
@@ -409,16 +416,15 @@ at::Tensor by_filters(const at::Tensor &input, const at::Tensor &delta) {
   const Images from(input), to(delta);
   const int64_t panels = to.panels();
   const Chunks chunks(from.tiles(), from.channels, to.channels);
-  const int64_t point = from.channels * to.channels + kLanes;
-  at::Tensor sums = at::empty({kPoints * point}, at::kFloat);
-  float *values = sums.data_ptr<float>();
+  const Matrices sums(from.channels, to.channels);
   chunks.each([&](int64_t start, int64_t size) {
     take<InputMap>(from, 1, start, size, [&](int64_t tile) { return chunks.input(tile); });
     take<DeltaMap>(to, 0, start, size, [&](int64_t tile) { return chunks.output(tile); });
     share(kPoints * panels, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) {
-        multiply(chunks.inputs(i / panels), 1, chunks.row(), chunks.outputs(i / panels, i % panels), from.channels,
-                 size, start > 0, values + i / panels * point + i % panels * from.channels * kPanel);
+        const int64_t point = i / panels, panel = i % panels;
+        multiply(chunks.inputs(point), 1, chunks.row(), chunks.outputs(point, panel), from.channels, size, start > 0,
+                 sums.panel(point, panel));
       }
     });
   });
@@ -427,7 +433,7 @@ at::Tensor by_filters(const at::Tensor &input, const at::Tensor &delta) {
   share(panels * from.channels, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
       const int64_t panel = i / from.channels, channel = i % from.channels;
-      map_gradients(values + i * kPanel, point, from.channels,
+      map_gradients(sums.panel(0, panel) + channel * kPanel, sums.point(), from.channels,
                     gradients + (panel * kPanel * from.channels + channel) * kTaps);
     }
   });
@@ -439,7 +445,7 @@ struct Convolution : torch::autograd::Function<Convolution> {
                             const at::Tensor &weight, const std::optional<at::Tensor> &bias) {
     context->save_for_backward({input, weight});
     context->saved_data["bias"] = bias.has_value();
-    return convolve(input, Filters(weight, false), bias ? bias->const_data_ptr<float>() : nullptr);
+    return convolve(input, filters_at_points(weight, false), bias ? bias->const_data_ptr<float>() : nullptr);
   }
 
   static torch::autograd::variable_list backward(torch::autograd::AutogradContext *context,
@@ -448,7 +454,7 @@ struct Convolution : torch::autograd::Function<Convolution> {
     const at::Tensor &input = saved[0], &weight = saved[1];
     const at::Tensor delta = deltas[0].contiguous(at::MemoryFormat::ChannelsLast);
     at::Tensor by_input, by_bias;
-    if (context->needs_input_grad(0)) by_input = convolve(delta, Filters(weight, true), nullptr);
+    if (context->needs_input_grad(0)) by_input = convolve(delta, filters_at_points(weight, true), nullptr);
     if (context->saved_data["bias"].toBool()) by_bias = delta.sum({0, 2, 3});
     return {by_input, by_filters(input, delta), by_bias};
   }
