@@ -171,7 +171,7 @@ host-torch: stage
 
 ## faults: panics injected at every point of every function, in a library built for it
 faults: stage
-	$(CARGO) build --release --features faults
+	$(CARGO) build --release --lib --features faults
 	@mkdir -p build/faults && cp target/release/libbiv.so build/faults/$(SONAME) && ln -sf $(SONAME) build/faults/libbiv.so
 	@$(CARGO) build --release --quiet
 	$(CC) -std=c11 -g $(WARNINGS) -D_GNU_SOURCE -DBIV_FAULTS $(HEADER) -Wno-unused-function tests/c/contract.c -o build/faults/contract -I$(STAGE)/include -Lbuild/faults -Wl,-rpath,$(CURDIR)/build/faults -lbiv -lm -pthread
