@@ -251,10 +251,21 @@ impl<'a> ArrayViewMut<'a> {
 /// [`Error::OutOfMemory`].
 pub fn reserve<T>(length: usize) -> Result<Vec<T>> {
     let mut values = Vec::new();
-    values
-        .try_reserve_exact(length)
-        .map_err(|_| Error::OutOfMemory(format!("no memory for {length} values of {} bytes", size_of::<T>())))?;
+    values.try_reserve_exact(length).map_err(|_| no_memory::<T>(length))?;
     Ok(values)
+}
+
+/// Room for `count` more values, or an error instead of an abort.
+///
+/// # Errors
+/// [`Error::OutOfMemory`].
+pub fn make_room<T>(values: &mut Vec<T>, count: usize) -> Result<()> {
+    values.try_reserve(count).map_err(|_| no_memory::<T>(values.len().saturating_add(count)))
+}
+
+#[cold]
+fn no_memory<T>(length: usize) -> Error {
+    Error::OutOfMemory(format!("no memory for {length} values of {} bytes", size_of::<T>()))
 }
 
 /// `length` times `value`, or an error instead of an abort.

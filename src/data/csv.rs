@@ -1,15 +1,16 @@
 //! Data sets from CSV files with a header.
 
 use super::Dataset;
-use crate::array::{collect, reserve};
+use crate::array::{make_room, reserve};
 use crate::options::require;
 use crate::{Error, Result};
-use ::csv::{ByteRecord, ReaderBuilder};
+use ::csv::{ErrorKind, Position, Reader, ReaderBuilder, StringRecord};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::f64::consts::TAU;
-use std::path::Path;
+use std::fs::File;
+use std::path::{Path, PathBuf};
 
 /// What the columns of a CSV file are. Names are those of the header.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -66,46 +67,54 @@ impl Dataset {
     /// [`Error::InvalidConfig`] for options that contradict each other.
     pub fn from_csv(path: &Path, options: &CsvOptions) -> Result<Self> {
         validate(options)?;
-        let mut table = Table::read(path, options.delimiter)?;
-        let targets: Vec<&String> =
-            [&options.labels, &options.variances, &options.standard_errors].into_iter().flatten().collect();
+        let CsvOptions { labels, variances, standard_errors, error_divisor, .. } = options;
+        let mut rows = Rows::open(path, options.delimiter)?;
+        let targets: Vec<&String> = [labels, variances, standard_errors].into_iter().flatten().collect();
         let features: Vec<String> = match &options.features {
             Some(names) => names.clone(),
-            None => table.headers.iter().filter(|name| !targets.contains(name)).cloned().collect(),
+            None => rows.headers.iter().filter(|name| !targets.contains(name)).cloned().collect(),
         };
         for name in options.one_hot.iter().chain(options.cyclic.keys()) {
             require(features.contains(name), "csv", format!("'{name}' not a feature"), "one of the features")?;
         }
-        if options.skip_missing {
-            let used = features.iter().chain(targets).map(|name| table.column(name)).collect::<Result<Vec<_>>>()?;
-            let mut rows = std::mem::take(&mut table.rows);
-            rows.retain(|&row| used.iter().all(|&column| !table.field(row, column).is_empty()));
-            table.rows = rows;
-        }
+        let encoders = features.iter().map(|name| Ok(Encoder::new(rows.column(name)?, name, options)));
+        let mut encoders = encoders.collect::<Result<Vec<_>>>()?;
+        let columns = |names: &[String]| names.iter().map(|name| rows.column(name)).collect::<Result<Vec<_>>>();
+        let (label_columns, variance_columns, error_columns) =
+            (columns(labels)?, columns(variances)?, columns(standard_errors)?);
+        let used = features.iter().chain(targets).map(|name| rows.column(name));
+        let needed = if options.skip_missing { used.collect::<Result<Vec<_>>>()? } else { vec![] };
 
-        let encoders = features.iter().map(|name| Encoder::new(&table, name, options)).collect::<Result<Vec<_>>>()?;
-        let (rows, width) = (table.rows()?, encoders.iter().map(Encoder::width).sum::<usize>());
-        let mut x = reserve(rows.saturating_mul(width))?;
-        for row in 0..rows {
-            for encoder in &encoders {
-                encoder.encode(&table, row, &mut x)?;
+        let (mut x, mut y, mut v) = (Vec::new(), Vec::new(), Vec::new());
+        while rows.advance()? {
+            if needed.iter().any(|&column| rows.text(column).is_empty()) {
+                continue;
+            }
+            make_room(&mut x, MOST_NUMBERS * encoders.len())?;
+            make_room(&mut y, labels.len())?;
+            make_room(&mut v, labels.len())?;
+            for encoder in &mut encoders {
+                encoder.encode(&rows, &mut x)?;
+            }
+            for &column in &label_columns {
+                y.push(rows.number(column)?);
+            }
+            for &column in &variance_columns {
+                v.push(rows.number(column)?);
+            }
+            for &column in &error_columns {
+                let error = rows.number(column)?;
+                if error < 0.0 {
+                    return Err(rows.fault(column, "is negative, a standard error never is"));
+                }
+                v.push((error / error_divisor).powi(2));
             }
         }
-        let labels = table.matrix(&options.labels)?;
-        let variances = if !options.variances.is_empty() {
-            Some(table.matrix(&options.variances)?)
-        } else if !options.standard_errors.is_empty() {
-            let errors = table.matrix(&options.standard_errors)?;
-            let columns = options.standard_errors.len();
-            if let Some(at) = errors.iter().position(|&error| error < 0.0) {
-                let column = table.column(&options.standard_errors[at % columns])?;
-                return Err(table.fault(at / columns, column, "is negative, a standard error never is"));
-            }
-            Some(errors.into_iter().map(|error| (error / options.error_divisor).powi(2)).collect())
-        } else {
-            None
-        };
-        Dataset::new(x, vec![width], labels, options.labels.len(), variances)
+        if y.is_empty() {
+            return Err(rows.none());
+        }
+        let (x, width) = with_categories(x, &encoders, y.len() / labels.len())?;
+        Dataset::new(x, vec![width], y, labels.len(), options.has_variances().then_some(v))
     }
 }
 
@@ -130,42 +139,93 @@ fn validate(options: &CsvOptions) -> Result<()> {
 /// How one column becomes features.
 enum Encoder {
     Number(usize),
-    OneHot(usize, Vec<String>),
     Cyclic(usize, f64),
+    OneHot(usize, Categories),
+}
+
+/// The most numbers that a field becomes, categories apart.
+const MOST_NUMBERS: usize = 2;
+
+/// A column of categories.
+#[derive(Default)]
+struct Categories {
+    /// The distinct values, numbered in the order in which they came.
+    values: BTreeMap<String, usize>,
+    /// The number of each row's.
+    rows: Vec<usize>,
 }
 
 impl Encoder {
-    fn new(table: &Table, name: &str, options: &CsvOptions) -> Result<Self> {
-        let column = table.column(name)?;
-        Ok(if options.one_hot.iter().any(|other| other == name) {
-            Encoder::OneHot(column, table.levels(column))
+    fn new(column: usize, name: &String, options: &CsvOptions) -> Self {
+        if options.one_hot.contains(name) {
+            Encoder::OneHot(column, Categories::default())
         } else if let Some(&period) = options.cyclic.get(name) {
             Encoder::Cyclic(column, period)
         } else {
             Encoder::Number(column)
-        })
-    }
-
-    /// How many features it becomes.
-    fn width(&self) -> usize {
-        match self {
-            Encoder::Number(_) => 1,
-            Encoder::OneHot(_, levels) => levels.len(),
-            Encoder::Cyclic(..) => 2,
         }
     }
 
-    fn encode(&self, table: &Table, row: usize, features: &mut Vec<f32>) -> Result<()> {
+    /// Takes the row: its numbers go to `features`, its category is kept.
+    fn encode(&mut self, row: &Rows, features: &mut Vec<f32>) -> Result<()> {
         match self {
-            Encoder::Number(column) => features.push(table.number(row, *column)? as f32),
-            Encoder::OneHot(column, levels) => {
-                let value = table.text(row, *column);
-                features.extend(levels.iter().map(|level| if level == value { 1.0 } else { 0.0 }));
+            Encoder::Number(column) => features.push(row.number(*column)? as f32),
+            Encoder::Cyclic(column, period) => features.extend(cyclic(row.number(*column)? / *period)),
+            Encoder::OneHot(column, Categories { values, rows }) => {
+                let (value, next) = (row.text(*column), values.len());
+                let number = match values.get(value) {
+                    Some(&number) => number,
+                    None => *values.entry(value.into()).or_insert(next),
+                };
+                make_room(rows, 1)?;
+                rows.push(number);
             }
-            Encoder::Cyclic(column, period) => features.extend(cyclic(table.number(row, *column)? / period)),
         }
         Ok(())
     }
+}
+
+impl Categories {
+    /// The place of each value, by its number: in numerical order if all are numbers, else in alphabetical.
+    fn places(&self) -> Vec<usize> {
+        let mut order: Vec<(&String, &usize)> = self.values.iter().collect();
+        let number = |value: &str| value.parse::<f64>().ok();
+        if self.values.keys().all(|value| number(value).is_some()) {
+            order.sort_by(|(a, _), (b, _)| number(a).unwrap_or(0.0).total_cmp(&number(b).unwrap_or(0.0)));
+        }
+        let mut places = vec![0; order.len()];
+        order.iter().enumerate().for_each(|(place, (_, number))| places[**number] = place);
+        places
+    }
+}
+
+/// The features, row-major, and how many each row has: the `numbers`, and between them a 1 among 0s for each category.
+fn with_categories(numbers: Vec<f32>, encoders: &[Encoder], rows: usize) -> Result<(Vec<f32>, usize)> {
+    let places = encoders.iter().map(|encoder| match encoder {
+        Encoder::OneHot(_, categories) => categories.places(),
+        _ => vec![],
+    });
+    let places: Vec<Vec<usize>> = places.collect();
+    let categories = places.iter().map(Vec::len).sum::<usize>();
+    let width = numbers.len() / rows + categories;
+    if categories == 0 {
+        return Ok((numbers, width));
+    }
+    let mut features = reserve(rows.saturating_mul(width))?;
+    let mut numbers = numbers.into_iter();
+    for row in 0..rows {
+        for (encoder, places) in encoders.iter().zip(&places) {
+            match encoder {
+                Encoder::Number(_) => features.extend(numbers.by_ref().take(1)),
+                Encoder::Cyclic(..) => features.extend(numbers.by_ref().take(2)),
+                Encoder::OneHot(_, categories) => {
+                    let place = places[categories.rows[row]];
+                    features.extend((0..places.len()).map(|other| if other == place { 1.0 } else { 0.0 }));
+                }
+            }
+        }
+    }
+    Ok((features, width))
 }
 
 /// Cosine and sine of a position on a circle of circumference 1.
@@ -174,117 +234,86 @@ pub(super) fn cyclic(turns: f64) -> [f32; 2] {
     [cosine as f32, sine as f32]
 }
 
-/// A CSV file in memory, every row as long as the header.
-pub(super) struct Table {
-    file: String,
+/// In bytes: so few are there even where memory has run out.
+const BUFFER: usize = 64 << 10;
+
+/// A CSV file, row by row, each as long as the header.
+pub(super) struct Rows {
+    file: PathBuf,
     headers: Vec<String>,
-    /// All fields below the header, one after the other, and where each ends.
-    text: String,
-    ends: Vec<usize>,
-    /// The rows that count, by their number in the file.
-    rows: Vec<usize>,
+    reader: Reader<File>,
+    /// The row that it is at.
+    record: StringRecord,
 }
 
-impl Table {
-    pub(super) fn read(path: &Path, delimiter: char) -> Result<Self> {
-        let file = path.display().to_string();
-        let input = std::fs::File::open(path).map_err(|error| Error::io(path, error))?;
-        let mut reader = ReaderBuilder::new().delimiter(delimiter as u8).buffer_capacity(1 << 18).from_reader(input);
-        let parse = |error: ::csv::Error| {
-            let message = error.to_string();
-            match error.into_kind() {
-                ::csv::ErrorKind::Io(error) => Error::io(path, error),
-                ::csv::ErrorKind::UnequalLengths { pos, expected_len, len } => {
-                    let row = pos.map_or(0, |position| position.record());
-                    Error::Parse(format!("{file}: row {row} has {len} fields, the header has {expected_len}"))
-                }
-                _ => Error::Parse(format!("{file}: {message}")),
-            }
-        };
-        let headers: Vec<String> =
-            reader.headers().map_err(parse)?.iter().map(|name| name.trim_matches(['\u{feff}', ' ']).into()).collect();
-        if headers.iter().all(String::is_empty) {
+impl Rows {
+    pub(super) fn open(path: &Path, delimiter: char) -> Result<Self> {
+        let input = File::open(path).map_err(|error| Error::io(path, error))?;
+        let reader = ReaderBuilder::new().delimiter(delimiter as u8).buffer_capacity(BUFFER).from_reader(input);
+        let mut rows = Rows { file: path.into(), headers: vec![], reader, record: StringRecord::new() };
+        let headers = rows.reader.headers().cloned().map_err(|error| rows.unreadable(error))?;
+        rows.headers = headers.iter().map(|name| name.trim_matches(['\u{feff}', ' ']).into()).collect();
+        if rows.headers.iter().all(String::is_empty) {
+            let file = path.display();
             return Err(Error::Parse(format!("{file}: the file is empty, a header with the columns' names is needed")));
         }
-        let (mut text, mut ends, mut record) = (Vec::new(), Vec::new(), ByteRecord::new());
-        let full = |_| Error::OutOfMemory(format!("{file}: no memory for the file"));
-        while reader.read_byte_record(&mut record).map_err(parse)? {
-            text.try_reserve(record.as_slice().len()).map_err(full)?;
-            ends.try_reserve(headers.len()).map_err(full)?;
-            let start = text.len();
-            text.extend_from_slice(record.as_slice());
-            ends.extend((0..record.len()).filter_map(|column| record.range(column)).map(|range| start + range.end));
-        }
-        let text = String::from_utf8(text).map_err(|error| {
-            let field = ends.partition_point(|&end| end <= error.utf8_error().valid_up_to());
-            let (row, name) = (field / headers.len() + 1, &headers[field % headers.len()]);
-            Error::Parse(format!("{file}: row {row}, column '{name}': is not UTF-8"))
-        })?;
-        let rows = collect(0..ends.len() / headers.len())?;
-        Ok(Table { file, headers, text, ends, rows })
+        Ok(rows)
     }
 
-    /// The number of rows, at least 1.
-    pub(super) fn rows(&self) -> Result<usize> {
-        match self.rows.len() {
-            0 => Err(Error::Parse(format!("{}: no rows below the header", self.file))),
-            rows => Ok(rows),
-        }
+    /// Goes to the next row, where there is one.
+    pub(super) fn advance(&mut self) -> Result<bool> {
+        self.reader.read_record(&mut self.record).map_err(|error| self.unreadable(error))
+    }
+
+    /// The error for a file without any rows.
+    pub(super) fn none(&self) -> Error {
+        Error::Parse(format!("{}: no rows below the header", self.file.display()))
     }
 
     pub(super) fn column(&self, name: &str) -> Result<usize> {
         self.headers.iter().position(|header| header == name).ok_or_else(|| {
-            let file = &self.file;
+            let file = self.file.display();
             Error::NotFound(format!("{file}: there is no column '{name}', only '{}'", self.headers.join("', '")))
         })
     }
 
-    pub(super) fn text(&self, row: usize, column: usize) -> &str {
-        self.field(self.rows[row], column)
+    /// A field of the row, without the spaces around it.
+    pub(super) fn text(&self, column: usize) -> &str {
+        self.record[column].trim_ascii()
     }
 
-    /// A field of row number `row` of the file, without the spaces around it.
-    fn field(&self, row: usize, column: usize) -> &str {
-        let at = row * self.headers.len() + column;
-        let start = at.checked_sub(1).map_or(0, |before| self.ends[before]);
-        // Halves of a character in two fields are valid together, and nothing by themselves.
-        let text = self.text.get(start..self.ends[at]).unwrap_or("\u{fffd}");
-        text.trim_ascii()
-    }
-
-    pub(super) fn number(&self, row: usize, column: usize) -> Result<f64> {
-        let text = self.text(row, column);
-        match text.parse::<f64>() {
+    pub(super) fn number(&self, column: usize) -> Result<f64> {
+        let field = &self.record[column];
+        // Most have no spaces around them.
+        match field.parse::<f64>().or_else(|_| field.trim_ascii().parse()) {
             Ok(number) if number.is_finite() => Ok(number),
-            Ok(_) => Err(self.fault(row, column, "is not finite")),
-            Err(_) => Err(self.fault(row, column, "is not a number")),
+            Ok(_) => Err(self.fault(column, "is not finite")),
+            Err(_) => Err(self.fault(column, "is not a number")),
         }
     }
 
-    /// A parse error about one field.
-    pub(super) fn fault(&self, row: usize, column: usize, fault: &str) -> Error {
-        let (file, name, text) = (&self.file, &self.headers[column], self.text(row, column));
-        Error::Parse(format!("{file}: row {}, column '{name}': '{text}' {fault}", self.rows[row] + 1))
+    /// A parse error about a field of the row.
+    #[cold]
+    pub(super) fn fault(&self, column: usize, fault: &str) -> Error {
+        let (row, name) = (self.record.position().map_or(0, Position::record), &self.headers[column]);
+        Error::Parse(format!("{}: row {row}, column '{name}': '{}' {fault}", self.file.display(), self.text(column)))
     }
 
-    fn matrix(&self, names: &[String]) -> Result<Vec<f64>> {
-        let columns = names.iter().map(|name| self.column(name)).collect::<Result<Vec<_>>>()?;
-        let fields = (0..self.rows()?).flat_map(|row| columns.iter().map(move |&column| (row, column)));
-        fields.map(|(row, column)| self.number(row, column)).collect()
-    }
-
-    /// The distinct values of a column: in numerical order if all are numbers, else in alphabetical.
-    fn levels(&self, column: usize) -> Vec<String> {
-        let mut levels: Vec<String> = (0..self.rows.len()).map(|row| self.text(row, column).into()).collect();
-        levels.sort();
-        levels.dedup();
-        if let Ok(numbers) = levels.iter().map(|level| level.parse::<f64>()).collect::<std::result::Result<Vec<_>, _>>()
-        {
-            let mut order: Vec<(f64, String)> = numbers.into_iter().zip(levels).collect();
-            order.sort_by(|(a, _), (b, _)| a.total_cmp(b));
-            levels = order.into_iter().map(|(_, level)| level).collect();
+    /// What the reader's error says of the file.
+    fn unreadable(&self, error: ::csv::Error) -> Error {
+        let (file, message) = (self.file.display(), error.to_string());
+        let row = |position: Option<Position>| position.map_or(0, |position| position.record());
+        match error.into_kind() {
+            ErrorKind::Io(error) => Error::io(&self.file, error),
+            ErrorKind::UnequalLengths { pos, expected_len, len } => {
+                Error::Parse(format!("{file}: row {} has {len} fields, the header has {expected_len}", row(pos)))
+            }
+            ErrorKind::Utf8 { pos, err } if err.field() < self.headers.len() => {
+                let name = &self.headers[err.field()];
+                Error::Parse(format!("{file}: row {}, column '{name}': is not UTF-8", row(pos)))
+            }
+            _ => Error::Parse(format!("{file}: {message}")),
         }
-        levels
     }
 }
 
@@ -324,12 +353,24 @@ mod tests {
     }
 
     #[test]
+    fn categories_stand_between_numbers_and_fields_may_have_spaces_and_quotes() {
+        let content = "a, k ,h,y\n 1,\"p, q\",0, 5 \n\" 2 \",b,6, 6\n3, b ,12,7\n";
+        let data = read(content, r#"{"labels":["y"],"one_hot":["k"],"cyclic":{"h":24}}"#).unwrap();
+        assert_eq!(data.labels(), [5.0, 6.0, 7.0]);
+        let x: Vec<f32> = data.feature_values().unwrap().iter().map(|x| x.round()).collect();
+        assert_eq!(x[..5], [1.0, 0.0, 1.0, 1.0, 0.0]);
+        assert_eq!(x[5..10], [2.0, 1.0, 0.0, 0.0, 1.0]);
+        assert_eq!(x[10..], [3.0, 1.0, 0.0, -1.0, 0.0]);
+    }
+
+    #[test]
     fn faults_are_named_with_file_row_and_column() {
         let y = r#"{"labels":["y"]}"#;
         assert!(message("x,y\n1,2\n1,abc\n", y).ends_with("data.csv: row 2, column 'y': 'abc' is not a number"));
         assert!(message("x,y\n1,inf\n", y).ends_with("'inf' is not finite"));
         assert!(message("x,y\n,1\n", y).ends_with("row 1, column 'x': '' is not a number"));
         assert!(message("x,y\n1,2\n1\n", y).ends_with("row 2 has 1 fields, the header has 2"));
+        assert!(message("x,z,y\n1,2,3\n1,b,c\n", y).ends_with("row 2, column 'z': 'b' is not a number"));
         assert!(message("", y).contains("the file is empty"));
         assert!(message("x,y\n", y).ends_with("no rows below the header"));
         assert!(message("x,z\n1,2\n", y).ends_with("there is no column 'y', only 'x', 'z'"));
@@ -351,5 +392,9 @@ mod tests {
     fn rows_with_gaps_can_be_left_out() {
         let data = read("x,y\n,1\n3,2\n", r#"{"labels":["y"],"skip_missing":true}"#).unwrap();
         assert_eq!(data.labels(), [2.0]);
+        assert!(message("x,y\n,1\n", r#"{"labels":["y"],"skip_missing":true}"#).ends_with("no rows below the header"));
+        // Only in columns that are used.
+        let data = read("w,x,y\n,1,1\n3,,2\n3,4,3\n", r#"{"labels":["y"],"features":["x"],"skip_missing":true}"#);
+        assert_eq!(data.unwrap().labels(), [1.0, 3.0]);
     }
 }

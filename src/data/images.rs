@@ -1,26 +1,21 @@
 //! Folders of images whose labels are in their names, as UTKFace's ages are.
 
 use super::Dataset;
+use super::decode::{Buffers, Fault, LARGEST_SIDE, Room, decode};
 use crate::{Error, Result, threads};
-use image::{ImageReader, Limits, RgbImage, imageops};
+use image::{ImageError, RgbImage};
 use pulp::Arch;
 use rayon::prelude::*;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
-use std::fs::File;
-use std::io::{Cursor, Read};
-use std::mem::take;
+use std::io::ErrorKind;
 use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
-use zune_jpeg::JpegDecoder;
-use zune_jpeg::zune_core::bytestream::ZCursor;
-use zune_jpeg::zune_core::colorspace::ColorSpace;
-use zune_jpeg::zune_core::options::DecoderOptions;
 
 /// How often a thread that decodes tells so: each time wakes the thread that is told.
 const INTERVAL: Duration = Duration::from_millis(10);
@@ -84,12 +79,6 @@ pub struct ImageFolder {
 
 /// Ages beyond this are mistakes.
 const OLDEST: u32 = 150;
-
-/// No image has more pixels than this in a row or a column.
-const LARGEST_SIDE: u32 = 16_384;
-
-/// No file has more bytes than this, and neither has an image while it is decoded.
-const LARGEST_FILE: u64 = 256 << 20;
 
 impl ImageFolder {
     /// Reads the JPEG and PNG files in `folder`, in parallel. A file's label is
@@ -170,6 +159,9 @@ impl ImageFolder {
                     )));
                 }
                 Err(Fault::Corrupt(reason)) => skip(file, reason)?,
+                Err(Fault::Memory) => {
+                    return Err(Error::OutOfMemory(format!("{}: no memory to decode the image", file.display())));
+                }
             }
         }
         if rows.is_empty() {
@@ -218,8 +210,12 @@ fn age(file: &Path) -> Option<f64> {
 /// The size of the first image that has one.
 fn first_size(candidates: &[(PathBuf, f64)]) -> Result<ImageSize> {
     for (file, _) in candidates {
-        if let Ok((width, height)) = image::image_dimensions(file) {
-            return Ok(ImageSize { height, width });
+        match image::image_dimensions(file) {
+            Ok((width, height)) => return Ok(ImageSize { height, width }),
+            Err(ImageError::IoError(error)) if error.kind() == ErrorKind::OutOfMemory => {
+                return Err(Error::io(file, error));
+            }
+            Err(_) => {}
         }
     }
     match candidates.first() {
@@ -240,22 +236,6 @@ fn allocate(rows: usize, width: usize, options: &ImageOptions) -> Result<Vec<u8>
     crate::array::zeroed(bytes)
 }
 
-/// Why an image cannot be used.
-enum Fault {
-    /// It is of another size than the others.
-    Size(ImageSize),
-    /// It is damaged.
-    Corrupt(String),
-}
-
-/// What a thread uses for one image after the other.
-#[derive(Default)]
-struct Buffers {
-    file: Vec<u8>,
-    /// Three bytes per pixel.
-    pixels: Vec<u8>,
-}
-
 /// Decodes every file into its part of `pixels`, and gives each one's checksum.
 fn decode_all(
     candidates: &[(PathBuf, f64)],
@@ -264,7 +244,8 @@ fn decode_all(
     pixels: &mut [u8],
     progress: &mut dyn FnMut(usize, usize) -> ControlFlow<()>,
 ) -> Result<Vec<std::result::Result<u32, Fault>>> {
-    let pool = threads::pool("images", std::thread::available_parallelism().map_or(1, usize::from))?;
+    let count = std::thread::available_parallelism().map_or(1, usize::from);
+    let (pool, room) = (threads::pool("images", count)?, Room::new(count));
     let (stop, done, (sender, receiver)) = (AtomicBool::new(false), AtomicUsize::new(0), mpsc::channel());
     let width = pixels.len() / candidates.len().max(1);
     let mut results = Vec::new();
@@ -272,7 +253,7 @@ fn decode_all(
     let parts = candidates.iter().zip(pixels.chunks_mut(width)).zip(&mut results);
     let mut parts: Vec<_> = parts.collect();
     pool.in_place_scope(|scope| {
-        let (stop, done) = (&stop, &done);
+        let (stop, done, room) = (&stop, &done, &room);
         scope.spawn(move |_| {
             let start = || (sender.clone(), Instant::now(), Buffers::default());
             parts.par_iter_mut().for_each_init(start, |(sender, told, buffers), (((file, _), part), result)| {
@@ -280,11 +261,11 @@ fn decode_all(
                     return;
                 }
                 // A decoder that panics has met a damaged image.
-                let decoded = catch_unwind(AssertUnwindSafe(|| decode(file, size, resize, buffers)));
+                let decoded = catch_unwind(AssertUnwindSafe(|| decode(file, size, resize, room, buffers)));
                 let decoded = decoded.unwrap_or_else(|_| Err(Fault::Corrupt("the decoder failed".into())));
                 **result = decoded.map(|image| {
                     Arch::new().dispatch(|| planes(&image, part));
-                    buffers.pixels = image.into_raw();
+                    buffers.reuse(image);
                     // Of the red plane: pictures with the same are compared.
                     crc32c::crc32c(&part[..part.len() / 3])
                 });
@@ -308,63 +289,6 @@ fn decode_all(
         return Err(Error::Cancelled("reading images was stopped".into()));
     }
     Ok(results)
-}
-
-/// One image, of `size`.
-fn decode(file: &Path, size: ImageSize, resize: bool, buffers: &mut Buffers) -> std::result::Result<RgbImage, Fault> {
-    let Buffers { file: bytes, pixels } = buffers;
-    bytes.clear();
-    let read = File::open(file).and_then(|input| input.take(LARGEST_FILE).read_to_end(bytes));
-    read.map_err(|error| Fault::Corrupt(error.to_string()))?;
-    let start_of_jpeg = [0xff, 0xd8, 0xff];
-    let image = if bytes.starts_with(&start_of_jpeg) { jpeg(bytes, take(pixels)) } else { any_format(bytes) };
-    let image = image.map_err(Fault::Corrupt)?;
-    let found = ImageSize { height: image.height(), width: image.width() };
-    match (found == size, resize) {
-        (true, _) => Ok(image),
-        (false, true) => Ok(imageops::resize(&image, size.width, size.height, imageops::FilterType::Triangle)),
-        (false, false) => Err(Fault::Size(found)),
-    }
-}
-
-/// Decodes a JPEG into the memory of `pixels`.
-fn jpeg(bytes: &[u8], mut pixels: Vec<u8>) -> std::result::Result<RgbImage, String> {
-    let side = LARGEST_SIDE as usize;
-    let options = DecoderOptions::default().set_strict_mode(false).set_max_width(side).set_max_height(side);
-    let options = options.jpeg_set_out_colorspace(ColorSpace::RGB);
-    let mut decoder = JpegDecoder::new_with_options(ZCursor::new(bytes), options);
-    decoder.decode_headers().map_err(|error| error.to_string())?;
-    let (Some((width, height)), Some(size)) = (decoder.dimensions(), decoder.output_buffer_size()) else {
-        return Err("the image has no size".into());
-    };
-    if size as u64 > LARGEST_FILE {
-        return Err(format!("{size} bytes are more than the largest image may have, {LARGEST_FILE}"));
-    }
-    pixels.resize(size, 0);
-    decoder.decode_into(&mut pixels).map_err(|error| error.to_string())?;
-    if is_cut_short(bytes) {
-        return Err("the end of the image is missing".into());
-    }
-    let image = RgbImage::from_raw(width as u32, height as u32, pixels);
-    image.ok_or_else(|| "the decoder gave too few pixels".into())
-}
-
-/// Decodes an image of another format than JPEG.
-fn any_format(bytes: &[u8]) -> std::result::Result<RgbImage, String> {
-    let mut reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format().map_err(|error| error.to_string())?;
-    let mut limits = Limits::default();
-    limits.max_image_width = Some(LARGEST_SIDE);
-    limits.max_image_height = Some(LARGEST_SIDE);
-    limits.max_alloc = Some(LARGEST_FILE);
-    reader.limits(limits);
-    Ok(reader.decode().map_err(|error| error.to_string())?.into_rgb8())
-}
-
-/// Whether a JPEG's last scan has no end marker after it: the decoder would make what is missing grey.
-fn is_cut_short(jpeg: &[u8]) -> bool {
-    let (start_of_scan, end_of_image) = ([0xff, 0xda], [0xff, 0xd9]);
-    let end = jpeg.windows(2).rposition(|pair| pair == end_of_image).unwrap_or(0);
-    jpeg[end..].windows(2).any(|pair| pair == start_of_scan)
 }
 
 /// Copies pixels of three bytes into three planes.

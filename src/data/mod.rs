@@ -2,6 +2,7 @@
 
 mod csv;
 mod dataset;
+mod decode;
 mod faces;
 mod features;
 mod images;

@@ -1,7 +1,8 @@
 //! The published experiment's tables, read as their publishers ship them.
 
-use super::csv::{Table, cyclic};
+use super::csv::{Rows, cyclic};
 use super::{CsvOptions, Dataset};
+use crate::array::make_room;
 use crate::{Error, Result};
 use jiff::civil::Date;
 use std::path::{Path, PathBuf};
@@ -47,8 +48,8 @@ fn files(path: &Path, names: &[&str]) -> Vec<PathBuf> {
 /// The 19 features: year; day and hour on their circles; weekday one-hot;
 /// holiday, workingday, weathersit, temp, atemp, hum, windspeed.
 fn bike(path: &Path) -> Result<Dataset> {
-    let table = Table::read(path, ',')?;
-    let column = |name: &str| table.column(name);
+    let mut rows = Rows::open(path, ',')?;
+    let column = |name: &str| rows.column(name);
     let (date, year, hour, weekday) = (column("dteday")?, column("yr")?, column("hr")?, column("weekday")?);
     let plain = ["holiday", "workingday", "weathersit", "temp", "atemp", "hum", "windspeed"].map(column);
     let plain = plain.into_iter().collect::<Result<Vec<_>>>()?;
@@ -56,22 +57,27 @@ fn bike(path: &Path) -> Result<Dataset> {
     let first = jiff::civil::date(2011, 1, 1);
 
     let (mut features, mut labels) = (Vec::new(), Vec::new());
-    for row in 0..table.rows()? {
-        let day: Date = table.text(row, date).parse().map_err(|_| table.fault(row, date, "is not a date"))?;
+    while rows.advance()? {
+        make_room(&mut features, 19)?;
+        make_room(&mut labels, 1)?;
+        let day: Date = rows.text(date).parse().map_err(|_| rows.fault(date, "is not a date"))?;
         let days = f64::from((day - first).get_days());
-        features.push(table.number(row, year)? as f32);
+        features.push(rows.number(year)? as f32);
         // Day 0 to day 730 go twice round: once a year.
         features.extend(cyclic(days / 730.0 * 2.0));
-        features.extend(cyclic(table.number(row, hour)? / 24.0));
-        let today = table.number(row, weekday)?;
+        features.extend(cyclic(rows.number(hour)? / 24.0));
+        let today = rows.number(weekday)?;
         if !(0..7).any(|weekday| f64::from(weekday) == today) {
-            return Err(table.fault(row, weekday, "is not a weekday, 0 to 6"));
+            return Err(rows.fault(weekday, "is not a weekday, 0 to 6"));
         }
         features.extend((0..7).map(|weekday| if f64::from(weekday) == today { 1.0 } else { 0.0 }));
         for &column in &plain {
-            features.push(table.number(row, column)? as f32);
+            features.push(rows.number(column)? as f32);
         }
-        labels.push(table.number(row, count)?);
+        labels.push(rows.number(count)?);
+    }
+    if labels.is_empty() {
+        return Err(rows.none());
     }
     Dataset::new(features, vec![19], labels, 1, None)
 }
@@ -85,7 +91,10 @@ fn wine(paths: &[PathBuf]) -> Result<Dataset> {
             let found = part.width();
             return Err(Error::Parse(format!("{}: has {found} features, Wine Quality has 11", path.display())));
         }
-        features.extend_from_slice(&part.feature_values()?);
+        let values = part.feature_values()?;
+        make_room(&mut features, values.len())?;
+        features.extend_from_slice(&values);
+        make_room(&mut labels, part.labels().len())?;
         labels.extend_from_slice(part.labels());
         shape = part.feature_shape().to_vec();
     }

@@ -68,6 +68,8 @@ MAKES(create_model, biv_model,
       biv_model_create("{\"kind\": \"mlp\", \"inputs\": 20, \"hidden\": [5000, 5000]}", &handle))
 MAKES(load_model, biv_model, biv_model_load(in(folder, "model.biv"), &handle))
 MAKES(create_trainer, biv_trainer, biv_trainer_create(model, data, NULL, &handle))
+MAKES(read_csv, biv_dataset, biv_dataset_create_from_csv(in(folder, "data.csv"), "{\"labels\": [\"y\"]}", &handle))
+MAKES(read_images, biv_dataset, biv_dataset_create_from_images(in(folder, "faces"), NULL, &handle))
 DOES(copy_features, biv_dataset_copy_features(data, F64_OUT(numbers, ROWS, WIDTH)))
 DOES(sample_noise, biv_noise_sample("{\"kind\": \"gamma\", \"mean\": 1, \"variance\": 2}", 1, numbers, 5 * ROWS))
 DOES(save_model, biv_model_save(model, in(folder, "saved.biv")))
@@ -114,6 +116,8 @@ static const struct {
     CALL(create_model),
     CALL(load_model),
     CALL(create_trainer),
+    CALL(read_csv),
+    CALL(read_images),
     CALL(copy_features),
     CALL(sample_noise),
     CALL(save_model),
@@ -199,12 +203,28 @@ static int starve(const char *name, bool threads_run) {
   return failed > 0;
 }
 
+/* 200,000 rows of 10 features. */
+static void write_csv(const char *path) {
+  const char row[] = "0,1,2,3,4,5,6,7,8,9,1\n";
+  const size_t length = sizeof row - 1, size = 200001 * length;
+  char *text = malloc(size);
+  for (size_t at = 0; at < size; at += length) memcpy(text + at, at == 0 ? "a,b,c,d,e,f,g,h,i,j,y\n" : row, length);
+  write_file(path, text, size);
+  free(text);
+}
+
 int main(int argc, char **argv) {
   if (argc == 4) return folder = argv[3], starve(argv[1], strcmp(argv[2], "run") == 0);
 #ifdef __SANITIZE_ADDRESS__
   skip("memory that runs out", "the address sanitizer takes all of the address space");
 #else
+  if (scaled(0, 1)) {
+    skip("memory that runs out", "valgrind does not follow its processes");
+    return report("memory");
+  }
   folder = temporary_folder();
+  write_csv(in(folder, "data.csv"));
+  CHECK_OK(biv_faces_draw(in(folder, "faces"), "{\"count\": 3, \"size\": 1200}"));
   for (size_t i = 0; i < 2 * COUNT(calls); i++) {
     char *name = (char *)calls[i / 2].name, *threads = i % 2 == 0 ? "run" : "do not run";
     int status = -1;
@@ -216,6 +236,7 @@ int main(int argc, char **argv) {
     CHECK(waitpid(child, &status, 0) == child);
     if (!count_check(status == 0)) printf("%s, threads %s: ended with status %x\n", name, threads, (unsigned)status);
   }
+  remove_folder(strdup(in(folder, "faces")));
   remove_folder(folder);
 #endif
   return report("memory");
