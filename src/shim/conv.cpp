@@ -9,7 +9,9 @@
 //
 // What is summed and in which order does not depend on the number of threads, and so neither does a bit of the result.
 
-#include <ATen/ATen.h>
+#include <ATen/core/Tensor.h>
+#include <ATen/ops/conv2d.h>
+#include <ATen/ops/empty.h>
 #include <torch/csrc/autograd/custom_function.h>
 
 #include <algorithm>

@@ -1,10 +1,12 @@
 // What libtorch has and tch does not bind. Every function is noexcept towards
 // Rust: it returns NULL, or a message made with strdup that the caller frees.
 
-#include <ATen/ATen.h>
 #include <ATen/autocast_mode.h>
+#include <ATen/core/Tensor.h>
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/_fused_adam.h>
+#include <ATen/ops/mm.h>
+#include <ATen/ops/ones.h>
 #include <c10/core/InferenceMode.h>
 #include <dlfcn.h>
 #include <link.h>

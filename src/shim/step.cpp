@@ -1,8 +1,8 @@
 // What a step over libtorch's operations needs and tch does not bind. As in
 // shim.cpp, every function returns NULL or a message that the caller frees.
 
-#include <ATen/ATen.h>
 #include <ATen/Context.h>
+#include <ATen/core/Tensor.h>
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/_addmm_activation.h>
 #include <ATen/ops/_fused_adam.h>

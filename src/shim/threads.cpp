@@ -1,7 +1,11 @@
 // What libtorch starts on a thread that calls it for the first time, to be started where there is room for it.
-#include <ATen/ATen.h>
 #include <ATen/Parallel.h>
+#include <ATen/core/Tensor.h>
 #include <ATen/core/grad_mode.h>
+#include <ATen/ops/linear.h>
+#include <ATen/ops/ones.h>
+#include <ATen/ops/sum.h>
+#include <ATen/ops/zeros.h>
 #include <pthread.h>
 #include <sys/resource.h>
 
