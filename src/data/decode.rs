@@ -105,24 +105,23 @@ pub(super) fn decode(
     bytes.clear();
     let read = File::open(file).and_then(|input| input.take(LARGEST_FILE).read_to_end(bytes));
     read.map_err(|error| if error.kind() == ErrorKind::OutOfMemory { Fault::Memory } else { corrupt(error) })?;
-    let enter = |height, width| {
-        let found = ImageSize { height, width };
-        if found == size || resize { room.enter(need(found, size)) } else { Err(Fault::Size(found)) }
-    };
+    let enter = |found| room.enter(need(found, if resize { size } else { found }));
     let start_of_jpeg = [0xff, 0xd8, 0xff];
     let (image, _place) =
         if bytes.starts_with(&start_of_jpeg) { jpeg(bytes, take(pixels), enter)? } else { any_format(bytes, enter)? };
-    if (image.height(), image.width()) == (size.height, size.width) {
-        return Ok(image);
+    let found = ImageSize { height: image.height(), width: image.width() };
+    match (found == size, resize) {
+        (true, _) => Ok(image),
+        (false, true) => Ok(imageops::resize(&image, size.width, size.height, imageops::FilterType::Triangle)),
+        (false, false) => Err(Fault::Size(found)),
     }
-    Ok(imageops::resize(&image, size.width, size.height, imageops::FilterType::Triangle))
 }
 
-/// Decodes a JPEG into the memory of `pixels`, once it may `enter` with its height and width.
+/// Decodes a JPEG into the memory of `pixels`, once one of its size may `enter`.
 fn jpeg<P>(
     bytes: &[u8],
     mut pixels: Vec<u8>,
-    enter: impl FnOnce(u32, u32) -> Result<P, Fault>,
+    enter: impl FnOnce(ImageSize) -> Result<P, Fault>,
 ) -> Result<(RgbImage, P), Fault> {
     let side = LARGEST_SIDE as usize;
     let options = DecoderOptions::default().set_strict_mode(false).set_max_width(side).set_max_height(side);
@@ -134,7 +133,7 @@ fn jpeg<P>(
     };
     check_length(length as u64)?;
     let (width, height) = (width as u32, height as u32);
-    let place = enter(height, width)?;
+    let place = enter(ImageSize { height, width })?;
     pixels.resize(length, 0);
     decoder.decode_into(&mut pixels).map_err(corrupt)?;
     if is_cut_short(bytes) {
@@ -144,8 +143,8 @@ fn jpeg<P>(
     Ok((image.ok_or_else(|| corrupt("the decoder gave too few pixels"))?, place))
 }
 
-/// Decodes an image of another format than JPEG, once it may `enter` with its height and width.
-fn any_format<P>(bytes: &[u8], enter: impl FnOnce(u32, u32) -> Result<P, Fault>) -> Result<(RgbImage, P), Fault> {
+/// Decodes an image of another format than JPEG, once one of its size may `enter`.
+fn any_format<P>(bytes: &[u8], enter: impl FnOnce(ImageSize) -> Result<P, Fault>) -> Result<(RgbImage, P), Fault> {
     let mut reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format().map_err(corrupt)?;
     let mut limits = Limits::default();
     limits.max_image_width = Some(LARGEST_SIDE);
@@ -155,7 +154,7 @@ fn any_format<P>(bytes: &[u8], enter: impl FnOnce(u32, u32) -> Result<P, Fault>)
     let decoder = reader.into_decoder().map_err(corrupt)?;
     check_length(decoder.total_bytes())?;
     let (width, height) = decoder.dimensions();
-    let place = enter(height, width)?;
+    let place = enter(ImageSize { height, width })?;
     Ok((DynamicImage::from_decoder(decoder).map_err(corrupt)?.into_rgb8(), place))
 }
 
