@@ -78,8 +78,11 @@ impl Room {
 }
 
 fn has_room(bytes: usize) -> bool {
-    // The compiler would see that nobody uses it, and do without.
-    black_box(Vec::<u8>::new()).try_reserve_exact(bytes).is_ok()
+    let mut room = Vec::<u8>::new();
+    let has_room = room.try_reserve_exact(bytes).is_ok();
+    // Else the compiler may see that nobody uses it, and do without.
+    black_box(&room);
+    has_room
 }
 
 /// The most bytes that it takes to decode an image of the size `found` and to bring it to `size`.
