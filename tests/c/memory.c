@@ -216,10 +216,12 @@ static void write_csv(const char *path) {
 int main(int argc, char **argv) {
   if (argc == 4) return folder = argv[3], starve(argv[1], strcmp(argv[2], "run") == 0);
 #ifdef __SANITIZE_ADDRESS__
-  skip("memory that runs out", "the address sanitizer takes all of the address space");
+  const char *why = "the address sanitizer takes all of the address space";
 #else
-  if (scaled(0, 1)) {
-    skip("memory that runs out", "valgrind does not follow its processes");
+  const char *why = scaled(0, 1) ? "valgrind does not follow its processes" : NULL;
+#endif
+  if (why != NULL) {
+    skip("memory that runs out", why);
     return report("memory");
   }
   folder = temporary_folder();
@@ -238,6 +240,5 @@ int main(int argc, char **argv) {
   }
   remove_folder(strdup(in(folder, "faces")));
   remove_folder(folder);
-#endif
   return report("memory");
 }
