@@ -193,8 +193,8 @@ slurm: stage
 valgrind: stage
 	@$(MAKE) --no-print-directory $(addprefix build/tests/,$(C_TESTS))
 	$(CXX) -std=c++17 -g $(WARNINGS) -Ibindings/cpp tests/cpp/api.cpp -o build/tests/cpp-api $(LINK)
-	@echo $(C_TESTS) cpp-api | xargs -n 1 -P $$(nproc) sh -c 'scripts/valgrind.sh ./build/tests/$$0 > build/tests/$$0.out 2>&1; \
-	  status=$$?; cat build/tests/$$0.out; exit $$status'
+	@echo $(C_TESTS) cpp-api | xargs -n 1 -P $$(nproc) sh -c 'scripts/valgrind.sh ./build/tests/$$0 > build/tests/$$0.valgrind 2>&1; \
+	  status=$$?; cat build/tests/$$0.valgrind; exit $$status'
 
 ## fuzz: each fuzz target for SECONDS (15) from its corpus
 fuzz: libtorch

@@ -1,13 +1,13 @@
 //! One image from its file.
 
 use super::images::ImageSize;
+use crate::threads::check_room;
 use image::{DynamicImage, ImageDecoder, ImageReader, Limits, RgbImage, imageops};
-use parking_lot::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::fs::File;
-use std::hint::black_box;
 use std::io::{Cursor, ErrorKind, Read};
 use std::mem::take;
 use std::path::Path;
+use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use zune_jpeg::JpegDecoder;
 use zune_jpeg::zune_core::bytestream::ZCursor;
 use zune_jpeg::zune_core::colorspace::ColorSpace;
@@ -54,6 +54,7 @@ impl Buffers {
 pub(super) struct Room {
     /// How many threads decode.
     threads: usize,
+    /// The standard library's: others take memory of their own for a thread that waits.
     gate: RwLock<()>,
 }
 
@@ -67,22 +68,19 @@ impl Room {
 
     /// For work that takes `bytes` at most: beside others where all threads can have as much, else alone.
     fn enter(&self, bytes: usize) -> Result<Place<'_>, Fault> {
-        let beside = self.gate.read();
+        // A decoder that panicked has left nothing undone.
+        let beside = self.gate.read().unwrap_or_else(PoisonError::into_inner);
         if has_room(bytes.saturating_mul(self.threads)) {
             return Ok((Some(beside), None));
         }
         drop(beside);
-        let alone = self.gate.write();
+        let alone = self.gate.write().unwrap_or_else(PoisonError::into_inner);
         if has_room(bytes) { Ok((None, Some(alone))) } else { Err(Fault::Memory) }
     }
 }
 
 fn has_room(bytes: usize) -> bool {
-    let mut room = Vec::<u8>::new();
-    let has_room = room.try_reserve_exact(bytes).is_ok();
-    // Else the compiler may see that nobody uses it, and do without.
-    black_box(&room);
-    has_room
+    check_room(bytes, || "an image".into()).is_ok()
 }
 
 /// The most bytes that it takes to decode an image of the size `found` and to bring it to `size`.
@@ -134,7 +132,9 @@ fn jpeg<P>(
     let (Some((width, height)), Some(length)) = (decoder.dimensions(), decoder.output_buffer_size()) else {
         return Err(corrupt("the image has no size"));
     };
-    check_length(length as u64)?;
+    if length as u64 > LARGEST_FILE {
+        return Err(corrupt(format!("{length} bytes are more than the largest image may have, {LARGEST_FILE}")));
+    }
     let (width, height) = (width as u32, height as u32);
     let place = enter(ImageSize { height, width })?;
     pixels.resize(length, 0);
@@ -153,19 +153,14 @@ fn any_format<P>(bytes: &[u8], enter: impl FnOnce(ImageSize) -> Result<P, Fault>
     limits.max_image_width = Some(LARGEST_SIDE);
     limits.max_image_height = Some(LARGEST_SIDE);
     limits.max_alloc = Some(LARGEST_FILE);
-    reader.limits(limits);
-    let decoder = reader.into_decoder().map_err(corrupt)?;
-    check_length(decoder.total_bytes())?;
+    reader.limits(limits.clone());
+    let mut decoder = reader.into_decoder().map_err(corrupt)?;
+    // The image itself is in the limit, too.
+    limits.reserve(decoder.total_bytes()).map_err(corrupt)?;
+    decoder.set_limits(limits).map_err(corrupt)?;
     let (width, height) = decoder.dimensions();
     let place = enter(ImageSize { height, width })?;
     Ok((DynamicImage::from_decoder(decoder).map_err(corrupt)?.into_rgb8(), place))
-}
-
-fn check_length(bytes: u64) -> Result<(), Fault> {
-    if bytes <= LARGEST_FILE {
-        return Ok(());
-    }
-    Err(corrupt(format!("{bytes} bytes are more than the largest image may have, {LARGEST_FILE}")))
 }
 
 /// Whether a JPEG's last scan has no end marker after it: the decoder would make what is missing grey.

@@ -90,7 +90,8 @@ impl ImageFolder {
     /// [`Error::NotFound`] for a folder that does not exist or has no images;
     /// [`Error::Parse`] with the file for one that is damaged or has no age;
     /// [`Error::Shape`] for sizes that differ; [`Error::OutOfMemory`] beyond the
-    /// limit, before anything is decoded; [`Error::Cancelled`].
+    /// limit, before anything is decoded, and where there is no memory to decode
+    /// an image; [`Error::Cancelled`].
     pub fn read(
         folder: &Path,
         options: &ImageOptions,
