@@ -4,7 +4,7 @@ pub(crate) mod cuda;
 mod pool;
 pub(crate) mod step;
 
-use crate::threads::{START, check_room};
+use crate::threads::{ARENA, START, check_room};
 use crate::{Error, Result};
 pub(crate) use pool::Pool;
 use std::cell::Cell;
@@ -17,10 +17,6 @@ pub(crate) fn keep_spare_messages() {
     // SAFETY: the function may be called at any time, by any thread.
     unsafe { biv_shim_keep_spare_messages() }
 }
-
-/// The address space, in bytes, that glibc takes for a moment at a thread's first allocation. OpenMP ends the process
-/// where another thread, which starts at that moment, has none left.
-const ARENA: usize = 128 << 20;
 
 /// Called before operations on large tensors. Where the address space is limited, the threads that libtorch then works
 /// on for this one are started here.
@@ -266,6 +262,14 @@ pub(crate) fn prefer_large_pages(memory: &mut [u8]) {
     let pages = &mut memory[start..];
     // SAFETY: whole pages of memory that is borrowed; the advice changes none of their values, and may be refused.
     unsafe { libc::madvise(pages.as_mut_ptr().cast(), pages.len() / PAGE * PAGE, libc::MADV_HUGEPAGE) };
+}
+
+/// Whether the process may have so much address space only.
+pub(crate) fn has_limited_space() -> bool {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the struct is there to be written to.
+    let known = unsafe { libc::getrlimit(libc::RLIMIT_AS, &mut limit) } == 0;
+    known && limit.rlim_cur != libc::RLIM_INFINITY
 }
 
 /// Whether libtorch's products of large matrices come near the processor's limit: those of MKL do on Intel's.
