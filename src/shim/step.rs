@@ -260,6 +260,7 @@ mod tests {
     use super::*;
     use crate::device::set_threads;
     use crate::random::{Purpose, stream};
+    use crate::shim::Autocast;
     use rand::RngExt;
     use tch::{Device, Kind};
 
@@ -396,43 +397,48 @@ mod tests {
             ([3, 32, 8, 8], 20, 3, 1, false),
             ([8, 32, 2, 2], 32, 3, 1, false),
         ];
-        for (case, with_bias) in cases.iter().flat_map(|case| [(case, true), (case, false)]) {
+        for (case, kind, with_bias) in cases.iter().flat_map(|case| {
+            [Kind::Float, Kind::BFloat16].into_iter().flat_map(move |kind| [(case, kind, true), (case, kind, false)])
+        }) {
             let &(shape, outputs, size, stride, winograd) = case;
-            let images = random(&shape, Kind::Float);
+            let images = random(&shape, kind);
             let weight = random(&[outputs, shape[1], size, size], Kind::Float);
             let bias = with_bias.then(|| random(&[outputs], Kind::Float));
             let output = [shape[0], outputs, (shape[2] - 1) / stride + 1, (shape[3] - 1) / stride + 1];
-            let delta = random(&output, Kind::Float);
+            let delta = random(&output, kind);
             let double = |tensor: &Tensor| tensor.to_kind(Kind::Double);
             let bias_double = bias.as_ref().map(double);
             let stride = stride as usize;
             let expected =
                 conv_results(&double(&images), &double(&weight), bias_double.as_ref(), &double(&delta), stride);
+            let _autocast = Autocast::new(Device::Cpu, kind == Kind::BFloat16).unwrap();
             let mut results = Vec::new();
             for threads in [1, 2, 3] {
                 set_threads(threads).unwrap();
                 results.push(conv_results(&last(&images), &weight, bias.as_ref(), &last(&delta), stride));
             }
             set_threads(before).unwrap();
+            let tolerance = if kind == Kind::BFloat16 { 0.01 } else { 3e-5 };
             for (place, expected) in expected.iter().enumerate() {
                 let found = &results[0][place];
                 let difference = (double(found) - expected).abs().max().double_value(&[]);
                 let scale = expected.abs().max().double_value(&[]);
-                let what = format!("{case:?}, bias {with_bias}, result {place}");
-                assert!(difference <= 3e-5 * scale, "{what}: {difference} of {scale}");
+                let what = format!("{case:?}, {kind:?}, bias {with_bias}, result {place}");
+                assert!(difference <= tolerance * scale, "{what}: {difference} of {scale}");
                 assert!(!winograd || results.iter().all(|result| result[place].equal(found)), "{what}");
             }
             // Which way it went shows in the rounding.
             let (stride, padding) = (stride as i64, size / 2);
             let direct = last(&images).f_conv2d(&weight, bias.as_ref(), stride, padding, 1, 1).unwrap();
-            assert_eq!(results[2][0].equal(&direct), !(winograd && has_avx512()), "{case:?}");
+            assert_eq!(results[2][0].equal(&direct), !(winograd && has_winograd(kind)), "{case:?}, {kind:?}");
         }
     }
 
-    fn has_avx512() -> bool {
-        #[cfg(target_arch = "x86_64")]
-        return std::is_x86_feature_detected!("avx512f");
-        #[cfg(not(target_arch = "x86_64"))]
-        return false;
+    /// Whether the processor has the instructions for it, and none that are faster without.
+    fn has_winograd(kind: Kind) -> bool {
+        let processor = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+        let has = |feature| processor.split_whitespace().any(|word| word == feature);
+        let avx512 = ["avx512f", "avx512bw", "avx512dq", "avx512vl"].into_iter().all(has);
+        avx512 && (kind == Kind::Float || has("avx512_bf16") && !has("amx_bf16"))
     }
 }
