@@ -22,6 +22,9 @@ fn compile_shim(libtorch: &Path) {
         )
         .flag(format!("-isystem{}", libtorch.join("include").display()))
         .flag("-fvisibility=hidden")
+        // Line tables, as Rust's: all of libtorch's types would take as long again.
+        .debug(false)
+        .flag("-g1")
         .compile("biv_shim");
 }
 

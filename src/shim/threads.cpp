@@ -4,7 +4,6 @@
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/linear.h>
 #include <ATen/ops/ones.h>
-#include <ATen/ops/sum.h>
 #include <ATen/ops/zeros.h>
 #include <pthread.h>
 #include <sys/resource.h>
