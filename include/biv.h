@@ -683,8 +683,8 @@ biv_status biv_dataset_create_named(const char *name, const char *path, struct b
  * @param options JSON, schema "images": {"size": {"height": 64, "width": 64}, "corrupt": "skip"}; may be NULL.
  * @param out the new handle, to be freed with biv_dataset_free(); NULL on failure.
  * @return BIV_OK, BIV_ERROR_NOT_FOUND (no folder, no images), BIV_ERROR_PARSE (an image that is damaged or
- *   without an age, with its name), BIV_ERROR_OUT_OF_MEMORY (more than "memory_limit"), BIV_ERROR_SHAPE (sizes
- *   that differ), BIV_ERROR_INVALID_CONFIG, BIV_ERROR_IO.
+ *   without an age, with its name), BIV_ERROR_OUT_OF_MEMORY (more than "memory_limit", or no memory to decode an
+ *   image), BIV_ERROR_SHAPE (sizes that differ), BIV_ERROR_INVALID_CONFIG, BIV_ERROR_IO.
  */
 biv_status biv_dataset_create_from_images(const char *folder,
                                           const char *options,
