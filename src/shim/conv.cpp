@@ -20,6 +20,7 @@
 #include <algorithm>
 #include <array>
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <type_traits>
 #include <utility>
@@ -40,14 +41,13 @@ constexpr int64_t kPanel = 2 * kLanes;
 constexpr int kRows = 14;
 // Of smaller outputs a direct convolution takes less time.
 constexpr int64_t kFewestPixels = 64;
-// Elements of a mini-batch's tiles that are worked on at once: they stay in the processor's cache.
-constexpr int64_t kChunk = 1 << 20;
+// Elements at the points that are worked on at once: by a thread on its own, in its core's cache, and by all, in the
+// processor's.
+constexpr int64_t kAlone = 3 << 16, kTogether = 1 << 20;
 
 // M is SinglePrecision or Bfloat16.
 template <class M>
-constexpr int kInput = M::Tiles::kInput;
-template <class M>
-constexpr int kPoints = kInput<M> *kInput<M>;
+constexpr int kPoints = M::Tiles::kInput *M::Tiles::kInput;
 
 // `rows` (ROWS at most) x 32 sums over `depth`: c = a b, plus what c was if `add`. Element (i, d) of a is at `i * row +
 // d * step`; the rows of b and c are 32 wide.
@@ -179,14 +179,15 @@ BIV_AVX512 void map_pixels(const Pixels<M, Map::kFrom> *tiles, int64_t channels,
   }
 }
 
-// The way from the points to the pixels of the output, which get `bias`, too, if it is not NULL.
+// The way from the points to a panel of the output's channels, which get `bias`, too, if it is not NULL.
 template <class M>
-BIV_AVX512 void map_points(const Place &from, int64_t channels, const float *bias,
+BIV_AVX512 void map_points(const Place &from, int64_t channels, int64_t panel, const float *bias,
                            const Pixels<M, M::Tiles::kTile> &pixels) {
   using Map = typename M::Tiles::Output;
-  for (int64_t channel = 0; channel < channels; channel += kLanes) {
+  for (int64_t lane = 0; lane < kPanel; lane += kLanes) {
+    const int64_t channel = panel * kPanel + lane;
     Lanes points[Map::kFrom][Map::kFrom], values[Map::kTo][Map::kTo];
-    const float *at = from.lanes(channel);
+    const float *at = from.lanes(lane);
 #pragma GCC unroll 6
     for (int i = 0; i < Map::kFrom; ++i) {
 #pragma GCC unroll 6
@@ -271,38 +272,43 @@ Matrices filters_at_points(const at::Tensor &weight, bool back) {
   return filters;
 }
 
-// The rows of a mini-batch's tiles in runs, and memory for what is at the points of one.
-class Chunks {
- public:
-  Chunks(int64_t points, int64_t rows, int64_t inputs, int64_t outputs) : rows_(rows), outputs_(outputs) {
-    const int64_t most = std::max(kChunk / (points * (inputs + outputs)), int64_t{8 * kRows});
-    const int64_t count = (rows + most - 1) / most;
-    size_ = ((rows + count - 1) / count + kRows - 1) / kRows * kRows;
-    // A row's width is no power of two, whose rows would be in the way of each other in the cache.
-    row_ = inputs + kLanes;
-    left_ = at::empty({points * size_ * row_}, at::kFloat);
-    right_ = at::empty({points * size_ * outputs}, at::kFloat);
-  }
+// How many of `rows` rows are worked on at once, whose elements at the points are `width`: about as many as
+// `elements` has room for.
+int64_t run_length(int64_t rows, int64_t width, int64_t elements) {
+  const int64_t most = std::max(elements / width, int64_t{8 * kRows});
+  const int64_t runs = (rows + most - 1) / most;
+  return ((rows + runs - 1) / runs + kRows - 1) / kRows * kRows;
+}
 
-  // `work(start, size)` for each.
-  template <class Work>
-  void each(Work work) const {
-    for (int64_t start = 0; start < rows_; start += size_) work(start, std::min(size_, rows_ - start));
+// Memory for what some rows of tiles have at the points.
+class Rows {
+ public:
+  Rows(float *elements, int64_t points, int64_t rows, int64_t inputs, int64_t outputs)
+      : left_(elements),
+        right_(elements + points * rows * row(inputs)),
+        rows_(rows),
+        row_(row(inputs)),
+        outputs_(outputs) {}
+
+  // How many elements that takes.
+  static int64_t size(int64_t points, int64_t rows, int64_t inputs, int64_t outputs) {
+    return points * rows * (row(inputs) + outputs);
   }
 
   int64_t row() const { return row_; }
   // A row with an element for each input, or for several.
-  float *inputs(int64_t point) const { return left_.data_ptr<float>() + point * size_ * row_; }
+  float *inputs(int64_t point) const { return left_ + point * rows_ * row_; }
   // For each panel of outputs, a row of 32.
-  float *outputs(int64_t point, int64_t panel) const {
-    return right_.data_ptr<float>() + (point * outputs_ + panel * kPanel) * size_;
-  }
-  Place input(int64_t row) const { return {inputs(0) + row * row_, size_ * row_, kPanel}; }
-  Place output(int64_t row) const { return {outputs(0, 0) + row * kPanel, size_ * outputs_, size_ * kPanel}; }
+  float *outputs(int64_t point, int64_t panel) const { return right_ + (point * outputs_ + panel * kPanel) * rows_; }
+  Place input(int64_t row) const { return {inputs(0) + row * row_, rows_ * row_, kPanel}; }
+  Place output(int64_t row) const { return {outputs(0, 0) + row * kPanel, rows_ * outputs_, rows_ * kPanel}; }
 
  private:
-  int64_t rows_, outputs_, size_, row_;
-  at::Tensor left_, right_;
+  // A row's width is no power of two, whose rows would be in the way of each other in the cache.
+  static int64_t row(int64_t inputs) { return inputs + kLanes; }
+
+  float *left_, *right_;
+  int64_t rows_, row_, outputs_;
 };
 
 // Back from the points to the filters of one input and 32 outputs.
@@ -321,45 +327,49 @@ BIV_AVX512 void map_gradients(const float *from, int64_t point, int64_t inputs, 
   }
 }
 
-// To the points: rows of tiles from `start` on, with `margin` around them, each to its `place(row)`.
+// To the points: the rows of tiles from `begin` to `end`, with `margin` around them, each to its `place(row)`.
 template <class M, class Map, bool SIDE_BY_SIDE, class MakePlace>
-void take(const Images<M> &images, int margin, int64_t start, int64_t size, MakePlace place) {
+void take(const Images<M> &images, int margin, int64_t begin, int64_t end, MakePlace place) {
   constexpr int kTiles = SIDE_BY_SIDE ? M::kValues : 1;
-  share(size, [&](int64_t begin, int64_t end) {
-    std::vector<typename M::Value> zeros(images.channels);
-    for (int64_t row = begin; row < end; ++row) {
-      Pixels<M, Map::kFrom> tiles[kTiles];
-      for (int t = 0; t < kTiles; ++t) images.pixels((start + row) * kTiles + t, margin, zeros.data(), tiles[t]);
-      map_pixels<M, Map, SIDE_BY_SIDE>(tiles, images.channels, place(row));
-    }
-  });
+  std::vector<typename M::Value> zeros(images.channels);
+  for (int64_t row = begin; row < end; ++row) {
+    Pixels<M, Map::kFrom> tiles[kTiles];
+    for (int t = 0; t < kTiles; ++t) images.pixels(row * kTiles + t, margin, zeros.data(), tiles[t]);
+    map_pixels<M, Map, SIDE_BY_SIDE>(tiles, images.channels, place(row));
+  }
 }
 
+// A thread takes some tiles after the other to the points, multiplies there and goes back, one panel of outputs after
+// the other.
 template <class M>
 at::Tensor convolve(const at::Tensor &input, const Matrices &filters, const float *bias) {
   using Tiles = typename M::Tiles;
   at::Tensor output = at::empty({input.size(0), filters.outputs(), input.size(2), input.size(3)}, input.options(),
                                 at::MemoryFormat::ChannelsLast);
   const Images<M> from(input), to(output);
-  const int64_t panels = to.panels(), depth = from.channels / M::kValues;
-  const Chunks chunks(kPoints<M>, from.tiles(), depth, to.channels);
-  chunks.each([&](int64_t start, int64_t size) {
-    take<M, typename Tiles::Input, false>(from, 1, start, size, [&](int64_t tile) { return chunks.input(tile); });
-    share(kPoints<M> * panels, [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i) {
-        const int64_t point = i / panels, panel = i % panels;
-        multiply<M>(chunks.inputs(point), chunks.row(), 1, filters.panel(point, panel), size, depth, false,
-                    chunks.outputs(point, panel));
+  const int64_t depth = from.channels / M::kValues, tiles = from.tiles();
+  const int64_t parts = std::min<int64_t>(at::get_num_threads(), tiles);
+  const int64_t most = run_length((tiles + parts - 1) / parts, kPoints<M> * (depth + kPanel), kAlone);
+  const int64_t size = Rows::size(kPoints<M>, most, depth, kPanel);
+  const at::Tensor memory = at::empty({parts * size}, at::kFloat);
+  share(parts, [&](int64_t first_part, int64_t last_part) {
+    std::vector<typename M::Value> nowhere(to.channels);
+    const auto pixels = std::make_unique<Pixels<M, Tiles::kTile>[]>(most);
+    const Rows rows(memory.data_ptr<float>() + first_part * size, kPoints<M>, most, depth, kPanel);
+    const int64_t last = tiles * last_part / parts;
+    for (int64_t start = tiles * first_part / parts; start < last; start += most) {
+      const int64_t count = std::min(most, last - start);
+      take<M, typename Tiles::Input, false>(from, 1, start, start + count,
+                                            [&](int64_t tile) { return rows.input(tile - start); });
+      for (int64_t i = 0; i < count; ++i) to.pixels(start + i, 0, nowhere.data(), pixels[i]);
+      for (int64_t panel = 0; panel < to.panels(); ++panel) {
+        for (int64_t point = 0; point < kPoints<M>; ++point) {
+          multiply<M>(rows.inputs(point), rows.row(), 1, filters.panel(point, panel), count, depth, false,
+                      rows.outputs(point, 0));
+        }
+        for (int64_t i = 0; i < count; ++i) map_points<M>(rows.output(i), to.channels, panel, bias, pixels[i]);
       }
-    });
-    share(size, [&](int64_t begin, int64_t end) {
-      std::vector<typename M::Value> nowhere(to.channels);
-      for (int64_t tile = begin; tile < end; ++tile) {
-        Pixels<M, Tiles::kTile> pixels;
-        to.pixels(start + tile, 0, nowhere.data(), pixels);
-        map_points<M>(chunks.output(tile), to.channels, bias, pixels);
-      }
-    });
+    }
   });
   return output;
 }
@@ -369,20 +379,27 @@ template <class M>
 at::Tensor by_filters(const at::Tensor &input, const at::Tensor &delta) {
   using Tiles = typename M::Tiles;
   const Images<M> from(input), to(delta);
-  const int64_t panels = to.panels(), rows = (from.tiles() + M::kValues - 1) / M::kValues;
-  const Chunks chunks(kPoints<M>, rows, from.channels, to.channels);
+  const int64_t panels = to.panels(), count = (from.tiles() + M::kValues - 1) / M::kValues;
+  const int64_t most = run_length(count, kPoints<M> * (from.channels + to.channels), kTogether);
+  const at::Tensor memory = at::empty({Rows::size(kPoints<M>, most, from.channels, to.channels)}, at::kFloat);
+  const Rows rows(memory.data_ptr<float>(), kPoints<M>, most, from.channels, to.channels);
   const Matrices sums(kPoints<M>, from.channels, to.channels);
-  chunks.each([&](int64_t start, int64_t size) {
-    take<M, typename Tiles::Input, true>(from, 1, start, size, [&](int64_t row) { return chunks.input(row); });
-    take<M, typename Tiles::Delta, true>(to, 0, start, size, [&](int64_t row) { return chunks.output(row); });
+  for (int64_t start = 0; start < count; start += most) {
+    const int64_t size = std::min(most, count - start);
+    share(size, [&](int64_t begin, int64_t end) {
+      take<M, typename Tiles::Input, true>(from, 1, start + begin, start + end,
+                                           [&](int64_t row) { return rows.input(row - start); });
+      take<M, typename Tiles::Delta, true>(to, 0, start + begin, start + end,
+                                           [&](int64_t row) { return rows.output(row - start); });
+    });
     share(kPoints<M> * panels, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) {
         const int64_t point = i / panels, panel = i % panels;
-        multiply<M>(chunks.inputs(point), 1, chunks.row(), chunks.outputs(point, panel), from.channels, size, start > 0,
+        multiply<M>(rows.inputs(point), 1, rows.row(), rows.outputs(point, panel), from.channels, size, start > 0,
                     sums.panel(point, panel));
       }
     });
-  });
+  }
   at::Tensor result = at::empty({to.channels, from.channels, kFilter, kFilter}, at::kFloat);
   float *gradients = result.data_ptr<float>();
   share(panels * from.channels, [&](int64_t begin, int64_t end) {
