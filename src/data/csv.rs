@@ -348,8 +348,9 @@ mod tests {
 
     #[test]
     fn one_hot_levels_of_numbers_are_in_numerical_order() {
-        let data = read("k,y\n10,1\n9,1\n", r#"{"labels":["y"],"one_hot":["k"]}"#).unwrap();
-        assert_eq!(*data.feature_values().unwrap(), [0.0, 1.0, 1.0, 0.0]);
+        // In another order than that in which they come, nor its inverse.
+        let data = read("k,y\n9,1\n10,1\n8,1\n", r#"{"labels":["y"],"one_hot":["k"]}"#).unwrap();
+        assert_eq!(*data.feature_values().unwrap(), [0.0, 1.0, 0.0, 0.0, 0.0, 1.0, 1.0, 0.0, 0.0]);
     }
 
     #[test]
