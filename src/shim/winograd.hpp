@@ -1,4 +1,4 @@
-// What Winograd's minimal filtering of 3 x 3 filters computes with, by AVX-512: single precision in tiles of 4 x 4
+// The maps and the arithmetic of Winograd's minimal filtering, by AVX-512: single precision in tiles of 4 x 4
 // pixels, bfloat16 in tiles of 2 x 2. Rounding to bfloat16 at the points has outputs there off by 0.4 % (by 0.2 % in
 // libtorch's own convolutions, which round the weights); in tiles of 4 x 4 it would be 2 %.
 
