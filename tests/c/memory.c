@@ -1,6 +1,6 @@
 /* Memory that runs out: a call that needs much of it, in a process that is given little, is an error and no end. Each
- * call has two processes of its own, on a thread that has called before and on one that has not: in both, the same call
- * succeeds when there is memory again. */
+ * call has two processes of its own, at once, on a thread that has called before and on one that has not: in both, the
+ * same call succeeds when there is memory again. */
 #include <pthread.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
@@ -227,16 +227,20 @@ int main(int argc, char **argv) {
   folder = temporary_folder();
   write_csv(in(folder, "data.csv"));
   CHECK_OK(biv_faces_draw(in(folder, "faces"), "{\"count\": 3, \"size\": 1200}"));
-  for (size_t i = 0; i < 2 * COUNT(calls); i++) {
-    char *name = (char *)calls[i / 2].name, *threads = i % 2 == 0 ? "run" : "do not run";
-    int status = -1;
-    pid_t child = fork();
-    if (child == 0) {
-      become((char *[]){"memory", name, threads, folder, NULL});
+  for (size_t i = 0; i < COUNT(calls); i++) {
+    char *name = (char *)calls[i].name, *threads[] = {"run", "do not run"};
+    pid_t children[COUNT(threads)];
+    for (size_t t = 0; t < COUNT(threads); t++) {
+      if ((children[t] = fork()) != 0) continue;
+      become((char *[]){"memory", name, threads[t], folder, NULL});
       _exit(99);
     }
-    CHECK(waitpid(child, &status, 0) == child);
-    if (!count_check(status == 0)) printf("%s, threads %s: ended with status %x\n", name, threads, (unsigned)status);
+    for (size_t t = 0; t < COUNT(threads); t++) {
+      int status = -1;
+      CHECK(waitpid(children[t], &status, 0) == children[t]);
+      if (!count_check(status == 0))
+        printf("%s, threads %s: ended with status %x\n", name, threads[t], (unsigned)status);
+    }
   }
   remove_folder(strdup(in(folder, "faces")));
   remove_folder(folder);
