@@ -379,28 +379,55 @@ mod tests {
         std::iter::once(output.detach()).chain(gradients).collect()
     }
 
+    /// The instructions that libtorch may take, of those that the processor has.
+    const VECTORS: &str = "ATEN_CPU_CAPABILITY";
+
     #[test]
     fn images_have_libtorchs_convolutions_and_the_same_bits_with_any_number_of_threads() {
+        compare_convolutions();
+        if std::env::var_os(VECTORS).is_some() {
+            return;
+        }
+        // Other processors' ways. A process asks for its vectors once.
+        let test = format!(
+            "{}::images_have_libtorchs_convolutions_and_the_same_bits_with_any_number_of_threads",
+            module_path!().split_once("::").unwrap().1
+        );
+        for vectors in ["avx2", "default"] {
+            let mut command = std::process::Command::new(std::env::current_exe().unwrap());
+            let output = command.args([&test, "--exact"]).env(VECTORS, vectors).output().unwrap();
+            let text = String::from_utf8_lossy(&output.stdout);
+            assert!(output.status.success() && text.contains("1 passed"), "{vectors}: {text}");
+        }
+    }
+
+    fn compare_convolutions() {
         let mut random = random_tensors();
         let before = tch::get_num_threads();
-        // [rows, channels, height, width], outputs, size of the filter, stride, and whether it goes by Winograd's way:
-        // whole tiles, parts of them, more rows than registers have, several chunks; too few tiles, what does not fit.
+        // [rows, channels, height, width], outputs, size of the filter, stride, and in which precision it goes by
+        // Winograd's way: whole tiles, parts of them, more rows than registers have, several chunks, channels for
+        // AVX2 only; too few tiles, what does not fit.
+        let both = &[Kind::Float, Kind::BFloat16][..];
         let cases = [
-            ([4, 32, 4, 4], 32, 3, 1, true),
-            ([2, 32, 13, 9], 96, 3, 1, true),
-            ([40, 96, 7, 6], 64, 3, 1, true),
-            ([7, 32, 50, 49], 32, 3, 1, true),
-            ([3, 32, 4, 4], 32, 3, 1, false),
-            ([3, 32, 8, 8], 32, 3, 2, false),
-            ([3, 32, 8, 8], 32, 1, 1, false),
-            ([3, 20, 8, 8], 32, 3, 1, false),
-            ([3, 32, 8, 8], 20, 3, 1, false),
-            ([8, 32, 2, 2], 32, 3, 1, false),
+            ([4, 32, 4, 4], 32, 3, 1, both),
+            ([2, 32, 13, 9], 96, 3, 1, both),
+            ([40, 96, 7, 6], 64, 3, 1, both),
+            ([7, 32, 50, 49], 32, 3, 1, both),
+            ([3, 48, 9, 8], 80, 3, 1, &[Kind::Float]),
+            ([3, 32, 4, 4], 32, 3, 1, &[]),
+            ([3, 32, 8, 8], 32, 3, 2, &[]),
+            ([3, 32, 8, 8], 32, 1, 1, &[]),
+            ([3, 40, 8, 8], 32, 3, 1, &[]),
+            ([3, 32, 8, 8], 40, 3, 1, &[]),
+            ([3, 16, 8, 8], 32, 3, 1, &[]),
+            ([3, 32, 8, 8], 16, 3, 1, &[]),
+            ([8, 32, 2, 2], 32, 3, 1, &[]),
         ];
-        for (case, kind, with_bias) in cases.iter().flat_map(|case| {
-            [Kind::Float, Kind::BFloat16].into_iter().flat_map(move |kind| [(case, kind, true), (case, kind, false)])
-        }) {
+        for (case, kind, with_bias) in
+            cases.iter().flat_map(|case| both.iter().flat_map(move |&kind| [(case, kind, true), (case, kind, false)]))
+        {
             let &(shape, outputs, size, stride, winograd) = case;
+            let winograd = winograd.contains(&kind) && has_winograd(kind);
             let images = random(&shape, kind);
             let weight = random(&[outputs, shape[1], size, size], Kind::Float);
             let bias = with_bias.then(|| random(&[outputs], Kind::Float));
@@ -430,15 +457,17 @@ mod tests {
             // Which way it went shows in the rounding.
             let (stride, padding) = (stride as i64, size / 2);
             let direct = last(&images).f_conv2d(&weight, bias.as_ref(), stride, padding, 1, 1).unwrap();
-            assert_eq!(results[2][0].equal(&direct), !(winograd && has_winograd(kind)), "{case:?}, {kind:?}");
+            assert_eq!(results[2][0].equal(&direct), !winograd, "{case:?}, {kind:?}");
         }
     }
 
-    /// Whether the processor has the instructions for it, and none that are faster without.
+    /// Whether there are the instructions for it, and none that are faster without.
     fn has_winograd(kind: Kind) -> bool {
         let processor = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
         let has = |feature| processor.split_whitespace().any(|word| word == feature);
-        let avx512 = ["avx512f", "avx512bw", "avx512dq", "avx512vl"].into_iter().all(has);
-        avx512 && (kind == Kind::Float || has("avx512_bf16") && !has("amx_bf16"))
+        let limit = std::env::var(VECTORS).unwrap_or_default();
+        let avx512 = limit.is_empty() && ["avx512f", "avx512bw", "avx512dq", "avx512vl"].into_iter().all(has);
+        let avx2 = limit != "default" && ["avx2", "fma"].into_iter().all(has);
+        if kind == Kind::Float { avx2 } else { avx512 && has("avx512_bf16") && !has("amx_bf16") }
     }
 }

@@ -1,30 +1,8 @@
-// The maps and the arithmetic of Winograd's minimal filtering, by AVX-512: single precision in tiles of 4 x 4
-// pixels, bfloat16 in tiles of 2 x 2. Rounding to bfloat16 at the points has outputs there off by 0.4 % (by 0.2 % in
-// libtorch's own convolutions, which round the weights); in tiles of 4 x 4 it would be 2 %.
+// The maps of Winograd's minimal filtering, from and to the points.
 
-#pragma once
-
-#ifdef __x86_64__
-#include <immintrin.h>
-
-#include <cstdint>
-#include <cstring>
-
-namespace {
-
-// Instructions of bfloat16 are only where they are asked for.
-#define BIV_AVX512 __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")))
-#define BIV_INLINE BIV_AVX512 __attribute__((always_inline)) inline
-
-// Values of 16 channels in single precision; or whatever else 64 bytes hold.
-using Lanes = __m512;
-constexpr int64_t kLanes = 16;
-
-BIV_INLINE Lanes load(const float *from) { return _mm512_loadu_ps(from); }
-BIV_INLINE void store(float *to, Lanes value) { _mm512_storeu_ps(to, value); }
-BIV_INLINE Lanes times(float factor, Lanes value) { return _mm512_mul_ps(_mm512_set1_ps(factor), value); }
+BIV_INLINE Lanes times(float factor, Lanes value) { return spread(factor) * value; }
 // factor a + b
-BIV_INLINE Lanes times_plus(float factor, Lanes a, Lanes b) { return _mm512_fmadd_ps(_mm512_set1_ps(factor), a, b); }
+BIV_INLINE Lanes times_plus(float factor, Lanes a, Lanes b) { return multiply_add(spread(factor), a, b); }
 
 // Pixels of the filter in one dimension.
 constexpr int kFilter = 3, kTaps = kFilter * kFilter;
@@ -167,58 +145,3 @@ BIV_INLINE void map(const Lanes (&from)[Map::kFrom][Map::kFrom], Lanes (&to)[Map
 #pragma GCC unroll 6
   for (int i = 0; i < Map::kTo; ++i) Map::apply(between[i], to[i]);
 }
-
-// Factors of the products at the points are elements of 32 bits, with a value or several next to each other in the
-// sum's order. Sums are in single precision.
-
-struct SinglePrecision {
-  using Tiles = TilesOf4;
-  using Value = float;
-  // Values of an element.
-  static constexpr int kValues = 1;
-
-  BIV_INLINE static Lanes load(const Value *from) { return ::load(from); }
-  BIV_INLINE static void store(Value *to, Lanes value) { ::store(to, value); }
-  // Elements of values that follow each other.
-  BIV_INLINE static Lanes in_order(const Lanes (&values)[kValues]) { return values[0]; }
-  // Elements each of which has a value of each.
-  BIV_INLINE static Lanes side_by_side(const Lanes (&values)[kValues]) { return values[0]; }
-  // sum + a b
-  BIV_INLINE static Lanes add_product(Lanes sum, Lanes a, Lanes b) { return _mm512_fmadd_ps(a, b, sum); }
-};
-
-struct Bfloat16 {
-  using Tiles = TilesOf2;
-  using Value = uint16_t;
-  static constexpr int kValues = 2;
-
-  BIV_INLINE static Lanes load(const Value *from) {
-    Values values;
-    std::memcpy(&values, from, sizeof values);
-    return reinterpret_cast<Lanes>(widen(values) << 16);
-  }
-  BIV_INLINE static void store(Value *to, Lanes value) {
-    const Values values = round(value);
-    std::memcpy(to, &values, sizeof values);
-  }
-  BIV_INLINE static Lanes in_order(const Lanes (&values)[kValues]) {
-    return reinterpret_cast<Lanes>(_mm512_cvtne2ps_pbh(values[1], values[0]));
-  }
-  BIV_INLINE static Lanes side_by_side(const Lanes (&values)[kValues]) {
-    return reinterpret_cast<Lanes>(widen(round(values[0])) | widen(round(values[1])) << 16);
-  }
-  BIV_INLINE static Lanes add_product(Lanes sum, Lanes a, Lanes b) {
-    return _mm512_dpbf16_ps(sum, reinterpret_cast<__m512bh>(a), reinterpret_cast<__m512bh>(b));
-  }
-
- private:
-  using Values = uint16_t __attribute__((vector_size(32)));
-  using Elements = uint32_t __attribute__((vector_size(64)));
-
-  BIV_INLINE static Elements widen(Values values) { return __builtin_convertvector(values, Elements); }
-  BIV_INLINE static Values round(Lanes value) { return reinterpret_cast<Values>(_mm512_cvtneps_pbh(value)); }
-};
-
-}  // namespace
-
-#endif
