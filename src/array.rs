@@ -3,6 +3,7 @@
 
 use crate::{Error, Result, shim};
 use bytemuck::allocation::try_zeroed_slice_box;
+use std::borrow::Cow;
 
 /// Where the elements of an array lie in a buffer, in units of elements.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -93,8 +94,43 @@ impl Layout {
         })
     }
 
+    /// Whether the elements lie next to each other, in C order of the indices.
+    fn is_dense(&self) -> bool {
+        let mut next = 1;
+        let axes = self.shape.iter().zip(&self.strides).rev();
+        axes.filter(|&(&size, _)| size > 1).all(|(&size, &stride)| {
+            let dense = stride == next;
+            next *= size as isize;
+            dense
+        })
+    }
+
+    /// The elements of `data`, which spans the layout, in C order.
+    fn gather<T: Copy, U>(&self, data: &[T], convert: impl Fn(T) -> U) -> Result<Vec<U>> {
+        let mut values = reserve(self.elements())?;
+        if self.is_dense() {
+            values.extend(data[..self.elements()].iter().map(|&value| convert(value)));
+        } else {
+            values.extend(self.positions().map(|at| convert(data[at])));
+        }
+        Ok(values)
+    }
+
+    /// Writes `values`, in C order, to the elements of `data`, which spans the layout.
+    fn scatter<T>(&self, data: &mut [T], values: &[f64], convert: impl Fn(f64) -> T) {
+        if self.is_dense() {
+            for (element, &value) in data[..self.elements()].iter_mut().zip(values) {
+                *element = convert(value);
+            }
+        } else {
+            for (at, &value) in self.positions().zip(values) {
+                data[at] = convert(value);
+            }
+        }
+    }
+
     /// The position of each element, in C order of the indices.
-    pub fn positions(&self) -> impl Iterator<Item = usize> + '_ {
+    fn positions(&self) -> impl Iterator<Item = usize> + '_ {
         let mut index = vec![0usize; self.shape.len()];
         let mut position = self.origin as isize;
         (0..self.elements()).map(move |_| {
@@ -165,12 +201,10 @@ impl<'a> ArrayView<'a> {
     /// # Errors
     /// [`Error::OutOfMemory`].
     pub fn to_f64(&self) -> Result<Vec<f64>> {
-        let mut values = reserve(self.layout.elements())?;
         match self.elements {
-            Elements::F32(data) => values.extend(self.layout.positions().map(|i| f64::from(data[i]))),
-            Elements::F64(data) => values.extend(self.layout.positions().map(|i| data[i])),
+            Elements::F32(data) => self.layout.gather(data, f64::from),
+            Elements::F64(data) => self.layout.gather(data, |value| value),
         }
-        Ok(values)
     }
 
     /// The values in C order, as f32: a finite value beyond f32 becomes infinite.
@@ -178,12 +212,21 @@ impl<'a> ArrayView<'a> {
     /// # Errors
     /// [`Error::OutOfMemory`].
     pub fn to_f32(&self) -> Result<Vec<f32>> {
-        let mut values = reserve(self.layout.elements())?;
         match self.elements {
-            Elements::F32(data) => values.extend(self.layout.positions().map(|i| data[i])),
-            Elements::F64(data) => values.extend(self.layout.positions().map(|i| data[i] as f32)),
+            Elements::F32(data) => self.layout.gather(data, |value| value),
+            Elements::F64(data) => self.layout.gather(data, |value| value as f32),
         }
-        Ok(values)
+    }
+
+    /// As [`ArrayView::to_f32`], without a copy where the caller has them so.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`].
+    pub fn as_f32(&self) -> Result<Cow<'a, [f32]>> {
+        match self.elements {
+            Elements::F32(data) if self.layout.is_dense() => Ok(Cow::Borrowed(&data[..self.layout.elements()])),
+            _ => Ok(Cow::Owned(self.to_f32()?)),
+        }
     }
 }
 
@@ -235,11 +278,9 @@ impl<'a> ArrayViewMut<'a> {
             let given = self.layout.shape();
             return Err(Error::Shape(format!("the output array has shape {given:?}, the result has shape {shape:?}")));
         }
-        for (position, &value) in self.layout.positions().zip(values) {
-            match &mut self.elements {
-                ElementsMut::F32(data) => data[position] = value as f32,
-                ElementsMut::F64(data) => data[position] = value,
-            }
+        match &mut self.elements {
+            ElementsMut::F32(data) => self.layout.scatter(data, values, |value| value as f32),
+            ElementsMut::F64(data) => self.layout.scatter(data, values, |value| value),
         }
         Ok(())
     }
@@ -314,6 +355,30 @@ mod tests {
         assert_eq!((layout.origin(), layout.extent()), (2, 3));
         let view = ArrayView::new(Elements::F64(&column_major[..3]), layout).unwrap();
         assert_eq!(view.to_f64().unwrap(), [5.0, 3.0, 1.0]);
+    }
+
+    #[test]
+    fn only_arrays_in_c_order_are_borrowed_and_all_are_filled() {
+        let values = [1.0f32, 2.0, 3.0, 4.0, 5.0, 6.0];
+        let check = |shape: &[usize], strides: Option<&[isize]>, dense: bool, expected: &[f32]| {
+            let layout = Layout::new(shape, strides).unwrap();
+            let view = ArrayView::new(Elements::F32(&values), layout.clone()).unwrap();
+            let found = view.as_f32().unwrap();
+            assert_eq!((matches!(found, Cow::Borrowed(_)), &*found), (dense, expected), "{shape:?} {strides:?}");
+            let doubled: Vec<f64> = found.iter().map(|&value| 2.0 * f64::from(value)).collect();
+            let mut memory = [0.0f32; 6];
+            ArrayViewMut::new(ElementsMut::F32(&mut memory), layout).unwrap().fill(shape, &doubled).unwrap();
+            let filled = values.map(|value| if expected.contains(&value) { 2.0 * value } else { 0.0 });
+            assert_eq!(memory, filled, "{shape:?} {strides:?}");
+        };
+        check(&[2, 3], None, true, &values);
+        check(&[2, 1, 2], Some(&[2, 9, 1]), true, &values[..4]);
+        check(&[1, 3], Some(&[9, 1]), true, &values[..3]);
+        check(&[], None, true, &values[..1]);
+        check(&[0, 1 << 40, 1 << 40], None, false, &[]);
+        check(&[2, 2], Some(&[3, 1]), false, &[1.0, 2.0, 4.0, 5.0]);
+        check(&[3, 2], Some(&[1, 3]), false, &[1.0, 4.0, 2.0, 5.0, 3.0, 6.0]);
+        check(&[2, 3], Some(&[3, -1]), false, &[3.0, 2.0, 1.0, 6.0, 5.0, 4.0]);
     }
 
     #[test]

@@ -198,7 +198,7 @@ pub(super) unsafe fn predict(model: &Model, features: &ArrayView, out: *const bi
         let inputs = model.inputs();
         return Err(Error::Shape(format!("features have {width} values in a row, the model has {inputs} inputs")));
     }
-    let values = features.to_f32()?;
+    let values = features.as_f32()?;
     if let Some(at) = values.iter().position(|value| !value.is_finite()) {
         let (row, feature) = (at / width, at % width);
         return Err(Error::InvalidArgument(format!("row {row}, feature {feature}: {} is not finite", values[at])));
