@@ -32,33 +32,35 @@ impl Metrics {
     /// # Errors
     /// [`Error::Numerical`] when a prediction is not finite.
     pub fn new(predictions: &[f64], labels: &[f64], normalization: &Normalization) -> Result<Self> {
-        let scale = &normalization.label_std;
+        let (mean, scale) = (&normalization.label_mean, &normalization.label_std);
         let outputs = scale.len();
         let (count, rows) = (labels.len() as f64, labels.len() / outputs);
         if let Some(at) = predictions.iter().position(|p| !p.is_finite()) {
             return Err(Error::Numerical(format!("the prediction for row {} is {}", at / outputs, predictions[at])));
         }
+        // Of the errors of each output, in normalised units: the squares and the absolute values.
+        let mut sums = vec![[0.0; 2]; outputs];
+        for (predictions, labels) in predictions.chunks(outputs).zip(labels.chunks(outputs)) {
+            for (output, [squares, absolutes]) in sums.iter_mut().enumerate() {
+                let error = predictions[output] - (labels[output] - mean[output]) / scale[output];
+                *squares += error * error;
+                *absolutes += error.abs();
+            }
+        }
         let mut metrics = Metrics { rows, ..Metrics::default() };
-        let mut squares = vec![0.0; outputs];
-        for (at, (prediction, label)) in predictions.iter().zip(normalization.labels(labels)).enumerate() {
-            let (error, scale) = (prediction - label, scale[at % outputs]);
-            metrics.normalized_mse += error * error / count;
-            metrics.normalized_mae += error.abs() / count;
-            metrics.mse += (error * scale).powi(2) / count;
-            metrics.mae += (error * scale).abs() / count;
-            squares[at % outputs] += error * error / rows as f64;
+        for (output, ([squares, absolutes], scale)) in sums.into_iter().zip(scale).enumerate() {
+            metrics.normalized_mse += squares / count;
+            metrics.normalized_mae += absolutes / count;
+            metrics.mse += squares * scale.powi(2) / count;
+            metrics.mae += absolutes * scale / count;
+            let column = || labels.iter().skip(output).step_by(outputs);
+            let mean = column().sum::<f64>() / rows as f64;
+            let deviations = column().map(|label| (label - mean).powi(2)).sum::<f64>();
+            let r2 = if deviations > 0.0 { 1.0 - squares * scale.powi(2) / deviations } else { f64::NAN };
+            metrics.r2 += r2 / outputs as f64;
         }
         metrics.rmse = metrics.mse.sqrt();
         metrics.normalized_rmse = metrics.normalized_mse.sqrt();
-        metrics.r2 = (0..outputs)
-            .map(|output| {
-                let column = || normalization.labels(labels).skip(output).step_by(outputs);
-                let mean = column().sum::<f64>() / rows as f64;
-                let variance = column().map(|y| (y - mean).powi(2)).sum::<f64>() / rows as f64;
-                if variance > 0.0 { 1.0 - squares[output] / variance } else { f64::NAN }
-            })
-            .sum::<f64>()
-            / outputs as f64;
         Ok(metrics)
     }
 }
