@@ -17,5 +17,5 @@ pub use faces::{FaceOptions, draw_faces};
 pub use features::{FeatureRows, Features};
 pub use images::{Corrupt, ImageFolder, ImageOptions, ImageSize};
 pub use named::NamedDataset;
-pub use normalization::Normalization;
+pub use normalization::{Normalization, Scale};
 pub use synthetic::{SyntheticOptions, friedman};

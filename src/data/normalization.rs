@@ -20,6 +20,22 @@ pub struct Normalization {
     pub label_std: Vec<f64>,
 }
 
+/// A feature's way to normalised units.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Scale {
+    mean: f64,
+    /// 1 / standard deviation.
+    factor: f64,
+}
+
+impl Scale {
+    /// The normalised value.
+    #[inline(always)]
+    pub fn apply(self, value: f32) -> f32 {
+        ((f64::from(value) - self.mean) * self.factor) as f32
+    }
+}
+
 impl Normalization {
     /// The statistics of `data`, its labels as they were before simulated noise.
     pub fn fit(data: &Dataset) -> Self {
@@ -54,31 +70,38 @@ impl Normalization {
             return Err(Error::Corrupt(message));
         }
         let means = self.feature_mean.iter().chain(&self.label_mean);
-        let mut deviations = self.feature_std.iter().chain(&self.label_std);
-        if means.chain(deviations.clone()).any(|value| !value.is_finite()) || deviations.any(|&std| std <= 0.0) {
+        let deviations = self.feature_std.iter().chain(&self.label_std);
+        let mut factors = deviations.clone().map(|std| std.recip());
+        if means.chain(deviations).any(|value| !value.is_finite())
+            || factors.any(|factor| factor <= 0.0 || !factor.is_finite())
+        {
             return Err(Error::Corrupt("the normalisation has a value that is no mean or no deviation".into()));
         }
         Ok(())
     }
 
-    /// Normalised features, for rows of `width` values each.
+    /// What brings each of a row's `width` features to normalised units.
     ///
     /// # Errors
     /// [`Error::Shape`] when the statistics are those of rows of another width.
-    pub fn features(&self, features: &[f32], width: usize) -> Result<Vec<f32>> {
+    pub fn scales(&self, width: usize) -> Result<Vec<Scale>> {
         let columns = self.feature_mean.len();
         if columns != 1 && columns != width {
             return Err(Error::Shape(format!("rows have {width} features, the normalisation was fitted on {columns}")));
         }
+        let scale = |column: usize| Scale { mean: self.feature_mean[column], factor: self.feature_std[column].recip() };
+        crate::array::collect((0..width).map(|feature| scale(feature.min(columns - 1))))
+    }
+
+    /// Normalised features, for rows of `width` values each.
+    ///
+    /// # Errors
+    /// As [`Normalization::scales`].
+    pub fn features(&self, features: &[f32], width: usize) -> Result<Vec<f32>> {
+        let scales = self.scales(width)?;
         let mut result = crate::array::reserve(features.len())?;
-        let normal = |value: f32, mean: f64, std: f64| ((f64::from(value) - mean) / std) as f32;
-        if let (&[mean], &[std]) = (&self.feature_mean[..], &self.feature_std[..]) {
-            result.extend(features.iter().map(|&value| normal(value, mean, std)));
-            return Ok(result);
-        }
-        for row in features.chunks(columns) {
-            let statistics = self.feature_mean.iter().zip(&self.feature_std);
-            result.extend(row.iter().zip(statistics).map(|(&value, (&mean, &std))| normal(value, mean, std)));
+        for row in features.chunks(width) {
+            result.extend(row.iter().zip(&scales).map(|(&value, scale)| scale.apply(value)));
         }
         Ok(result)
     }
@@ -99,11 +122,12 @@ impl Normalization {
     }
 
     fn per_output(&self, values: &[f64], convert: impl Fn(f64, f64, f64) -> f64) -> impl ExactSizeIterator<Item = f64> {
-        let outputs = self.label_mean.len();
-        values
-            .iter()
-            .enumerate()
-            .map(move |(at, &value)| convert(value, self.label_mean[at % outputs], self.label_std[at % outputs]))
+        let mut next = 0;
+        values.iter().map(move |&value| {
+            let output = next;
+            next = if output + 1 < self.label_mean.len() { output + 1 } else { 0 };
+            convert(value, self.label_mean[output], self.label_std[output])
+        })
     }
 }
 
@@ -182,7 +206,10 @@ mod tests {
             Normalization { feature_std: vec![1.0], ..fitted.clone() },
             Normalization { label_std: vec![], ..fitted.clone() },
             Normalization { label_mean: vec![f64::NAN], ..fitted.clone() },
-            Normalization { label_std: vec![0.0], ..fitted },
+            Normalization { label_std: vec![0.0], ..fitted.clone() },
+            Normalization { feature_std: vec![1.0, -2.0], ..fitted.clone() },
+            // What it would be multiplied by is infinite.
+            Normalization { feature_std: vec![1.0, 1e-310], ..fitted },
         ];
         assert!(wrong.iter().all(|wrong| matches!(wrong.check(2, 1), Err(Error::Corrupt(_)))));
     }

@@ -18,9 +18,11 @@ mod tile;
 mod work;
 
 use crate::Result;
-use crate::array::{filled, reserve};
+use crate::array::filled;
+use crate::data::Scale;
 use crate::model::{BATCH_NORM_EPSILON, BATCH_NORM_MOMENTUM};
 use crate::optim::AdamStep;
+use parking_lot::Mutex;
 use pulp::Arch;
 use simd::{MOST_PAIRS, PANEL, TILE};
 use std::ops::Range;
@@ -348,8 +350,8 @@ impl Kernel {
     }
 }
 
-/// The network's outputs, row-major, for rows of normalised features, shared by `team`. `buffers`
-/// are each BatchNorm's running mean and variance, which take the place of a mini-batch's.
+/// The network's outputs, row-major, for rows of features that `scales` bring to normalised units, shared by `team`.
+/// `buffers` are each BatchNorm's running mean and variance, which take the place of a mini-batch's.
 ///
 /// # Errors
 /// [`Error::OutOfMemory`](crate::Error::OutOfMemory).
@@ -358,30 +360,26 @@ pub fn predict(
     parameters: &[f32],
     buffers: &[&[f32]],
     features: &[f32],
-    predictions: &mut [f32],
+    scales: &[Scale],
     team: &Team,
-) -> Result<()> {
-    /// Rows that share a tile's memory, one after the other.
-    const ROWS: usize = 8 * TILE;
+) -> Result<Vec<f64>> {
     let arch = Arch::new();
     let layers = plan.split(parameters);
     let parameters = Parameters(&layers);
     let (inputs, outputs) = (plan.widths[0], plan.widths[plan.layers()]);
-    let pieces = features.chunks(ROWS * inputs).zip(predictions.chunks_mut(ROWS * outputs));
-    let mut results = reserve(pieces.len())?;
-    results.extend(pieces.map(|piece| (piece, Ok(()))));
-    team.each(&mut results, |((features, predictions), result)| {
-        let mut tile = match Tile::new(plan, false) {
-            Ok(tile) => tile,
-            Err(error) => return *result = Err(error),
-        };
-        for (features, predictions) in features.chunks(TILE * inputs).zip(predictions.chunks_mut(TILE * outputs)) {
+    let rows = features.len() / inputs;
+    let mut predictions = filled(rows * outputs, 0.0)?;
+    let pieces = Mutex::new(features.chunks(TILE * inputs).zip(predictions.chunks_mut(TILE * outputs)));
+    let next = || pieces.lock().next();
+    let tiles = (0..team.size().min(tile_count(rows))).map(|_| Tile::new(plan, false));
+    team.each(&mut tiles.collect::<Result<Vec<_>>>()?, |tile| {
+        while let Some((features, predictions)) = next() {
             tile.set_rows(0..features.len() / inputs);
-            arch.dispatch(Evaluate { plan, parameters, buffers, features, tile: &mut tile });
+            arch.dispatch(Evaluate { plan, parameters, buffers, features, scales, tile });
             tile.outputs(plan, predictions);
         }
     });
-    results.into_iter().try_for_each(|(_, result)| result)
+    Ok(predictions)
 }
 
 /// Cuts the first `count` values off `list`.

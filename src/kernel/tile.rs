@@ -4,6 +4,7 @@ use super::simd::{BEYOND, Coefficients, Finish, Pair, Row, TILE, product, sum};
 use super::{Batch, NormStatistics, Parameters, Plan};
 use crate::Result;
 use crate::array::filled;
+use crate::data::Scale;
 use crate::model::BATCH_NORM_EPSILON;
 use pulp::Simd;
 use std::ops::Range;
@@ -87,6 +88,17 @@ impl Tile {
             for (feature, input) in self.input[..inputs].iter_mut().enumerate() {
                 input.0[start..start + WIDE].copy_from_slice(&rows.map(|row| row[feature]));
             }
+        }
+    }
+
+    /// Brings the features to normalised units.
+    #[inline(always)]
+    pub(super) fn scale(&mut self, scales: &[Scale]) {
+        for (input, scale) in self.input.iter_mut().zip(scales) {
+            input.0 = input.0.map(
+                #[inline(always)]
+                |value| scale.apply(value),
+            );
         }
     }
 
@@ -249,11 +261,11 @@ impl Tile {
     }
 
     /// The network's outputs, row-major.
-    pub(super) fn outputs(&self, plan: &Plan, predictions: &mut [f32]) {
+    pub(super) fn outputs(&self, plan: &Plan, predictions: &mut [f64]) {
         let outputs = &self.values[plan.neurons(plan.layers() - 1)];
         for (column, row) in predictions.chunks_mut(outputs.len()).enumerate() {
             for (prediction, output) in row.iter_mut().zip(outputs) {
-                *prediction = output.0[column];
+                *prediction = f64::from(output.0[column]);
             }
         }
     }

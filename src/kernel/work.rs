@@ -3,6 +3,7 @@
 use super::simd::{MOST_PAIRS, PANEL, Panel, TILE, outer};
 use super::tile::Tile;
 use super::{Batch, NormStatistics, Parameters, Plan, SHARES, Share};
+use crate::data::Scale;
 use crate::optim::AdamStep;
 use pulp::{Simd, WithSimd};
 use std::ops::Range;
@@ -74,6 +75,7 @@ pub(super) struct Evaluate<'a> {
     pub parameters: Parameters<'a>,
     pub buffers: &'a [&'a [f32]],
     pub features: &'a [f32],
+    pub scales: &'a [Scale],
     pub tile: &'a mut Tile,
 }
 
@@ -82,8 +84,9 @@ impl WithSimd for Evaluate<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Evaluate { plan, parameters, buffers, features, tile } = self;
+        let Evaluate { plan, parameters, buffers, features, scales, tile } = self;
         tile.fill(plan, |at| &features[at * plan.widths[0]..]);
+        tile.scale(scales);
         for layer in 0..plan.layers() {
             tile.linear(simd, plan, parameters, layer);
             if plan.is_hidden(layer) && plan.norm {

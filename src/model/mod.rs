@@ -9,9 +9,9 @@ mod precision;
 mod resnet;
 
 use crate::archive::{Archive, ArchiveKind, StoredArray};
-use crate::array::{collect, filled};
+use crate::array::collect;
 use crate::batch;
-use crate::data::{FeatureRows, Normalization};
+use crate::data::{FeatureRows, Normalization, Scale};
 use crate::flat::Flat;
 use crate::kernel::{self, Plan, Team};
 use crate::shim::step::After;
@@ -221,7 +221,7 @@ impl Model {
         let (inputs, step) = (self.inputs(), self.prediction_rows());
         let count = rows.count(inputs);
         if let (Some(plan), FeatureRows::Numbers(values)) = (self.kernel_plan(precision), rows) {
-            return self.predict_by_kernel(plan, &normalization.features(values, inputs)?, count);
+            return self.predict_by_kernel(plan, values, &normalization.scales(inputs)?);
         }
         let mut predictions = crate::array::reserve(count * self.outputs())?;
         for start in (0..count).step_by(step) {
@@ -233,12 +233,10 @@ impl Model {
         Ok(predictions)
     }
 
-    fn predict_by_kernel(&self, plan: &Plan, features: &[f32], rows: usize) -> Result<Vec<f64>> {
+    fn predict_by_kernel(&self, plan: &Plan, features: &[f32], scales: &[Scale]) -> Result<Vec<f64>> {
         let buffers = self.buffers();
         let buffers = buffers.iter().map(shim::values).collect::<Result<Vec<_>>>()?;
-        let mut predictions = filled(rows * self.outputs(), 0.0)?;
-        kernel::predict(plan, shim::values(self.flat()?)?, &buffers, features, &mut predictions, &Team::gather())?;
-        collect(predictions.into_iter().map(f64::from))
+        kernel::predict(plan, shim::values(self.flat()?)?, &buffers, features, scales, &Team::gather())
     }
 
     /// A copy of the tensor `name` with its shape.
