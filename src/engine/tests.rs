@@ -238,20 +238,42 @@ fn the_kernel_trains_what_it_is_fastest_for() {
 }
 
 #[test]
-fn predictions_are_autograds() {
-    for (batch_norm, rows) in [(false, 1), (false, 700), (true, 700)] {
-        let case = Case::new(&[5, 40, 17, 3], batch_norm, rows.max(2), 4);
+fn predictions_are_autograds_with_any_number_of_threads() {
+    let before = tch::get_num_threads();
+    let normalization = Normalization {
+        feature_mean: vec![0.5, -1.0, 2.0, 0.0, 1e4],
+        feature_std: vec![2.0, 0.5, 1.0, 3.0, 1e3],
+        label_mean: vec![1.0, -2.0, 0.0],
+        label_std: vec![3.0, 0.1, 1.0],
+    };
+    for (batch_norm, rows) in [(false, 1), (false, 20), (false, 40), (false, 700), (true, 700)] {
+        let mut case = Case::new(&[5, 40, 17, 3], batch_norm, rows.max(2), 4);
         for _ in 0..3 {
             // It moves BatchNorm's running statistics.
             let _ = case.model.forward(case.features.numbers().unwrap(), true, Precision::F32).unwrap();
         }
-        let features = to_f32(case.features.numbers().unwrap()).unwrap();
+        let normal = to_f32(case.features.numbers().unwrap()).unwrap();
+        let units = normalization.feature_mean.iter().zip(&normalization.feature_std).cycle();
+        let features: Vec<f32> = normal.iter().zip(units).map(|(x, (m, s))| (f64::from(*x) * s + m) as f32).collect();
         let features = &features[..5 * rows];
-        let x = Tensor::from_slice(features).view([rows as i64, 5]);
-        let expected = to_f32(&case.model.forward(&x, false, Precision::F32).unwrap()).unwrap();
-        let found: Vec<f32> = case.model.predict(features).unwrap().into_iter().map(|p| p as f32).collect();
-        assert!(difference(&[found], &[expected]) < 1e-5);
+        case.model.set_normalization(normalization.clone());
+        let x = Tensor::from_slice(&normal[..5 * rows]).view([rows as i64, 5]);
+        let output = to_f32(&case.model.forward(&x, false, Precision::F32).unwrap()).unwrap();
+        let output: Vec<f64> = output.into_iter().map(f64::from).collect();
+        let expected: Vec<f32> = normalization.predictions(&output).map(|p| p as f32).collect();
+        let predict = |threads: i32| {
+            crate::device::set_threads(threads).unwrap();
+            case.model.predict(features).unwrap().into_iter().map(|p| p as f32).collect::<Vec<_>>()
+        };
+        let found = predict(1);
+        assert!([2, 3].iter().all(|&threads| predict(threads) == found));
+        for output in 0..3 {
+            let column = |values: &[f32]| vec![values.iter().skip(output).step_by(3).copied().collect::<Vec<_>>()];
+            let difference = difference(&column(&found), &column(&expected));
+            assert!(difference < 1e-5, "{rows} rows, output {output}: {difference}");
+        }
     }
+    crate::device::set_threads(before).unwrap();
 }
 
 #[test]

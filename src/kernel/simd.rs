@@ -13,6 +13,9 @@ use pulp::bytemuck::cast;
 /// How many rows of a mini-batch go through the network together.
 pub(super) const TILE: usize = 64;
 
+/// Columns of a tile are worked on in groups of so many: a vector of any instruction set has its part of one.
+pub(super) const GROUP: usize = 16;
+
 /// One value (of a feature, of a neuron) for each row of a tile.
 #[repr(C, align(64))]
 #[derive(Clone, Copy, Debug)]
@@ -77,7 +80,8 @@ impl<'a> Finish<'a> {
     }
 }
 
-/// `output[r] = start[r] + sum over k of coefficients(r, k) input[k]`, finished; without `start` from 0.
+/// `output[r] = start[r] + sum over k of coefficients(r, k) input[k]`, finished, in the first `columns`; without `start`
+/// from 0.
 ///
 /// Blocks of 6 outputs times 4 (AVX-512) or 2 vectors of rows fill the registers.
 #[inline(always)]
@@ -87,6 +91,7 @@ pub(super) fn product<S: Simd>(
     start: Option<&[f32]>,
     input: &[Row],
     output: &mut [Row],
+    columns: usize,
     finish: Finish,
 ) {
     for (index, block) in output.chunks_mut(6).enumerate() {
@@ -95,12 +100,12 @@ pub(super) fn product<S: Simd>(
         let start = start.map(|start| &start[first..]);
         let finish = finish.skip(first);
         match block.len() {
-            1 => product_rows::<S, 1>(simd, coefficients, start, input, block, finish),
-            2 => product_rows::<S, 2>(simd, coefficients, start, input, block, finish),
-            3 => product_rows::<S, 3>(simd, coefficients, start, input, block, finish),
-            4 => product_rows::<S, 4>(simd, coefficients, start, input, block, finish),
-            5 => product_rows::<S, 5>(simd, coefficients, start, input, block, finish),
-            _ => product_rows::<S, 6>(simd, coefficients, start, input, block, finish),
+            1 => product_rows::<S, 1>(simd, coefficients, start, input, block, columns, finish),
+            2 => product_rows::<S, 2>(simd, coefficients, start, input, block, columns, finish),
+            3 => product_rows::<S, 3>(simd, coefficients, start, input, block, columns, finish),
+            4 => product_rows::<S, 4>(simd, coefficients, start, input, block, columns, finish),
+            5 => product_rows::<S, 5>(simd, coefficients, start, input, block, columns, finish),
+            _ => product_rows::<S, 6>(simd, coefficients, start, input, block, columns, finish),
         }
     }
 }
@@ -113,16 +118,22 @@ fn product_rows<S: Simd, const M: usize>(
     start: Option<&[f32]>,
     input: &[Row],
     output: &mut [Row],
+    columns: usize,
     finish: Finish,
 ) {
-    let vectors = TILE / S::F32_LANES;
-    if S::REGISTER_COUNT >= 32 {
-        for at in (0..vectors).step_by(4) {
-            product_block::<S, M, 4>(simd, coefficients, start, input, output, at, finish);
+    let vectors = columns / S::F32_LANES;
+    match vectors {
+        1 => product_block::<S, M, 1>(simd, coefficients, start, input, output, 0, finish),
+        2 => product_block::<S, M, 2>(simd, coefficients, start, input, output, 0, finish),
+        _ if S::REGISTER_COUNT >= 32 => {
+            for at in (0..vectors).step_by(4) {
+                product_block::<S, M, 4>(simd, coefficients, start, input, output, at, finish);
+            }
         }
-    } else {
-        for at in (0..vectors).step_by(2) {
-            product_block::<S, M, 2>(simd, coefficients, start, input, output, at, finish);
+        _ => {
+            for at in (0..vectors).step_by(2) {
+                product_block::<S, M, 2>(simd, coefficients, start, input, output, at, finish);
+            }
         }
     }
 }
@@ -178,9 +189,16 @@ fn product_block<S: Simd, const M: usize, const N: usize>(
     }
 }
 
-/// What the gradient of a layer is made of, in one tile: the deltas of some outputs, and the values of all inputs and
-/// then ones, the input of the bias. After both are [`BEYOND`] rows more.
-pub(super) type Pair<'a> = (&'a [Row], &'a [Row]);
+/// What the gradient of a layer is made of, in one tile. After both lists are [`BEYOND`] rows more.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Pair<'a> {
+    /// The deltas of some outputs.
+    pub deltas: &'a [Row],
+    /// The values of all inputs and then ones, the input of the bias.
+    pub values: &'a [Row],
+    /// The columns that may have an effect are the first.
+    pub columns: usize,
+}
 
 /// How far blocks of a gradient reach beyond the last row that they need. What comes of the others is not kept.
 pub(super) const BEYOND: usize = 16;
@@ -257,7 +275,8 @@ fn outer_blocks<S: Simd, const M: usize, const N: usize>(
 fn outer_lane(pairs: &[Pair], i: usize, weight: &mut [f32], bias: &mut [f32], fresh: bool) {
     let inputs = weight.len() / bias.len();
     for (o, bias) in bias.iter_mut().enumerate() {
-        let products = pairs.iter().flat_map(|(deltas, values)| deltas[o].0.iter().zip(&values[i].0));
+        let rows = |pair: &Pair| pair.deltas[o].0.into_iter().zip(pair.values[i].0).take(pair.columns);
+        let products = pairs.iter().flat_map(rows);
         let sum = products.map(|(delta, value)| delta * value).sum::<f32>();
         let gradient = if i < inputs { &mut weight[o * inputs + i] } else { bias };
         *gradient = if fresh { sum } else { *gradient + sum };
@@ -268,7 +287,8 @@ fn outer_lane(pairs: &[Pair], i: usize, weight: &mut [f32], bias: &mut [f32], fr
 /// `N g + n`.
 #[inline(always)]
 fn pack<S: Simd, const N: usize>(simd: S, pairs: &[Pair], panel: &mut Panel, i: usize) {
-    for ((_, values), panel) in pairs.iter().zip(panel.chunks_mut(TILE / QUAD)) {
+    for (Pair { values, columns, .. }, panel) in pairs.iter().zip(panel.chunks_mut(TILE / QUAD)) {
+        let panel = &mut panel[..columns / QUAD];
         let values = &values[i..][..N * S::F32_LANES / QUAD];
         for n in 0..N {
             if S::F32_LANES == 16 {
@@ -320,11 +340,11 @@ fn outer_block<S: Simd, const M: usize, const N: usize>(
     o: usize,
 ) -> [S::f32s; M] {
     let mut sums = [[simd.splat_f32s(0.0); N]; M];
-    for ((deltas, _), panel) in pairs.iter().zip(panel.chunks(TILE / QUAD)) {
-        let deltas = &deltas[o..][..M];
+    for (Pair { deltas, columns, .. }, panel) in pairs.iter().zip(panel.chunks(TILE / QUAD)) {
+        let (deltas, panel) = (&deltas[o..][..M], &panel[..columns / QUAD]);
         let mut quads = [&[][..]; M];
         for m in 0..M {
-            quads[m] = deltas[m].0.as_chunks::<QUAD>().0;
+            quads[m] = &deltas[m].0.as_chunks::<QUAD>().0[..panel.len()];
         }
         for (at, step) in panel.iter().enumerate() {
             let values = &S::as_simd_f32s(&step.0).0[..N];
@@ -384,10 +404,10 @@ fn put<S: Simd, const N: usize>(simd: S, sums: S::f32s, row: &mut [f32], bias: &
     }
 }
 
-/// The sum over a tile's rows of `f(value of a, value of b)`.
+/// The sum over the first `columns` of `f(value of a, value of b)`.
 #[inline(always)]
-pub(super) fn sum<S: Simd>(simd: S, a: &Row, b: &Row, f: impl Fn(S::f32s, S::f32s) -> S::f32s) -> f32 {
-    let (a, b) = (S::as_simd_f32s(&a.0).0, S::as_simd_f32s(&b.0).0);
+pub(super) fn sum<S: Simd>(simd: S, a: &Row, b: &Row, columns: usize, f: impl Fn(S::f32s, S::f32s) -> S::f32s) -> f32 {
+    let (a, b) = (S::as_simd_f32s(&a.0[..columns]).0, S::as_simd_f32s(&b.0[..columns]).0);
     let mut sum = simd.splat_f32s(0.0);
     for (&a, &b) in a.iter().zip(b) {
         sum = simd.add_f32s(sum, f(a, b));

@@ -1,6 +1,6 @@
 //! A tile: 64 rows of a mini-batch on their way through the network and back.
 
-use super::simd::{BEYOND, Coefficients, Finish, Pair, Row, TILE, product, sum};
+use super::simd::{BEYOND, Coefficients, Finish, GROUP, Pair, Row, TILE, product, sum};
 use super::{Batch, NormStatistics, Parameters, Plan};
 use crate::Result;
 use crate::array::filled;
@@ -62,6 +62,12 @@ impl Tile {
         self.rows.len()
     }
 
+    /// How many columns are worked on: those that are rows, and some that repeat the last.
+    #[inline(always)]
+    fn columns(&self) -> usize {
+        self.rows.len().next_multiple_of(GROUP)
+    }
+
     /// Takes the first of the rows `rows` of a mini-batch, at most [`TILE`].
     pub(super) fn set_rows(&mut self, rows: Range<usize>) {
         let rows = rows.start..rows.end.min(rows.start + TILE);
@@ -73,14 +79,14 @@ impl Tile {
         self.rows = rows;
     }
 
-    /// Takes features, those of row `at` of the mini-batch from `row(at)`. Columns without a row repeat the last.
+    /// Takes features, those of row `at` of the mini-batch from `row(at)`.
     // By itself: with AVX-512 the compiler would scatter, which is no faster, and fill registers with indices.
     #[inline(never)]
     pub(super) fn fill<'a>(&mut self, plan: &Plan, row: impl Fn(usize) -> &'a [f32]) {
         /// Columns that are written at once.
         const WIDE: usize = 4;
         let inputs = plan.widths[0];
-        for start in (0..TILE).step_by(WIDE) {
+        for start in (0..self.columns()).step_by(WIDE) {
             let mut rows = [&[][..]; WIDE];
             for (column, features) in rows.iter_mut().enumerate() {
                 *features = &row((self.rows.start + start + column).min(self.rows.end - 1))[..inputs];
@@ -94,43 +100,44 @@ impl Tile {
     /// Brings the features to normalised units.
     #[inline(always)]
     pub(super) fn scale(&mut self, scales: &[Scale]) {
+        let columns = self.columns();
         for (input, scale) in self.input.iter_mut().zip(scales) {
-            input.0 = input.0.map(
-                #[inline(always)]
-                |value| scale.apply(value),
-            );
+            for value in &mut input.0[..columns] {
+                *value = scale.apply(*value);
+            }
         }
     }
 
     /// What the gradient of `layer` is made of, from output `first` on.
     #[inline(always)]
     pub(super) fn pair(&self, plan: &Plan, layer: usize, first: usize) -> Pair<'_> {
-        let input = layer.checked_sub(1).map_or(&self.input[..], |before| &self.values[plan.neurons(before).start..]);
-        (&self.deltas[plan.neurons(layer).start + first..], input)
+        let values = layer.checked_sub(1).map_or(&self.input[..], |before| &self.values[plan.neurons(before).start..]);
+        Pair { deltas: &self.deltas[plan.neurons(layer).start + first..], values, columns: self.columns() }
     }
 
     /// The Linear of `layer`, and its ReLU unless BatchNorm comes first.
     #[inline(always)]
     pub(super) fn linear<S: Simd>(&mut self, simd: S, plan: &Plan, parameters: Parameters, layer: usize) {
         let finish = if plan.is_hidden(layer) && !plan.norm { Finish::Relu } else { Finish::Keep };
-        let neurons = plan.neurons(layer);
+        let (neurons, columns) = (plan.neurons(layer), self.columns());
         let (before, output) = self.values.split_at_mut(neurons.start);
         let input = if layer == 0 { &self.input[..plan.widths[0]] } else { &before[plan.neurons(layer - 1)] };
         let (values, bias) = parameters.linear(layer);
         let coefficients = Coefficients { values, width: plan.widths[layer], transposed: false };
-        product(simd, coefficients, Some(bias), input, &mut output[..neurons.len()], finish);
+        product(simd, coefficients, Some(bias), input, &mut output[..neurons.len()], columns, finish);
     }
 
     /// Mean and sum of squared deviations of each neuron of `layer`, for BatchNorm.
     #[inline(always)]
     pub(super) fn moments<S: Simd>(&mut self, simd: S, plan: &Plan, layer: usize) {
-        let count = self.rows.len() as f32;
+        let (count, columns) = (self.rows.len() as f32, self.columns());
         for neuron in plan.neurons(layer) {
             let row = &self.values[neuron];
             let mean = sum(
                 simd,
                 row,
                 &self.mask,
+                columns,
                 #[inline(always)]
                 |value, mask| simd.mul_f32s(value, mask),
             ) / count;
@@ -139,6 +146,7 @@ impl Tile {
                 simd,
                 row,
                 &self.mask,
+                columns,
                 #[inline(always)]
                 |value, mask| {
                     let deviation = simd.sub_f32s(value, centre);
@@ -159,11 +167,12 @@ impl Tile {
         statistics: &[NormStatistics],
     ) {
         let (weight, bias) = parameters.norm(layer);
+        let columns = self.columns();
         for (at, neuron) in plan.neurons(layer).enumerate() {
             let NormStatistics { mean, inverse_std, .. } = statistics[neuron];
             let (weight, bias) = (weight[at], bias[at]);
-            let columns = self.values[neuron].0.iter_mut().zip(&mut self.normalized[neuron].0);
-            for (value, normalized) in columns {
+            let values = self.values[neuron].0[..columns].iter_mut().zip(&mut self.normalized[neuron].0);
+            for (value, normalized) in values {
                 *normalized = (*value - mean) * inverse_std;
                 *value = relu(*normalized * weight + bias);
             }
@@ -174,7 +183,7 @@ impl Tile {
     #[inline(always)]
     pub(super) fn compare(&mut self, plan: &Plan, batch: &Batch) {
         let neurons = plan.neurons(plan.layers() - 1);
-        let outputs = neurons.len();
+        let (outputs, columns) = (neurons.len(), self.columns());
         self.loss = 0.0;
         for (output, neuron) in neurons.enumerate() {
             let delta = &mut self.deltas[neuron].0;
@@ -184,25 +193,26 @@ impl Tile {
                 self.loss += f64::from(weighted * error);
                 delta[column] = 2.0 * weighted;
             }
-            delta[self.rows.len()..].fill(0.0);
+            delta[self.rows.len()..columns].fill(0.0);
         }
     }
 
     /// From the derivative by the outputs of `layer` to that by those of the layer before, through its ReLU.
     #[inline(always)]
     pub(super) fn back<S: Simd>(&mut self, simd: S, plan: &Plan, parameters: Parameters, layer: usize) {
-        let neurons = plan.neurons(layer);
+        let (neurons, columns) = (plan.neurons(layer), self.columns());
         let before = plan.neurons(layer - 1);
         let (deltas, outputs) = self.deltas.split_at_mut(neurons.start);
         let (values, _) = parameters.linear(layer);
         let coefficients = Coefficients { values, width: plan.widths[layer], transposed: true };
         let finish = Finish::WherePositive(&self.values[before.clone()]);
-        product(simd, coefficients, None, &outputs[..neurons.len()], &mut deltas[before], finish);
+        product(simd, coefficients, None, &outputs[..neurons.len()], &mut deltas[before], columns, finish);
     }
 
     /// The derivatives of the loss by bias and weight of each neuron's BatchNorm in `layer`.
     #[inline(always)]
     pub(super) fn norm_gradients<S: Simd>(&mut self, simd: S, plan: &Plan, layer: usize) {
+        let columns = self.columns();
         for neuron in plan.neurons(layer) {
             let (delta, normalized) = (&self.deltas[neuron], &self.normalized[neuron]);
             self.sums[neuron] = [
@@ -210,6 +220,7 @@ impl Tile {
                     simd,
                     delta,
                     &self.mask,
+                    columns,
                     #[inline(always)]
                     |delta, mask| simd.mul_f32s(delta, mask),
                 ),
@@ -217,6 +228,7 @@ impl Tile {
                     simd,
                     delta,
                     normalized,
+                    columns,
                     #[inline(always)]
                     |delta, normalized| simd.mul_f32s(delta, normalized),
                 ),
@@ -237,11 +249,12 @@ impl Tile {
         count: usize,
     ) {
         let (weight, _) = parameters.norm(layer);
+        let columns = self.columns();
         for (at, neuron) in plan.neurons(layer).enumerate() {
             let scale = weight[at] * statistics[neuron].inverse_std;
             let [bias, weight] = sums[neuron].map(|sum| sum / count as f32);
-            let columns = self.deltas[neuron].0.iter_mut().zip(&self.normalized[neuron].0).zip(&self.mask.0);
-            for ((delta, normalized), mask) in columns {
+            let deltas = self.deltas[neuron].0[..columns].iter_mut().zip(&self.normalized[neuron].0).zip(&self.mask.0);
+            for ((delta, normalized), mask) in deltas {
                 *delta = mask * scale * (*delta - bias - normalized * weight);
             }
         }
@@ -251,10 +264,11 @@ impl Tile {
     #[inline(always)]
     pub(super) fn evaluate_norm(&mut self, plan: &Plan, parameters: Parameters, buffers: &[&[f32]], layer: usize) {
         let (weight, bias) = parameters.norm(layer);
+        let columns = self.columns();
         let (mean, variance) = (buffers[2 * layer], buffers[2 * layer + 1]);
         for (at, row) in self.values[plan.neurons(layer)].iter_mut().enumerate() {
             let scale = weight[at] / (variance[at] + BATCH_NORM_EPSILON as f32).sqrt();
-            for value in &mut row.0 {
+            for value in &mut row.0[..columns] {
                 *value = relu((*value - mean[at]) * scale + bias[at]);
             }
         }

@@ -1,6 +1,6 @@
 //! What a thread does with a tile, a share of the mini-batch or a part of the weights.
 
-use super::simd::{MOST_PAIRS, PANEL, Panel, TILE, outer};
+use super::simd::{MOST_PAIRS, PANEL, Pair, Panel, TILE, outer};
 use super::tile::Tile;
 use super::{Batch, NormStatistics, Parameters, Plan, SHARES, Share};
 use crate::data::Scale;
@@ -155,7 +155,7 @@ impl WithSimd for Gradient<'_> {
     fn with_simd<S: Simd>(self, simd: S) {
         let Gradient { plan, tiles, panel, layer, first, weight, bias, fresh } = self;
         for (index, tiles) in tiles.chunks(MOST_PAIRS).enumerate() {
-            let mut pairs = [(&[][..], &[][..]); MOST_PAIRS];
+            let mut pairs = [Pair::default(); MOST_PAIRS];
             for (pair, tile) in pairs.iter_mut().zip(tiles) {
                 *pair = tile.pair(plan, layer, first);
             }
