@@ -234,7 +234,7 @@ impl Model {
     }
 
     fn predict_by_kernel(&self, plan: &Plan, features: &[f32], scales: &[Scale]) -> Result<Vec<f64>> {
-        let buffers = self.buffers();
+        let buffers = if plan.norm { self.buffers() } else { vec![] };
         let buffers = buffers.iter().map(shim::values).collect::<Result<Vec<_>>>()?;
         kernel::predict(plan, shim::values(self.flat()?)?, &buffers, features, scales, &Team::gather())
     }
