@@ -246,7 +246,8 @@ fn predictions_are_autograds_with_any_number_of_threads() {
         label_mean: vec![1.0, -2.0, 0.0],
         label_std: vec![3.0, 0.1, 1.0],
     };
-    for (batch_norm, rows) in [(false, 1), (false, 20), (false, 40), (false, 700), (true, 700)] {
+    // The last are for several threads.
+    for (batch_norm, rows) in [(false, 1), (false, 20), (false, 40), (true, 700), (false, 4000), (true, 4000)] {
         let mut case = Case::new(&[5, 40, 17, 3], batch_norm, rows.max(2), 4);
         for _ in 0..3 {
             // It moves BatchNorm's running statistics.

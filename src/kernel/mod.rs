@@ -144,7 +144,7 @@ pub struct State<'a> {
     pub buffers: Vec<&'a mut [f32]>,
 }
 
-/// Weights times rows from which on a second thread saves more than it takes to wake it.
+/// Weights times rows of a step from which on a second thread saves more than it takes to wake it.
 const SHARED_WORK: usize = 1_000_000;
 
 /// The most weights whose gradient each share has by itself.
@@ -371,6 +371,8 @@ pub fn predict(
     let mut predictions = filled(rows * outputs, 0.0)?;
     let pieces = Mutex::new(features.chunks(TILE * inputs).zip(predictions.chunks_mut(TILE * outputs)));
     let next = || pieces.lock().next();
+    // A pass forward is a third of a step.
+    let team = if rows * plan.parameter_count() < 3 * SHARED_WORK { &Team::alone() } else { team };
     let tiles = (0..team.size().min(tile_count(rows))).map(|_| Tile::new(plan, false));
     team.each(&mut tiles.collect::<Result<Vec<_>>>()?, |tile| {
         while let Some((features, predictions)) = next() {
