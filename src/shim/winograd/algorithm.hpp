@@ -1,4 +1,4 @@
-// The algorithm.
+// The algorithm, compiled in a namespace of its own for each kind of vectors (see ../conv.cpp).
 
 #include "tiles.hpp"
 
