@@ -32,7 +32,7 @@ impl Metrics {
     /// # Errors
     /// [`Error::Numerical`] when a prediction is not finite.
     pub fn new(predictions: &[f64], labels: &[f64], normalization: &Normalization) -> Result<Self> {
-        let (mean, scale) = (&normalization.label_mean, &normalization.label_std);
+        let scale = &normalization.label_std;
         let outputs = scale.len();
         let (count, rows) = (labels.len() as f64, labels.len() / outputs);
         if let Some(at) = predictions.iter().position(|p| !p.is_finite()) {
@@ -40,9 +40,11 @@ impl Metrics {
         }
         // Of the errors of each output, in normalised units: the squares and the absolute values.
         let mut sums = vec![[0.0; 2]; outputs];
-        for (predictions, labels) in predictions.chunks(outputs).zip(labels.chunks(outputs)) {
-            for (output, [squares, absolutes]) in sums.iter_mut().enumerate() {
-                let error = predictions[output] - (labels[output] - mean[output]) / scale[output];
+        let mut normal = normalization.labels(labels);
+        for predictions in predictions.chunks(outputs) {
+            let pairs = predictions.iter().zip(normal.by_ref());
+            for ([squares, absolutes], (prediction, label)) in sums.iter_mut().zip(pairs) {
+                let error = prediction - label;
                 *squares += error * error;
                 *absolutes += error.abs();
             }

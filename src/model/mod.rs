@@ -218,11 +218,11 @@ impl Model {
         precision: Precision,
     ) -> Result<Vec<f64>> {
         crate::fault::point();
-        let (inputs, step) = (self.inputs(), self.prediction_rows());
-        let count = rows.count(inputs);
+        let inputs = self.inputs();
         if let (Some(plan), FeatureRows::Numbers(values)) = (self.kernel_plan(precision), rows) {
             return self.predict_by_kernel(plan, values, &normalization.scales(inputs)?);
         }
+        let (count, step) = (rows.count(inputs), self.prediction_rows());
         let mut predictions = crate::array::reserve(count * self.outputs())?;
         for start in (0..count).step_by(step) {
             let rows = rows.slice(start..count.min(start + step), inputs);
