@@ -61,9 +61,10 @@ dist: build
 	@echo "build/$(DIST).tar.gz"
 
 # Compiled against libtorch's headers; its CUDA libraries need not be there before it is loaded.
-build/cuda/libbiv_cuda.so: src/shim/cuda.cpp src/shim/guarded.hpp | libtorch
+build/cuda/libbiv_cuda.so: $(wildcard src/shim/cuda/*.cpp src/shim/cuda/*.hpp src/shim/cuda/*.cu) src/shim/guarded.hpp | libtorch
 	@python3 scripts/libtorch.py --cuda-headers build/cuda
-	$(CXX) -std=c++17 -O2 -fPIC -shared -isystem $(TORCH)/../include -isystem build/cuda/nvidia/cu13/include $< -o $@
+	$(CXX) -std=c++17 -O2 -fPIC -shared -isystem $(TORCH)/../include -isystem build/cuda/nvidia/cu13/include \
+	  $(filter %.cpp,$^) -o $@
 
 ## cuda: libbiv_cuda.so, for steps as CUDA graphs, beside the library; needs neither a GPU nor CUDA's compiler
 cuda: build build/cuda/libbiv_cuda.so
@@ -75,6 +76,7 @@ gpu-check: build build/cuda/libbiv_cuda.so
 	rm -rf $(GPU_CHECK) && install -d $(GPU_CHECK)
 	$(CARGO) build --release --example gpu
 	install -s -m 755 $$($(CARGO) test --release --test cuda --no-run 2>&1 | sed -n 's|.*Executable tests/cuda.rs (\(.*\))|\1|p') $(GPU_CHECK)/cuda-tests
+	install -s -m 755 $$($(CARGO) test --release --lib --no-run 2>&1 | sed -n 's|.*Executable unittests src/lib.rs (\(.*\))|\1|p') $(GPU_CHECK)/unit-tests
 	install -s -m 755 target/release/examples/gpu $(GPU_CHECK)/gpu
 	install -m 755 build/cuda/libbiv_cuda.so benches/gpu.py $(GPU_CHECK)
 	install -m 755 benches/gpu-check.sh $(GPU_CHECK)/run.sh

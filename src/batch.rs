@@ -2,7 +2,8 @@
 
 use crate::array::collect;
 use crate::data::{Dataset, FeatureRows, Features, Normalization};
-use crate::{Error, Result};
+use crate::model::Precision;
+use crate::{Error, Result, shim};
 use tch::{Device, Kind, Tensor};
 
 /// Rows of features in normalised units, of shape `[rows, ...shape]`, on `device`.
@@ -69,16 +70,29 @@ impl Source {
         }
     }
 
-    /// The rows `indices` in normalised units. `index` are the same numbers on the device.
+    /// The rows `indices` in normalised units, for a forward pass in `precision`. `index` are the same numbers on the
+    /// device.
     ///
     /// # Errors
     /// [`Error::OutOfMemory`].
-    pub fn batch(&self, indices: &[usize], index: &Tensor, normalization: &Normalization) -> Result<Tensor> {
+    pub fn batch(
+        &self,
+        indices: &[usize],
+        index: &Tensor,
+        normalization: &Normalization,
+        precision: Precision,
+    ) -> Result<Tensor> {
         match &self.place {
-            Place::Device(tensor) => match tensor.f_index_select(0, index)? {
-                bytes if bytes.kind() == Kind::Uint8 => scaled(&bytes, normalization),
-                numbers => Ok(numbers),
-            },
+            Place::Device(bytes) if bytes.kind() == Kind::Uint8 => {
+                if precision == Precision::Bf16 {
+                    let (scale, shift) = byte_scale(normalization)?;
+                    if let Some(images) = shim::cuda::images::gather_images(bytes, index, scale, shift)? {
+                        return Ok(images);
+                    }
+                }
+                scaled(&bytes.f_index_select(0, index)?, normalization)
+            }
+            Place::Device(numbers) => Ok(numbers.f_index_select(0, index)?),
             Place::Host(all) => {
                 let rows = all.subset(indices, self.shape.iter().product())?;
                 features(rows.rows(), &self.shape, normalization, index.device())
@@ -95,11 +109,19 @@ fn bytes(pixels: &[u8], rows: &[usize], shape: &[usize]) -> Result<Tensor> {
 
 /// Bytes as normalised numbers: `(byte / 255 - mean) / std`.
 fn scaled(bytes: &Tensor, normalization: &Normalization) -> Result<Tensor> {
-    let (&[mean], &[std]) = (&normalization.feature_mean[..], &normalization.feature_std[..]) else {
-        let found = normalization.feature_mean.len();
-        return Err(Error::Shape(format!("images have one mean and deviation, the normalisation has {found}")));
-    };
-    Ok(bytes.f_to_kind(Kind::Float)?.f_mul_scalar_(1.0 / (255.0 * std))?.f_sub_scalar_(mean / std)?)
+    let (scale, shift) = byte_scale(normalization)?;
+    Ok(bytes.f_to_kind(Kind::Float)?.f_mul_scalar_(scale)?.f_add_scalar_(shift)?)
+}
+
+/// The numbers with which `scale * byte + shift` is normalised.
+fn byte_scale(normalization: &Normalization) -> Result<(f64, f64)> {
+    match (&normalization.feature_mean[..], &normalization.feature_std[..]) {
+        (&[mean], &[std]) => Ok((1.0 / (255.0 * std), -mean / std)),
+        (means, _) => {
+            let found = means.len();
+            Err(Error::Shape(format!("images have one mean and deviation, the normalisation has {found}")))
+        }
+    }
 }
 
 fn dimensions(rows: usize, shape: &[usize]) -> Vec<i64> {

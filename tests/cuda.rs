@@ -72,18 +72,20 @@ fn losses_are_the_cpus() {
     }
     let f32 = r#""precision": "f32""#;
     let bf16 = r#""precision": "bf16""#;
-    // Convolutions in f32 may use TF32, as in PyTorch.
     for (network, data, batch, epochs, precision, tolerance) in [
         (MLP, table(1000, 1), 128, 5, f32, 1e-3),
         (MLP_BATCH_NORM, table(1000, 2), 128, 5, f32, 1e-3),
         (MLP, table(1000, 1), 128, 2, bf16, 0.05),
         (CNN, images(96, 64), 32, 2, f32, 0.02),
-        (RESNET, images(64, 96), 32, 2, f32, 0.05),
-        (RESNET, images(64, 96), 32, 1, bf16, 0.2),
+        (RESNET, images(64, 96), 32, 2, f32, 0.02),
+        (CNN, images(96, 64), 32, 2, bf16, 0.1),
+        (RESNET, images(64, 96), 32, 2, bf16, 0.1),
     ] {
-        let options = format!(r#""batch_size": {batch}, "drop_last": false, {precision}"#);
+        // Slow enough for rounding not to grow into another way down.
+        let options = format!(r#""batch_size": {batch}, "drop_last": false, "learning_rate": 1e-4, {precision}"#);
         let [expected, found] = ["cpu", "cuda"]
             .map(|device| losses(&mut trainer(model(network), &data, &on(device, &options)).unwrap(), epochs));
+        eprintln!("{network}, {precision}: {found:?}, on the CPU {expected:?}");
         assert_close(&found, &expected, tolerance, &format!("{network}, {precision}"));
     }
 }

@@ -272,7 +272,7 @@ impl Engine {
 
     /// The loss and its gradients. Moves the running statistics.
     fn gradients(&mut self, model: &Model, batch: &MiniBatch, selection: &Selection) -> Result<(Tensor, Vec<Tensor>)> {
-        let inputs = Inputs::new(batch, selection)?;
+        let inputs = Inputs::new(batch, selection, self.precision)?;
         match &mut self.way {
             Way::Layers(layers) => layers.gradients(&self.parameters, &self.buffers, &inputs),
             _ => autograd(model, &self.parameters, &inputs, self.precision),
@@ -328,10 +328,10 @@ struct Inputs {
 }
 
 impl Inputs {
-    fn new(batch: &MiniBatch, selection: &Selection) -> Result<Self> {
+    fn new(batch: &MiniBatch, selection: &Selection, precision: Precision) -> Result<Self> {
         let labels = batch.labels.f_index_select(0, &selection.indices)?;
         Ok(Inputs {
-            features: batch.features.batch(batch.rows, &selection.indices, batch.normalization)?,
+            features: batch.features.batch(batch.rows, &selection.indices, batch.normalization, precision)?,
             coefficients: selection.coefficients.f_view_as(&labels)?,
             labels,
         })

@@ -3,7 +3,8 @@
 use super::StateTensor;
 use super::init::{normal, uniform};
 use crate::kernel::Plan;
-use crate::shim::step::{After, BatchNorm, batch_norm, conv2d};
+pub(super) use crate::shim::step::Window;
+use crate::shim::step::{After, BatchNorm, batch_norm, conv2d, max_pool};
 use crate::{Error, Result};
 use rand_chacha::ChaCha12Rng;
 use tch::{Device, Kind, Tensor};
@@ -31,15 +32,6 @@ pub(super) enum Layer {
     Flatten,
     /// `relu(body(x) + shortcut(x))`; the body ends with a BatchNorm, and a shortcut without layers is the identity.
     Residual { body: Sequential, shortcut: Sequential },
-}
-
-/// A square window that moves over an image.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Window {
-    pub size: usize,
-    pub stride: usize,
-    /// Rows and columns added at each side of the image.
-    pub padding: usize,
 }
 
 impl Layer {
@@ -95,9 +87,7 @@ impl Layer {
                 batch_norm(&x, [weight, bias, running_mean, running_var], how, after)?
             }
             Layer::Relu => x.f_relu_()?,
-            Layer::MaxPool(Window { size, stride, padding }) => {
-                x.f_max_pool2d(*size as i64, *stride as i64, *padding as i64, 1, false)?
-            }
+            Layer::MaxPool(window) => max_pool(&x, *window)?,
             Layer::AveragePool => x.f_adaptive_avg_pool2d([1, 1])?,
             Layer::Flatten => x.f_flatten(1, -1)?,
             Layer::Residual { body, shortcut } => {
@@ -165,18 +155,20 @@ impl Sequential {
     /// The last layer's output, and that of what comes `after` it, which only a BatchNorm takes.
     pub(super) fn forward(&self, input: &Tensor, training: bool, after: After) -> Result<Tensor> {
         let mut x = input.shallow_clone();
-        let mut layers = self.layers.iter().map(|(_, layer)| layer).peekable();
-        while let Some(layer) = layers.next() {
-            let norm = matches!(layer, Layer::BatchNorm { .. });
-            let after = match layers.peek() {
-                None => after,
-                Some(Layer::Relu) if norm => {
-                    layers.next();
-                    After::Relu
+        let layers: Vec<&Layer> = self.layers.iter().map(|(_, layer)| layer).collect();
+        let mut rest = &layers[..];
+        while let [layer, following @ ..] = rest {
+            // A BatchNorm takes what follows it along.
+            let (after, taken) = match (layer, following) {
+                (_, []) => (after, 0),
+                (Layer::BatchNorm { .. }, [Layer::Relu, Layer::MaxPool(window), ..]) => {
+                    (After::ReluAndMaxPool(*window), 2)
                 }
-                Some(_) => After::Nothing,
+                (Layer::BatchNorm { .. }, [Layer::Relu, ..]) => (After::Relu, 1),
+                _ => (After::Nothing, 0),
             };
             x = layer.forward(x, training, after)?;
+            rest = &following[taken..];
         }
         Ok(x)
     }

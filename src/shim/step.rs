@@ -1,6 +1,6 @@
 //! The safe side of `step.cpp`: what a step over libtorch's operations needs.
 
-use super::{AtTensor, torch};
+use super::{AtTensor, cuda, torch};
 use crate::optim::AdamOptions;
 use crate::{Error, Result};
 use parking_lot::Mutex;
@@ -117,6 +117,11 @@ pub(crate) fn conv2d(
     stride: usize,
     padding: usize,
 ) -> Result<Tensor> {
+    if bias.is_none()
+        && let Some(output) = cuda::images::conv2d(input, weight, stride, padding)?
+    {
+        return Ok(output);
+    }
     let mut result = std::ptr::null_mut();
     let bias = bias.map_or(std::ptr::null(), pointer);
     let (stride, padding) = (stride as i64, padding as i64);
@@ -135,23 +140,42 @@ pub(crate) struct BatchNorm {
     pub epsilon: f64,
 }
 
+/// A square window that moves over an image.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Window {
+    pub size: usize,
+    pub stride: usize,
+    /// Rows and columns added at each side of the image.
+    pub padding: usize,
+}
+
 /// What follows a BatchNorm at once.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum After<'a> {
     Nothing,
     Relu,
+    /// Then the largest value of each window.
+    ReluAndMaxPool(Window),
     /// This is added, and then comes a ReLU.
     ShortcutAndRelu(&'a Tensor),
 }
 
 /// BatchNorm by automatic differentiation; `state` is its weight, its bias, and the running mean and variance.
 pub(crate) fn batch_norm(input: &Tensor, state: [&Tensor; 4], how: BatchNorm, after: After) -> Result<Tensor> {
+    if how.training
+        && let Some(output) = cuda::images::batch_norm(input, state, how, after)?
+    {
+        return Ok(output);
+    }
+    if let After::ReluAndMaxPool(window) = after {
+        return max_pool(&batch_norm(input, state, how, After::Relu)?, window);
+    }
     let mut result = std::ptr::null_mut();
     let [weight, bias, mean, var] = state.map(pointer);
     let BatchNorm { training, momentum, epsilon } = how;
     let (shortcut, relu) = match after {
         After::Nothing => (std::ptr::null(), false),
-        After::Relu => (std::ptr::null(), true),
+        After::Relu | After::ReluAndMaxPool(_) => (std::ptr::null(), true),
         After::ShortcutAndRelu(shortcut) => (pointer(shortcut), true),
     };
     // SAFETY: all are borrowed for the call, or null; `result` is a place for one. The running statistics are changed
@@ -173,6 +197,12 @@ pub(crate) fn batch_norm(input: &Tensor, state: [&Tensor; 4], how: BatchNorm, af
     })?;
     // SAFETY: the shim has succeeded, so this is a tensor made with new, which is ours.
     Ok(unsafe { Tensor::from_ptr(result.cast()) })
+}
+
+/// The largest value of each window.
+pub(crate) fn max_pool(images: &Tensor, window: Window) -> Result<Tensor> {
+    let [size, stride, padding] = [window.size, window.stride, window.padding].map(|number| number as i64);
+    Ok(images.f_max_pool2d(size, stride, padding, 1, false)?)
 }
 
 /// The derivatives of a BatchNorm in training for its input, its weight and its bias. `delta` is that for
@@ -251,14 +281,14 @@ impl Drop for SwitchedOn {
     }
 }
 
-fn pointer(tensor: &Tensor) -> *const AtTensor {
+pub(super) fn pointer(tensor: &Tensor) -> *const AtTensor {
     tensor.as_ptr().cast()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::device::set_threads;
+    use crate::device::{cuda_device_count, set_threads};
     use crate::random::{Purpose, stream};
     use crate::shim::Autocast;
     use rand::RngExt;
@@ -296,13 +326,15 @@ mod tests {
     fn norm_results(images: &Tensor, shortcut: &Tensor, delta: &Tensor, training: bool, after: &str) -> Vec<Tensor> {
         let channels = images.size()[1];
         let kind = if images.kind() == Kind::Double { Kind::Double } else { Kind::Float };
-        let list = |start: f64| Tensor::arange(channels, (kind, Device::Cpu)) / channels + start;
+        let list = |start: f64| Tensor::arange(channels, (kind, images.device())) / channels + start;
         let leaf = |tensor: &Tensor| tensor.copy().set_requires_grad(true);
         let (images, shortcut, weight, bias) = (leaf(images), leaf(shortcut), leaf(&list(0.5)), leaf(&list(-0.5)));
         let (mean, var) = (list(0.0), list(1.0));
         let after = match after {
             "nothing" => After::Nothing,
             "relu" => After::Relu,
+            "pool of 2" => After::ReluAndMaxPool(Window { size: 2, stride: 2, padding: 0 }),
+            "pool of 3" => After::ReluAndMaxPool(Window { size: 3, stride: 2, padding: 1 }),
             _ => After::ShortcutAndRelu(&shortcut),
         };
         let how = BatchNorm { training, momentum: 0.1, epsilon: 1e-5 };
@@ -334,7 +366,6 @@ mod tests {
                 .flat_map(|training| ["nothing", "relu", "shortcut"].map(|after| (training, after)))
             {
                 let (images, shortcut, delta) = (random(shape, kind) + 3, random(shape, kind), random(shape, kind));
-                let double = |tensor: &Tensor| tensor.to_kind(Kind::Double);
                 let exact = |delta: &Tensor, after| {
                     norm_results(&double(&images), &double(&shortcut), &double(delta), training, after)
                 };
@@ -360,6 +391,110 @@ mod tests {
                 }
             }
         }
+    }
+
+    /// Whether there is a GPU; says so if there is none.
+    fn gpu(test: &str) -> bool {
+        let found = cuda_device_count() > 0;
+        if !found {
+            eprintln!("{test}: SKIPPED: there is no CUDA device");
+        }
+        found
+    }
+
+    fn double(tensor: &Tensor) -> Tensor {
+        tensor.to_device(Device::Cpu).to_kind(Kind::Double)
+    }
+
+    /// `tolerance` is part of the largest value.
+    fn assert_close(found: &Tensor, expected: &Tensor, tolerance: f64, what: &str) {
+        assert_eq!(found.size(), expected.size(), "{what}");
+        let difference = (double(found) - double(expected)).abs().max().double_value(&[]);
+        let scale = double(expected).abs().max().double_value(&[]).max(1e-3);
+        assert!(difference <= tolerance * scale, "{what}: {difference} of {scale}");
+    }
+
+    #[test]
+    fn a_gpu_has_libtorchs_batch_norm() {
+        if !gpu("a_gpu_has_libtorchs_batch_norm") {
+            return;
+        }
+        let mut random = random_tensors();
+        // Two, four and eight channels to a thread, less than a block of pixels, several of them.
+        let shapes =
+            [[4, 16, 2, 2], [5, 10, 20, 21], [3, 300, 9, 9], [2, 512, 7, 7], [1, 2048, 3, 3], [64, 64, 50, 51]];
+        for shape in &shapes {
+            for after in ["nothing", "relu", "shortcut", "pool of 2", "pool of 3"] {
+                let [images, shortcut] =
+                    [3.0, 0.0].map(|mean| (random(shape, Kind::Float) + mean).to_kind(Kind::BFloat16));
+                // Which side of zero rounding takes is left open.
+                let exact =
+                    |delta: &Tensor, after| norm_results(&double(&images), &double(&shortcut), delta, true, after);
+                let one = Tensor::from(1.0);
+                let added = f64::from(after == "shortcut");
+                let before_relu = exact(&one, "nothing").swap_remove(0) + double(&shortcut) * added;
+                let output = exact(&one, after).swap_remove(0);
+                let clear = match after.starts_with("pool") {
+                    true => output.gt(1e-4).logical_or(&output.eq(0.0)),
+                    false => before_relu.abs().gt(1e-4),
+                };
+                let delta = random(&output.size(), Kind::BFloat16) * clear.to_kind(Kind::BFloat16);
+                let there = |tensor: &Tensor| last(&tensor.to_device(Device::Cuda(0)));
+                let found = norm_results(&there(&images), &there(&shortcut), &there(&delta), true, after);
+                for (place, (found, expected)) in found.iter().zip(exact(&double(&delta), after)).enumerate() {
+                    let tolerance = if found.kind() == Kind::BFloat16 { 0.01 } else { 5e-5 };
+                    assert_close(found, &expected, tolerance, &format!("{shape:?}, {after}, result {place}"));
+                }
+                if cuda::Graph::require().is_ok() {
+                    let state = [1.0; 4].map(|value| Tensor::full([shape[1]], value, (Kind::Float, Device::Cuda(0))));
+                    let how = BatchNorm { training: true, momentum: 0.1, epsilon: 1e-5 };
+                    let own = cuda::images::batch_norm(&there(&images), state.each_ref(), how, After::Relu).unwrap();
+                    assert!(own.is_some(), "{shape:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_gpu_has_libtorchs_first_convolution() {
+        if !gpu("a_gpu_has_libtorchs_first_convolution") {
+            return;
+        }
+        let mut random = random_tensors();
+        for (shape, outputs, size) in [([2, 3, 32, 32], 8, 7), ([3, 1, 33, 20], 4, 3), ([2, 4, 17, 19], 16, 5)] {
+            let (images, weight) =
+                (random(&shape, Kind::BFloat16), random(&[outputs, shape[1], size, size], Kind::BFloat16));
+            let padding = size as usize / 2;
+            let results = |images: &Tensor, weight: &Tensor, delta: Option<&Tensor>| {
+                let weight = weight.copy().set_requires_grad(true);
+                let output = conv2d(images, &weight, None, 2, padding).unwrap();
+                let loss = delta.map_or_else(|| output.sum(Kind::Double), |delta| (&output * delta).sum(Kind::Double));
+                [output.detach(), Tensor::run_backward(&[loss], &[&weight], false, false).swap_remove(0)]
+            };
+            let delta = random(&results(&double(&images), &double(&weight), None)[0].size(), Kind::BFloat16);
+            let expected = results(&double(&images), &double(&weight), Some(&double(&delta)));
+            let [images, weight, delta] = [&images, &weight, &delta].map(|tensor| tensor.to_device(Device::Cuda(0)));
+            let _autocast = Autocast::new(Device::Cuda(0), true).unwrap();
+            let found = results(&images, &weight.to_kind(Kind::Float), Some(&delta));
+            for (found, expected) in found.iter().zip(&expected) {
+                assert_close(found, expected, 0.01, &format!("{shape:?}, {outputs}, {size}"));
+            }
+            if cuda::Graph::require().is_ok() {
+                assert!(cuda::images::conv2d(&images, &weight, 2, padding).unwrap().is_some(), "{shape:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_gpu_gathers_images() {
+        if !gpu("a_gpu_gathers_images") || cuda::Graph::require().is_err() {
+            return;
+        }
+        let bytes = Tensor::arange(5 * 3 * 20 * 30, (Kind::Int64, Device::Cpu)).remainder(251.0).to_kind(Kind::Uint8);
+        let bytes = bytes.view([5, 3, 20, 30]).to_device(Device::Cuda(0));
+        let index = Tensor::from_slice(&[4i64, 0, 2, 4]).to_device(Device::Cuda(0));
+        let found = cuda::images::gather_images(&bytes, &index, 0.01, -1.5).unwrap().unwrap();
+        assert_close(&found, &(double(&bytes.index_select(0, &index)) * 0.01 - 1.5), 0.004, "images");
     }
 
     /// A convolution of images, with its gradients: by the images, by the weight and, where there is one, by the bias.

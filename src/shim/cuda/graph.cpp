@@ -9,7 +9,7 @@
 
 #include <memory>
 
-#include "guarded.hpp"
+#include "../guarded.hpp"
 
 extern "C" {
 

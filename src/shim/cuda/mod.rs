@@ -1,12 +1,15 @@
-//! The safe side of `cuda.cpp`: CUDA graphs, from a library that is loaded when one is asked for.
+//! The safe side of `libbiv_cuda.so`, which is loaded when a GPU is first asked for and may be missing.
 
-use super::{message, torch};
+mod graph;
+pub(crate) mod images;
+
+use super::AtTensor;
 use crate::{Error, Result};
+pub(crate) use graph::Graph;
 use std::ffi::{CStr, CString, OsStr, c_char, c_int, c_void};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::OnceLock;
-use tch::Device;
 
 const NAME: &str = "libbiv_cuda.so";
 
@@ -16,15 +19,48 @@ struct Recording {
     _private: [u8; 0],
 }
 
+type Begin = unsafe extern "C" fn(c_int, *mut *mut Recording) -> *mut c_char;
 type OnRecording = unsafe extern "C" fn(*mut Recording) -> *mut c_char;
+type BatchNorm = unsafe extern "C" fn(
+    input: *const AtTensor,
+    weight: *const AtTensor,
+    bias: *const AtTensor,
+    running_mean: *const AtTensor,
+    running_var: *const AtTensor,
+    shortcut: *const AtTensor,
+    momentum: f64,
+    epsilon: f64,
+    relu: bool,
+    pool_size: c_int,
+    pool_stride: c_int,
+    pool_padding: c_int,
+    result: *mut *mut AtTensor,
+) -> *mut c_char;
+type Conv2d = unsafe extern "C" fn(
+    input: *const AtTensor,
+    weight: *const AtTensor,
+    stride: i64,
+    padding: i64,
+    result: *mut *mut AtTensor,
+) -> *mut c_char;
+type GatherImages = unsafe extern "C" fn(
+    bytes: *const AtTensor,
+    index: *const AtTensor,
+    scale: f64,
+    shift: f64,
+    result: *mut *mut AtTensor,
+) -> *mut c_char;
 
 /// The functions of the library.
 #[derive(Debug)]
 struct Library {
-    begin: unsafe extern "C" fn(c_int, *mut *mut Recording) -> *mut c_char,
+    begin: Begin,
     end: OnRecording,
     replay: OnRecording,
     free: OnRecording,
+    batch_norm: BatchNorm,
+    conv2d: Conv2d,
+    gather_images: GatherImages,
 }
 
 impl Library {
@@ -53,16 +89,16 @@ impl Library {
             let address = unsafe { libc::dlsym(library, name.as_ptr()) };
             if address.is_null() { Err(format!("it has no {name:?}")) } else { Ok(address) }
         };
-        // SAFETY: these are the functions of these names in cuda.cpp, of these types.
+        // SAFETY: these are the functions of these names in graph.cpp and images.cpp, of these types.
         unsafe {
             Ok(Library {
-                begin: std::mem::transmute::<
-                    *mut c_void,
-                    unsafe extern "C" fn(c_int, *mut *mut Recording) -> *mut c_char,
-                >(symbol(c"biv_cuda_graph_begin")?),
+                begin: std::mem::transmute::<*mut c_void, Begin>(symbol(c"biv_cuda_graph_begin")?),
                 end: std::mem::transmute::<*mut c_void, OnRecording>(symbol(c"biv_cuda_graph_end")?),
                 replay: std::mem::transmute::<*mut c_void, OnRecording>(symbol(c"biv_cuda_graph_replay")?),
                 free: std::mem::transmute::<*mut c_void, OnRecording>(symbol(c"biv_cuda_graph_free")?),
+                batch_norm: std::mem::transmute::<*mut c_void, BatchNorm>(symbol(c"biv_cuda_batch_norm")?),
+                conv2d: std::mem::transmute::<*mut c_void, Conv2d>(symbol(c"biv_cuda_conv2d")?),
+                gather_images: std::mem::transmute::<*mut c_void, GatherImages>(symbol(c"biv_cuda_gather_images")?),
             })
         }
     }
@@ -78,56 +114,6 @@ fn folder() -> Option<&'static Path> {
     // SAFETY: the name of a loaded object, which this code's stays.
     let name: &'static CStr = unsafe { CStr::from_ptr(info.dli_fname) };
     Path::new(OsStr::from_bytes(name.to_bytes())).parent()
-}
-
-/// Work on a GPU that was recorded, to be repeated.
-#[derive(Debug)]
-pub(crate) struct Graph {
-    recording: *mut Recording,
-    library: &'static Library,
-}
-
-// SAFETY: a CUDA graph belongs to no thread; it is repeated through &mut, by one at a time.
-unsafe impl Send for Graph {}
-
-impl Graph {
-    /// An error where graphs cannot be made here.
-    pub(crate) fn require() -> Result<()> {
-        Library::get().map(|_| ())
-    }
-
-    /// Records what `work` does on `device`, without doing it, and gives what `work` returns: its tensors get
-    /// their values when the graph is replayed. Nothing else must wait for the device meanwhile.
-    pub(crate) fn record<T>(device: Device, work: impl FnOnce() -> Result<T>) -> Result<(Self, T)> {
-        let library = Library::get()?;
-        let Device::Cuda(index) = device else {
-            return Err(Error::Internal("only the work of a GPU is recorded".into()));
-        };
-        let mut recording = std::ptr::null_mut();
-        // SAFETY: `recording` is a place for the result.
-        torch(unsafe { (library.begin)(index as c_int, &mut recording) })?;
-        let graph = Graph { recording, library };
-        let result = work();
-        // SAFETY: this recording was begun on this thread.
-        let ended = torch(unsafe { (library.end)(graph.recording) });
-        let result = result?;
-        ended?;
-        Ok((graph, result))
-    }
-
-    /// Does what was recorded, without waiting for it.
-    pub(crate) fn replay(&mut self) -> Result<()> {
-        // SAFETY: the recording is complete.
-        torch(unsafe { (self.library.replay)(self.recording) })
-    }
-}
-
-impl Drop for Graph {
-    fn drop(&mut self) {
-        // SAFETY: the recording is ours and is not used again.
-        let freed = message(unsafe { (self.library.free)(self.recording) });
-        debug_assert_eq!(freed, Ok(()), "a recording can be freed");
-    }
 }
 
 #[cfg(test)]

@@ -1,0 +1,374 @@
+R"cuda(
+// Kernels for images on a GPU, compiled when they are first needed, for the GPU at hand. Values are bfloat16 in the
+// channels-last format: `pixels` times `channels`. A thread has WIDTH channels side by side, at every so many pixels.
+// The sums are in an order of their own, which depends on no scheduling.
+
+using Bits = unsigned short;  // A bfloat16.
+
+#if WIDTH == 8
+using Pack = uint4;   // WIDTH values,
+using Marks = uint2;  // and WIDTH bytes.
+#elif WIDTH == 4
+using Pack = uint2;
+using Marks = unsigned;
+#else
+using Pack = unsigned;
+using Marks = unsigned short;
+#endif
+
+// The mark of a pooled value that the ReLU stopped.
+constexpr unsigned char kStopped = 255;
+
+__device__ float widened(Bits bits) { return __uint_as_float(static_cast<unsigned>(bits) << 16); }
+
+// Two values to the nearest bfloat16, an even one between two.
+__device__ unsigned narrowed(float low, float high) {
+  unsigned both;
+  asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(both) : "f"(high), "f"(low));
+  return both;
+}
+
+// Those of one thread.
+struct Values {
+  float of[WIDTH];
+  __device__ float &operator[](int j) { return of[j]; }
+  __device__ float operator[](int j) const { return of[j]; }
+};
+
+__device__ Values load(const Bits *images, long pack) {
+  const Pack read = reinterpret_cast<const Pack *>(images)[pack];
+  const unsigned *words = reinterpret_cast<const unsigned *>(&read);
+  Values values;
+#pragma unroll
+  for (int j = 0; j < WIDTH; j += 2) {
+    values[j] = __uint_as_float(words[j / 2] << 16);
+    values[j + 1] = __uint_as_float(words[j / 2] & 0xffff0000u);
+  }
+  return values;
+}
+
+__device__ void store(Bits *images, long pack, const Values &values) {
+  Pack written;
+  unsigned *words = reinterpret_cast<unsigned *>(&written);
+#pragma unroll
+  for (int j = 0; j < WIDTH; j += 2) words[j / 2] = narrowed(values[j], values[j + 1]);
+  reinterpret_cast<Pack *>(images)[pack] = written;
+}
+
+// Which channels and pixels are this thread's. A block has whole rows of `groups` threads, a row for each pixel.
+struct Place {
+  int groups, group, row, rows;
+  __device__ explicit Place(int groups)
+      : groups(groups), group(threadIdx.x % groups), row(threadIdx.x / groups), rows(blockDim.x / groups) {}
+  __device__ int first() const { return blockIdx.x * rows + row; }
+  __device__ int step() const { return gridDim.x * rows; }
+  __device__ long pack(int pixel) const { return static_cast<long>(pixel) * groups + group; }
+  // Of a list with one number for each channel.
+  __device__ Values of(const float *list) const {
+    Values values;
+#pragma unroll
+    for (int j = 0; j < WIDTH; ++j) values[j] = list[group * WIDTH + j];
+    return values;
+  }
+};
+
+// What BatchNorm does to the channels: four lists, one after the other.
+struct Statistics {
+  float *mean, *inverse_std, *scale, *shift;
+  __device__ Statistics(float *lists, int channels)
+      : mean(lists), inverse_std(lists + channels), scale(lists + 2 * channels), shift(lists + 3 * channels) {}
+};
+
+// A window that moves over images, and both sizes of those.
+struct Window {
+  int size, stride, padding, height, width, pooled_height, pooled_width;
+};
+
+// Adds up the `a` and the `b` of a block's threads: sums[a or b][channel][block].
+__device__ void add_up(const Place &place, const Values &a, const Values &b, float *sums) {
+  extern __shared__ float shared[];
+  const int channels = place.groups * WIDTH;
+#pragma unroll
+  for (int j = 0; j < WIDTH; ++j) {
+    shared[place.row * channels + place.group * WIDTH + j] = a[j];
+    shared[(place.rows + place.row) * channels + place.group * WIDTH + j] = b[j];
+  }
+  __syncthreads();
+  for (int i = threadIdx.x; i < 2 * channels; i += blockDim.x) {
+    const float *column = shared + (i / channels) * place.rows * channels + i % channels;
+    float sum = 0;
+    for (int row = 0; row < place.rows; ++row) sum += column[row * channels];
+    sums[static_cast<long>(i) * gridDim.x + blockIdx.x] = sum;
+  }
+}
+
+// The sum over the blocks, in all lanes of a warp.
+__device__ double total(const float *sums, int blocks) {
+  double sum = 0;
+  for (int block = threadIdx.x % 32; block < blocks; block += 32) sum += sums[block];
+  for (int lanes = 16; lanes > 0; lanes /= 2) sum += __shfl_xor_sync(~0u, sum, lanes);
+  return sum;
+}
+
+// A warp's channel, in the kernels that finish sums.
+__device__ int warps_channel() { return (blockIdx.x * blockDim.x + threadIdx.x) / 32; }
+
+extern "C" {
+
+// The sums of what is above the first pixel's value, and of its squares.
+__global__ void add_moments(const Bits *input, int pixels, int groups, float *sums) {
+  const Place place(groups);
+  const Values first = load(input, place.group);
+  Values sum = {}, squares = {};
+#pragma unroll 4
+  for (int pixel = place.first(); pixel < pixels; pixel += place.step()) {
+    const Values x = load(input, place.pack(pixel));
+#pragma unroll
+    for (int j = 0; j < WIDTH; ++j) {
+      const float above = x[j] - first[j];
+      sum[j] += above;
+      squares[j] += above * above;
+    }
+  }
+  add_up(place, sum, squares, sums);
+}
+
+// The statistics from those sums; moves the running ones towards them.
+__global__ void finish_moments(const Bits *input, const float *sums, int blocks, int pixels, int channels,
+                               const float *weight, const float *bias, float *running_mean, float *running_var,
+                               float momentum, float epsilon, float *lists) {
+  const int channel = warps_channel();
+  if (channel >= channels) return;
+  const double above = total(sums + static_cast<long>(channel) * blocks, blocks) / pixels;
+  const double squares = total(sums + static_cast<long>(channels + channel) * blocks, blocks) / pixels;
+  if (threadIdx.x % 32) return;
+  const double mean = widened(input[channel]) + above, found = squares - above * above, var = found < 0 ? 0 : found;
+  const float inverse_std = static_cast<float>(1 / sqrt(var + epsilon)), scale = weight[channel] * inverse_std;
+  const Statistics statistics(lists, channels);
+  statistics.mean[channel] = static_cast<float>(mean);
+  statistics.inverse_std[channel] = inverse_std;
+  statistics.scale[channel] = scale;
+  statistics.shift[channel] = bias[channel] - static_cast<float>(mean) * scale;
+  const double unbiased = var * pixels / (pixels - 1.0);
+  running_mean[channel] += momentum * static_cast<float>(mean - running_mean[channel]);
+  running_var[channel] += momentum * static_cast<float>(unbiased - running_var[channel]);
+}
+
+// `max(scale x + shift + shortcut, floor)`; without a shortcut, that is NULL. NaN stays NaN.
+__global__ void normalize(const Bits *input, const Bits *shortcut, int pixels, int groups, float *lists, float floor,
+                          Bits *output) {
+  const Place place(groups);
+  const Statistics statistics(lists, groups * WIDTH);
+  const Values scale = place.of(statistics.scale), shift = place.of(statistics.shift);
+#pragma unroll 4
+  for (int pixel = place.first(); pixel < pixels; pixel += place.step()) {
+    const Values x = load(input, place.pack(pixel));
+    Values y = {};
+    if (shortcut) y = load(shortcut, place.pack(pixel));
+#pragma unroll
+    for (int j = 0; j < WIDTH; ++j) {
+      const float z = x[j] * scale[j] + shift[j] + y[j];
+      y[j] = z < floor ? floor : z;
+    }
+    store(output, place.pack(pixel), y);
+  }
+}
+
+// The sums of the derivatives by what was normalised, and of those times `x - mean`. Where the ReLU let through is seen
+// in its `output`, if that is not NULL, and the derivatives by its input are `stopped` then; else in the input.
+__global__ void add_deltas(const Bits *input, const Bits *delta, const Bits *output, int pixels, int groups,
+                           float *lists, float floor, Bits *stopped, float *sums) {
+  const Place place(groups);
+  const Statistics statistics(lists, groups * WIDTH);
+  const Values mean = place.of(statistics.mean), scale = place.of(statistics.scale);
+  const Values shift = place.of(statistics.shift);
+  Values sum = {}, products = {};
+#pragma unroll 2
+  for (int pixel = place.first(); pixel < pixels; pixel += place.step()) {
+    const Values x = load(input, place.pack(pixel));
+    Values d = load(delta, place.pack(pixel)), y;
+    if (output) y = load(output, place.pack(pixel));
+#pragma unroll
+    for (int j = 0; j < WIDTH; ++j) {
+      const float decides = output ? y[j] : x[j] * scale[j] + shift[j];
+      d[j] = decides <= floor ? 0 : d[j];
+      sum[j] += d[j];
+      products[j] += d[j] * (x[j] - mean[j]);
+    }
+    if (output) store(stopped, place.pack(pixel), d);
+  }
+  add_up(place, sum, products, sums);
+}
+
+// From those sums the derivatives by weight and bias, and three lists: that by the input is a d + b x + c.
+__global__ void finish_deltas(const float *sums, int blocks, int pixels, int channels, float *lists, float *by_weight,
+                              float *by_bias, float *line) {
+  const int channel = warps_channel();
+  if (channel >= channels) return;
+  const double sum = total(sums + static_cast<long>(channel) * blocks, blocks);
+  const double product = total(sums + static_cast<long>(channels + channel) * blocks, blocks);
+  if (threadIdx.x % 32) return;
+  const Statistics statistics(lists, channels);
+  const double inverse_std = statistics.inverse_std[channel], scale = statistics.scale[channel];
+  const double slope = product / pixels * inverse_std * inverse_std;
+  by_weight[channel] = static_cast<float>(product * inverse_std);
+  by_bias[channel] = static_cast<float>(sum);
+  line[channel] = static_cast<float>(scale);
+  line[channels + channel] = static_cast<float>(-scale * slope);
+  line[2 * channels + channel] = static_cast<float>(scale * (statistics.mean[channel] * slope - sum / pixels));
+}
+
+// The derivatives by the input.
+__global__ void go_back(const Bits *input, const Bits *delta, int pixels, int groups, float *lists, const float *line,
+                        float floor, Bits *result) {
+  const Place place(groups);
+  const int channels = groups * WIDTH;
+  const Statistics statistics(lists, channels);
+  const Values scale = place.of(statistics.scale), shift = place.of(statistics.shift);
+  const Values a = place.of(line), b = place.of(line + channels), c = place.of(line + 2 * channels);
+#pragma unroll 2
+  for (int pixel = place.first(); pixel < pixels; pixel += place.step()) {
+    Values x = load(input, place.pack(pixel));
+    const Values d = load(delta, place.pack(pixel));
+#pragma unroll
+    for (int j = 0; j < WIDTH; ++j) {
+      const float passed = x[j] * scale[j] + shift[j] <= floor ? 0 : d[j];
+      x[j] = a[j] * passed + (b[j] * x[j] + c[j]);
+    }
+    store(result, place.pack(pixel), x);
+  }
+}
+
+// `max(scale x + shift, 0)`, and the largest of each window with its place there.
+__global__ void normalize_and_pool(const Bits *input, int pooled_pixels, int groups, float *lists, Window window,
+                                   Bits *output, Marks *marks) {
+  const Place place(groups);
+  const Statistics statistics(lists, groups * WIDTH);
+  const Values scale = place.of(statistics.scale), shift = place.of(statistics.shift);
+  for (int pixel = place.first(); pixel < pooled_pixels; pixel += place.step()) {
+    const int left = pixel % window.pooled_width * window.stride - window.padding, line = pixel / window.pooled_width;
+    const int top = line % window.pooled_height * window.stride - window.padding;
+    const int image = line / window.pooled_height;
+    Values best;
+    unsigned char mark[WIDTH];
+#pragma unroll
+    for (int j = 0; j < WIDTH; ++j) {
+      best[j] = 0;
+      mark[j] = kStopped;
+    }
+    for (int dy = 0; dy < window.size; ++dy) {
+      for (int dx = 0; dx < window.size; ++dx) {
+        const int y = top + dy, x = left + dx;
+        if (y < 0 || y >= window.height || x < 0 || x >= window.width) continue;
+        const Values read = load(input, place.pack((image * window.height + y) * window.width + x));
+#pragma unroll
+        for (int j = 0; j < WIDTH; ++j) {
+          const float z = read[j] * scale[j] + shift[j];
+          // The first of equals; NaN stays.
+          if (z > best[j] || z != z) {
+            best[j] = z;
+            mark[j] = dy * window.size + dx;
+          }
+        }
+      }
+    }
+    store(output, place.pack(pixel), best);
+    Marks written;
+#pragma unroll
+    for (int j = 0; j < WIDTH; ++j) reinterpret_cast<unsigned char *>(&written)[j] = mark[j];
+    marks[place.pack(pixel)] = written;
+  }
+}
+
+// As add_deltas, from the derivatives by the pooled values.
+__global__ void add_pooled_deltas(const Bits *input, const Bits *delta, const Marks *marks, int pooled_pixels,
+                                  int groups, float *lists, Window window, float *sums) {
+  const Place place(groups);
+  const Statistics statistics(lists, groups * WIDTH);
+  const Values mean = place.of(statistics.mean);
+  Values sum = {}, products = {};
+  for (int pixel = place.first(); pixel < pooled_pixels; pixel += place.step()) {
+    const int left = pixel % window.pooled_width * window.stride - window.padding, line = pixel / window.pooled_width;
+    const int top = line % window.pooled_height * window.stride - window.padding;
+    const int image = line / window.pooled_height;
+    const Values d = load(delta, place.pack(pixel));
+    const Marks read = marks[place.pack(pixel)];
+#pragma unroll
+    for (int j = 0; j < WIDTH; ++j) {
+      const int mark = reinterpret_cast<const unsigned char *>(&read)[j];
+      if (mark == kStopped) continue;
+      const int y = top + mark / window.size, x = left + mark % window.size;
+      const int at = (image * window.height + y) * window.width + x;
+      sum[j] += d[j];
+      products[j] += d[j] * (widened(input[place.pack(at) * WIDTH + j]) - mean[j]);
+    }
+  }
+  add_up(place, sum, products, sums);
+}
+
+// As go_back, from the derivatives by the pooled values.
+__global__ void go_back_from_pooled(const Bits *input, const Bits *delta, const Marks *marks, int pixels, int groups,
+                                    const float *line, Window window, Bits *result) {
+  const Place place(groups);
+  const int channels = groups * WIDTH;
+  const Values a = place.of(line), b = place.of(line + channels), c = place.of(line + 2 * channels);
+  for (int pixel = place.first(); pixel < pixels; pixel += place.step()) {
+    const int x = pixel % window.width + window.padding, line = pixel / window.width;
+    const int y = line % window.height + window.padding, image = line / window.height;
+    Values d = {};
+    // The windows that the pixel is in.
+    for (int row = y / window.stride; row >= 0 && row * window.stride + window.size > y; --row) {
+      if (row >= window.pooled_height) continue;
+      for (int column = x / window.stride; column >= 0 && column * window.stride + window.size > x; --column) {
+        if (column >= window.pooled_width) continue;
+        const int mark = (y - row * window.stride) * window.size + x - column * window.stride;
+        const long pooled = place.pack((image * window.pooled_height + row) * window.pooled_width + column);
+        const Values read = load(delta, pooled);
+        const Marks found = marks[pooled];
+#pragma unroll
+        for (int j = 0; j < WIDTH; ++j) {
+          if (reinterpret_cast<const unsigned char *>(&found)[j] == mark) d[j] += read[j];
+        }
+      }
+    }
+    Values value = load(input, place.pack(pixel));
+#pragma unroll
+    for (int j = 0; j < WIDTH; ++j) value[j] = a[j] * d[j] + (b[j] * value[j] + c[j]);
+    store(result, place.pack(pixel), value);
+  }
+}
+
+// Blocks of 2 x 2 pixels side by side as channels, and zeros up to WIDTH of them: from `count` images of `height` x
+// `width` with `padding` zeros around them, `rows` x `columns` blocks.
+__global__ void gather_blocks(const Bits *images, int height, int width, int channels, int padding, int rows,
+                              int columns, int groups, int pixels, Bits *blocks) {
+  const Place place(groups);
+  for (int pixel = place.first(); pixel < pixels; pixel += place.step()) {
+    const int column = pixel % columns, line = pixel / columns, row = line % rows;
+    const long image = line / rows;
+    Values values;
+#pragma unroll
+    for (int j = 0; j < WIDTH; ++j) {
+      const int number = place.group * WIDTH + j, within = number / channels;
+      const int y = 2 * row + within / 2 - padding, x = 2 * column + within % 2 - padding;
+      const bool inside = within < 4 && y >= 0 && y < height && x >= 0 && x < width;
+      values[j] = inside ? widened(images[((image * height + y) * width + x) * channels + number % channels]) : 0;
+    }
+    store(blocks, place.pack(pixel), values);
+  }
+}
+
+// Images of bytes in the order [channel][row][column], those of `index`, as `scale byte + shift`.
+__global__ void gather_bytes(const unsigned char *bytes, const long *index, int size, int channels, int count,
+                             float scale, float shift, Bits *images) {
+  const int pixel = blockIdx.x * blockDim.x + threadIdx.x, image = blockIdx.y;
+  if (pixel >= size) return;
+  const unsigned char *from = bytes + index[image] * channels * size + pixel;
+  Bits *to = images + (static_cast<long>(image) * size + pixel) * channels;
+  for (int channel = 0; channel < channels; ++channel) {
+    to[channel] = narrowed(from[static_cast<long>(channel) * size] * scale + shift, 0) & 0xffff;
+  }
+}
+
+}
+)cuda"

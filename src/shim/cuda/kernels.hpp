@@ -1,0 +1,139 @@
+// CUDA kernels in source, compiled by NVRTC for the GPU at hand when they are first needed: nothing here needs CUDA's
+// compiler. libtorch comes with NVRTC.
+
+#pragma once
+
+#include <c10/cuda/CUDAException.h>
+#include <c10/cuda/CUDAFunctions.h>
+#include <c10/cuda/CUDAStream.h>
+#include <dlfcn.h>
+
+#include <map>
+#include <mutex>
+#include <stdexcept>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace {
+
+// The functions of NVRTC, whose header libtorch does not bring.
+class Nvrtc {
+ public:
+  // Loaded at the first call: an exception where it is not there.
+  static const Nvrtc &get() {
+    static const Nvrtc nvrtc;
+    return nvrtc;
+  }
+
+  // Machine code for GPUs of the compute capability `architecture`.
+  std::string compile(const char *source, int architecture, const std::string &definition) const {
+    void *program;
+    check(create_(&program, source, "biv.cu", 0, nullptr, nullptr), "nvrtcCreateProgram");
+    const std::string target = "--gpu-architecture=sm_" + std::to_string(architecture);
+    const char *options[] = {target.c_str(), definition.c_str(), "--std=c++17"};
+    const int failed = compile_(program, 3, options);
+    size_t size = 0;
+    std::string text;
+    if (failed) {
+      log_size_(program, &size);
+      text.resize(size);
+      log_(program, text.data());
+      destroy_(&program);
+      throw std::runtime_error("a CUDA kernel could not be compiled: " + text);
+    }
+    check(code_size_(program, &size), "nvrtcGetCUBINSize");
+    text.resize(size);
+    check(code_(program, text.data()), "nvrtcGetCUBIN");
+    destroy_(&program);
+    return text;
+  }
+
+ private:
+  Nvrtc() {
+    // In libtorch's folder, from where it finds NVRTC as libtorch itself does.
+    Dl_info torch;
+    if (!dladdr(reinterpret_cast<void *>(&c10::cuda::device_synchronize), &torch)) {
+      throw std::runtime_error("libtorch's folder cannot be told");
+    }
+    std::string path = torch.dli_fname;
+    path = path.substr(0, path.rfind('/') + 1) + "libcaffe2_nvrtc.so";
+    void *library = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
+    if (!library) throw std::runtime_error(dlerror());
+    find(library, "nvrtcCreateProgram", create_);
+    find(library, "nvrtcCompileProgram", compile_);
+    find(library, "nvrtcDestroyProgram", destroy_);
+    find(library, "nvrtcGetProgramLogSize", log_size_);
+    find(library, "nvrtcGetProgramLog", log_);
+    find(library, "nvrtcGetCUBINSize", code_size_);
+    find(library, "nvrtcGetCUBIN", code_);
+  }
+
+  template <class Function>
+  static void find(void *library, const char *name, Function *&function) {
+    function = reinterpret_cast<Function *>(dlsym(library, name));
+    if (!function) throw std::runtime_error(dlerror());
+  }
+
+  static void check(int result, const char *what) {
+    if (result) throw std::runtime_error(std::string(what) + " failed with " + std::to_string(result));
+  }
+
+  int (*create_)(void **, const char *, const char *, int, const char *const *, const char *const *);
+  int (*compile_)(void *, int, const char *const *);
+  int (*destroy_)(void **);
+  int (*log_size_)(void *, size_t *);
+  int (*log_)(void *, char *);
+  int (*code_size_)(void *, size_t *);
+  int (*code_)(void *, char *);
+};
+
+// A property of a GPU.
+inline int attribute(cudaDeviceAttr which, int gpu = c10::cuda::current_device()) {
+  int value;
+  C10_CUDA_CHECK(cudaDeviceGetAttribute(&value, which, gpu));
+  return value;
+}
+
+// How many threads run a kernel, and their shared memory in bytes.
+struct Grid {
+  unsigned blocks, threads;
+  size_t shared = 0;
+  unsigned layers = 1;
+};
+
+// A kernel whose parameters are of these types.
+template <class... Parameters>
+class Kernel {
+ public:
+  Kernel(cudaLibrary_t library, const char *name) { C10_CUDA_CHECK(cudaLibraryGetKernel(&kernel_, library, name)); }
+
+  // On the thread's stream, without waiting for it.
+  void operator()(const Grid &grid, Parameters... parameters) const {
+    void *pointers[] = {&parameters...};
+    C10_CUDA_CHECK(cudaLaunchKernel(kernel_, dim3(grid.blocks, grid.layers), dim3(grid.threads), pointers, grid.shared,
+                                    c10::cuda::getCurrentCUDAStream()));
+  }
+
+ private:
+  cudaKernel_t kernel_;
+};
+
+// The `Kernels` made of `source` for this thread's GPU, with `definition` for the preprocessor: compiled once for each
+// architecture and definition, and kept.
+template <class Kernels>
+const Kernels &compiled(const char *source, const std::string &definition) {
+  static std::mutex mutex;
+  static std::map<std::pair<int, std::string>, Kernels> all;
+  const int architecture =
+      10 * attribute(cudaDevAttrComputeCapabilityMajor) + attribute(cudaDevAttrComputeCapabilityMinor);
+  const std::lock_guard<std::mutex> lock(mutex);
+  const auto key = std::make_pair(architecture, definition);
+  if (const auto found = all.find(key); found != all.end()) return found->second;
+  const std::string code = Nvrtc::get().compile(source, architecture, definition);
+  cudaLibrary_t library;
+  C10_CUDA_CHECK(cudaLibraryLoadData(&library, code.data(), nullptr, nullptr, 0, nullptr, nullptr, 0));
+  return all.emplace(key, Kernels(library)).first->second;
+}
+
+}  // namespace
