@@ -30,7 +30,8 @@ impl Default for AdamOptions {
     }
 }
 
-/// The numbers of one step of Adam on f32 values.
+/// The numbers of one step of Adam on f32 values, in the order in which kernels on a GPU have them.
+#[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct AdamStep {
     rate: f32,

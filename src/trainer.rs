@@ -496,7 +496,7 @@ impl Learner {
             reports.push(report);
             losses.extend(loss);
         }
-        let mut values = self.engine.read(&losses)?.into_iter();
+        let mut values = self.engine.read(&self.model.lock(), &losses)?.into_iter();
         for report in reports.iter_mut().filter(|report| report.samples_used > 0) {
             report.loss = values.next().unwrap_or(f64::NAN);
         }

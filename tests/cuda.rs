@@ -11,6 +11,10 @@ use std::ops::ControlFlow;
 
 const MLP: &str = r#"{"kind": "mlp", "inputs": 19, "hidden": [100, 50, 20, 10], "seed": 3}"#;
 const MLP_BATCH_NORM: &str = r#"{"kind": "mlp", "inputs": 19, "hidden": [64, 32], "outputs": 2, "batch_norm": true}"#;
+const MLP_WIDE: &str = r#"{"kind": "mlp", "inputs": 19, "hidden": [300, 40], "outputs": 2}"#;
+const LINEAR: &str = r#"{"kind": "mlp", "inputs": 19, "hidden": []}"#;
+/// Too large for the kernel of small ones.
+const MLP_LARGE: &str = r#"{"kind": "mlp", "inputs": 19, "hidden": [400, 400]}"#;
 const CNN: &str = r#"{"kind": "vanilla_cnn", "height": 64, "width": 64, "seed": 2}"#;
 const RESNET: &str = r#"{"kind": "resnet", "height": 96, "width": 96, "seed": 1}"#;
 
@@ -74,6 +78,10 @@ fn losses_are_the_cpus() {
     let bf16 = r#""precision": "bf16""#;
     for (network, data, batch, epochs, precision, tolerance) in [
         (MLP, table(1000, 1), 128, 5, f32, 1e-3),
+        // More rows than the GPU takes at once.
+        (MLP_WIDE, table(5000, 2), 2500, 3, f32, 1e-3),
+        (LINEAR, table(100, 1), 1, 1, f32, 1e-3),
+        (MLP_LARGE, table(1000, 1), 128, 2, f32, 1e-3),
         (MLP_BATCH_NORM, table(1000, 2), 128, 5, f32, 1e-3),
         (MLP, table(1000, 1), 128, 2, bf16, 0.05),
         (CNN, images(96, 64), 32, 2, f32, 0.02),
@@ -98,8 +106,10 @@ fn a_checkpoint_goes_on_on_the_other_device() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("checkpoint.biv");
     let data = table(600, 2);
-    for (from, to) in [("cuda", "cpu"), ("cpu", "cuda")] {
-        let mut uninterrupted = trainer(model(MLP_BATCH_NORM), &data, &on(from, r#""batch_size": 50"#)).unwrap();
+    let networks = [MLP_BATCH_NORM, MLP_WIDE];
+    for (network, from, to) in networks.iter().flat_map(|network| [(network, "cuda", "cpu"), (network, "cpu", "cuda")])
+    {
+        let mut uninterrupted = trainer(model(network), &data, &on(from, r#""batch_size": 50"#)).unwrap();
         losses(&mut uninterrupted, 2);
         uninterrupted.save(&path).unwrap();
         let mut resumed = Trainer::load(&path, Some(&data), Some(to)).unwrap();
@@ -140,7 +150,7 @@ fn a_recorded_step_is_the_step() {
         return;
     }
     for (network, data, precision) in [
-        (MLP, table(1000, 1), "f32"),
+        (MLP_LARGE, table(1000, 1), "f32"),
         (MLP_BATCH_NORM, table(1000, 2), "f32"),
         (MLP, table(1000, 1), "bf16"),
         (CNN, images(176, 64), "f32"),
@@ -168,6 +178,30 @@ fn a_recorded_step_is_the_step() {
             }
         }
     }
+}
+
+#[test]
+fn a_small_network_repeats_itself() {
+    if !gpu("a_small_network_repeats_itself") {
+        return;
+    }
+    let data = table(1000, 2);
+    let options = on("cuda", r#""batch_size": 100, "adam": {"weight_decay": 0.01}"#);
+    let [first, again] = [(); 2].map(|()| losses(&mut trainer(model(MLP_WIDE), &data, &options).unwrap(), 20));
+    assert_eq!(first, again);
+    // Of the caller's mini-batches, between them, and of weight decay the CPU knows the same.
+    let [expected, found] = ["cpu", "cuda"].map(|device| {
+        let options = on(device, r#""batch_size": 100, "adam": {"weight_decay": 0.01}"#);
+        let mut trainer = trainer(model(MLP_WIDE), &data, &options).unwrap();
+        let mut found = losses(&mut trainer, 1);
+        found.push(trainer.step_on(&data.subset(&(0..70).collect::<Vec<_>>()).unwrap()).unwrap().loss);
+        trainer.set_learning_rate(1e-4).unwrap();
+        found.push(trainer.step().unwrap().loss);
+        found.extend(losses(&mut trainer, 1));
+        assert_eq!(trainer.steps(), 21);
+        found
+    });
+    assert_close(&found, &expected, 1e-3, "steps on the caller's mini-batches");
 }
 
 #[test]

@@ -3,6 +3,7 @@
 mod graph;
 mod guard;
 mod layers;
+mod queue;
 #[cfg(test)]
 mod tests;
 
@@ -12,12 +13,13 @@ use crate::data::Normalization;
 use crate::kernel::{self, Kernel, Team};
 use crate::model::{Model, Precision, to_f32};
 use crate::optim::{Adam, AdamOptions, AdamStep};
-use crate::shim::Pool;
 use crate::shim::step::{Switch, SwitchedOn};
+use crate::shim::{Pool, cuda};
 use crate::{Result, shim};
 use graph::Recorder;
 use guard::Guard;
 use layers::Layers;
+use queue::Queue;
 use tch::{Device, Kind, Tensor};
 
 /// After so many steps a device's losses are read: few enough that a fit soon sees that it is to end.
@@ -58,6 +60,8 @@ pub struct Engine {
 enum Way {
     /// By hand, without libtorch: multi-layer perceptrons on the CPU, but very wide ones.
     Kernel(Box<Kernel>),
+    /// By hand, without libtorch, and several steps at once: small multi-layer perceptrons on a GPU.
+    Queue(Box<Queue>),
     /// By hand, over libtorch's operations: other multi-layer perceptrons.
     Layers(Box<Layers>),
     /// By libtorch's automatic differentiation: everything else.
@@ -71,6 +75,8 @@ pub enum StepLoss {
     Known(f64),
     /// On a device that may still be at work on it: [`Engine::read`] waits.
     Pending(Tensor),
+    /// The step is taken by [`Engine::read`].
+    Queued,
 }
 
 /// Some rows of normalised data, and the weights of their squared errors.
@@ -95,15 +101,19 @@ impl Engine {
     /// [`Error::OutOfMemory`](crate::Error::OutOfMemory); [`Error::Unsupported`](crate::Error::Unsupported) where
     /// CUDA graphs are asked for and `libbiv_cuda.so` is not there.
     pub fn new(model: &Model, adam: &AdamOptions, precision: Precision, cuda_graph: bool) -> Result<Self> {
+        let device = model.device();
         let way = match (model.kernel_plan(precision), model.plan()) {
             (Some(plan), _) if suits_kernel(plan.parameter_count(), shim::has_fast_products()) => {
                 Way::Kernel(Box::new(Kernel::new(plan)))
             }
+            (_, Some(plan)) if precision == Precision::F32 && !plan.norm && cuda::mlp::fits(device, &plan.widths)? => {
+                Way::Queue(Box::new(Queue::new(&plan.widths)))
+            }
             (_, Some(plan)) if precision != Precision::Bf16 => Way::Layers(Box::new(Layers::new(plan))),
             _ => Way::Autograd,
         };
-        let device = model.device();
-        let guard = device.is_cuda().then(|| Guard::new(device)).transpose()?;
+        let deferred = device.is_cuda() && !matches!(way, Way::Queue(_));
+        let guard = deferred.then(|| Guard::new(device)).transpose()?;
         let mut engine = Engine::by(way, guard, model, adam, precision)?;
         if device.is_cuda() && precision == Precision::Tf32 {
             engine.switches = vec![SwitchedOn::new(Switch::MatrixTf32)?, SwitchedOn::new(Switch::ConvolutionTf32)?];
@@ -111,7 +121,7 @@ impl Engine {
         if device.is_cuda() && model.input_shape().len() > 1 {
             engine.switches.push(SwitchedOn::new(Switch::ConvolutionSearch)?);
         }
-        engine.recorder = (device.is_cuda() && cuda_graph).then(|| Recorder::new(device)).transpose()?;
+        engine.recorder = (deferred && cuda_graph).then(|| Recorder::new(device)).transpose()?;
         Ok(engine)
     }
 
@@ -134,18 +144,24 @@ impl Engine {
 
     /// How many steps may be taken before their losses are read.
     pub fn block(&self) -> usize {
-        if self.guard.is_some() { BLOCK } else { 1 }
+        if self.guard.is_some() || matches!(self.way, Way::Queue(_)) { BLOCK } else { 1 }
     }
 
-    /// The values of the losses of the latest steps, all that have not been read yet. A step whose loss is not
-    /// finite has changed nothing, nor have those after it: none of them is counted.
+    /// The values of the losses of the latest steps for `model`, all that have not been read yet. A step whose loss is
+    /// not finite has changed nothing, nor have those after it: none of them is counted.
     ///
     /// # Errors
     /// [`Error::Internal`](crate::Error::Internal) when libtorch fails.
-    pub fn read(&mut self, losses: &[StepLoss]) -> Result<Vec<f64>> {
+    pub fn read(&mut self, model: &Model, losses: &[StepLoss]) -> Result<Vec<f64>> {
+        if let Way::Queue(queue) = &mut self.way {
+            let values = queue.run(&mut model.flat()?.shallow_clone(), self.optimizer.moments().into())?;
+            let taken = values.iter().take_while(|value| value.is_finite()).count();
+            self.optimizer.set_steps(self.optimizer.steps() + taken as u64);
+            return Ok(values.into_iter().map(f64::from).collect());
+        }
         let pending = losses.iter().filter_map(|loss| match loss {
             StepLoss::Pending(tensor) => Some(tensor),
-            StepLoss::Known(_) => None,
+            _ => None,
         });
         let pending: Vec<&Tensor> = pending.collect();
         // Read at once.
@@ -153,7 +169,7 @@ impl Engine {
         let mut pending = pending.into_iter().map(f64::from);
         let value = |loss: &StepLoss| match loss {
             StepLoss::Known(value) => *value,
-            StepLoss::Pending(_) => pending.next().unwrap_or(f64::NAN),
+            StepLoss::Pending(_) | StepLoss::Queued => pending.next().unwrap_or(f64::NAN),
         };
         let values: Vec<f64> = losses.iter().map(value).collect();
         if let (Some(guard), Some(failed)) = (&mut self.guard, values.iter().position(|value| !value.is_finite())) {
@@ -191,6 +207,11 @@ impl Engine {
                     self.optimizer.set_steps(self.optimizer.steps() + 1);
                 }
                 Ok(StepLoss::Known(loss))
+            }
+            Way::Queue(queue) => {
+                let number = self.optimizer.steps() + queue.len() as u64 + 1;
+                queue.push(batch, AdamStep::new(self.optimizer.options(), number, learning_rate))?;
+                Ok(StepLoss::Queued)
             }
             Way::Layers(_) | Way::Autograd => {
                 let _memory = self.memory.enter()?;

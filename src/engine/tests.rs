@@ -3,8 +3,10 @@
 use super::*;
 use crate::archive::Archive;
 use crate::data::Dataset;
+use crate::device::cuda_device_count;
 use crate::model::ModelOptions;
 use crate::random::{Purpose, permutation, stream};
+use crate::shim::cuda::Graph;
 use proptest::prelude::*;
 use pulp::Arch;
 use rand::RngExt;
@@ -53,7 +55,7 @@ impl Case {
         let Case { features, labels, order, coefficients, normalization, .. } = &*self;
         let batch = MiniBatch { features, labels, rows: order, coefficients, normalization };
         let losses: Vec<StepLoss> = (0..steps).map(|_| engine.step(&self.model, &batch, 1e-3).unwrap()).collect();
-        let losses = engine.read(&losses).unwrap();
+        let losses = engine.read(&self.model, &losses).unwrap();
         let (means, _) = engine.optimizer.moments();
         let state = [copies(&means.parts), copies(&engine.buffers), copies(&engine.parameters)];
         self.model.restore(&archive).unwrap();
@@ -217,16 +219,36 @@ fn every_way_finds_the_gradients_of_large_batches_and_networks() {
     }
 }
 
+/// The way that is taken on `device`.
+fn way_of(device: Device, widths: &[usize], norm: bool, precision: Precision) -> &'static str {
+    let mut case = Case::new(widths, norm, 2, 1);
+    case.model.to_device(device).unwrap();
+    match Engine::new(&case.model, &AdamOptions::default(), precision, false).unwrap().way {
+        Way::Kernel(_) => "kernel",
+        Way::Queue(_) => "queue",
+        Way::Layers(_) => "layers",
+        Way::Autograd => "autograd",
+    }
+}
+
+#[test]
+fn a_gpu_trains_small_networks_by_its_kernel() {
+    if cuda_device_count() == 0 || Graph::require().is_err() {
+        eprintln!("a_gpu_trains_small_networks_by_its_kernel: SKIPPED: there is no CUDA device, or no libbiv_cuda.so");
+        return;
+    }
+    let way = |widths: &[usize], norm, precision| way_of(Device::Cuda(0), widths, norm, precision);
+    assert_eq!(way(&[19, 100, 50, 20, 10, 1], false, Precision::F32), "queue");
+    assert_eq!(way(&[19, 100, 50, 20, 10, 1], true, Precision::F32), "layers");
+    assert_eq!(way(&[19, 100, 50, 20, 10, 1], false, Precision::Tf32), "layers");
+    assert_eq!(way(&[19, 100, 50, 20, 10, 1], false, Precision::Bf16), "autograd");
+    assert_eq!(way(&[10, 1000, 1000, 1], false, Precision::F32), "layers");
+    assert_eq!(way(&[1; 18], false, Precision::F32), "layers");
+}
+
 #[test]
 fn the_kernel_trains_what_it_is_fastest_for() {
-    let way = |widths: &[usize], precision| {
-        let case = Case::new(widths, false, 1, 1);
-        match Engine::new(&case.model, &AdamOptions::default(), precision, false).unwrap().way {
-            Way::Kernel(_) => "kernel",
-            Way::Layers(_) => "layers",
-            Way::Autograd => "autograd",
-        }
-    };
+    let way = |widths: &[usize], precision| way_of(Device::Cpu, widths, false, precision);
     assert_eq!(way(&[10, 1000, 1], Precision::F32), "kernel");
     // 2.6 million weights.
     let fastest = if shim::has_fast_products() { "layers" } else { "kernel" };
@@ -323,13 +345,13 @@ fn steps_after_a_loss_that_is_not_finite_wait_until_it_is_read() {
         engine.step(&case.model, &batch, 1e-3).unwrap()
     };
     let losses = [coefficients, &infinite, coefficients, coefficients].map(|c| step(&mut engine, c));
-    let mut found = engine.read(&losses).unwrap();
+    let mut found = engine.read(&case.model, &losses).unwrap();
     assert_eq!(found.iter().map(|loss| loss.is_finite()).collect::<Vec<_>>(), [true, false, true, true]);
     assert_eq!(engine.steps(), 1);
 
     found.truncate(1);
     let losses = [coefficients; 2].map(|c| step(&mut engine, c));
-    found.extend(engine.read(&losses).unwrap());
+    found.extend(engine.read(&case.model, &losses).unwrap());
     assert_eq!(engine.steps(), 3);
     for (found, expected) in found.iter().zip(&expected) {
         assert!((found - expected).abs() < 1e-5 * expected, "{found}, {expected}");

@@ -68,10 +68,10 @@ impl Model {
         Ok(model)
     }
 
-    /// Puts the trainable values side by side where [`kernel`] can train them.
+    /// Puts the trainable values of a multi-layer perceptron side by side, as kernels take them.
     fn flatten(&mut self) -> Result<()> {
         self.flat = None;
-        if self.device == Device::Cpu && self.plan().is_some() {
+        if self.plan().is_some() {
             let mut parameters = self.parameters();
             let flat = Flat::copied(&parameters)?;
             parameters.iter_mut().zip(&flat.parts).for_each(|(tensor, part)| tch::no_grad(|| tensor.set_data(part)));
@@ -80,10 +80,10 @@ impl Model {
         Ok(())
     }
 
-    /// All trainable values, in the order of the layers, where [`kernel`] can train them.
+    /// All trainable values of a multi-layer perceptron, in the order of the layers.
     ///
     /// # Errors
-    /// [`Error::Internal`] elsewhere.
+    /// [`Error::Internal`] for other networks.
     pub(crate) fn flat(&self) -> Result<&Tensor> {
         self.flat.as_ref().ok_or_else(|| Error::Internal("the weights are not side by side".into()))
     }
@@ -182,7 +182,7 @@ impl Model {
 
     /// The network's shape where [`kernel`] can train it and predict with it as it is now.
     pub(crate) fn kernel_plan(&self, precision: Precision) -> Option<&Plan> {
-        self.plan().filter(|_| self.flat.is_some() && precision != Precision::Bf16)
+        self.plan().filter(|_| self.device == Device::Cpu && precision != Precision::Bf16)
     }
 
     /// The network's output, f32 of shape `[rows, outputs]` in normalised units, for

@@ -31,8 +31,8 @@ constexpr char kSource[] =
 using Bits = uint16_t;  // A bfloat16.
 
 // As in images.cu.
-struct Window {
-  int size, stride, padding, height, width, pooled_height, pooled_width;
+struct Sizes {
+  int height, width, pooled_height, pooled_width;
 };
 
 // The kernels of images.cu for threads of so many channels each; their parameters are as there.
@@ -45,9 +45,6 @@ struct Kernels {
   Kernel<const Bits *, const Bits *, const Bits *, int, int, float *, float, Bits *, float *> add_deltas;
   Kernel<const float *, int, int, int, float *, float *, float *, float *> finish_deltas;
   Kernel<const Bits *, const Bits *, int, int, float *, const float *, float, Bits *> go_back;
-  Kernel<const Bits *, int, int, float *, Window, Bits *, void *> normalize_and_pool;
-  Kernel<const Bits *, const Bits *, const void *, int, int, float *, Window, float *> add_pooled_deltas;
-  Kernel<const Bits *, const Bits *, const void *, int, int, const float *, Window, Bits *> go_back_from_pooled;
   Kernel<const Bits *, int, int, int, int, int, int, int, int, Bits *> gather_blocks;
   Kernel<const uint8_t *, const int64_t *, int, int, int, float, float, Bits *> gather_bytes;
 
@@ -58,13 +55,33 @@ struct Kernels {
         add_deltas(library, "add_deltas"),
         finish_deltas(library, "finish_deltas"),
         go_back(library, "go_back"),
-        normalize_and_pool(library, "normalize_and_pool"),
-        add_pooled_deltas(library, "add_pooled_deltas"),
-        go_back_from_pooled(library, "go_back_from_pooled"),
         gather_blocks(library, "gather_blocks"),
         gather_bytes(library, "gather_bytes") {}
 
-  static const Kernels &get(int64_t width) { return compiled<Kernels>(kSource, "-DWIDTH=" + std::to_string(width)); }
+  static const Kernels &get(int width) { return compiled<Kernels>(kSource, {{"WIDTH", width}}); }
+};
+
+// A square window that moves over images; its size is 0 where there is none.
+struct Window {
+  int size, stride, padding;
+};
+
+// Those for a pooling, too.
+struct PoolKernels {
+  Kernel<const Bits *, int, int, float *, Sizes, Bits *, void *> normalize_and_pool;
+  Kernel<const Bits *, const Bits *, const void *, int, int, float *, Sizes, float *> add_pooled_deltas;
+  Kernel<const Bits *, const Bits *, const void *, int, int, const float *, Sizes, Bits *> go_back_from_pooled;
+
+  explicit PoolKernels(cudaLibrary_t library)
+      : normalize_and_pool(library, "normalize_and_pool"),
+        add_pooled_deltas(library, "add_pooled_deltas"),
+        go_back_from_pooled(library, "go_back_from_pooled") {}
+
+  static const PoolKernels &get(int width, const Window &window) {
+    return compiled<PoolKernels>(
+        kSource,
+        {{"WIDTH", width}, {"SIZE", window.size}, {"STRIDE", window.stride}, {"PADDING", window.padding}});
+  }
 };
 
 constexpr int64_t kMostThreads = 256;
@@ -124,9 +141,14 @@ bool is_ours(const at::Tensor &images) {
 // What follows a BatchNorm.
 struct After {
   bool relu;
-  // Of the pooling; its size is 0 where there is none.
   Window window;
 };
+
+Sizes pooled(const at::Tensor &input, const Window &window) {
+  const auto count = [&](int size) { return (size + 2 * window.padding - window.size) / window.stride + 1; };
+  const int height = static_cast<int>(input.size(2)), width = static_cast<int>(input.size(3));
+  return {height, width, count(height), count(width)};
+}
 
 struct BatchNorm : torch::autograd::Function<BatchNorm> {
   static at::Tensor forward(torch::autograd::AutogradContext *context, const at::Tensor &input,
@@ -150,12 +172,14 @@ struct BatchNorm : torch::autograd::Function<BatchNorm> {
     at::Tensor output, marks;
     const Window &window = after.window;
     if (window.size > 0) {
-      const std::vector<int64_t> shape = {input.size(0), channels, window.pooled_height, window.pooled_width};
+      const Sizes sizes = pooled(input, window);
+      const std::vector<int64_t> shape = {input.size(0), channels, sizes.pooled_height, sizes.pooled_width};
       output = at::empty(shape, input.options(), at::MemoryFormat::ChannelsLast);
       marks = at::empty(shape, input.options().dtype(at::kByte), at::MemoryFormat::ChannelsLast);
-      const Division pooled(output);
-      kernels.normalize_and_pool(pooled.each(), bits(input), pooled.pixels, groups, lists, window, bits(output),
-                                 marks.data_ptr());
+      const Division after_pooling(output);
+      PoolKernels::get(division.width, window)
+          .normalize_and_pool(after_pooling.each(), bits(input), after_pooling.pixels, groups, lists, sizes,
+                              bits(output), marks.data_ptr());
     } else {
       output = at::empty_like(input, at::MemoryFormat::ChannelsLast);
       kernels.normalize(division.each(), bits(input), bits(shortcut), pixels, groups, lists, floor_of(after.relu),
@@ -189,19 +213,18 @@ struct BatchNorm : torch::autograd::Function<BatchNorm> {
                             line.data_ptr<float>());
     };
     if (marks.defined()) {
-      const auto sizes = context->saved_data["window"].toIntVector();
-      const Window window{static_cast<int>(sizes[0]),       static_cast<int>(sizes[1]),
-                          static_cast<int>(sizes[2]),       static_cast<int>(input.size(2)),
-                          static_cast<int>(input.size(3)),  static_cast<int>(marks.size(2)),
-                          static_cast<int>(marks.size(3))};
-      const Division pooled(marks);
-      const Grid grid = pooled.sums();
+      const auto numbers = context->saved_data["window"].toIntVector();
+      const Window window{static_cast<int>(numbers[0]), static_cast<int>(numbers[1]), static_cast<int>(numbers[2])};
+      const Sizes sizes = pooled(input, window);
+      const PoolKernels &pool_kernels = PoolKernels::get(division.width, window);
+      const Division after_pooling(marks);
+      const Grid grid = after_pooling.sums();
       at::Tensor sums = at::empty({2, channels, grid.blocks}, statistics.options());
-      kernels.add_pooled_deltas(grid, bits(input), bits(delta), marks.const_data_ptr(), pooled.pixels, groups, lists,
-                                window, sums.data_ptr<float>());
+      pool_kernels.add_pooled_deltas(grid, bits(input), bits(delta), marks.const_data_ptr(), after_pooling.pixels,
+                                     groups, lists, sizes, sums.data_ptr<float>());
       finish(sums);
-      kernels.go_back_from_pooled(division.each(), bits(input), bits(delta), marks.const_data_ptr(), pixels, groups,
-                                  line.const_data_ptr<float>(), window, bits(by_input));
+      pool_kernels.go_back_from_pooled(division.each(), bits(input), bits(delta), marks.const_data_ptr(), pixels,
+                                       groups, line.const_data_ptr<float>(), sizes, bits(by_input));
     } else {
       const Grid grid = division.sums();
       at::Tensor sums = at::empty({2, channels, grid.blocks}, statistics.options());
@@ -247,14 +270,9 @@ char *biv_cuda_batch_norm(const at::Tensor *input, const at::Tensor *weight, con
       addend = shortcut->to(at::kBFloat16).contiguous(at::MemoryFormat::ChannelsLast);
       if (!is_ours(addend)) return;
     }
-    const auto pooled = [&](int64_t size) {
-      return pool_size > 0 ? static_cast<int>((size + 2 * pool_padding - pool_size) / pool_stride + 1) : 0;
-    };
-    const int height = static_cast<int>(input->size(2)), width = static_cast<int>(input->size(3));
-    const Window window{pool_size, pool_stride, pool_padding, height, width, pooled(height), pooled(width)};
     *result = new at::Tensor(BatchNorm::apply(*input, *weight, *bias, *running_mean, *running_var,
                                               shortcut ? std::optional(addend) : std::nullopt, momentum, epsilon,
-                                              After{relu, window}));
+                                              After{relu, Window{pool_size, pool_stride, pool_padding}}));
   });
 }
 

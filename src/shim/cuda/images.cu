@@ -16,9 +16,6 @@ using Pack = unsigned;
 using Marks = unsigned short;
 #endif
 
-// The mark of a pooled value that the ReLU stopped.
-constexpr unsigned char kStopped = 255;
-
 __device__ float widened(Bits bits) { return __uint_as_float(static_cast<unsigned>(bits) << 16); }
 
 // Two values to the nearest bfloat16, an even one between two.
@@ -79,9 +76,9 @@ struct Statistics {
       : mean(lists), inverse_std(lists + channels), scale(lists + 2 * channels), shift(lists + 3 * channels) {}
 };
 
-// A window that moves over images, and both sizes of those.
-struct Window {
-  int size, stride, padding, height, width, pooled_height, pooled_width;
+// The sizes of images before and after a pooling, whose square windows are set when this is compiled.
+struct Sizes {
+  int height, width, pooled_height, pooled_width;
 };
 
 // Adds up the `a` and the `b` of a block's threads: sums[a or b][channel][block].
@@ -105,6 +102,7 @@ __device__ void add_up(const Place &place, const Values &a, const Values &b, flo
 // The sum over the blocks, in all lanes of a warp.
 __device__ double total(const float *sums, int blocks) {
   double sum = 0;
+#pragma unroll 8
   for (int block = threadIdx.x % 32; block < blocks; block += 32) sum += sums[block];
   for (int lanes = 16; lanes > 0; lanes /= 2) sum += __shfl_xor_sync(~0u, sum, lanes);
   return sum;
@@ -239,16 +237,20 @@ __global__ void go_back(const Bits *input, const Bits *delta, int pixels, int gr
   }
 }
 
+#ifdef SIZE
+
+// The mark of a pooled value that the ReLU stopped.
+constexpr unsigned char kStopped = 255;
+
 // `max(scale x + shift, 0)`, and the largest of each window with its place there.
-__global__ void normalize_and_pool(const Bits *input, int pooled_pixels, int groups, float *lists, Window window,
+__global__ void normalize_and_pool(const Bits *input, int pooled_pixels, int groups, float *lists, Sizes sizes,
                                    Bits *output, Marks *marks) {
   const Place place(groups);
   const Statistics statistics(lists, groups * WIDTH);
   const Values scale = place.of(statistics.scale), shift = place.of(statistics.shift);
   for (int pixel = place.first(); pixel < pooled_pixels; pixel += place.step()) {
-    const int left = pixel % window.pooled_width * window.stride - window.padding, line = pixel / window.pooled_width;
-    const int top = line % window.pooled_height * window.stride - window.padding;
-    const int image = line / window.pooled_height;
+    const int left = pixel % sizes.pooled_width * STRIDE - PADDING, line = pixel / sizes.pooled_width;
+    const int top = line % sizes.pooled_height * STRIDE - PADDING, image = line / sizes.pooled_height;
     Values best;
     unsigned char mark[WIDTH];
 #pragma unroll
@@ -256,18 +258,20 @@ __global__ void normalize_and_pool(const Bits *input, int pooled_pixels, int gro
       best[j] = 0;
       mark[j] = kStopped;
     }
-    for (int dy = 0; dy < window.size; ++dy) {
-      for (int dx = 0; dx < window.size; ++dx) {
+#pragma unroll
+    for (int dy = 0; dy < SIZE; ++dy) {
+#pragma unroll
+      for (int dx = 0; dx < SIZE; ++dx) {
         const int y = top + dy, x = left + dx;
-        if (y < 0 || y >= window.height || x < 0 || x >= window.width) continue;
-        const Values read = load(input, place.pack((image * window.height + y) * window.width + x));
+        if (y < 0 || y >= sizes.height || x < 0 || x >= sizes.width) continue;
+        const Values read = load(input, place.pack((image * sizes.height + y) * sizes.width + x));
 #pragma unroll
         for (int j = 0; j < WIDTH; ++j) {
           const float z = read[j] * scale[j] + shift[j];
           // The first of equals; NaN stays.
           if (z > best[j] || z != z) {
             best[j] = z;
-            mark[j] = dy * window.size + dx;
+            mark[j] = dy * SIZE + dx;
           }
         }
       }
@@ -282,23 +286,22 @@ __global__ void normalize_and_pool(const Bits *input, int pooled_pixels, int gro
 
 // As add_deltas, from the derivatives by the pooled values.
 __global__ void add_pooled_deltas(const Bits *input, const Bits *delta, const Marks *marks, int pooled_pixels,
-                                  int groups, float *lists, Window window, float *sums) {
+                                  int groups, float *lists, Sizes sizes, float *sums) {
   const Place place(groups);
   const Statistics statistics(lists, groups * WIDTH);
   const Values mean = place.of(statistics.mean);
   Values sum = {}, products = {};
   for (int pixel = place.first(); pixel < pooled_pixels; pixel += place.step()) {
-    const int left = pixel % window.pooled_width * window.stride - window.padding, line = pixel / window.pooled_width;
-    const int top = line % window.pooled_height * window.stride - window.padding;
-    const int image = line / window.pooled_height;
+    const int left = pixel % sizes.pooled_width * STRIDE - PADDING, line = pixel / sizes.pooled_width;
+    const int top = line % sizes.pooled_height * STRIDE - PADDING, image = line / sizes.pooled_height;
     const Values d = load(delta, place.pack(pixel));
     const Marks read = marks[place.pack(pixel)];
 #pragma unroll
     for (int j = 0; j < WIDTH; ++j) {
       const int mark = reinterpret_cast<const unsigned char *>(&read)[j];
       if (mark == kStopped) continue;
-      const int y = top + mark / window.size, x = left + mark % window.size;
-      const int at = (image * window.height + y) * window.width + x;
+      const int y = top + mark / SIZE, x = left + mark % SIZE;
+      const int at = (image * sizes.height + y) * sizes.width + x;
       sum[j] += d[j];
       products[j] += d[j] * (widened(input[place.pack(at) * WIDTH + j]) - mean[j]);
     }
@@ -308,26 +311,30 @@ __global__ void add_pooled_deltas(const Bits *input, const Bits *delta, const Ma
 
 // As go_back, from the derivatives by the pooled values.
 __global__ void go_back_from_pooled(const Bits *input, const Bits *delta, const Marks *marks, int pixels, int groups,
-                                    const float *line, Window window, Bits *result) {
+                                    const float *line, Sizes sizes, Bits *result) {
   const Place place(groups);
   const int channels = groups * WIDTH;
   const Values a = place.of(line), b = place.of(line + channels), c = place.of(line + 2 * channels);
   for (int pixel = place.first(); pixel < pixels; pixel += place.step()) {
-    const int x = pixel % window.width + window.padding, line = pixel / window.width;
-    const int y = line % window.height + window.padding, image = line / window.height;
+    const int x = pixel % sizes.width + PADDING, line = pixel / sizes.width;
+    const int y = line % sizes.height + PADDING, image = line / sizes.height;
     Values d = {};
     // The windows that the pixel is in.
-    for (int row = y / window.stride; row >= 0 && row * window.stride + window.size > y; --row) {
-      if (row >= window.pooled_height) continue;
-      for (int column = x / window.stride; column >= 0 && column * window.stride + window.size > x; --column) {
-        if (column >= window.pooled_width) continue;
-        const int mark = (y - row * window.stride) * window.size + x - column * window.stride;
-        const long pooled = place.pack((image * window.pooled_height + row) * window.pooled_width + column);
+    constexpr int kWindows = (SIZE + STRIDE - 1) / STRIDE;
+#pragma unroll
+    for (int up = 0; up < kWindows; ++up) {
+#pragma unroll
+      for (int back = 0; back < kWindows; ++back) {
+        const int row = y / STRIDE - up, column = x / STRIDE - back;
+        const int dy = y - row * STRIDE, dx = x - column * STRIDE;
+        if (dy >= SIZE || row < 0 || row >= sizes.pooled_height) continue;
+        if (dx >= SIZE || column < 0 || column >= sizes.pooled_width) continue;
+        const long pooled = place.pack((image * sizes.pooled_height + row) * sizes.pooled_width + column);
         const Values read = load(delta, pooled);
         const Marks found = marks[pooled];
 #pragma unroll
         for (int j = 0; j < WIDTH; ++j) {
-          if (reinterpret_cast<const unsigned char *>(&found)[j] == mark) d[j] += read[j];
+          if (reinterpret_cast<const unsigned char *>(&found)[j] == dy * SIZE + dx) d[j] += read[j];
         }
       }
     }
@@ -337,6 +344,8 @@ __global__ void go_back_from_pooled(const Bits *input, const Bits *delta, const 
     store(result, place.pack(pixel), value);
   }
 }
+
+#endif
 
 // Blocks of 2 x 2 pixels side by side as channels, and zeros up to WIDTH of them: from `count` images of `height` x
 // `width` with `padding` zeros around them, `rows` x `columns` blocks.

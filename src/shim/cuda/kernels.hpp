@@ -17,6 +17,9 @@
 
 namespace {
 
+// Numbers that the preprocessor is given.
+using Definitions = std::map<std::string, int>;
+
 // The functions of NVRTC, whose header libtorch does not bring.
 class Nvrtc {
  public:
@@ -27,12 +30,14 @@ class Nvrtc {
   }
 
   // Machine code for GPUs of the compute capability `architecture`.
-  std::string compile(const char *source, int architecture, const std::string &definition) const {
+  std::string compile(const char *source, int architecture, const Definitions &definitions) const {
     void *program;
     check(create_(&program, source, "biv.cu", 0, nullptr, nullptr), "nvrtcCreateProgram");
-    const std::string target = "--gpu-architecture=sm_" + std::to_string(architecture);
-    const char *options[] = {target.c_str(), definition.c_str(), "--std=c++17"};
-    const int failed = compile_(program, 3, options);
+    std::vector<std::string> options = {"--gpu-architecture=sm_" + std::to_string(architecture), "--std=c++17"};
+    for (const auto &[name, value] : definitions) options.push_back("-D" + name + "=" + std::to_string(value));
+    std::vector<const char *> pointers;
+    for (const std::string &option : options) pointers.push_back(option.c_str());
+    const int failed = compile_(program, static_cast<int>(pointers.size()), pointers.data());
     size_t size = 0;
     std::string text;
     if (failed) {
@@ -100,6 +105,8 @@ struct Grid {
   unsigned blocks, threads;
   size_t shared = 0;
   unsigned layers = 1;
+  // Whether all blocks must run at once.
+  bool together = false;
 };
 
 // A kernel whose parameters are of these types.
@@ -110,27 +117,40 @@ class Kernel {
 
   // On the thread's stream, without waiting for it.
   void operator()(const Grid &grid, Parameters... parameters) const {
+    constexpr size_t kUsual = 48 << 10;
+    if (grid.shared > kUsual) {
+      C10_CUDA_CHECK(cudaKernelSetAttributeForDevice(kernel_, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                                     static_cast<int>(grid.shared), c10::cuda::current_device()));
+    }
+    cudaLaunchAttribute together;
+    together.id = cudaLaunchAttributeCooperative;
+    together.val.cooperative = 1;
+    cudaLaunchConfig_t config = {};
+    config.gridDim = dim3(grid.blocks, grid.layers);
+    config.blockDim = dim3(grid.threads);
+    config.dynamicSmemBytes = grid.shared;
+    config.stream = c10::cuda::getCurrentCUDAStream();
+    config.attrs = &together;
+    config.numAttrs = grid.together ? 1 : 0;
     void *pointers[] = {&parameters...};
-    C10_CUDA_CHECK(cudaLaunchKernel(kernel_, dim3(grid.blocks, grid.layers), dim3(grid.threads), pointers, grid.shared,
-                                    c10::cuda::getCurrentCUDAStream()));
+    C10_CUDA_CHECK(cudaLaunchKernelExC(&config, kernel_, pointers));
   }
 
  private:
   cudaKernel_t kernel_;
 };
 
-// The `Kernels` made of `source` for this thread's GPU, with `definition` for the preprocessor: compiled once for each
-// architecture and definition, and kept.
+// The `Kernels` made of `source` for this thread's GPU: compiled once for each architecture and definitions, and kept.
 template <class Kernels>
-const Kernels &compiled(const char *source, const std::string &definition) {
+const Kernels &compiled(const char *source, const Definitions &definitions) {
   static std::mutex mutex;
-  static std::map<std::pair<int, std::string>, Kernels> all;
+  static std::map<std::pair<int, Definitions>, Kernels> all;
   const int architecture =
       10 * attribute(cudaDevAttrComputeCapabilityMajor) + attribute(cudaDevAttrComputeCapabilityMinor);
   const std::lock_guard<std::mutex> lock(mutex);
-  const auto key = std::make_pair(architecture, definition);
+  const auto key = std::make_pair(architecture, definitions);
   if (const auto found = all.find(key); found != all.end()) return found->second;
-  const std::string code = Nvrtc::get().compile(source, architecture, definition);
+  const std::string code = Nvrtc::get().compile(source, architecture, definitions);
   cudaLibrary_t library;
   C10_CUDA_CHECK(cudaLibraryLoadData(&library, code.data(), nullptr, nullptr, 0, nullptr, nullptr, 0));
   return all.emplace(key, Kernels(library)).first->second;

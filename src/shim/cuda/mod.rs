@@ -2,6 +2,7 @@
 
 mod graph;
 pub(crate) mod images;
+pub(crate) mod mlp;
 
 use super::AtTensor;
 use crate::{Error, Result};
@@ -51,6 +52,23 @@ type GatherImages = unsafe extern "C" fn(
     result: *mut *mut AtTensor,
 ) -> *mut c_char;
 
+type MlpFits = unsafe extern "C" fn(device: c_int, widths: *const i64, layers: usize, fits: *mut bool) -> *mut c_char;
+type MlpTrain = unsafe extern "C" fn(
+    features: *const AtTensor,
+    labels: *const AtTensor,
+    parameters: *mut AtTensor,
+    means: *mut AtTensor,
+    squares: *mut AtTensor,
+    widths: *const i64,
+    layers: usize,
+    steps: *const mlp::Step,
+    count: usize,
+    rows: *const i64,
+    row_count: usize,
+    coefficients: *const f32,
+    losses: *mut f32,
+) -> *mut c_char;
+
 /// The functions of the library.
 #[derive(Debug)]
 struct Library {
@@ -61,6 +79,8 @@ struct Library {
     batch_norm: BatchNorm,
     conv2d: Conv2d,
     gather_images: GatherImages,
+    mlp_fits: MlpFits,
+    mlp_train: MlpTrain,
 }
 
 impl Library {
@@ -89,7 +109,7 @@ impl Library {
             let address = unsafe { libc::dlsym(library, name.as_ptr()) };
             if address.is_null() { Err(format!("it has no {name:?}")) } else { Ok(address) }
         };
-        // SAFETY: these are the functions of these names in graph.cpp and images.cpp, of these types.
+        // SAFETY: these are the functions of these names in graph.cpp, images.cpp and mlp.cpp, of these types.
         unsafe {
             Ok(Library {
                 begin: std::mem::transmute::<*mut c_void, Begin>(symbol(c"biv_cuda_graph_begin")?),
@@ -99,6 +119,8 @@ impl Library {
                 batch_norm: std::mem::transmute::<*mut c_void, BatchNorm>(symbol(c"biv_cuda_batch_norm")?),
                 conv2d: std::mem::transmute::<*mut c_void, Conv2d>(symbol(c"biv_cuda_conv2d")?),
                 gather_images: std::mem::transmute::<*mut c_void, GatherImages>(symbol(c"biv_cuda_gather_images")?),
+                mlp_fits: std::mem::transmute::<*mut c_void, MlpFits>(symbol(c"biv_cuda_mlp_fits")?),
+                mlp_train: std::mem::transmute::<*mut c_void, MlpTrain>(symbol(c"biv_cuda_mlp_train")?),
             })
         }
     }

@@ -1,0 +1,266 @@
+R"cuda(
+// Training of small multi-layer perceptrons: whole steps, one after the other, in one start of this kernel. A block has
+// the weights in its own memory and takes tiles of TILE rows of the mini-batch forward and back; together the blocks add
+// up their gradients and move the weights by Adam. The derivatives are those of src/kernel. The sums are in an order of
+// their own, which depends on no scheduling.
+
+constexpr int kMostLayers = 16;
+constexpr int kQuads = TILE / 4;
+
+// As in mlp.cpp.
+struct Network {
+  int layers, parameters;
+  // Inputs, hidden layers, outputs.
+  int widths[kMostLayers + 1];
+};
+
+// As in mlp.cpp: a mini-batch, and the numbers of AdamStep in src/optim.rs.
+struct Step {
+  int first, rows;
+  float rate, beta1, beta2, epsilon, weight_decay, correction;
+};
+
+// In single precision, of the rows of a tile: [neuron][row].
+struct Memory {
+  float4 *inputs, *delta, *next_delta;
+  // Each layer's, the rows of weights an odd number of values apart.
+  float *parameters;
+};
+
+__device__ int apart(int inputs) { return inputs | 1; }
+
+__device__ int widest(const Network &network) {
+  int most = 0;
+  for (int layer = 1; layer <= network.layers; ++layer) most = max(most, network.widths[layer]);
+  return most;
+}
+
+__device__ float sum_of(float4 v) { return (v.x + v.y) + (v.z + v.w); }
+
+__device__ void add_product(float4 &sum, float a, float4 b) {
+  sum.x += a * b.x;
+  sum.y += a * b.y;
+  sum.z += a * b.z;
+  sum.w += a * b.w;
+}
+
+// Waits until all blocks have called it so many times as this one.
+__device__ void meet(unsigned *met, unsigned &meetings) {
+  __syncthreads();
+  if (threadIdx.x == 0) {
+    ++meetings;
+    __threadfence();
+    atomicAdd(met, 1);
+    while (*static_cast<volatile unsigned *>(met) < meetings * gridDim.x) {
+    }
+    __threadfence();
+  }
+  __syncthreads();
+}
+
+// The sum over the block's threads, in all of them.
+__device__ float block_sum(float value) {
+  __shared__ float sums[32];
+  __shared__ float sum;
+  for (int lanes = 16; lanes > 0; lanes /= 2) value += __shfl_xor_sync(~0u, value, lanes);
+  if (threadIdx.x % 32 == 0) sums[threadIdx.x / 32] = value;
+  __syncthreads();
+  if (threadIdx.x == 0) {
+    sum = 0;
+    for (int warp = 0; warp < blockDim.x / 32; ++warp) sum += sums[warp];
+  }
+  __syncthreads();
+  return sum;
+}
+
+// Brings the parameters of all layers to the block's memory.
+__device__ void load_parameters(const Network &network, const float *from, float *to) {
+  for (int layer = 0; layer < network.layers; ++layer) {
+    const int inputs = network.widths[layer], outputs = network.widths[layer + 1], row = apart(inputs);
+    for (int i = threadIdx.x; i < outputs * inputs; i += blockDim.x) to[i / inputs * row + i % inputs] = __ldcg(from + i);
+    from += outputs * inputs, to += outputs * row;
+    for (int i = threadIdx.x; i < outputs; i += blockDim.x) to[i] = __ldcg(from + i);
+    from += outputs, to += outputs;
+  }
+}
+
+// Writes weights times inputs plus bias, through a ReLU in hidden layers.
+__device__ void forward(int inputs, int outputs, bool hidden, const float *weights, const float4 *x, float4 *y) {
+  const int row = apart(inputs);
+  const float *bias = weights + outputs * row;
+  for (int i = threadIdx.x; i < outputs * kQuads; i += blockDim.x) {
+    const int output = i % outputs, quad = i / outputs;
+    const float start = bias[output];
+    float4 sum = make_float4(start, start, start, start);
+#pragma unroll 8
+    for (int input = 0; input < inputs; ++input) add_product(sum, weights[output * row + input], x[input * kQuads + quad]);
+    if (hidden) {
+      // NaN stays NaN.
+      sum.x = sum.x < 0 ? 0 : sum.x;
+      sum.y = sum.y < 0 ? 0 : sum.y;
+      sum.z = sum.z < 0 ? 0 : sum.z;
+      sum.w = sum.w < 0 ? 0 : sum.w;
+    }
+    y[output * kQuads + quad] = sum;
+  }
+}
+
+// Writes, or adds, a layer's gradient.
+__device__ void add_gradient(int inputs, int outputs, const float4 *x, const float4 *delta, bool add, float *gradient) {
+  const int groups = max(static_cast<int>(blockDim.x) / inputs, 1);
+  for (int i = threadIdx.x; i < inputs * groups; i += blockDim.x) {
+    const int input = i % inputs;
+    float4 column[kQuads];
+    for (int quad = 0; quad < kQuads; ++quad) column[quad] = x[input * kQuads + quad];
+    for (int output = i / inputs; output < outputs; output += groups) {
+      float sum = 0;
+      for (int quad = 0; quad < kQuads; ++quad) {
+        const float4 d = delta[output * kQuads + quad];
+        sum += (d.x * column[quad].x + d.y * column[quad].y) + (d.z * column[quad].z + d.w * column[quad].w);
+      }
+      float *place = gradient + output * inputs + input;
+      *place = add ? *place + sum : sum;
+    }
+  }
+  for (int output = threadIdx.x; output < outputs; output += blockDim.x) {
+    float sum = 0;
+    for (int quad = 0; quad < kQuads; ++quad) sum += sum_of(delta[output * kQuads + quad]);
+    float *place = gradient + outputs * inputs + output;
+    *place = add ? *place + sum : sum;
+  }
+}
+
+// Writes the derivatives by a layer's inputs, which came through a ReLU, before that.
+__device__ void back(int inputs, int outputs, const float *weights, const float4 *x, const float4 *delta, float4 *result) {
+  const int row = apart(inputs);
+  for (int i = threadIdx.x; i < inputs * kQuads; i += blockDim.x) {
+    const int input = i % inputs, quad = i / inputs;
+    float4 sum = make_float4(0, 0, 0, 0);
+#pragma unroll 8
+    for (int output = 0; output < outputs; ++output) {
+      add_product(sum, weights[output * row + input], delta[output * kQuads + quad]);
+    }
+    const float4 passed = x[input * kQuads + quad];
+    result[input * kQuads + quad] = make_float4(passed.x > 0 ? sum.x : 0, passed.y > 0 ? sum.y : 0,
+                                                passed.z > 0 ? sum.z : 0, passed.w > 0 ? sum.w : 0);
+  }
+}
+
+// The loss of a tile, this thread's part of it; leaves its gradient in `gradient`, the block's, or adds it there.
+__device__ float train_tile(const Network &network, const float *features, const float *labels, const long *rows,
+                            const float *coefficients, int count, bool add, Memory memory, float *gradient) {
+  const int inputs = network.widths[0], outputs = network.widths[network.layers];
+  float *values = reinterpret_cast<float *>(memory.inputs);
+  for (int i = threadIdx.x; i < TILE * inputs; i += blockDim.x) {
+    const int row = i / inputs, input = i % inputs;
+    values[input * TILE + row] = row < count ? features[rows[row] * inputs + input] : 0;
+  }
+  __syncthreads();
+  float4 *x = memory.inputs;
+  const float *parameters = memory.parameters;
+  for (int layer = 0; layer < network.layers; ++layer) {
+    const int from = network.widths[layer], to = network.widths[layer + 1];
+    const bool hidden = layer + 1 < network.layers;
+    float4 *y = hidden ? x + from * kQuads : memory.delta;
+    forward(from, to, hidden, parameters, x, y);
+    __syncthreads();
+    if (hidden) {
+      x = y;
+      parameters += to * apart(from) + to;
+      gradient += to * from + to;
+    }
+  }
+  float loss = 0;
+  float *delta = reinterpret_cast<float *>(memory.delta);
+  for (int i = threadIdx.x; i < TILE * outputs; i += blockDim.x) {
+    const int row = i / outputs, output = i % outputs;
+    float derivative = 0;
+    if (row < count) {
+      const float error = delta[output * TILE + row] - labels[rows[row] * outputs + output];
+      const float weighted = coefficients[row * outputs + output] * error;
+      loss += weighted * error;
+      derivative = 2 * weighted;
+    }
+    delta[output * TILE + row] = derivative;
+  }
+  __syncthreads();
+  for (int layer = network.layers - 1;; --layer) {
+    const int from = network.widths[layer], to = network.widths[layer + 1];
+    add_gradient(from, to, x, memory.delta, add, gradient);
+    if (layer == 0) break;
+    back(from, to, parameters, x, memory.delta, memory.next_delta);
+    __syncthreads();
+    float4 *written = memory.next_delta;
+    memory.next_delta = memory.delta;
+    memory.delta = written;
+    const int before = network.widths[layer - 1];
+    x -= before * kQuads;
+    parameters -= from * apart(before) + from;
+    gradient -= from * before + from;
+  }
+  // The next tile writes over this one.
+  __syncthreads();
+  return loss;
+}
+
+// 0 for what is next to it, as in src/optim.rs.
+__device__ float normal(float value) { return fabsf(value) < 1e-30f ? 0 : value; }
+
+__device__ void move(const Step &step, float gradient, float &value, float &mean, float &square) {
+  gradient += step.weight_decay * value;
+  mean = normal(mean + (1 - step.beta1) * (gradient - mean));
+  square = normal(step.beta2 * square + (1 - step.beta2) * gradient * gradient);
+  value -= step.rate * mean / (sqrtf(square) * step.correction + step.epsilon);
+}
+
+// All of `steps`. `rows` and `coefficients` are those of their mini-batches, one after the other; `partial` has room for
+// each block's gradient and loss. From the first loss on that is not finite, nothing changes and the losses are NaN.
+// The blocks must all run at once; `met` is 0.
+extern "C" __global__ void train(Network network, const float *features, const float *labels, const long *rows,
+                                 const float *coefficients, const Step *steps, int count, float *parameters,
+                                 float *means, float *squares, float *partial, float *losses, unsigned *met) {
+  extern __shared__ float4 shared[];
+  Memory memory;
+  memory.inputs = shared;
+  memory.delta = shared;
+  for (int layer = 0; layer < network.layers; ++layer) memory.delta += network.widths[layer] * kQuads;
+  memory.next_delta = memory.delta + widest(network) * kQuads;
+  memory.parameters = reinterpret_cast<float *>(memory.next_delta + widest(network) * kQuads);
+  const int outputs = network.widths[network.layers];
+  float *block_losses = partial + static_cast<long>(gridDim.x) * network.parameters;
+  unsigned meetings = 0;
+  bool finite = true;
+  for (int number = 0; number < count; ++number) {
+    const Step step = steps[number];
+    load_parameters(network, parameters, memory.parameters);
+    float *gradient = partial + static_cast<long>(blockIdx.x) * network.parameters;
+    float loss = 0;
+    for (int start = blockIdx.x * TILE; start < step.rows; start += gridDim.x * TILE) {
+      const int first = step.first + start;
+      loss += train_tile(network, features, labels, rows + first, coefficients + static_cast<long>(first) * outputs,
+                         min(step.rows - start, TILE), start != blockIdx.x * TILE, memory, gradient);
+    }
+    loss = block_sum(loss);
+    if (threadIdx.x == 0) block_losses[blockIdx.x] = loss;
+    meet(met, meetings);
+    // Blocks without a tile have written nothing.
+    const int blocks = min((step.rows + TILE - 1) / TILE, static_cast<int>(gridDim.x));
+    loss = 0;
+    for (int block = threadIdx.x; block < blocks; block += blockDim.x) loss += __ldcg(block_losses + block);
+    loss = block_sum(loss);
+    finite = finite && isfinite(loss);
+    if (blockIdx.x == 0 && threadIdx.x == 0) losses[number] = finite ? loss : __int_as_float(0x7fffffff);
+    if (finite) {
+      for (int i = blockIdx.x * blockDim.x + threadIdx.x; i < network.parameters; i += gridDim.x * blockDim.x) {
+        float sum = 0;
+#pragma unroll 8
+        for (int block = 0; block < blocks; ++block) sum += __ldcg(partial + static_cast<long>(block) * network.parameters + i);
+        float value = __ldcg(parameters + i);
+        move(step, sum, value, means[i], squares[i]);
+        parameters[i] = value;
+      }
+    }
+    meet(met, meetings);
+  }
+}
+)cuda"
