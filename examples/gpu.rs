@@ -17,7 +17,7 @@ const MLP: &str = r#"{"kind": "vanilla_ann", "dataset": "bike"}"#;
 const RESNET: &str = r#"{"kind": "resnet", "depth": 18, "height": 200, "width": 200}"#;
 
 /// Rows of an epoch, and how many epochs are timed.
-const TABLE_ROWS: usize = 128_000;
+const TABLE_ROWS: usize = 51_200;
 const IMAGES: usize = 2560;
 const EPOCHS: usize = 5;
 

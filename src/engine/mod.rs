@@ -25,6 +25,9 @@ use tch::{Device, Kind, Tensor};
 /// After so many steps a device's losses are read: few enough that a fit soon sees that it is to end.
 const BLOCK: usize = 16;
 
+/// The same for steps that are taken together.
+const QUEUED: usize = 64;
+
 /// The most weights of a network that the kernel trains where libtorch has fast products: it goes through them once for
 /// each tile of rows, and more of them are far from the core.
 const KERNEL_WEIGHTS: usize = 2_500_000;
@@ -144,7 +147,11 @@ impl Engine {
 
     /// How many steps may be taken before their losses are read.
     pub fn block(&self) -> usize {
-        if self.guard.is_some() || matches!(self.way, Way::Queue(_)) { BLOCK } else { 1 }
+        match self.way {
+            Way::Queue(_) => QUEUED,
+            _ if self.guard.is_some() => BLOCK,
+            _ => 1,
+        }
     }
 
     /// The values of the losses of the latest steps for `model`, all that have not been read yet. A step whose loss is

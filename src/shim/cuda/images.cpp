@@ -102,16 +102,16 @@ struct Division {
 
   const Kernels &kernels() const { return Kernels::get(width); }
   int rows() const { return std::max<int>(kMostThreads / groups, 1); }
-  // With at most so many blocks for each of the GPU's processors.
-  Grid grid(int each) const {
-    const int64_t most = int64_t{each} * attribute(cudaDevAttrMultiProcessorCount);
+  // With at most so many blocks.
+  Grid grid(int64_t most) const {
     const int64_t blocks = std::min<int64_t>((pixels + rows() - 1) / rows(), most);
     return {static_cast<unsigned>(blocks), static_cast<unsigned>(rows() * groups)};
   }
-  Grid each() const { return grid(8); }
-  // With room to add up two numbers for each channel.
+  // As many threads as the GPU runs at once.
+  Grid each() const { return grid(8 * attribute(cudaDevAttrMultiProcessorCount)); }
+  // With room to add up two numbers for each channel. A warp then adds up the blocks' sums.
   Grid sums() const {
-    Grid grid = this->grid(4);
+    Grid grid = this->grid(512);
     grid.shared = 2 * sizeof(float) * rows() * channels;
     return grid;
   }

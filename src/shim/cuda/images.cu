@@ -52,7 +52,9 @@ __device__ void store(Bits *images, long pack, const Values &values) {
   reinterpret_cast<Pack *>(images)[pack] = written;
 }
 
-// Which channels and pixels are this thread's. A block has whole rows of `groups` threads, a row for each pixel.
+// Which channels and pixels are this thread's. A block has whole rows of `groups` threads, a row for each pixel. Kernels
+// that add up go from the last pixel to the first: the GPU's cache still has the end of what was written before them, and
+// for those after them the beginning.
 struct Place {
   int groups, group, row, rows;
   __device__ explicit Place(int groups)
@@ -102,7 +104,7 @@ __device__ void add_up(const Place &place, const Values &a, const Values &b, flo
 // The sum over the blocks, in all lanes of a warp.
 __device__ double total(const float *sums, int blocks) {
   double sum = 0;
-#pragma unroll 8
+#pragma unroll 16
   for (int block = threadIdx.x % 32; block < blocks; block += 32) sum += sums[block];
   for (int lanes = 16; lanes > 0; lanes /= 2) sum += __shfl_xor_sync(~0u, sum, lanes);
   return sum;
@@ -119,7 +121,7 @@ __global__ void add_moments(const Bits *input, int pixels, int groups, float *su
   const Values first = load(input, place.group);
   Values sum = {}, squares = {};
 #pragma unroll 4
-  for (int pixel = place.first(); pixel < pixels; pixel += place.step()) {
+  for (int pixel = pixels - 1 - place.first(); pixel >= 0; pixel -= place.step()) {
     const Values x = load(input, place.pack(pixel));
 #pragma unroll
     for (int j = 0; j < WIDTH; ++j) {
@@ -137,16 +139,17 @@ __global__ void finish_moments(const Bits *input, const float *sums, int blocks,
                                float momentum, float epsilon, float *lists) {
   const int channel = warps_channel();
   if (channel >= channels) return;
+  const float gain = weight[channel], offset = bias[channel], first = widened(input[channel]);
   const double above = total(sums + static_cast<long>(channel) * blocks, blocks) / pixels;
   const double squares = total(sums + static_cast<long>(channels + channel) * blocks, blocks) / pixels;
   if (threadIdx.x % 32) return;
-  const double mean = widened(input[channel]) + above, found = squares - above * above, var = found < 0 ? 0 : found;
-  const float inverse_std = static_cast<float>(1 / sqrt(var + epsilon)), scale = weight[channel] * inverse_std;
+  const double mean = first + above, found = squares - above * above, var = found < 0 ? 0 : found;
+  const float inverse_std = static_cast<float>(1 / sqrt(var + epsilon)), scale = gain * inverse_std;
   const Statistics statistics(lists, channels);
   statistics.mean[channel] = static_cast<float>(mean);
   statistics.inverse_std[channel] = inverse_std;
   statistics.scale[channel] = scale;
-  statistics.shift[channel] = bias[channel] - static_cast<float>(mean) * scale;
+  statistics.shift[channel] = offset - static_cast<float>(mean) * scale;
   const double unbiased = var * pixels / (pixels - 1.0);
   running_mean[channel] += momentum * static_cast<float>(mean - running_mean[channel]);
   running_var[channel] += momentum * static_cast<float>(unbiased - running_var[channel]);
@@ -182,7 +185,7 @@ __global__ void add_deltas(const Bits *input, const Bits *delta, const Bits *out
   const Values shift = place.of(statistics.shift);
   Values sum = {}, products = {};
 #pragma unroll 2
-  for (int pixel = place.first(); pixel < pixels; pixel += place.step()) {
+  for (int pixel = pixels - 1 - place.first(); pixel >= 0; pixel -= place.step()) {
     const Values x = load(input, place.pack(pixel));
     Values d = load(delta, place.pack(pixel)), y;
     if (output) y = load(output, place.pack(pixel));
@@ -291,7 +294,7 @@ __global__ void add_pooled_deltas(const Bits *input, const Bits *delta, const Ma
   const Statistics statistics(lists, groups * WIDTH);
   const Values mean = place.of(statistics.mean);
   Values sum = {}, products = {};
-  for (int pixel = place.first(); pixel < pooled_pixels; pixel += place.step()) {
+  for (int pixel = pooled_pixels - 1 - place.first(); pixel >= 0; pixel -= place.step()) {
     const int left = pixel % sizes.pooled_width * STRIDE - PADDING, line = pixel / sizes.pooled_width;
     const int top = line % sizes.pooled_height * STRIDE - PADDING, image = line / sizes.pooled_height;
     const Values d = load(delta, place.pack(pixel));

@@ -18,7 +18,7 @@ constexpr char kSource[] =
     ;
 
 constexpr size_t kMostLayers = 16;
-constexpr int64_t kThreads = 256;
+constexpr int64_t kThreads = 512;
 // Rows that a block takes at once.
 constexpr int kTile = 8;
 
@@ -49,7 +49,7 @@ const Kernels &kernels() { return compiled<Kernels>(kSource, {{"TILE", kTile}});
 
 // The block's memory in bytes, as mlp.cu divides it.
 int64_t memory(const int64_t *widths, size_t layers) {
-  int64_t rows = 2 * *std::max_element(widths + 1, widths + layers + 1), parameters = 0;
+  int64_t rows = 2 * (*std::max_element(widths + 1, widths + layers + 1) + widths[layers]), parameters = 0;
   for (size_t layer = 0; layer < layers; ++layer) {
     rows += widths[layer];
     parameters += widths[layer + 1] * ((widths[layer] | 1) + 1);

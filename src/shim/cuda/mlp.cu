@@ -22,7 +22,12 @@ struct Step {
 
 // In single precision, of the rows of a tile: [neuron][row].
 struct Memory {
-  float4 *inputs, *delta, *next_delta;
+  // The features, and the outputs of the hidden layers.
+  float4 *inputs;
+  // The derivatives by a layer's outputs, and by those of the layer before it.
+  float4 *delta, *next_delta;
+  // Labels, and the weights of their squared errors.
+  float *labels, *coefficients;
   // Each layer's, the rows of weights an odd number of values apart.
   float *parameters;
 };
@@ -77,6 +82,7 @@ __device__ float block_sum(float value) {
 __device__ void load_parameters(const Network &network, const float *from, float *to) {
   for (int layer = 0; layer < network.layers; ++layer) {
     const int inputs = network.widths[layer], outputs = network.widths[layer + 1], row = apart(inputs);
+#pragma unroll 8
     for (int i = threadIdx.x; i < outputs * inputs; i += blockDim.x) to[i / inputs * row + i % inputs] = __ldcg(from + i);
     from += outputs * inputs, to += outputs * row;
     for (int i = threadIdx.x; i < outputs; i += blockDim.x) to[i] = __ldcg(from + i);
@@ -150,10 +156,17 @@ __device__ void back(int inputs, int outputs, const float *weights, const float4
 __device__ float train_tile(const Network &network, const float *features, const float *labels, const long *rows,
                             const float *coefficients, int count, bool add, Memory memory, float *gradient) {
   const int inputs = network.widths[0], outputs = network.widths[network.layers];
+  // A row past the end is one of zeros.
   float *values = reinterpret_cast<float *>(memory.inputs);
-  for (int i = threadIdx.x; i < TILE * inputs; i += blockDim.x) {
-    const int row = i / inputs, input = i % inputs;
-    values[input * TILE + row] = row < count ? features[rows[row] * inputs + input] : 0;
+  for (int i = threadIdx.x; i < TILE * (inputs + outputs); i += blockDim.x) {
+    const int row = i % TILE, number = i / TILE;
+    if (number < inputs) {
+      values[i] = row < count ? features[rows[row] * inputs + number] : 0;
+    } else {
+      const int output = number - inputs;
+      memory.labels[output * TILE + row] = row < count ? labels[rows[row] * outputs + output] : 0;
+      memory.coefficients[output * TILE + row] = row < count ? coefficients[row * outputs + output] : 0;
+    }
   }
   __syncthreads();
   float4 *x = memory.inputs;
@@ -173,15 +186,10 @@ __device__ float train_tile(const Network &network, const float *features, const
   float loss = 0;
   float *delta = reinterpret_cast<float *>(memory.delta);
   for (int i = threadIdx.x; i < TILE * outputs; i += blockDim.x) {
-    const int row = i / outputs, output = i % outputs;
-    float derivative = 0;
-    if (row < count) {
-      const float error = delta[output * TILE + row] - labels[rows[row] * outputs + output];
-      const float weighted = coefficients[row * outputs + output] * error;
-      loss += weighted * error;
-      derivative = 2 * weighted;
-    }
-    delta[output * TILE + row] = derivative;
+    const float error = delta[i] - memory.labels[i], weighted = memory.coefficients[i] * error;
+    const bool counts = i % TILE < count;
+    loss += counts ? weighted * error : 0;
+    delta[i] = counts ? 2 * weighted : 0;
   }
   __syncthreads();
   for (int layer = network.layers - 1;; --layer) {
@@ -225,8 +233,10 @@ extern "C" __global__ void train(Network network, const float *features, const f
   memory.delta = shared;
   for (int layer = 0; layer < network.layers; ++layer) memory.delta += network.widths[layer] * kQuads;
   memory.next_delta = memory.delta + widest(network) * kQuads;
-  memory.parameters = reinterpret_cast<float *>(memory.next_delta + widest(network) * kQuads);
   const int outputs = network.widths[network.layers];
+  memory.labels = reinterpret_cast<float *>(memory.next_delta + widest(network) * kQuads);
+  memory.coefficients = memory.labels + outputs * TILE;
+  memory.parameters = memory.coefficients + outputs * TILE;
   float *block_losses = partial + static_cast<long>(gridDim.x) * network.parameters;
   unsigned meetings = 0;
   bool finite = true;
@@ -252,12 +262,11 @@ extern "C" __global__ void train(Network network, const float *features, const f
     if (blockIdx.x == 0 && threadIdx.x == 0) losses[number] = finite ? loss : __int_as_float(0x7fffffff);
     if (finite) {
       for (int i = blockIdx.x * blockDim.x + threadIdx.x; i < network.parameters; i += gridDim.x * blockDim.x) {
-        float sum = 0;
-#pragma unroll 8
+        float value = __ldcg(parameters + i), mean = means[i], square = squares[i], sum = 0;
+#pragma unroll 16
         for (int block = 0; block < blocks; ++block) sum += __ldcg(partial + static_cast<long>(block) * network.parameters + i);
-        float value = __ldcg(parameters + i);
-        move(step, sum, value, means[i], squares[i]);
-        parameters[i] = value;
+        move(step, sum, value, mean, square);
+        parameters[i] = value, means[i] = mean, squares[i] = square;
       }
     }
     meet(met, meetings);
