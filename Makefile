@@ -21,7 +21,7 @@ HEADER = -DBIV_HEADER='"$(STAGE)/include/biv.h"'
 SANITIZE := -fsanitize=address,undefined -fno-sanitize-recover=all
 C_TESTS := $(notdir $(basename $(wildcard tests/c/*.c)))
 
-.PHONY: all libtorch build install dist stage demo test lint header symbols abi deny readme examples c-tests bindings-test install-test slurm valgrind faults sanitize host-torch fuzz miri goldens cuda gpu-check bench clean
+.PHONY: all libtorch build install dist stage demo test lint header symbols abi deny readme examples c-tests bindings-test install-test slurm valgrind faults sanitize host-torch fuzz miri goldens cuda kernels gpu-check bench clean
 .DELETE_ON_ERROR:
 
 all: build
@@ -61,14 +61,31 @@ dist: build
 	@echo "build/$(DIST).tar.gz"
 
 # Compiled against libtorch's headers; its CUDA libraries need not be there before it is loaded.
-build/cuda/libbiv_cuda.so: $(wildcard src/shim/cuda/*.cpp src/shim/cuda/*.hpp src/shim/cuda/*.cu) src/shim/guarded.hpp | libtorch
+KERNELS := $(patsubst src/shim/cuda/%.cu,build/cuda/%.inc,$(wildcard src/shim/cuda/*.cu))
+build/cuda/libbiv_cuda.so: $(wildcard src/shim/cuda/*.cpp src/shim/cuda/*.hpp) src/shim/guarded.hpp $(KERNELS) | libtorch
 	@python3 scripts/libtorch.py --cuda-headers build/cuda
-	$(CXX) -std=c++17 -O2 -fPIC -shared -isystem $(TORCH)/../include -isystem build/cuda/nvidia/cu13/include \
-	  $(filter %.cpp,$^) -o $@
+	$(CXX) -std=c++17 -O2 -Wall -Werror -fPIC -shared -Ibuild/cuda -isystem $(TORCH)/../include \
+	  -isystem build/cuda/nvidia/cu13/include $(filter %.cpp,$^) -o $@
+	@for name in $$(sed -nE 's/.*c"(biv_cuda_[a-z0-9_]+)".*/\1/p' src/shim/cuda/mod.rs); do \
+	nm -D --defined-only $@ | grep -q " $$name$$" || { echo "$@ has no $$name"; rm $@; exit 1; }; done
 
-## cuda: libbiv_cuda.so, for steps as CUDA graphs, beside the library; needs neither a GPU nor CUDA's compiler
+# The kernels' source as a literal.
+build/cuda/%.inc: src/shim/cuda/%.cu
+	@mkdir -p build/cuda
+	@{ echo 'R"cuda('; cat $<; echo ')cuda"'; } > $@
+
+## cuda: libbiv_cuda.so, kernels and CUDA graphs, beside the library; needs neither a GPU nor CUDA's compiler
 cuda: build build/cuda/libbiv_cuda.so
 	install -m 755 build/cuda/libbiv_cuda.so target/release
+
+# The kernels on the CPU: a process for a block, threads for its threads. The sanitizer sees a missing __syncthreads.
+EMULATED := $(CXX) -std=c++20 -O1 -g1 -fsanitize=$(or $(SANITIZER),thread) -Wall -Wextra -Werror -Wno-unknown-pragmas -pthread -Ibuild/kernels
+kernels:
+	@mkdir -p build/kernels
+	@for name in images mlp; do sed 's/extern __shared__/extern/; s/__shared__/static/' src/shim/cuda/$$name.cu > build/kernels/$$name.inc || exit 1; done
+	@$(EMULATED) tests/kernels/mlp.cpp -o build/kernels/mlp && ./build/kernels/mlp
+	@for sizes in "8 3 2 1" "4 2 2 0" "2 3 1 1"; do set -- $$sizes; \
+	$(EMULATED) -DWIDTH=$$1 -DSIZE=$$2 -DSTRIDE=$$3 -DPADDING=$$4 tests/kernels/images.cpp -o build/kernels/images && ./build/kernels/images || exit 1; done
 
 GPU_CHECK := build/gpu-check
 ## gpu-check: fill build/gpu-check with what a machine with a GPU and the same libtorch tests and times: run.sh there
@@ -95,14 +112,14 @@ demo: stage
 test: stage
 	$(CARGO) test --release
 	python3 tests/test_libtorch.py
-	@$(MAKE) --no-print-directory header symbols abi readme examples c-tests host-torch bindings-test install-test
+	@$(MAKE) --no-print-directory header symbols abi readme examples c-tests kernels host-torch bindings-test install-test
 
 ## lint: format and lints, without changing anything
 lint: libtorch
 	$(CARGO) fmt --check
 	$(CARGO) clippy --release --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --release --no-deps --quiet
-	clang-format --dry-run --Werror $(shell git ls-files "*.c" "*.h" "*.hpp" "*.cpp" | grep -v include/biv.h)
+	clang-format --dry-run --Werror $(shell git ls-files "*.c" "*.h" "*.hpp" "*.cpp" "*.cu" | grep -v include/biv.h)
 
 # The header compiles by itself and twice, in every dialect, without a warning.
 header: stage

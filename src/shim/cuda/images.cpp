@@ -1,10 +1,10 @@
-// What training on images needs of a GPU in bfloat16 and the channels-last format beside libtorch's products: few passes
-// over memory, which is what takes the time there. BatchNorm with the ReLU, the shortcut or the pooling that follows it
-// in the same pass, as norm.cpp has it on a CPU; a convolution of few channels in a form that GPUs are fast with;
-// bytes straight to normalised images.
+// What training on images needs of a GPU in bfloat16 and the channels-last format beside libtorch's products: few
+// passes over memory, which is what takes the time there. BatchNorm with the ReLU, the shortcut or the pooling that
+// follows it in the same pass, as norm.cpp has it on a CPU; a convolution of few channels in a form that GPUs are fast
+// with; bytes straight to normalised images.
 //
-// As in shim.cpp, every function returns NULL or a message that the caller frees. Where one is not for what it is given,
-// its result is NULL.
+// As in shim.cpp, every function returns NULL or a message that the caller frees. Where one is not for what it is
+// given, its result is NULL.
 
 #include <ATen/autocast_mode.h>
 #include <ATen/core/Tensor.h>
@@ -25,7 +25,7 @@
 namespace {
 
 constexpr char kSource[] =
-#include "images.cu"
+#include "images.inc"
     ;
 
 using Bits = uint16_t;  // A bfloat16.
@@ -46,7 +46,7 @@ struct Kernels {
   Kernel<const float *, int, int, int, float *, float *, float *, float *> finish_deltas;
   Kernel<const Bits *, const Bits *, int, int, float *, const float *, float, Bits *> go_back;
   Kernel<const Bits *, int, int, int, int, int, int, int, int, Bits *> gather_blocks;
-  Kernel<const uint8_t *, const int64_t *, int, int, int, float, float, Bits *> gather_bytes;
+  Kernel<const uint8_t *, const int64_t *, int, int, float, float, Bits *> gather_bytes;
 
   explicit Kernels(cudaLibrary_t library)
       : add_moments(library, "add_moments"),
@@ -79,8 +79,7 @@ struct PoolKernels {
 
   static const PoolKernels &get(int width, const Window &window) {
     return compiled<PoolKernels>(
-        kSource,
-        {{"WIDTH", width}, {"SIZE", window.size}, {"STRIDE", window.stride}, {"PADDING", window.padding}});
+        kSource, {{"WIDTH", width}, {"SIZE", window.size}, {"STRIDE", window.stride}, {"PADDING", window.padding}});
   }
 };
 
@@ -97,7 +96,9 @@ struct Division {
   Division(int64_t all_channels, int64_t all_pixels)
       : channels(static_cast<int>(all_channels)),
         pixels(static_cast<int>(all_pixels)),
-        width(channels % 8 == 0 ? 8 : channels % 4 == 0 ? 4 : 2),
+        width(channels % 8 == 0   ? 8
+              : channels % 4 == 0 ? 4
+                                  : 2),
         groups(channels / width) {}
 
   const Kernels &kernels() const { return Kernels::get(width); }
@@ -166,9 +167,9 @@ struct BatchNorm : torch::autograd::Function<BatchNorm> {
     float *lists = statistics.data_ptr<float>();
     kernels.add_moments(grid, bits(input), pixels, groups, sums.data_ptr<float>());
     kernels.finish_moments(division.finish(), bits(input), sums.data_ptr<float>(), grid.blocks, pixels, channels,
-                           weight.const_data_ptr<float>(), bias.const_data_ptr<float>(),
-                           running_mean.data_ptr<float>(), running_var.data_ptr<float>(),
-                           static_cast<float>(momentum), static_cast<float>(epsilon), lists);
+                           weight.const_data_ptr<float>(), bias.const_data_ptr<float>(), running_mean.data_ptr<float>(),
+                           running_var.data_ptr<float>(), static_cast<float>(momentum), static_cast<float>(epsilon),
+                           lists);
     at::Tensor output, marks;
     const Window &window = after.window;
     if (window.size > 0) {
@@ -233,8 +234,8 @@ struct BatchNorm : torch::autograd::Function<BatchNorm> {
                          sums.data_ptr<float>());
       finish(sums);
       // The ReLU after a shortcut has stopped what it stops.
-      kernels.go_back(division.each(), bits(input), bits(output.defined() ? std::as_const(by_shortcut) : delta),
-                      pixels, groups, lists, line.const_data_ptr<float>(), output.defined() ? floor_of(false) : floor,
+      kernels.go_back(division.each(), bits(input), bits(output.defined() ? std::as_const(by_shortcut) : delta), pixels,
+                      groups, lists, line.const_data_ptr<float>(), output.defined() ? floor_of(false) : floor,
                       bits(by_input));
     }
     return {by_input, by_weight, by_bias, {}, {}, by_shortcut, {}, {}, {}};
@@ -282,8 +283,8 @@ char *biv_cuda_conv2d(const at::Tensor *input, const at::Tensor *weight, int64_t
                       at::Tensor **result) {
   return guarded([&] {
     *result = nullptr;
-    if (stride != 2 || !knows_bfloat16(input->device()) || input->dim() != 4 || input->size(1) > 4 || input->requires_grad() ||
-        weight->size(2) <= stride || !at::autocast::is_autocast_enabled(at::kCUDA) ||
+    if (stride != 2 || !knows_bfloat16(input->device()) || input->dim() != 4 || input->size(1) > 4 ||
+        input->requires_grad() || weight->size(2) <= stride || !at::autocast::is_autocast_enabled(at::kCUDA) ||
         at::autocast::get_autocast_dtype(at::kCUDA) != at::kBFloat16) {
       return;
     }
@@ -292,8 +293,8 @@ char *biv_cuda_conv2d(const at::Tensor *input, const at::Tensor *weight, int64_t
     const int64_t height = images.size(2), width = images.size(3), size = weight->size(2);
     const auto blocks = [&](int64_t pixels) { return (pixels + 2 * padding - size) / 2 + (size + 1) / 2; };
     const at::Tensor filters = by_blocks(*weight, channels);
-    at::Tensor gathered = at::empty({count, channels, blocks(height), blocks(width)}, images.options(),
-                                    at::MemoryFormat::ChannelsLast);
+    at::Tensor gathered =
+        at::empty({count, channels, blocks(height), blocks(width)}, images.options(), at::MemoryFormat::ChannelsLast);
     if (!is_ours(gathered) || images.numel() > INT32_MAX || images.storage_offset() != 0) return;
     {
       const c10::cuda::CUDAGuard on_device(input->device());
@@ -314,8 +315,9 @@ char *biv_cuda_gather_images(const at::Tensor *bytes, const at::Tensor *index, d
   return guarded([&] {
     *result = nullptr;
     const int64_t count = index->numel(), channels = bytes->size(1), size = bytes->size(2) * bytes->size(3);
-    if (!knows_bfloat16(bytes->device()) || bytes->scalar_type() != at::kByte || bytes->dim() != 4 || !bytes->is_contiguous() ||
-        !index->is_contiguous() || count == 0 || count > UINT16_MAX || size == 0 || size * channels > INT32_MAX) {
+    if (!knows_bfloat16(bytes->device()) || bytes->scalar_type() != at::kByte || bytes->dim() != 4 ||
+        !bytes->is_contiguous() || !index->is_contiguous() || count == 0 || count > UINT16_MAX || size == 0 ||
+        size * channels > INT32_MAX) {
       return;
     }
     const c10::cuda::CUDAGuard on_device(bytes->device());
@@ -324,8 +326,8 @@ char *biv_cuda_gather_images(const at::Tensor *bytes, const at::Tensor *index, d
     const Grid grid{static_cast<unsigned>((size + kMostThreads - 1) / kMostThreads), kMostThreads, 0,
                     static_cast<unsigned>(count)};
     Kernels::get(8).gather_bytes(grid, bytes->const_data_ptr<uint8_t>(), index->const_data_ptr<int64_t>(),
-                                 static_cast<int>(size), static_cast<int>(channels), static_cast<int>(count),
-                                 static_cast<float>(scale), static_cast<float>(shift), bits(images));
+                                 static_cast<int>(size), static_cast<int>(channels), static_cast<float>(scale),
+                                 static_cast<float>(shift), bits(images));
     *result = new at::Tensor(std::move(images));
   });
 }

@@ -1,4 +1,3 @@
-R"cuda(
 // Kernels for images on a GPU, compiled when they are first needed, for the GPU at hand. Values are bfloat16 in the
 // channels-last format: `pixels` times `channels`. A thread has WIDTH channels side by side, at every so many pixels.
 // The sums are in an order of their own, which depends on no scheduling.
@@ -52,9 +51,9 @@ __device__ void store(Bits *images, long pack, const Values &values) {
   reinterpret_cast<Pack *>(images)[pack] = written;
 }
 
-// Which channels and pixels are this thread's. A block has whole rows of `groups` threads, a row for each pixel. Kernels
-// that add up go from the last pixel to the first: the GPU's cache still has the end of what was written before them, and
-// for those after them the beginning.
+// Which channels and pixels are this thread's. A block has whole rows of `groups` threads, a row for each pixel.
+// Kernels that add up go from the last pixel to the first: the GPU's cache still has the end of what was written before
+// them, and for those after them the beginning.
 struct Place {
   int groups, group, row, rows;
   __device__ explicit Place(int groups)
@@ -371,8 +370,8 @@ __global__ void gather_blocks(const Bits *images, int height, int width, int cha
 }
 
 // Images of bytes in the order [channel][row][column], those of `index`, as `scale byte + shift`.
-__global__ void gather_bytes(const unsigned char *bytes, const long *index, int size, int channels, int count,
-                             float scale, float shift, Bits *images) {
+__global__ void gather_bytes(const unsigned char *bytes, const long *index, int size, int channels, float scale,
+                             float shift, Bits *images) {
   const int pixel = blockIdx.x * blockDim.x + threadIdx.x, image = blockIdx.y;
   if (pixel >= size) return;
   const unsigned char *from = bytes + index[image] * channels * size + pixel;
@@ -381,6 +380,4 @@ __global__ void gather_bytes(const unsigned char *bytes, const long *index, int 
     to[channel] = narrowed(from[static_cast<long>(channel) * size] * scale + shift, 0) & 0xffff;
   }
 }
-
 }
-)cuda"

@@ -14,7 +14,7 @@
 namespace {
 
 constexpr char kSource[] =
-#include "mlp.cu"
+#include "mlp.inc"
     ;
 
 constexpr size_t kMostLayers = 16;
@@ -71,7 +71,8 @@ class Upload {
   at::Tensor copied(const at::Device &device) const {
     const auto options = at::TensorOptions(at::kByte);
     const int64_t size = static_cast<int64_t>(bytes_.size());
-    at::Tensor pinned = at::empty({size}, options.pinned_memory(true)), there = at::empty({size}, options.device(device));
+    at::Tensor pinned = at::empty({size}, options.pinned_memory(true)),
+               there = at::empty({size}, options.device(device));
     std::memcpy(pinned.data_ptr(), bytes_.data(), bytes_.size());
     there.copy_(pinned, /*non_blocking=*/true);
     return there;
@@ -88,8 +89,8 @@ extern "C" {
 // Whether networks of these widths, `layers` and one more, are for the kernel on a GPU.
 char *biv_cuda_mlp_fits(int device, const int64_t *widths, size_t layers, bool *fits) {
   return guarded([&] {
-    *fits = layers <= kMostLayers && memory(widths, layers) + 1024 <=
-                                         attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin, device) &&
+    *fits = layers <= kMostLayers &&
+            memory(widths, layers) + 1024 <= attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin, device) &&
             attribute(cudaDevAttrCooperativeLaunch, device) != 0;
   });
 }
@@ -107,7 +108,8 @@ char *biv_cuda_mlp_train(const at::Tensor *features, const at::Tensor *labels, a
     std::copy_n(widths, layers + 1, network.widths);
     const unsigned met = 0;
     Upload upload;
-    const size_t at_met = upload.add(&met, 1), at_steps = upload.add(steps, count), at_rows = upload.add(rows, row_count);
+    const size_t at_met = upload.add(&met, 1), at_steps = upload.add(steps, count),
+                 at_rows = upload.add(rows, row_count);
     const size_t at_coefficients = upload.add(coefficients, row_count * widths[layers]);
     at::Tensor uploaded = upload.copied(device);
     char *start = static_cast<char *>(uploaded.data_ptr());

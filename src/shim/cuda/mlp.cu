@@ -1,8 +1,7 @@
-R"cuda(
 // Training of small multi-layer perceptrons: whole steps, one after the other, in one start of this kernel. A block has
-// the weights in its own memory and takes tiles of TILE rows of the mini-batch forward and back; together the blocks add
-// up their gradients and move the weights by Adam. The derivatives are those of src/kernel. The sums are in an order of
-// their own, which depends on no scheduling.
+// the weights in its own memory and takes tiles of TILE rows of the mini-batch forward and back; together the blocks
+// add up their gradients and move the weights by Adam. The derivatives are those of src/kernel. The sums are in an
+// order of their own, which depends on no scheduling.
 
 constexpr int kMostLayers = 16;
 constexpr int kQuads = TILE / 4;
@@ -83,7 +82,8 @@ __device__ void load_parameters(const Network &network, const float *from, float
   for (int layer = 0; layer < network.layers; ++layer) {
     const int inputs = network.widths[layer], outputs = network.widths[layer + 1], row = apart(inputs);
 #pragma unroll 8
-    for (int i = threadIdx.x; i < outputs * inputs; i += blockDim.x) to[i / inputs * row + i % inputs] = __ldcg(from + i);
+    for (int i = threadIdx.x; i < outputs * inputs; i += blockDim.x)
+      to[i / inputs * row + i % inputs] = __ldcg(from + i);
     from += outputs * inputs, to += outputs * row;
     for (int i = threadIdx.x; i < outputs; i += blockDim.x) to[i] = __ldcg(from + i);
     from += outputs, to += outputs;
@@ -99,7 +99,8 @@ __device__ void forward(int inputs, int outputs, bool hidden, const float *weigh
     const float start = bias[output];
     float4 sum = make_float4(start, start, start, start);
 #pragma unroll 8
-    for (int input = 0; input < inputs; ++input) add_product(sum, weights[output * row + input], x[input * kQuads + quad]);
+    for (int input = 0; input < inputs; ++input)
+      add_product(sum, weights[output * row + input], x[input * kQuads + quad]);
     if (hidden) {
       // NaN stays NaN.
       sum.x = sum.x < 0 ? 0 : sum.x;
@@ -137,7 +138,8 @@ __device__ void add_gradient(int inputs, int outputs, const float4 *x, const flo
 }
 
 // Writes the derivatives by a layer's inputs, which came through a ReLU, before that.
-__device__ void back(int inputs, int outputs, const float *weights, const float4 *x, const float4 *delta, float4 *result) {
+__device__ void back(int inputs, int outputs, const float *weights, const float4 *x, const float4 *delta,
+                     float4 *result) {
   const int row = apart(inputs);
   for (int i = threadIdx.x; i < inputs * kQuads; i += blockDim.x) {
     const int input = i % inputs, quad = i / inputs;
@@ -221,9 +223,9 @@ __device__ void move(const Step &step, float gradient, float &value, float &mean
   value -= step.rate * mean / (sqrtf(square) * step.correction + step.epsilon);
 }
 
-// All of `steps`. `rows` and `coefficients` are those of their mini-batches, one after the other; `partial` has room for
-// each block's gradient and loss. From the first loss on that is not finite, nothing changes and the losses are NaN.
-// The blocks must all run at once; `met` is 0.
+// All of `steps`. `rows` and `coefficients` are those of their mini-batches, one after the other; `partial` has room
+// for each block's gradient and loss. From the first loss on that is not finite, nothing changes and the losses are
+// NaN. The blocks must all run at once; `met` is 0.
 extern "C" __global__ void train(Network network, const float *features, const float *labels, const long *rows,
                                  const float *coefficients, const Step *steps, int count, float *parameters,
                                  float *means, float *squares, float *partial, float *losses, unsigned *met) {
@@ -264,7 +266,8 @@ extern "C" __global__ void train(Network network, const float *features, const f
       for (int i = blockIdx.x * blockDim.x + threadIdx.x; i < network.parameters; i += gridDim.x * blockDim.x) {
         float value = __ldcg(parameters + i), mean = means[i], square = squares[i], sum = 0;
 #pragma unroll 16
-        for (int block = 0; block < blocks; ++block) sum += __ldcg(partial + static_cast<long>(block) * network.parameters + i);
+        for (int block = 0; block < blocks; ++block)
+          sum += __ldcg(partial + static_cast<long>(block) * network.parameters + i);
         move(step, sum, value, mean, square);
         parameters[i] = value, means[i] = mean, squares[i] = square;
       }
@@ -272,4 +275,3 @@ extern "C" __global__ void train(Network network, const float *features, const f
     meet(met, meetings);
   }
 }
-)cuda"
