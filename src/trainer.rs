@@ -363,7 +363,7 @@ impl Trainer {
     /// The next steps of epoch number `epoch`, as many as are taken before their losses are read.
     fn block(&mut self, epoch: u64) -> Result<Vec<StepReport>> {
         let mut taken = Vec::new();
-        while taken.len() < self.learner.engine.block() && self.position().epoch < epoch {
+        while !self.learner.engine.is_due(taken.len()) && self.position().epoch < epoch {
             match self.take() {
                 Ok(step) => taken.push(step),
                 // A loss before it that is not finite comes first.

@@ -25,9 +25,6 @@ use tch::{Device, Kind, Tensor};
 /// After so many steps a device's losses are read: few enough that a fit soon sees that it is to end.
 const BLOCK: usize = 16;
 
-/// The same for steps that are taken together.
-const QUEUED: usize = 64;
-
 /// The most weights of a network that the kernel trains where libtorch has fast products: it goes through them once for
 /// each tile of rows, and more of them are far from the core.
 const KERNEL_WEIGHTS: usize = 2_500_000;
@@ -145,12 +142,12 @@ impl Engine {
         self.optimizer.steps()
     }
 
-    /// How many steps may be taken before their losses are read.
-    pub fn block(&self) -> usize {
-        match self.way {
-            Way::Queue(_) => QUEUED,
-            _ if self.guard.is_some() => BLOCK,
-            _ => 1,
+    /// Whether the losses of the latest `steps`, all that have not been read, are to be read before another one.
+    pub fn is_due(&self, steps: usize) -> bool {
+        match &self.way {
+            Way::Queue(queue) => queue.is_full(),
+            _ if self.guard.is_some() => steps >= BLOCK,
+            _ => steps >= 1,
         }
     }
 

@@ -30,6 +30,13 @@ impl Queue {
         self.steps.len()
     }
 
+    /// Whether the mini-batches that wait are large enough together.
+    pub(super) fn is_full(&self) -> bool {
+        const MOST_STEPS: usize = 64;
+        const MANY_ROWS: usize = 1 << 20;
+        self.steps.len() >= MOST_STEPS || self.rows.len() >= MANY_ROWS
+    }
+
     /// Adds a step on `batch`, which is of the same data as those before it.
     pub(super) fn push(&mut self, batch: &MiniBatch, adam: AdamStep) -> Result<()> {
         let features = batch.features.numbers()?;

@@ -127,14 +127,14 @@ Bits *bits(at::Tensor &tensor) { return tensor.defined() ? static_cast<Bits *>(t
 
 float floor_of(bool relu) { return relu ? 0 : -std::numeric_limits<float>::infinity(); }
 
-// Whether a GPU has instructions for bfloat16.
-bool knows_bfloat16(const at::Device &device) {
-  return device.is_cuda() && attribute(cudaDevAttrComputeCapabilityMajor, device.index()) >= 8;
+// Whether the kernels can be had for `device`: a GPU with instructions for bfloat16.
+bool has_kernels(const at::Device &device) {
+  return device.is_cuda() && attribute(cudaDevAttrComputeCapabilityMajor, device.index()) >= 8 && Nvrtc::is_there();
 }
 
 // Whether images are for the kernels here.
 bool is_ours(const at::Tensor &images) {
-  return knows_bfloat16(images.device()) && images.dim() == 4 && images.numel() > 0 && images.numel() <= INT32_MAX &&
+  return has_kernels(images.device()) && images.dim() == 4 && images.numel() > 0 && images.numel() <= INT32_MAX &&
          images.scalar_type() == at::kBFloat16 && images.is_contiguous(at::MemoryFormat::ChannelsLast) &&
          images.storage_offset() == 0 && images.size(1) % 2 == 0 && Division(images).groups <= kMostThreads;
 }
@@ -283,7 +283,7 @@ char *biv_cuda_conv2d(const at::Tensor *input, const at::Tensor *weight, int64_t
                       at::Tensor **result) {
   return guarded([&] {
     *result = nullptr;
-    if (stride != 2 || !knows_bfloat16(input->device()) || input->dim() != 4 || input->size(1) > 4 ||
+    if (stride != 2 || !has_kernels(input->device()) || input->dim() != 4 || input->size(1) > 4 ||
         input->requires_grad() || weight->size(2) <= stride || !at::autocast::is_autocast_enabled(at::kCUDA) ||
         at::autocast::get_autocast_dtype(at::kCUDA) != at::kBFloat16) {
       return;
@@ -315,7 +315,7 @@ char *biv_cuda_gather_images(const at::Tensor *bytes, const at::Tensor *index, d
   return guarded([&] {
     *result = nullptr;
     const int64_t count = index->numel(), channels = bytes->size(1), size = bytes->size(2) * bytes->size(3);
-    if (!knows_bfloat16(bytes->device()) || bytes->scalar_type() != at::kByte || bytes->dim() != 4 ||
+    if (!has_kernels(bytes->device()) || bytes->scalar_type() != at::kByte || bytes->dim() != 4 ||
         !bytes->is_contiguous() || !index->is_contiguous() || count == 0 || count > UINT16_MAX || size == 0 ||
         size * channels > INT32_MAX) {
       return;

@@ -29,6 +29,16 @@ class Nvrtc {
     return nvrtc;
   }
 
+  // Whether it is there: some builds of libtorch come without.
+  static bool is_there() {
+    try {
+      get();
+      return true;
+    } catch (const std::exception &) {
+      return false;
+    }
+  }
+
   // Machine code for GPUs of the compute capability `architecture`.
   std::string compile(const char *source, int architecture, const Definitions &definitions) const {
     void *program;

@@ -89,7 +89,7 @@ extern "C" {
 // Whether networks of these widths, `layers` and one more, are for the kernel on a GPU.
 char *biv_cuda_mlp_fits(int device, const int64_t *widths, size_t layers, bool *fits) {
   return guarded([&] {
-    *fits = layers <= kMostLayers &&
+    *fits = layers <= kMostLayers && Nvrtc::is_there() &&
             memory(widths, layers) + 1024 <= attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin, device) &&
             attribute(cudaDevAttrCooperativeLaunch, device) != 0;
   });
