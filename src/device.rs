@@ -60,6 +60,19 @@ pub fn name(device: Device) -> String {
     }
 }
 
+/// Whether a test has a GPU and `libbiv_cuda.so`; says so if it has not.
+#[cfg(test)]
+pub(crate) fn has_gpu(test: &str) -> bool {
+    use std::io::Write;
+
+    let found = cuda_device_count() > 0 && shim::cuda::Graph::require().is_ok();
+    if !found {
+        // The harness would keep what eprintln! says to itself.
+        let _ = writeln!(std::io::stderr(), "{test}: SKIPPED: there is no CUDA device, or no libbiv_cuda.so");
+    }
+    found
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

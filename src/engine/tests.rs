@@ -3,10 +3,9 @@
 use super::*;
 use crate::archive::Archive;
 use crate::data::Dataset;
-use crate::device::cuda_device_count;
+use crate::device::has_gpu;
 use crate::model::ModelOptions;
 use crate::random::{Purpose, permutation, stream};
-use crate::shim::cuda::Graph;
 use proptest::prelude::*;
 use pulp::Arch;
 use rand::RngExt;
@@ -233,8 +232,7 @@ fn way_of(device: Device, widths: &[usize], norm: bool, precision: Precision) ->
 
 #[test]
 fn a_gpu_trains_small_networks_by_its_kernel() {
-    if cuda_device_count() == 0 || Graph::require().is_err() {
-        eprintln!("a_gpu_trains_small_networks_by_its_kernel: SKIPPED: there is no CUDA device, or no libbiv_cuda.so");
+    if !has_gpu("a_gpu_trains_small_networks_by_its_kernel") {
         return;
     }
     let way = |widths: &[usize], norm, precision| way_of(Device::Cuda(0), widths, norm, precision);

@@ -288,7 +288,7 @@ pub(super) fn pointer(tensor: &Tensor) -> *const AtTensor {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::device::{cuda_device_count, set_threads};
+    use crate::device::{has_gpu, set_threads};
     use crate::random::{Purpose, stream};
     use crate::shim::Autocast;
     use rand::RngExt;
@@ -393,15 +393,6 @@ mod tests {
         }
     }
 
-    /// Whether there is a GPU; says so if there is none.
-    fn gpu(test: &str) -> bool {
-        let found = cuda_device_count() > 0;
-        if !found {
-            eprintln!("{test}: SKIPPED: there is no CUDA device");
-        }
-        found
-    }
-
     fn double(tensor: &Tensor) -> Tensor {
         tensor.to_device(Device::Cpu).to_kind(Kind::Double)
     }
@@ -416,7 +407,7 @@ mod tests {
 
     #[test]
     fn a_gpu_has_libtorchs_batch_norm() {
-        if !gpu("a_gpu_has_libtorchs_batch_norm") {
+        if !has_gpu("a_gpu_has_libtorchs_batch_norm") {
             return;
         }
         let mut random = random_tensors();
@@ -445,19 +436,17 @@ mod tests {
                     let tolerance = if found.kind() == Kind::BFloat16 { 0.01 } else { 5e-5 };
                     assert_close(found, &expected, tolerance, &format!("{shape:?}, {after}, result {place}"));
                 }
-                if cuda::Graph::require().is_ok() {
-                    let state = [1.0; 4].map(|value| Tensor::full([shape[1]], value, (Kind::Float, Device::Cuda(0))));
-                    let how = BatchNorm { training: true, momentum: 0.1, epsilon: 1e-5 };
-                    let own = cuda::images::batch_norm(&there(&images), state.each_ref(), how, After::Relu).unwrap();
-                    assert!(own.is_some(), "{shape:?}");
-                }
+                let state = [1.0; 4].map(|value| Tensor::full([shape[1]], value, (Kind::Float, Device::Cuda(0))));
+                let how = BatchNorm { training: true, momentum: 0.1, epsilon: 1e-5 };
+                let own = cuda::images::batch_norm(&there(&images), state.each_ref(), how, After::Relu).unwrap();
+                assert!(own.is_some(), "{shape:?}");
             }
         }
     }
 
     #[test]
     fn a_gpu_has_libtorchs_first_convolution() {
-        if !gpu("a_gpu_has_libtorchs_first_convolution") {
+        if !has_gpu("a_gpu_has_libtorchs_first_convolution") {
             return;
         }
         let mut random = random_tensors();
@@ -479,15 +468,13 @@ mod tests {
             for (found, expected) in found.iter().zip(&expected) {
                 assert_close(found, expected, 0.01, &format!("{shape:?}, {outputs}, {size}"));
             }
-            if cuda::Graph::require().is_ok() {
-                assert!(cuda::images::conv2d(&images, &weight, 2, padding).unwrap().is_some(), "{shape:?}");
-            }
+            assert!(cuda::images::conv2d(&images, &weight, 2, padding).unwrap().is_some(), "{shape:?}");
         }
     }
 
     #[test]
     fn a_gpu_gathers_images() {
-        if !gpu("a_gpu_gathers_images") || cuda::Graph::require().is_err() {
+        if !has_gpu("a_gpu_gathers_images") {
             return;
         }
         let bytes = Tensor::arange(5 * 3 * 20 * 30, (Kind::Int64, Device::Cpu)).remainder(251.0).to_kind(Kind::Uint8);

@@ -269,7 +269,7 @@ char *biv_cuda_batch_norm(const at::Tensor *input, const at::Tensor *weight, con
     at::Tensor addend;
     if (shortcut) {
       addend = shortcut->to(at::kBFloat16).contiguous(at::MemoryFormat::ChannelsLast);
-      if (!is_ours(addend)) return;
+      if (!is_ours(addend) || addend.sizes() != input->sizes()) return;
     }
     *result = new at::Tensor(BatchNorm::apply(*input, *weight, *bias, *running_mean, *running_var,
                                               shortcut ? std::optional(addend) : std::nullopt, momentum, epsilon,
