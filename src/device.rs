@@ -68,7 +68,7 @@ pub(crate) fn has_gpu(test: &str) -> bool {
     let found = cuda_device_count() > 0 && shim::cuda::Graph::require().is_ok();
     if !found {
         // The harness would keep what eprintln! says to itself.
-        let _ = writeln!(std::io::stderr(), "{test}: SKIPPED: there is no CUDA device, or no libbiv_cuda.so");
+        let _ = writeln!(std::io::stderr().lock(), "{test}: SKIPPED: there is no CUDA device, or no libbiv_cuda.so");
     }
     found
 }

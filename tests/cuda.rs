@@ -24,7 +24,7 @@ fn gpu(test: &str) -> bool {
     let found = cuda_device_count() > 0;
     if !found {
         // The harness would keep what eprintln! says to itself.
-        let _ = writeln!(std::io::stderr(), "{test}: SKIPPED: there is no CUDA device");
+        let _ = writeln!(std::io::stderr().lock(), "{test}: SKIPPED: there is no CUDA device");
     }
     found
 }
@@ -171,7 +171,7 @@ fn a_recorded_step_is_the_step() {
         };
         match train(true) {
             Err(Error::Unsupported(message)) => {
-                let _ = writeln!(std::io::stderr(), "a_recorded_step_is_the_step: SKIPPED: {message}");
+                let _ = writeln!(std::io::stderr().lock(), "a_recorded_step_is_the_step: SKIPPED: {message}");
                 return;
             }
             found => {
