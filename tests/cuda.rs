@@ -188,13 +188,13 @@ fn a_small_network_repeats_itself() {
         return;
     }
     let data = table(1000, 2);
-    let options = on("cuda", r#""batch_size": 100, "adam": {"weight_decay": 0.01}"#);
-    let [first, again] = [(); 2].map(|()| losses(&mut trainer(model(MLP_WIDE), &data, &options).unwrap(), 20));
+    let options = r#""batch_size": 100, "adam": {"weight_decay": 0.01}"#;
+    let [first, again] =
+        [(); 2].map(|()| losses(&mut trainer(model(MLP_WIDE), &data, &on("cuda", options)).unwrap(), 20));
     assert_eq!(first, again);
     // Of the caller's mini-batches, between them, and of weight decay the CPU knows the same.
     let [expected, found] = ["cpu", "cuda"].map(|device| {
-        let options = on(device, r#""batch_size": 100, "adam": {"weight_decay": 0.01}"#);
-        let mut trainer = trainer(model(MLP_WIDE), &data, &options).unwrap();
+        let mut trainer = trainer(model(MLP_WIDE), &data, &on(device, options)).unwrap();
         let mut found = losses(&mut trainer, 1);
         found.push(trainer.step_on(&data.subset(&(0..70).collect::<Vec<_>>()).unwrap()).unwrap().loss);
         trainer.set_learning_rate(1e-4).unwrap();

@@ -160,6 +160,18 @@ pub(crate) enum After<'a> {
     ShortcutAndRelu(&'a Tensor),
 }
 
+impl After<'_> {
+    /// Whether a ReLU is part of it.
+    pub(super) fn relu(&self) -> bool {
+        !matches!(self, After::Nothing)
+    }
+
+    /// What is added, or null.
+    pub(super) fn shortcut(&self) -> *const AtTensor {
+        if let After::ShortcutAndRelu(shortcut) = self { pointer(shortcut) } else { std::ptr::null() }
+    }
+}
+
 /// BatchNorm by automatic differentiation; `state` is its weight, its bias, and the running mean and variance.
 pub(crate) fn batch_norm(input: &Tensor, state: [&Tensor; 4], how: BatchNorm, after: After) -> Result<Tensor> {
     if how.training
@@ -173,11 +185,6 @@ pub(crate) fn batch_norm(input: &Tensor, state: [&Tensor; 4], how: BatchNorm, af
     let mut result = std::ptr::null_mut();
     let [weight, bias, mean, var] = state.map(pointer);
     let BatchNorm { training, momentum, epsilon } = how;
-    let (shortcut, relu) = match after {
-        After::Nothing => (std::ptr::null(), false),
-        After::Relu | After::ReluAndMaxPool(_) => (std::ptr::null(), true),
-        After::ShortcutAndRelu(shortcut) => (pointer(shortcut), true),
-    };
     // SAFETY: all are borrowed for the call, or null; `result` is a place for one. The running statistics are changed
     // behind a shared tensor, as tch's own operations do.
     torch(unsafe {
@@ -187,11 +194,11 @@ pub(crate) fn batch_norm(input: &Tensor, state: [&Tensor; 4], how: BatchNorm, af
             bias,
             mean,
             var,
-            shortcut,
+            after.shortcut(),
             training,
             momentum,
             epsilon,
-            relu,
+            after.relu(),
             &mut result,
         )
     })?;
@@ -374,6 +381,8 @@ mod tests {
                 let before_relu = exact(&delta, "nothing").swap_remove(0) + double(&shortcut) * added;
                 let delta = &delta * before_relu.abs().gt(1e-4).to_kind(kind);
                 let expected = exact(&delta, after);
+                let output = if after == "nothing" { before_relu } else { before_relu.relu() };
+                assert_close(&expected[0], &output, 1e-12, after);
                 let mut results = Vec::new();
                 for threads in [1, 2, 3] {
                     set_threads(threads).unwrap();
@@ -382,11 +391,9 @@ mod tests {
                 set_threads(before).unwrap();
                 for (place, expected) in expected.iter().enumerate() {
                     let found = &results[0][place];
-                    let difference = (double(found) - double(expected)).abs().max().double_value(&[]);
                     let tolerance = if found.kind() == Kind::BFloat16 { 0.01 } else { 2e-5 };
-                    let scale = double(expected).abs().max().double_value(&[]).max(1e-3);
                     let what = format!("{shape:?} {kind:?}, training {training}, {after}, result {place}");
-                    assert!(difference <= tolerance * scale, "{what}: {difference} of {scale}");
+                    assert_close(found, expected, tolerance, &what);
                     assert!(results.iter().all(|result| result[place].equal(found)), "{what}");
                 }
             }

@@ -13,14 +13,10 @@ use tch::Tensor;
 /// BatchNorm in training and what comes `after` it; `state` is its weight, its bias, and the running mean and variance.
 pub(crate) fn batch_norm(input: &Tensor, state: [&Tensor; 4], how: BatchNorm, after: After) -> Result<Option<Tensor>> {
     let [weight, bias, mean, var] = state.map(pointer);
-    let (relu, shortcut, window) = match after {
-        After::Nothing => (false, None, None),
-        After::Relu => (true, None, None),
-        After::ReluAndMaxPool(window) => (true, None, Some(window)),
-        After::ShortcutAndRelu(shortcut) => (true, Some(shortcut), None),
+    let pool = match after {
+        After::ReluAndMaxPool(window) => [window.size, window.stride, window.padding].map(|number| number as c_int),
+        _ => [0; 3],
     };
-    let shortcut = shortcut.map_or(std::ptr::null(), pointer);
-    let pool = window.map_or([0; 3], |window| [window.size, window.stride, window.padding].map(|n| n as c_int));
     of_library(input, |library, result| {
         // SAFETY: all are borrowed for the call, or null; `result` is a place for one.
         unsafe {
@@ -30,10 +26,10 @@ pub(crate) fn batch_norm(input: &Tensor, state: [&Tensor; 4], how: BatchNorm, af
                 bias,
                 mean,
                 var,
-                shortcut,
+                after.shortcut(),
                 how.momentum,
                 how.epsilon,
-                relu,
+                after.relu(),
                 pool[0],
                 pool[1],
                 pool[2],
