@@ -18,7 +18,7 @@ fn compile_shim(libtorch: &Path) {
         .cpp(true)
         .std("c++17")
         .files(
-            ["shim", "message", "conv", "norm", "pool", "step", "threads"].map(|name| format!("src/shim/{name}.cpp")),
+            ["shim", "conv", "norm", "pool", "step"].map(|name| format!("src/shim/{name}.cpp")),
         )
         .flag(format!("-isystem{}", libtorch.join("include").display()))
         .flag("-fvisibility=hidden")
@@ -40,8 +40,6 @@ fn link(libtorch: &Path) {
     for place in ["$ORIGIN/biv/torch/lib", "$ORIGIN/../lib/biv/torch/lib", &lib.display().to_string()] {
         println!("cargo:rustc-link-arg=-Wl,-rpath,{place}");
     }
-    // See src/shim/message.cpp.
-    println!("cargo:rustc-link-arg=-Wl,--wrap=strdup");
     for argument in [
         format!("-soname,{soname}"),
         // Thread-local destructors outlive a dlclose: the library stays mapped.

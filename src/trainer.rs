@@ -10,7 +10,7 @@ use crate::model::{Model, Precision};
 use crate::optim::AdamOptions;
 use crate::options::require;
 use crate::sampler::{Position, Sampler};
-use crate::{Error, Result, batch, device, shim};
+use crate::{Error, Result, batch, device};
 use parking_lot::Mutex;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -191,7 +191,6 @@ impl Trainer {
     pub fn new(model: SharedModel, data: Option<&Dataset>, options: &TrainerOptions) -> Result<Self> {
         options.validate()?;
         let device = device::resolve(&options.device)?;
-        shim::start_threads()?;
         let mut locked = model.lock();
         if let Some(data) = data {
             check_fit(&locked, data)?;
@@ -321,7 +320,7 @@ impl Trainer {
     /// # Errors
     /// As [`Trainer::step`]; [`Error::Shape`] when it does not fit the model.
     pub fn step_on(&mut self, batch: &Dataset) -> Result<StepReport> {
-        let _memory = self.learner.engine.memory().enter()?;
+        let _memory = self.learner.engine.memory().enter();
         let data = {
             let model = self.learner.model.lock();
             check_fit(&model, batch)?;
@@ -395,7 +394,7 @@ impl Trainer {
     }
 
     fn predict_normalized(&self, data: &Dataset) -> Result<Vec<f64>> {
-        let _memory = self.learner.engine.memory().enter()?;
+        let _memory = self.learner.engine.memory().enter();
         let model = self.learner.model.lock();
         check_fit(&model, data)?;
         model.predict_normalized(data.features().rows(), &self.learner.normalization, self.learner.options.precision)

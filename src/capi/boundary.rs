@@ -1,7 +1,7 @@
 //! The one way in and out: no panic passes, and every error leaves its message.
 
 use super::status::{BIV_OK, biv_status, status_of};
-use crate::shim::{OrdinaryMode, keep_spare_messages};
+use crate::shim::OrdinaryMode;
 use crate::{Error, Result};
 use std::any::Any;
 use std::cell::{Cell, RefCell};
@@ -48,10 +48,7 @@ thread_local! {
 pub(super) fn boundary(body: impl FnOnce() -> Result<()>) -> biv_status {
     let body = || {
         // Miri runs without libtorch.
-        let _ordinary = (!cfg!(miri)).then(|| {
-            keep_spare_messages();
-            OrdinaryMode::new()
-        });
+        let _ordinary = (!cfg!(miri)).then(OrdinaryMode::new);
         crate::fault::point();
         body()
     };

@@ -19,8 +19,6 @@ mod loss;
 mod model;
 mod noise;
 mod pointer;
-#[cfg(feature = "reserve")]
-mod reserve;
 mod runtime;
 mod status;
 #[cfg(test)]

@@ -1,13 +1,11 @@
 //! One image from its file.
 
 use super::images::ImageSize;
-use crate::threads::check_room;
 use image::{DynamicImage, ImageDecoder, ImageReader, Limits, RgbImage, imageops};
 use std::fs::File;
 use std::io::{Cursor, ErrorKind, Read};
 use std::mem::take;
 use std::path::Path;
-use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use zune_jpeg::JpegDecoder;
 use zune_jpeg::zune_core::bytestream::ZCursor;
 use zune_jpeg::zune_core::colorspace::ColorSpace;
@@ -49,67 +47,19 @@ impl Buffers {
     }
 }
 
-/// Sees to it that there is memory for decoders, which end the process where they get none.
-#[derive(Debug)]
-pub(super) struct Room {
-    /// How many threads decode.
-    threads: usize,
-    /// The standard library's: others take memory of their own for a thread that waits.
-    gate: RwLock<()>,
-}
-
-/// Held while an image is decoded: beside others or alone.
-type Place<'a> = (Option<RwLockReadGuard<'a, ()>>, Option<RwLockWriteGuard<'a, ()>>);
-
-impl Room {
-    pub(super) fn new(threads: usize) -> Self {
-        Room { threads, gate: RwLock::new(()) }
-    }
-
-    /// For work that takes `bytes` at most: beside others where all threads can have as much, else alone.
-    fn enter(&self, bytes: usize) -> Result<Place<'_>, Fault> {
-        // A decoder that panicked has left nothing undone.
-        let beside = self.gate.read().unwrap_or_else(PoisonError::into_inner);
-        if has_room(bytes.saturating_mul(self.threads)) {
-            return Ok((Some(beside), None));
-        }
-        drop(beside);
-        let alone = self.gate.write().unwrap_or_else(PoisonError::into_inner);
-        if has_room(bytes) { Ok((None, Some(alone))) } else { Err(Fault::Memory) }
-    }
-}
-
-fn has_room(bytes: usize) -> bool {
-    check_room(bytes, || "an image".into()).is_ok()
-}
-
-/// The most bytes that it takes to decode an image of the size `found` and to bring it to `size`.
-fn need(found: ImageSize, size: ImageSize) -> usize {
-    let pixels = |height: u32, width: u32| height as usize * width as usize;
-    // A progressive JPEG's coefficients or a PNG's 16 bits of four channels, a few rows of them, and the pixels.
-    let decoding = 16 * pixels(found.height + 64, found.width);
-    // Between its two passes are four numbers of single precision.
-    let resizing =
-        if found == size { 0 } else { 16 * pixels(size.height, found.width) + 3 * pixels(size.height, size.width) };
-    decoding + resizing
-}
-
 /// The image in `file`. One that is not of `size` is brought to it, if it is to `resize`.
 pub(super) fn decode(
     file: &Path,
     size: ImageSize,
     resize: bool,
-    room: &Room,
     buffers: &mut Buffers,
 ) -> Result<RgbImage, Fault> {
     let Buffers { file: bytes, pixels } = buffers;
     bytes.clear();
     let read = File::open(file).and_then(|input| input.take(LARGEST_FILE).read_to_end(bytes));
     read.map_err(|error| if error.kind() == ErrorKind::OutOfMemory { Fault::Memory } else { corrupt(error) })?;
-    let enter = |found| room.enter(need(found, if resize { size } else { found }));
     let start_of_jpeg = [0xff, 0xd8, 0xff];
-    let (image, _place) =
-        if bytes.starts_with(&start_of_jpeg) { jpeg(bytes, take(pixels), enter)? } else { any_format(bytes, enter)? };
+    let image = if bytes.starts_with(&start_of_jpeg) { jpeg(bytes, take(pixels))? } else { any_format(bytes)? };
     let found = ImageSize { height: image.height(), width: image.width() };
     match (found == size, resize) {
         (true, _) => Ok(image),
@@ -118,12 +68,8 @@ pub(super) fn decode(
     }
 }
 
-/// Decodes a JPEG into the memory of `pixels`, once one of its size may `enter`.
-fn jpeg<P>(
-    bytes: &[u8],
-    mut pixels: Vec<u8>,
-    enter: impl FnOnce(ImageSize) -> Result<P, Fault>,
-) -> Result<(RgbImage, P), Fault> {
+/// Decodes a JPEG into the memory of `pixels`.
+fn jpeg(bytes: &[u8], mut pixels: Vec<u8>) -> Result<RgbImage, Fault> {
     let side = LARGEST_SIDE as usize;
     let options = DecoderOptions::default().set_strict_mode(false).set_max_width(side).set_max_height(side);
     let options = options.jpeg_set_out_colorspace(ColorSpace::RGB);
@@ -135,19 +81,18 @@ fn jpeg<P>(
     if length as u64 > LARGEST_FILE {
         return Err(corrupt(format!("{length} bytes are more than the largest image may have, {LARGEST_FILE}")));
     }
-    let (width, height) = (width as u32, height as u32);
-    let place = enter(ImageSize { height, width })?;
+    pixels.try_reserve(length.saturating_sub(pixels.len())).map_err(|_| Fault::Memory)?;
     pixels.resize(length, 0);
     decoder.decode_into(&mut pixels).map_err(corrupt)?;
     if is_cut_short(bytes) {
         return Err(corrupt("the end of the image is missing"));
     }
-    let image = RgbImage::from_raw(width, height, pixels);
-    Ok((image.ok_or_else(|| corrupt("the decoder gave too few pixels"))?, place))
+    let image = RgbImage::from_raw(width as u32, height as u32, pixels);
+    image.ok_or_else(|| corrupt("the decoder gave too few pixels"))
 }
 
-/// Decodes an image of another format than JPEG, once one of its size may `enter`.
-fn any_format<P>(bytes: &[u8], enter: impl FnOnce(ImageSize) -> Result<P, Fault>) -> Result<(RgbImage, P), Fault> {
+/// Decodes an image of another format than JPEG.
+fn any_format(bytes: &[u8]) -> Result<RgbImage, Fault> {
     let mut reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format().map_err(corrupt)?;
     let mut limits = Limits::default();
     limits.max_image_width = Some(LARGEST_SIDE);
@@ -158,9 +103,7 @@ fn any_format<P>(bytes: &[u8], enter: impl FnOnce(ImageSize) -> Result<P, Fault>
     // The image itself is in the limit, too.
     limits.reserve(decoder.total_bytes()).map_err(corrupt)?;
     decoder.set_limits(limits).map_err(corrupt)?;
-    let (width, height) = decoder.dimensions();
-    let place = enter(ImageSize { height, width })?;
-    Ok((DynamicImage::from_decoder(decoder).map_err(corrupt)?.into_rgb8(), place))
+    Ok(DynamicImage::from_decoder(decoder).map_err(corrupt)?.into_rgb8())
 }
 
 /// Whether a JPEG's last scan has no end marker after it: the decoder would make what is missing grey.

@@ -1,7 +1,7 @@
 //! Folders of images whose labels are in their names, as UTKFace's ages are.
 
 use super::Dataset;
-use super::decode::{Buffers, Fault, LARGEST_SIDE, Room, decode};
+use super::decode::{Buffers, Fault, LARGEST_SIDE, decode};
 use crate::{Error, Result, threads};
 use image::{ImageError, RgbImage};
 use pulp::Arch;
@@ -246,7 +246,7 @@ fn decode_all(
     progress: &mut dyn FnMut(usize, usize) -> ControlFlow<()>,
 ) -> Result<Vec<std::result::Result<u32, Fault>>> {
     let count = std::thread::available_parallelism().map_or(1, usize::from);
-    let (pool, room) = (threads::pool("images", count)?, Room::new(count));
+    let pool = threads::pool("images", count)?;
     let (stop, done, (sender, receiver)) = (AtomicBool::new(false), AtomicUsize::new(0), mpsc::channel());
     let width = pixels.len() / candidates.len().max(1);
     let mut results = Vec::new();
@@ -254,7 +254,7 @@ fn decode_all(
     let parts = candidates.iter().zip(pixels.chunks_mut(width)).zip(&mut results);
     let mut parts: Vec<_> = parts.collect();
     pool.in_place_scope(|scope| {
-        let (stop, done, room) = (&stop, &done, &room);
+        let (stop, done) = (&stop, &done);
         scope.spawn(move |_| {
             let start = || (sender.clone(), Instant::now(), Buffers::default());
             parts.par_iter_mut().for_each_init(start, |(sender, told, buffers), (((file, _), part), result)| {
@@ -262,7 +262,7 @@ fn decode_all(
                     return;
                 }
                 // A decoder that panics has met a damaged image.
-                let decoded = catch_unwind(AssertUnwindSafe(|| decode(file, size, resize, room, buffers)));
+                let decoded = catch_unwind(AssertUnwindSafe(|| decode(file, size, resize, buffers)));
                 let decoded = decoded.unwrap_or_else(|_| Err(Fault::Corrupt("the decoder failed".into())));
                 **result = decoded.map(|image| {
                     Arch::new().dispatch(|| planes(&image, part));

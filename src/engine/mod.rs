@@ -192,7 +192,6 @@ impl Engine {
     pub fn step(&mut self, model: &Model, batch: &MiniBatch, learning_rate: f64) -> Result<StepLoss> {
         match &mut self.way {
             Way::Kernel(kernel) => {
-                shim::start_threads_once()?;
                 let adam = AdamStep::new(self.optimizer.options(), self.optimizer.steps() + 1, learning_rate);
                 let mut parameters = model.flat()?.shallow_clone();
                 let (means, squares) = self.optimizer.moments();
@@ -218,7 +217,7 @@ impl Engine {
                 Ok(StepLoss::Queued)
             }
             Way::Layers(_) | Way::Autograd => {
-                let _memory = self.memory.enter()?;
+                let _memory = self.memory.enter();
                 match &mut self.guard {
                     Some(guard) => {
                         guard.set_learning_rate(learning_rate)?;

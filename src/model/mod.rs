@@ -61,7 +61,6 @@ impl Model {
     /// # Errors
     /// [`Error::InvalidConfig`] for sizes of 0, images that are too small or an unknown depth; [`Error::OutOfMemory`].
     pub fn new(options: &ModelOptions) -> Result<Self> {
-        shim::start_threads()?;
         let (options, network) = (options.clone(), options.build()?);
         let mut model = Model { options, network, normalization: None, device: Device::Cpu, flat: None };
         model.flatten()?;
@@ -204,7 +203,7 @@ impl Model {
             return Err(Error::Shape(format!("{} values are not rows of {inputs} features", features.len())));
         }
         let memory = Pool::new()?;
-        let _memory = memory.enter()?;
+        let _memory = memory.enter();
         let normalization = self.normalization_or_identity();
         let rows = FeatureRows::Numbers(features);
         collect(normalization.predictions(&self.predict_normalized(rows, &normalization, Precision::F32)?))
@@ -349,14 +348,12 @@ fn assign(state: &mut StateTensor, array: &StoredArray) -> Result<()> {
     if values.iter().any(|value| !value.is_finite()) {
         return Err(Error::InvalidArgument(format!("tensor '{}': a value is not finite", state.name)));
     }
-    shim::start_threads()?;
     let source = Tensor::f_from_slice(&values)?.f_reshape(state.tensor.size())?;
     Ok(tch::no_grad(|| state.tensor.f_copy_(&source))?)
 }
 
 /// A tensor's values in the host's memory, row-major.
 pub(crate) fn to_f32(tensor: &Tensor) -> Result<Vec<f32>> {
-    shim::start_threads()?;
     let host = tensor.f_detach()?.f_to_device(Device::Cpu)?.f_to_kind(Kind::Float)?.f_contiguous()?;
     let mut values = crate::array::reserve(host.numel())?;
     values.resize(host.numel(), 0.0);

@@ -4,55 +4,11 @@ pub(crate) mod cuda;
 mod pool;
 pub(crate) mod step;
 
-use crate::threads::{ARENA, START, check_room};
 use crate::{Error, Result};
 pub(crate) use pool::Pool;
-use std::cell::Cell;
 use std::ffi::{CStr, c_char};
 use std::marker::PhantomData;
 use tch::{Device, TchError, Tensor};
-
-/// Makes sure that errors of libtorch have a message, and so are errors, even if memory runs out from here on.
-pub(crate) fn keep_spare_messages() {
-    // SAFETY: the function may be called at any time, by any thread.
-    unsafe { biv_shim_keep_spare_messages() }
-}
-
-/// Called before operations on large tensors. Where the address space is limited, the threads that libtorch then works
-/// on for this one are started here.
-///
-/// # Errors
-///
-/// [`Error::OutOfMemory`] where they do not fit.
-pub(crate) fn start_threads() -> Result<()> {
-    loop {
-        // SAFETY: the function may be called at any time, by any thread.
-        let needs = unsafe { biv_shim_thread_needs(START + ARENA) };
-        if needs == 0 {
-            return Ok(());
-        }
-        check_room(needs, || "libtorch's threads: allow it fewer, or the process more address space".into())?;
-        // SAFETY: as above.
-        torch(unsafe { biv_shim_start_thread() })?;
-    }
-}
-
-/// As [`start_threads`], called before work that asks libtorch for no more than its number of threads: only a thread's
-/// first call does anything.
-///
-/// # Errors
-///
-/// As [`start_threads`].
-pub(crate) fn start_threads_once() -> Result<()> {
-    thread_local! {
-        static STARTED: Cell<bool> = const { Cell::new(false) };
-    }
-    if !STARTED.get() {
-        start_threads()?;
-        STARTED.set(true);
-    }
-    Ok(())
-}
 
 /// An `at::Tensor`, only ever behind a pointer.
 #[repr(C)]
@@ -94,10 +50,7 @@ unsafe extern "C" {
     fn biv_shim_autocast_restore(cuda: bool, before: *const AutocastState) -> *mut c_char;
     fn biv_shim_ordinary_mode_enter() -> *mut InferenceMode;
     fn biv_shim_ordinary_mode_leave(mode: *mut InferenceMode);
-    fn biv_shim_keep_spare_messages();
     fn biv_shim_memory(tensor: *const AtTensor, start: *mut *mut f32, count: *mut usize) -> bool;
-    fn biv_shim_thread_needs(each: usize) -> usize;
-    fn biv_shim_start_thread() -> *mut c_char;
     fn biv_shim_load_cuda() -> *mut c_char;
     fn biv_shim_blas() -> *mut c_char;
     fn biv_shim_intel() -> bool;
@@ -218,19 +171,9 @@ impl Drop for Autocast {
 pub(crate) struct OrdinaryMode(*mut InferenceMode);
 
 impl OrdinaryMode {
-    /// From now on; without memory for it the mode stays the host's.
     pub(crate) fn new() -> Self {
-        /// What libtorch allocates when a thread first asks for a mode, in bytes, amply.
-        const FIRST: usize = 128 << 10;
-        thread_local! {
-            static KNOWN: Cell<bool> = const { Cell::new(false) };
-        }
-        if !KNOWN.get() {
-            // The system ends a process that has no memory for it.
-            KNOWN.set(check_room(FIRST, String::new).is_ok());
-        }
         // SAFETY: the function takes nothing and may be called at any time.
-        OrdinaryMode(if KNOWN.get() { unsafe { biv_shim_ordinary_mode_enter() } } else { std::ptr::null_mut() })
+        OrdinaryMode(unsafe { biv_shim_ordinary_mode_enter() })
     }
 }
 
@@ -262,14 +205,6 @@ pub(crate) fn prefer_large_pages(memory: &mut [u8]) {
     let pages = &mut memory[start..];
     // SAFETY: whole pages of memory that is borrowed; the advice changes none of their values, and may be refused.
     unsafe { libc::madvise(pages.as_mut_ptr().cast(), pages.len() / PAGE * PAGE, libc::MADV_HUGEPAGE) };
-}
-
-/// Whether the process may have so much address space only.
-pub(crate) fn has_limited_space() -> bool {
-    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: the struct is there to be written to.
-    let known = unsafe { libc::getrlimit(libc::RLIMIT_AS, &mut limit) } == 0;
-    known && limit.rlim_cur != libc::RLIM_INFINITY
 }
 
 /// Whether libtorch's products of large matrices come near the processor's limit: those of MKL do on Intel's.

@@ -41,15 +41,10 @@ impl Pool {
     }
 
     /// While the scope lives, large tensors that this thread makes on the CPU are in the pool. They may outlive both.
-    ///
-    /// # Errors
-    ///
-    /// As [`super::start_threads`].
-    pub(crate) fn enter(&self) -> Result<PoolScope> {
-        super::start_threads()?;
+    pub(crate) fn enter(&self) -> PoolScope {
         // SAFETY: the scope keeps the pool.
         let before = unsafe { biv_shim_pool_enter(self.0.0) };
-        Ok(PoolScope { _pool: self.0.clone(), before, _not_send: PhantomData })
+        PoolScope { _pool: self.0.clone(), before, _not_send: PhantomData }
     }
 }
 
