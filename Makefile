@@ -61,16 +61,16 @@ dist: build
 	@echo "build/$(DIST).tar.gz"
 
 # Compiled against libtorch's headers; its CUDA libraries need not be there before it is loaded.
-KERNELS := $(patsubst src/shim/cuda/%.cu,build/cuda/%.inc,$(wildcard src/shim/cuda/*.cu))
-build/cuda/libbiv_cuda.so: $(wildcard src/shim/cuda/*.cpp src/shim/cuda/*.hpp) src/shim/guarded.hpp $(KERNELS) | libtorch
+KERNELS := $(patsubst src/kernels/cuda/%.cu,build/cuda/%.inc,$(wildcard src/kernels/cuda/*.cu))
+build/cuda/libbiv_cuda.so: $(wildcard src/kernels/cuda/*.cpp src/kernels/cuda/*.hpp) src/torch/guarded.hpp $(KERNELS) | libtorch
 	@python3 scripts/libtorch.py --cuda-headers build/cuda
 	$(CXX) -std=c++17 -O2 -Wall -Werror -fPIC -shared -Ibuild/cuda -isystem $(TORCH)/../include \
 	  -isystem build/cuda/nvidia/cu13/include $(filter %.cpp,$^) -o $@
-	@for name in $$(sed -nE 's/.*c"(biv_cuda_[a-z0-9_]+)".*/\1/p' src/shim/cuda/mod.rs); do \
+	@for name in $$(sed -nE 's/.*c"(biv_cuda_[a-z0-9_]+)".*/\1/p' src/kernels/cuda/library.rs); do \
 	nm -D --defined-only $@ | grep -q " $$name$$" || { echo "$@ has no $$name"; rm $@; exit 1; }; done
 
 # The kernels' source as a literal.
-build/cuda/%.inc: src/shim/cuda/%.cu
+build/cuda/%.inc: src/kernels/cuda/%.cu
 	@mkdir -p build/cuda
 	@{ echo 'R"cuda('; cat $<; echo ')cuda"'; } > $@
 
@@ -82,7 +82,7 @@ cuda: build build/cuda/libbiv_cuda.so
 EMULATED := $(CXX) -std=c++20 -O1 -g1 -fsanitize=$(or $(SANITIZER),thread) -Wall -Wextra -Werror -Wno-unknown-pragmas -pthread -Ibuild/kernels
 kernels:
 	@mkdir -p build/kernels
-	@for name in images mlp; do sed 's/extern __shared__/extern/; s/__shared__/static/' src/shim/cuda/$$name.cu > build/kernels/$$name.inc || exit 1; done
+	@for name in images mlp; do sed 's/extern __shared__/extern/; s/__shared__/static/' src/kernels/cuda/$$name.cu > build/kernels/$$name.inc || exit 1; done
 	@$(EMULATED) tests/kernels/mlp.cpp -o build/kernels/mlp && ./build/kernels/mlp
 	@for sizes in "8 3 2 1" "4 2 2 0" "2 3 1 1"; do set -- $$sizes; \
 	$(EMULATED) -DWIDTH=$$1 -DSIZE=$$2 -DSTRIDE=$$3 -DPADDING=$$4 tests/kernels/images.cpp -o build/kernels/images && ./build/kernels/images || exit 1; done
@@ -185,7 +185,7 @@ TORCH_HOST = $(CXX) -std=c++17 -O1 $(WARNINGS) -isystem $(TORCH)/../include
 TORCH_LINK = $(LINK) -L$(TORCH) -Wl,-rpath,$(TORCH) -ltorch_cpu -lc10
 host-torch: stage
 	@$(TORCH_HOST) tests/host/torch.cpp -o build/host-torch $(TORCH_LINK)
-	@$(TORCH_HOST) tests/host/allocator.cpp src/shim/pool.cpp -o build/host-allocator $(TORCH_LINK)
+	@$(TORCH_HOST) tests/host/allocator.cpp src/torch/pool.cpp -o build/host-allocator $(TORCH_LINK)
 	@./build/host-torch && ./build/host-allocator
 
 ## faults: panics injected at every point of every function, in a library built for it

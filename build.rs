@@ -1,4 +1,4 @@
-//! Compiles the C++ shim, generates `include/biv.h` and sets what the shared
+//! Compiles the C++ sources, generates `include/biv.h` and sets what the shared
 //! library tells the dynamic linker: its soname and where libtorch is.
 
 use std::path::{Path, PathBuf};
@@ -7,25 +7,28 @@ use std::{env, fs};
 fn main() {
     let root = PathBuf::from(env::var("CARGO_MANIFEST_DIR").unwrap());
     let libtorch = Path::new(libtorch_check::FOLDER);
-    compile_shim(libtorch);
+    compile_cpp(libtorch);
     link(libtorch);
     generate_header(&root);
 }
 
-fn compile_shim(libtorch: &Path) {
-    println!("cargo:rerun-if-changed=src/shim");
+fn compile_cpp(libtorch: &Path) {
+    for folder in ["src/torch", "src/kernels/cpu"] {
+        println!("cargo:rerun-if-changed={folder}");
+    }
     cc::Build::new()
         .cpp(true)
         .std("c++17")
         .files(
-            ["shim", "conv", "norm", "pool", "step"].map(|name| format!("src/shim/{name}.cpp")),
+            ["torch/runtime", "torch/ops", "torch/pool", "kernels/cpu/conv", "kernels/cpu/norm"]
+                .map(|name| format!("src/{name}.cpp")),
         )
         .flag(format!("-isystem{}", libtorch.join("include").display()))
         .flag("-fvisibility=hidden")
         // Line tables, as Rust's: all of libtorch's types would take as long again.
         .debug(false)
         .flag("-g1")
-        .compile("biv_shim");
+        .compile("biv_cpp");
 }
 
 fn link(libtorch: &Path) {

@@ -2,12 +2,12 @@
 //!
 //! `cargo run --release --example gpu`, or in the bundle of `make gpu-check`. Prints nothing where there is no GPU.
 
+use biv::base::options::parse;
+use biv::data::noise::NoiseOptions;
 use biv::data::{Dataset, SyntheticOptions};
-use biv::device::cuda_device_count;
 use biv::model::{Model, ModelOptions};
-use biv::noise::NoiseOptions;
-use biv::options::parse;
-use biv::trainer::{Trainer, TrainerOptions};
+use biv::torch::device::cuda_device_count;
+use biv::train::trainer::{Trainer, TrainerOptions};
 use parking_lot::Mutex;
 use std::ops::ControlFlow;
 use std::sync::Arc;

@@ -1,16 +1,16 @@
 //! The parity experiment from Rust: see tests/parity/run.sh.
 
+use biv::base::options::parse;
+use biv::data::noise::NoiseOptions;
 use biv::data::{Dataset, SplitOptions, SyntheticOptions};
 use biv::model::{Model, ModelOptions};
-use biv::noise::NoiseOptions;
-use biv::options::parse;
-use biv::trainer::{Trainer, TrainerOptions};
+use biv::train::trainer::{Trainer, TrainerOptions};
 use parking_lot::Mutex;
 use std::sync::Arc;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let path = std::env::args().nth(1).ok_or("usage: parity FILE")?;
-    biv::device::set_threads(1)?;
+    biv::torch::device::set_threads(1)?;
     let data = Dataset::synthetic(&parse::<SyntheticOptions>("synthetic", r#"{"rows":600,"features":10,"seed":7}"#)?)?;
     let split: SplitOptions = parse("split", r#"{"train_size":500,"test_size":100,"seed":7}"#)?;
     let (train, test) = data.split(&split)?;

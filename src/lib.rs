@@ -1,30 +1,23 @@
 //! Batch inverse-variance training for regression labels of known noise.
 //!
-//! The modules in the order in which data flows:
+//! The floors of the house, the highest first; a module imports only from its own floor and those below:
 //!
-//! | module | its job |
+//! | floor | its job |
 //! |---|---|
-//! | [`mod@array`] | strided views of a caller's memory |
-//! | [`data`] | data sets: from arrays, CSV files and formulas; division; normalisation |
-//! | [`noise`] | simulated label noise of random variance |
-//! | [`sampler`] | the shuffled order of the rows |
-//! | [`batch`] | mini-batches as tensors: gathered, normalised |
-//! | [`model`] | networks, their initial weights, prediction |
-//! | [`loss`] | mse, cutoff, iv and biv as weights of squared errors; choosing epsilon |
-//! | [`optim`] | Adam |
-//! | [`engine`] | one training step, by the fastest way there is |
-//! | [`kernel`] | multi-layer perceptrons on the CPU by hand: forward, backward and Adam |
-//! | [`trainer`] | steps, epochs, evaluation, checkpoints |
-//! | [`session`] | fitting with callbacks and cancellation, from any thread |
-//! | [`metrics`] | MSE, RMSE, MAE, R2 |
-//! | [`files`], [`archive`] | files replaced in one go; saved models and checkpoints |
+//! | [`capi`] | the C ABI: a thin layer over all of this (beside it `bin/biv.rs`, the command line) |
 //! | [`experiment`] | the published experiment: settings, runs, sweeps, reports |
-//! | [`capi`] | the C ABI: a thin layer over all of this, and with the C++ shim the only unsafe code |
+//! | [`train`] | mini-batches, losses, steps, epochs, evaluation, fitting from any thread |
+//! | [`model`] | networks, their initial weights, prediction, files of models |
+//! | [`kernels`] | arithmetic of our own, where libtorch's is slower |
+//! | [`data`] | data sets: from arrays, tables, images and formulas; label noise; normalisation |
+//! | [`mod@torch`] | what libtorch has and tch does not bind |
+//! | [`base`] | errors, options, memory, files, threads, randomness |
 //!
 //! ```
-//! use biv::data::{Dataset, SplitOptions, SyntheticOptions};
+//! use biv::base::options::parse;
+//! use biv::data::{Dataset, SplitOptions, SyntheticOptions, noise::NoiseOptions};
 //! use biv::model::{Model, ModelOptions};
-//! use biv::{noise::NoiseOptions, options::parse, trainer::{Trainer, TrainerOptions}};
+//! use biv::train::trainer::{Trainer, TrainerOptions};
 //! use std::sync::Arc;
 //!
 //! let clean = Dataset::synthetic(&SyntheticOptions { rows: 2000, features: 10, outputs: 1, seed: 0 })?;
@@ -44,32 +37,15 @@
 //! ```
 #![deny(unsafe_code)]
 
-pub mod archive;
-pub mod array;
-pub mod batch;
+pub mod base;
 #[allow(unsafe_code)]
 pub mod capi;
 pub mod data;
-pub mod device;
-pub mod engine;
-mod error;
 pub mod experiment;
-mod fault;
-pub mod files;
-mod flat;
-pub mod kernel;
-pub mod loss;
-pub mod metrics;
+pub mod kernels;
 pub mod model;
-pub mod noise;
-pub mod optim;
-pub mod options;
-pub mod random;
-pub mod sampler;
-pub mod session;
 #[allow(unsafe_code)]
-mod shim;
-mod threads;
-pub mod trainer;
+pub mod torch;
+pub mod train;
 
-pub use error::{Error, Result};
+pub use base::{Error, Result};

@@ -2,11 +2,11 @@
 //! fills up takes nothing away.
 
 use biv::Error;
+use biv::base::options::parse;
 use biv::data::Dataset;
 use biv::experiment::{Config, Outcome, run};
 use biv::model::Model;
-use biv::options::parse;
-use biv::trainer::Trainer;
+use biv::train::trainer::Trainer;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use serde_json::json;

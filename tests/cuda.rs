@@ -3,8 +3,8 @@
 mod common;
 
 use biv::data::{Dataset, SyntheticOptions};
-use biv::device::cuda_device_count;
-use biv::trainer::{StepReport, Trainer};
+use biv::torch::device::cuda_device_count;
+use biv::train::trainer::{StepReport, Trainer};
 use biv::{Error, Result};
 use common::{epoch, model, noisy, trainer};
 use std::io::Write;

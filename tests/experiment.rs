@@ -2,8 +2,8 @@
 //! directories, resuming, sweeps, and what goes wrong.
 
 use biv::Error;
-use biv::archive::{Archive, ArchiveKind};
 use biv::experiment::{Config, Outcome, Progress, Stage, Sweep, run};
+use biv::model::archive::{Archive, ArchiveKind};
 use rand::Rng;
 use serde_json::{Value, json};
 use std::ops::ControlFlow;
@@ -202,7 +202,7 @@ fn a_run_that_is_killed_again_and_again_ends_as_if_it_had_not_been() {
         while death % 2 == 0 && saved() == before && child.try_wait().unwrap().is_none() {
             std::thread::sleep(std::time::Duration::from_millis(1));
         }
-        let random = biv::random::stream(death, biv::random::Purpose::Synthetic, 0).next_u64() % 250_000;
+        let random = biv::base::random::stream(death, biv::base::random::Purpose::Synthetic, 0).next_u64() % 250_000;
         std::thread::sleep(std::time::Duration::from_micros(random));
         assert_eq!(child.try_wait().unwrap(), None, "the run ended before it was killed");
         child.kill().unwrap();

@@ -1,10 +1,11 @@
 //! Values and training runs against PyTorch's (tests/golden/make_goldens.py).
 
-use biv::archive::StoredArray;
 use biv::data::{Dataset, Normalization};
-use biv::loss::{Loss, smallest_epsilon};
-use biv::model::{Model, ModelOptions, Precision};
-use biv::trainer::{Trainer, TrainerOptions};
+use biv::model::archive::StoredArray;
+use biv::model::{Model, ModelOptions};
+use biv::torch::Precision;
+use biv::train::loss::{Loss, smallest_epsilon};
+use biv::train::trainer::{Trainer, TrainerOptions};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use std::io::Write;

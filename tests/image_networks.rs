@@ -1,9 +1,10 @@
 //! Networks for images in training: precision, checkpoints, the memory of prediction.
 
+use biv::base::options::parse;
 use biv::data::Dataset;
-use biv::model::{Model, ModelOptions, Precision};
-use biv::options::parse;
-use biv::trainer::{SharedModel, Trainer};
+use biv::model::{Model, ModelOptions};
+use biv::torch::Precision;
+use biv::train::trainer::{SharedModel, Trainer};
 use parking_lot::Mutex;
 use std::sync::Arc;
 use tch::{Device, Kind, Tensor};

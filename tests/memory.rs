@@ -1,9 +1,9 @@
 //! Training does not grow: the memory of the process after a warm-up and thousands of steps later.
 
+use biv::base::options::parse;
 use biv::data::Dataset;
 use biv::model::Model;
-use biv::options::parse;
-use biv::trainer::{SharedModel, Trainer};
+use biv::train::trainer::{SharedModel, Trainer};
 use parking_lot::Mutex;
 use std::sync::Arc;
 

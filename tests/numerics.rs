@@ -6,7 +6,7 @@ mod common;
 
 use biv::Error;
 use biv::data::Dataset;
-use biv::loss::{Epsilon, Loss, MinimumBatch, Weights};
+use biv::train::loss::{Epsilon, Loss, MinimumBatch, Weights};
 use common::{epoch, model, trainer};
 
 /// Variances at the limits of what a label may come with.

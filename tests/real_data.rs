@@ -96,7 +96,7 @@ fn county_incomes_come_with_standard_errors() {
     let options = r#"{"labels": ["Income"], "standard_errors": ["IncomeErr"], "error_divisor": 1.645,
                       "features": ["Poverty", "Professional", "Unemployment", "State"], "one_hot": ["State"],
                       "skip_missing": true}"#;
-    let data = biv::data::Dataset::from_csv(&path, &biv::options::parse("csv", options).unwrap()).unwrap();
+    let data = biv::data::Dataset::from_csv(&path, &biv::base::options::parse("csv", options).unwrap()).unwrap();
     assert!(data.rows() > 3000 && data.width() > 50);
     assert!((data.variances().unwrap()[0] - (2838.0f64 / 1.645).powi(2)).abs() < 1e-6);
 }

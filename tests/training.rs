@@ -4,8 +4,8 @@ mod common;
 
 use biv::Error;
 use biv::data::{Dataset, SplitOptions, SyntheticOptions};
-use biv::session::Session;
-use biv::trainer::Trainer;
+use biv::train::session::Session;
+use biv::train::trainer::Trainer;
 use common::{epoch, model, noisy, trainer};
 use std::ops::ControlFlow;
 use std::sync::Arc;

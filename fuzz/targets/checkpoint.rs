@@ -3,7 +3,7 @@
 
 #![no_main]
 
-use biv::archive::{Archive, ArchiveKind, StoredArray};
+use biv::model::archive::{Archive, ArchiveKind, StoredArray};
 use biv_fuzz::*;
 use libfuzzer_sys::fuzz_target;
 use safetensors::{Dtype, SafeTensors};

@@ -3,7 +3,7 @@
 #![no_main]
 
 use biv::data::{CsvOptions, Dataset};
-use biv::options::parse;
+use biv::base::options::parse;
 use biv_fuzz::{check, with_file};
 use libfuzzer_sys::fuzz_target;
 

@@ -3,8 +3,10 @@
 #![no_main]
 
 use biv::model::{Model, ModelOptions};
-use biv::options::parse;
-use biv::{data, experiment, loss, noise, trainer};
+use biv::base::options::parse;
+use biv::data::noise;
+use biv::train::{loss, trainer};
+use biv::{data, experiment};
 use biv_fuzz::check;
 use libfuzzer_sys::fuzz_target;
 

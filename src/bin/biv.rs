@@ -230,7 +230,7 @@ fn run_one(arguments: &RunArgs) -> Result<ExitCode> {
         return print_json(&config.to_value());
     }
     if let Some(threads) = arguments.common.threads {
-        biv::device::set_threads(threads)?;
+        biv::torch::device::set_threads(threads)?;
     }
     let mut reporter = Reporter::new(Stage::Training);
     let outcome = run(&config, &mut |progress| reporter.show(progress));
@@ -275,7 +275,7 @@ fn sweep(arguments: &SweepArgs) -> Result<ExitCode> {
         overlay(&mut description, json!({ "out": out }));
     }
     overlay(&mut description, json!({"base": arguments.common.fields()?, "jobs": jobs}));
-    let options: SweepOptions = biv::options::parse("sweep", &description.to_string())?;
+    let options: SweepOptions = biv::base::options::parse("sweep", &description.to_string())?;
     let sweep = Sweep::new(options)?;
     if arguments.count {
         println!("{}", sweep.cells().len());
@@ -290,7 +290,7 @@ fn sweep(arguments: &SweepArgs) -> Result<ExitCode> {
     } else {
         let part = arguments.only.map_or(Ok(sweep.clone()), |index| sweep.only(index))?;
         let threads = arguments.common.threads.unwrap_or((cores / jobs.clamp(1, part.cells().len())).max(1) as i32);
-        biv::device::set_threads(threads)?;
+        biv::torch::device::set_threads(threads)?;
         let mut reporter = Reporter::new(Stage::Sweep);
         let outcomes = part.run(&mut |progress| reporter.show(progress));
         reporter.finish();

@@ -1,7 +1,7 @@
 //! Arrays of the caller's: any rank, f32 or f64, any strides.
 
 use super::pointer;
-use crate::array::{ArrayView, ArrayViewMut, Elements, ElementsMut, Layout};
+use crate::data::array::{ArrayView, ArrayViewMut, Elements, ElementsMut, Layout};
 use crate::{Error, Result};
 use std::ffi::c_void;
 

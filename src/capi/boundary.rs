@@ -1,7 +1,7 @@
 //! The one way in and out: no panic passes, and every error leaves its message.
 
 use super::status::{BIV_OK, biv_status, status_of};
-use crate::shim::OrdinaryMode;
+use crate::torch::scopes::OrdinaryMode;
 use crate::{Error, Result};
 use std::any::Any;
 use std::cell::{Cell, RefCell};
@@ -49,7 +49,7 @@ pub(super) fn boundary(body: impl FnOnce() -> Result<()>) -> biv_status {
     let body = || {
         // Miri runs without libtorch.
         let _ordinary = (!cfg!(miri)).then(OrdinaryMode::new);
-        crate::fault::point();
+        crate::base::fault::point();
         body()
     };
     let (status, message) = match contain(body) {

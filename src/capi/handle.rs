@@ -10,8 +10,8 @@ use super::model::biv_model;
 use super::pointer;
 use super::trainer::biv_trainer;
 use crate::data::Dataset;
-use crate::session::Session;
-use crate::trainer::SharedModel;
+use crate::train::session::Session;
+use crate::train::trainer::SharedModel;
 use crate::{Error, Result};
 use parking_lot::RwLock;
 use slotmap::{DefaultKey, Key, KeyData, SlotMap};
@@ -89,7 +89,7 @@ pub(super) unsafe fn create<H: Handle>(out: *mut *mut H, make: impl FnOnce() -> 
     let object = H::wrap(make()?);
     let key = {
         let mut table = TABLE.write();
-        crate::fault::point();
+        crate::base::fault::point();
         table.insert(object)
     };
     // SAFETY: as above.
@@ -102,7 +102,7 @@ pub(super) fn get<H: Handle>(handle: *const H) -> Result<H::Target> {
         return Err(Error::InvalidHandle(format!("the {} handle is NULL", H::NAME)));
     }
     let table = TABLE.read();
-    crate::fault::point();
+    crate::base::fault::point();
     let object = key(handle).and_then(|key| table.get(key)).ok_or_else(|| {
         Error::InvalidHandle(format!("the {} handle {handle:p} was freed, or never was a handle", H::NAME))
     })?;

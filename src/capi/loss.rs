@@ -5,8 +5,8 @@ use super::boundary::boundary;
 use super::pointer;
 use super::status::biv_status;
 use crate::Error;
-use crate::array::reserve;
-use crate::loss::Loss;
+use crate::base::memory::reserve;
+use crate::train::loss::Loss;
 use std::ffi::c_char;
 
 /// A loss on a mini-batch.

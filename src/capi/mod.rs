@@ -1,6 +1,6 @@
 //! The C ABI: each function checks its arguments, makes one call into the safe
 //! API and turns the result into a status. Its contract stands at the top of
-//! the header (cbindgen.toml); this is the only place, with the C++ shim, where
+//! the header (cbindgen.toml); this is the only place, with `torch` and `kernels`, where
 //! unsafe code lives.
 
 #![allow(non_camel_case_types)]

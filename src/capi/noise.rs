@@ -3,7 +3,7 @@
 use super::boundary::boundary;
 use super::pointer;
 use super::status::biv_status;
-use crate::noise::VarianceDistribution;
+use crate::data::noise::VarianceDistribution;
 use std::ffi::c_char;
 
 /// Draws noise variances, as biv_dataset_add_noise() does.

@@ -93,7 +93,7 @@ pub(super) unsafe fn options<T: serde::de::DeserializeOwned + schemars::JsonSche
 ) -> Result<T> {
     // SAFETY: the caller's promise.
     let json = if json.is_null() { "{}" } else { unsafe { text(json, name)? } };
-    crate::options::parse(name, json)
+    crate::base::options::parse(name, json)
 }
 
 /// Copies `value` and a NUL into the caller's buffer.

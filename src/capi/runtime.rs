@@ -3,8 +3,9 @@
 use super::boundary::{boundary, last_message};
 use super::pointer;
 use super::status::biv_status;
-use crate::options::schema;
-use crate::{Error, device};
+use crate::Error;
+use crate::base::options::schema;
+use crate::torch::device;
 use std::ffi::{CString, c_char};
 use std::sync::LazyLock;
 
@@ -34,9 +35,9 @@ pub extern "C" fn biv_build_info() -> *const c_char {
         let info = serde_json::json!({
             "version": env!("CARGO_PKG_VERSION"),
             "abi_version": BIV_ABI_VERSION,
-            "libtorch": crate::shim::torch_version(),
+            "libtorch": crate::torch::runtime::torch_version(),
             "debug": cfg!(debug_assertions),
-            "blas": crate::shim::blas(),
+            "blas": crate::torch::runtime::blas(),
         });
         CString::new(info.to_string()).unwrap_or_default()
     });
@@ -59,7 +60,9 @@ pub extern "C" fn biv_last_error_message() -> *const c_char {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn biv_config_schema(name: *const c_char, out: *mut *const c_char) -> biv_status {
     static SCHEMAS: LazyLock<Vec<(&str, CString)>> = LazyLock::new(|| {
-        use crate::{data, experiment, loss, model, noise, trainer};
+        use crate::data::noise;
+        use crate::train::{loss, trainer};
+        use crate::{data, experiment, model};
         let schemas = [
             ("csv", schema::<data::CsvOptions>()),
             ("synthetic", schema::<data::SyntheticOptions>()),
@@ -124,5 +127,5 @@ pub extern "C" fn biv_set_num_threads(threads: i32) -> biv_status {
 #[cfg(feature = "faults")]
 #[unsafe(no_mangle)]
 pub extern "C" fn biv_test_panic_at(number: i64) -> i64 {
-    crate::fault::panic_at(number)
+    crate::base::fault::panic_at(number)
 }

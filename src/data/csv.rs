@@ -1,8 +1,8 @@
 //! Data sets from CSV files with a header.
 
 use super::Dataset;
-use crate::array::{make_room, reserve};
-use crate::options::require;
+use crate::base::memory::{make_room, reserve};
+use crate::base::options::require;
 use crate::{Error, Result};
 use ::csv::{ErrorKind, Position, Reader, ReaderBuilder, StringRecord};
 use schemars::JsonSchema;
@@ -325,7 +325,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("data.csv");
         std::fs::write(&path, content).unwrap();
-        Dataset::from_csv(&path, &crate::options::parse("csv", options)?)
+        Dataset::from_csv(&path, &crate::base::options::parse("csv", options)?)
     }
 
     fn message(content: &str, options: &str) -> String {
@@ -375,7 +375,7 @@ mod tests {
         assert!(message("", y).contains("the file is empty"));
         assert!(message("x,y\n", y).ends_with("no rows below the header"));
         assert!(message("x,z\n1,2\n", y).ends_with("there is no column 'y', only 'x', 'z'"));
-        let missing = Dataset::from_csv(Path::new("/no/such.csv"), &crate::options::parse("csv", y).unwrap());
+        let missing = Dataset::from_csv(Path::new("/no/such.csv"), &crate::base::options::parse("csv", y).unwrap());
         assert_eq!(missing.unwrap_err().to_string(), "/no/such.csv: no such file or folder");
         assert!(message("x,y\n1,2\n", r#"{"labels":["y"],"variances":["x","x"]}"#).contains("csv.variances: is 2"));
         assert!(

@@ -1,8 +1,10 @@
 //! A data set in memory: features, labels and the variances of the labels' noise.
 
 use super::Features;
-use crate::array::{ArrayView, collect, reserve};
-use crate::random::{Purpose, permutation, stream};
+use super::array::ArrayView;
+use super::features::gather;
+use crate::base::memory::{collect, reserve};
+use crate::base::random::{Purpose, permutation, stream};
 use crate::{Error, Result};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -363,19 +365,6 @@ fn check(values: &[f64], columns: usize, name: &str, fault: impl Fn(f64) -> Opti
         }
     }
     Ok(())
-}
-
-/// The rows `rows` of row-major `values`, `width` values each.
-pub(crate) fn gather<T: Copy>(values: &[T], width: usize, rows: &[usize]) -> Result<Vec<T>> {
-    let mut result = reserve(rows.len() * width)?;
-    if width == 1 {
-        result.extend(rows.iter().map(|&row| values[row]));
-        return Ok(result);
-    }
-    for &row in rows {
-        result.extend_from_slice(&values[row * width..(row + 1) * width]);
-    }
-    Ok(result)
 }
 
 #[cfg(test)]

@@ -1,7 +1,8 @@
 //! One image from its file.
 
-use super::images::ImageSize;
 use image::{DynamicImage, ImageDecoder, ImageReader, Limits, RgbImage, imageops};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use std::fs::File;
 use std::io::{Cursor, ErrorKind, Read};
 use std::mem::take;
@@ -16,6 +17,16 @@ pub(super) const LARGEST_SIDE: u32 = 16_384;
 
 /// No file has more bytes than this, and neither has an image.
 const LARGEST_FILE: u64 = 256 << 20;
+
+/// The size of an image in pixels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ImageSize {
+    /// From top to bottom.
+    pub height: u32,
+    /// From left to right.
+    pub width: u32,
+}
 
 /// Why an image cannot be used.
 #[derive(Debug)]
@@ -48,12 +59,7 @@ impl Buffers {
 }
 
 /// The image in `file`. One that is not of `size` is brought to it, if it is to `resize`.
-pub(super) fn decode(
-    file: &Path,
-    size: ImageSize,
-    resize: bool,
-    buffers: &mut Buffers,
-) -> Result<RgbImage, Fault> {
+pub(super) fn decode(file: &Path, size: ImageSize, resize: bool, buffers: &mut Buffers) -> Result<RgbImage, Fault> {
     let Buffers { file: bytes, pixels } = buffers;
     bytes.clear();
     let read = File::open(file).and_then(|input| input.take(LARGEST_FILE).read_to_end(bytes));

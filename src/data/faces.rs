@@ -1,8 +1,8 @@
 //! Drawn faces whose age shows, in files named like UTKFace's: for tests and
 //! demonstrations, which cannot ship photographs.
 
-use crate::options::require;
-use crate::random::{Purpose, stream};
+use crate::base::options::require;
+use crate::base::random::{Purpose, stream};
 use crate::{Error, Result};
 use image::{Rgb, RgbImage};
 use rand::RngExt;

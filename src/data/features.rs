@@ -1,8 +1,7 @@
 //! The features of a data set: numbers, or the bytes of images.
 
-use super::dataset::gather;
 use crate::Result;
-use crate::array::reserve;
+use crate::base::memory::reserve;
 use std::borrow::Cow;
 use std::ops::Range;
 use std::sync::Arc;
@@ -87,4 +86,17 @@ impl<'a> FeatureRows<'a> {
             }
         }
     }
+}
+
+/// The rows `rows` of row-major `values`, `width` values each.
+pub(crate) fn gather<T: Copy>(values: &[T], width: usize, rows: &[usize]) -> Result<Vec<T>> {
+    let mut result = reserve(rows.len() * width)?;
+    if width == 1 {
+        result.extend(rows.iter().map(|&row| values[row]));
+        return Ok(result);
+    }
+    for &row in rows {
+        result.extend_from_slice(&values[row * width..(row + 1) * width]);
+    }
+    Ok(result)
 }

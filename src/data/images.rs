@@ -1,8 +1,9 @@
 //! Folders of images whose labels are in their names, as UTKFace's ages are.
 
 use super::Dataset;
-use super::decode::{Buffers, Fault, LARGEST_SIDE, decode};
-use crate::{Error, Result, threads};
+use super::decode::{Buffers, Fault, ImageSize, LARGEST_SIDE, decode};
+use crate::base::threads;
+use crate::{Error, Result};
 use image::{ImageError, RgbImage};
 use pulp::Arch;
 use rayon::prelude::*;
@@ -31,16 +32,6 @@ pub struct ImageOptions {
     pub corrupt: Corrupt,
     /// The most memory that the pixels may take, in bytes (default 8 GiB).
     pub memory_limit: u64,
-}
-
-/// The size of an image in pixels.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct ImageSize {
-    /// From top to bottom.
-    pub height: u32,
-    /// From left to right.
-    pub width: u32,
 }
 
 /// What happens with a file that cannot be used.
@@ -100,7 +91,7 @@ impl ImageFolder {
         if let Some(ImageSize { height, width }) = options.size {
             for (name, side) in [("height", height), ("width", width)] {
                 let path = format!("images.size.{name}");
-                crate::options::require((1..=LARGEST_SIDE).contains(&side), &path, side, "1 to 16384")?;
+                crate::base::options::require((1..=LARGEST_SIDE).contains(&side), &path, side, "1 to 16384")?;
             }
         }
         let mut skipped = Vec::new();
@@ -234,7 +225,7 @@ fn allocate(rows: usize, width: usize, options: &ImageOptions) -> Result<Vec<u8>
             "{rows} images need {needed} bytes, images.memory_limit is {limit}: raise it or give a smaller images.size"
         )));
     };
-    crate::array::zeroed(bytes)
+    crate::base::memory::zeroed(bytes)
 }
 
 /// Decodes every file into its part of `pixels`, and gives each one's checksum.
@@ -309,7 +300,9 @@ mod tests {
     use image::{DynamicImage, GrayImage, Rgb};
 
     fn read(folder: &Path, options: &str) -> Result<ImageFolder> {
-        ImageFolder::read(folder, &crate::options::parse("images", options)?, &mut |_, _| ControlFlow::Continue(()))
+        ImageFolder::read(folder, &crate::base::options::parse("images", options)?, &mut |_, _| {
+            ControlFlow::Continue(())
+        })
     }
 
     /// A picture that is easy to recognise: red rises to the right, green downwards, blue is `blue`.

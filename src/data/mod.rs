@@ -1,5 +1,6 @@
-//! Data sets: where they come from, how they are divided and normalised.
+//! Data sets: where they come from, their label noise, how they are divided and normalised.
 
+pub mod array;
 mod csv;
 mod dataset;
 mod decode;
@@ -7,15 +8,17 @@ mod faces;
 mod features;
 mod images;
 mod named;
+pub mod noise;
 mod normalization;
 mod synthetic;
 
 pub use self::csv::CsvOptions;
-pub(crate) use dataset::gather;
 pub use dataset::{Dataset, SplitOptions};
+pub use decode::ImageSize;
 pub use faces::{FaceOptions, draw_faces};
+pub(crate) use features::gather;
 pub use features::{FeatureRows, Features};
-pub use images::{Corrupt, ImageFolder, ImageOptions, ImageSize};
+pub use images::{Corrupt, ImageFolder, ImageOptions};
 pub use named::NamedDataset;
 pub use normalization::{Normalization, Scale};
 pub use synthetic::{SyntheticOptions, friedman};

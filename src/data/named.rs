@@ -2,7 +2,7 @@
 
 use super::csv::{Rows, cyclic};
 use super::{CsvOptions, Dataset};
-use crate::array::make_room;
+use crate::base::memory::make_room;
 use crate::{Error, Result};
 use jiff::civil::Date;
 use std::path::{Path, PathBuf};
@@ -83,7 +83,7 @@ fn bike(path: &Path) -> Result<Dataset> {
 }
 
 fn wine(paths: &[PathBuf]) -> Result<Dataset> {
-    let options: CsvOptions = crate::options::parse("wine", r#"{"labels":["quality"],"delimiter":";"}"#)?;
+    let options: CsvOptions = crate::base::options::parse("wine", r#"{"labels":["quality"],"delimiter":";"}"#)?;
     let (mut features, mut labels, mut shape) = (Vec::new(), Vec::new(), Vec::new());
     for path in paths {
         let part = Dataset::from_csv(path, &options)?;

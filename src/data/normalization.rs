@@ -90,7 +90,7 @@ impl Normalization {
             return Err(Error::Shape(format!("rows have {width} features, the normalisation was fitted on {columns}")));
         }
         let scale = |column: usize| Scale { mean: self.feature_mean[column], factor: self.feature_std[column].recip() };
-        crate::array::collect((0..width).map(|feature| scale(feature.min(columns - 1))))
+        crate::base::memory::collect((0..width).map(|feature| scale(feature.min(columns - 1))))
     }
 
     /// Normalised features, for rows of `width` values each.
@@ -99,7 +99,7 @@ impl Normalization {
     /// As [`Normalization::scales`].
     pub fn features(&self, features: &[f32], width: usize) -> Result<Vec<f32>> {
         let scales = self.scales(width)?;
-        let mut result = crate::array::reserve(features.len())?;
+        let mut result = crate::base::memory::reserve(features.len())?;
         for row in features.chunks(width) {
             result.extend(row.iter().zip(&scales).map(|(&value, scale)| scale.apply(value)));
         }

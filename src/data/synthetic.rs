@@ -1,9 +1,9 @@
 //! A synthetic regression problem whose clean function is known.
 
 use super::Dataset;
-use crate::array::reserve;
-use crate::options::require;
-use crate::random::{Purpose, stream};
+use crate::base::memory::reserve;
+use crate::base::options::require;
+use crate::base::random::{Purpose, stream};
 use crate::{Error, Result};
 use rand::RngExt;
 use schemars::JsonSchema;

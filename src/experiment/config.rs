@@ -2,12 +2,12 @@
 //! file or a caller's JSON, with every default filled in.
 
 use super::settings::Settings;
+use crate::base::options::{parse, require};
+use crate::data::noise::NoiseOptions;
 use crate::data::{CsvOptions, ImageOptions};
-use crate::loss::Loss;
-use crate::model::Precision;
-use crate::noise::NoiseOptions;
-use crate::options::{parse, require};
-use crate::trainer::TrainerOptions;
+use crate::torch::Precision;
+use crate::train::loss::Loss;
+use crate::train::trainer::TrainerOptions;
 use crate::{Error, Result};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

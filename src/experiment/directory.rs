@@ -3,11 +3,11 @@
 
 use super::config::Config;
 use super::history::{History, Outputs, Part, Record};
-use super::report;
-use super::run::Outcome;
-use super::tensorboard::EventWriter;
-use crate::trainer::Trainer;
-use crate::{Error, Result, files};
+use super::outcome::Outcome;
+use super::report::{self, EventWriter};
+use crate::base::files;
+use crate::train::trainer::Trainer;
+use crate::{Error, Result};
 use serde::Serialize;
 use serde_json::{Value, json};
 use std::fmt::Write as _;
@@ -99,7 +99,7 @@ impl RunDirectory {
         }
         files::replace(&path, lines.as_bytes())?;
         let file = OpenOptions::new().append(true).open(&path).map_err(|error| Error::io(&path, error))?;
-        let events = EventWriter::create(&self.path.join("tensorboard"), &history, super::now())?;
+        let events = EventWriter::create(&self.path.join("tensorboard"), &history, super::outcome::now())?;
         let checkpoint = self.path.join(CHECKPOINT);
         Ok((Log { path, file: BufWriter::new(file), events, checkpoint }, history))
     }
@@ -197,8 +197,8 @@ fn check_same(folder: &Path, config: &Config) -> Result<()> {
 fn versions(config: &Config) -> Value {
     json!({
         "biv": env!("CARGO_PKG_VERSION"),
-        "libtorch": crate::shim::torch_version(),
-        "device": crate::device::resolve(&config.device).map(crate::device::name).unwrap_or_default(),
+        "libtorch": crate::torch::runtime::torch_version(),
+        "device": crate::torch::device::resolve(&config.device).map(crate::torch::device::name).unwrap_or_default(),
         "threads": tch::get_num_threads(),
         "system": format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
     })

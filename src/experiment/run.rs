@@ -3,45 +3,18 @@
 use super::config::{Cadence, Config, DatasetKind, Network};
 use super::directory::{Log, RunDirectory};
 use super::history::{EvaluationRecord, History, Outputs, Part, Record, StepRecord};
+use super::outcome::{Outcome, now};
 use super::progress::{Pace, Progress, Stage, Watch};
-use super::{now, source};
+use super::source;
 use crate::data::Dataset;
-use crate::metrics::Metrics;
 use crate::model::{Model, ModelOptions};
-use crate::trainer::{StepReport, Trainer};
-use crate::{Error, Result, device};
+use crate::torch::device;
+use crate::train::metrics::Metrics;
+use crate::train::trainer::{StepReport, Trainer};
+use crate::{Error, Result};
 use parking_lot::Mutex;
-use serde::{Deserialize, Serialize};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
-
-/// What a run came to.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Outcome {
-    /// The run's name.
-    pub tag: String,
-    /// Its seed.
-    pub seed: u64,
-    /// Epochs trained.
-    pub epochs: u64,
-    /// Mini-batches seen.
-    pub batches: u64,
-    /// Mini-batches in which the cutoff left no label: no step was taken.
-    pub skipped: u64,
-    /// The mean effective batch size of the others.
-    pub effective_batch_size: f64,
-    /// The test errors at the end.
-    pub last: EvaluationRecord,
-    /// The test errors where RMSE was lowest.
-    pub best: EvaluationRecord,
-    /// What was left out of the data when they were read, and why.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub left_out: Vec<String>,
-    /// The run directory, if there is one.
-    pub out: Option<PathBuf>,
-}
 
 /// Runs the experiment `config`.
 ///

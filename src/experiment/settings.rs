@@ -164,7 +164,7 @@ impl Settings {
             "dataset": {"kind": dataset, "train_size": train_size, "normalize": normalize},
             "batch_size": batch_size, "learning_rate": learning_rate,
         });
-        Ok((crate::options::parse("settings", &config.to_string())?, places))
+        Ok((crate::base::options::parse("settings", &config.to_string())?, places))
     }
 
     /// The distribution of the noise variances; `None` without noise.

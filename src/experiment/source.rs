@@ -2,8 +2,8 @@
 
 use super::config::{Config, DatasetKind};
 use super::progress::{Pace, Stage, Watch};
+use crate::data::noise::NoiseOptions;
 use crate::data::{Dataset, ImageFolder, NamedDataset, SplitOptions, SyntheticOptions};
-use crate::noise::NoiseOptions;
 use crate::{Error, Result};
 use std::path::PathBuf;
 

@@ -4,15 +4,16 @@
 use super::config::{Config, overlay};
 use super::directory::RunDirectory;
 use super::history::History;
+use super::outcome::{CellOutcome, Outcome};
 use super::progress::{Pace, Progress, Stage, Watch};
-use super::run::{Outcome, run, run_on};
-use super::{source, summary};
+use super::run::{run, run_on};
+use super::{report, source};
+use crate::base::options::{parse, require};
 use crate::data::Dataset;
-use crate::kernel::limit_threads;
-use crate::options::{parse, require};
+use crate::kernels::team::limit_threads;
 use crate::{Error, Result};
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -80,19 +81,6 @@ pub struct Cell {
     pub variant: String,
     /// What it computes.
     pub config: Config,
-}
-
-/// How one run of a sweep ended.
-#[derive(Clone, Debug, Serialize)]
-pub struct CellOutcome {
-    /// The name of its variant.
-    pub variant: String,
-    /// Its seed.
-    pub seed: u64,
-    /// What it came to, if it did.
-    pub outcome: Option<Outcome>,
-    /// Why it did not.
-    pub error: Option<String>,
 }
 
 /// A sweep, every run's description checked.
@@ -266,16 +254,16 @@ impl Sweep {
         let Some(out) = &self.out else {
             return Err(Error::Unsupported("the sweep has no folder for its summary".into()));
         };
-        let table = summary::table(outcomes);
+        let table = report::table(outcomes);
         std::fs::create_dir_all(out).map_err(|error| Error::io(out, error))?;
         let complete = self.cells.iter().zip(outcomes).filter(|(_, outcome)| outcome.outcome.is_some());
         let histories = complete.map(|(cell, _)| {
             let path = cell.config.out.clone().unwrap_or_default().join("metrics.jsonl");
             Ok((cell.variant.as_str(), History::read(&path)?))
         });
-        let curves = summary::curves(&histories.collect::<Result<Vec<_>>>()?);
+        let curves = report::curves(&histories.collect::<Result<Vec<_>>>()?);
         for (name, content) in [("table.md", table.markdown()), ("table.csv", table.csv()), ("curves.svg", curves)] {
-            crate::files::replace(&out.join(name), content.as_bytes())?;
+            crate::base::files::replace(&out.join(name), content.as_bytes())?;
         }
         Ok(())
     }

@@ -1,10 +1,10 @@
 //! The published convolutional network for images.
 
+use super::image::Image;
 use super::init::elements;
 use super::layers::{Layer, Network, Sequential, Window};
-use super::options::Image;
 use crate::Result;
-use crate::options::require;
+use crate::base::options::require;
 use rand_chacha::ChaCha12Rng;
 
 /// The channels of the blocks.

@@ -1,6 +1,6 @@
 //! Initial values, drawn from our own generator.
 
-use crate::array::reserve;
+use crate::base::memory::reserve;
 use crate::{Error, Result};
 use rand::RngExt;
 use rand_chacha::ChaCha12Rng;

@@ -1,17 +1,24 @@
 //! Layers, and networks made of them.
 
-use super::StateTensor;
 use super::init::{normal, uniform};
-use crate::kernel::Plan;
-pub(super) use crate::shim::step::Window;
-use crate::shim::step::{After, BatchNorm, batch_norm, conv2d, max_pool};
+use crate::kernels::mlp::Plan;
+use crate::kernels::ops::{batch_norm, conv2d, max_pool};
+pub(super) use crate::kernels::spec::Window;
+use crate::kernels::spec::{BATCH_NORM_EPSILON, BATCH_NORM_MOMENTUM, BatchNorm, Epilogue};
 use crate::{Error, Result};
 use rand_chacha::ChaCha12Rng;
 use tch::{Device, Kind, Tensor};
 
-/// PyTorch's defaults for BatchNorm.
-pub(crate) const MOMENTUM: f64 = 0.1;
-pub(crate) const EPSILON: f64 = 1e-5;
+/// A named tensor of a network's state.
+#[derive(Debug)]
+pub struct StateTensor {
+    /// As in PyTorch's `state_dict` of the same network: `0.weight`, in a ResNet `layer1.0.conv1.weight`.
+    pub name: String,
+    /// The tensor itself, shared with the network.
+    pub tensor: Tensor,
+    /// Whether the optimiser changes it.
+    pub trainable: bool,
+}
 
 /// One layer with its tensors.
 #[derive(Debug)]
@@ -75,7 +82,7 @@ impl Layer {
     }
 
     /// The layer's output, and that of what comes `after` it, which only a BatchNorm takes.
-    fn forward(&self, mut x: Tensor, training: bool, after: After) -> Result<Tensor> {
+    fn forward(&self, mut x: Tensor, training: bool, after: Epilogue) -> Result<Tensor> {
         Ok(match self {
             Layer::Linear { weight, bias } => x.f_linear(weight, Some(bias))?,
             Layer::Conv { weight, bias, window } => conv2d(&x, weight, bias.as_ref(), window.stride, window.padding)?,
@@ -83,7 +90,7 @@ impl Layer {
                 if training && x.numel() < 2 * running_mean.numel() {
                     return Err(Error::Shape("a mini-batch of 1 row: BatchNorm needs at least 2 in training".into()));
                 }
-                let how = BatchNorm { training, momentum: MOMENTUM, epsilon: EPSILON };
+                let how = BatchNorm { training, momentum: BATCH_NORM_MOMENTUM, epsilon: BATCH_NORM_EPSILON };
                 batch_norm(&x, [weight, bias, running_mean, running_var], how, after)?
             }
             Layer::Relu => x.f_relu_()?,
@@ -91,8 +98,8 @@ impl Layer {
             Layer::AveragePool => x.f_adaptive_avg_pool2d([1, 1])?,
             Layer::Flatten => x.f_flatten(1, -1)?,
             Layer::Residual { body, shortcut } => {
-                let shortcut = shortcut.forward(&x, training, After::Nothing)?;
-                body.forward(&x, training, After::ShortcutAndRelu(&shortcut))?
+                let shortcut = shortcut.forward(&x, training, Epilogue::Nothing)?;
+                body.forward(&x, training, Epilogue::ShortcutAndRelu(&shortcut))?
             }
         })
     }
@@ -126,11 +133,6 @@ impl Layer {
     }
 }
 
-/// The same images, each pixel's channels side by side in memory. The layers keep that order.
-pub(super) fn channels_last(images: &Tensor) -> Result<Tensor> {
-    Ok(images.f_permute([0, 2, 3, 1])?.f_contiguous()?.f_permute([0, 3, 1, 2])?)
-}
-
 fn trainable(tensor: Tensor) -> Result<Tensor> {
     Ok(tensor.f_set_requires_grad(true)?)
 }
@@ -153,7 +155,7 @@ impl Sequential {
     }
 
     /// The last layer's output, and that of what comes `after` it, which only a BatchNorm takes.
-    pub(super) fn forward(&self, input: &Tensor, training: bool, after: After) -> Result<Tensor> {
+    pub(super) fn forward(&self, input: &Tensor, training: bool, after: Epilogue) -> Result<Tensor> {
         let mut x = input.shallow_clone();
         let layers: Vec<&Layer> = self.layers.iter().map(|(_, layer)| layer).collect();
         let mut rest = &layers[..];
@@ -162,10 +164,10 @@ impl Sequential {
             let (after, taken) = match (layer, following) {
                 (_, []) => (after, 0),
                 (Layer::BatchNorm { .. }, [Layer::Relu, Layer::MaxPool(window), ..]) => {
-                    (After::ReluAndMaxPool(*window), 2)
+                    (Epilogue::ReluAndMaxPool(*window), 2)
                 }
-                (Layer::BatchNorm { .. }, [Layer::Relu, ..]) => (After::Relu, 1),
-                _ => (After::Nothing, 0),
+                (Layer::BatchNorm { .. }, [Layer::Relu, ..]) => (Epilogue::Relu, 1),
+                _ => (Epilogue::Nothing, 0),
             };
             x = layer.forward(x, training, after)?;
             rest = &following[taken..];
@@ -197,6 +199,6 @@ pub(super) struct Network {
     /// The fewest rows that a mini-batch of training may have: 2 where a
     /// BatchNorm would see a single value per channel otherwise.
     pub smallest_batch: usize,
-    /// The network's shape, where it is one that [`kernel`](crate::kernel) takes.
+    /// The network's shape, where it is one that [`kernel`](crate::kernels::mlp) takes.
     pub plan: Option<Plan>,
 }

@@ -3,8 +3,8 @@
 use super::init::elements;
 use super::layers::{Layer, Network, Sequential};
 use crate::Result;
-use crate::kernel::Plan;
-use crate::options::require;
+use crate::base::options::require;
+use crate::kernels::mlp::Plan;
 use rand_chacha::ChaCha12Rng;
 
 /// Linear layers between `inputs`, the `hidden` widths and `outputs`, each but

@@ -1,47 +1,29 @@
 //! Networks: layers, their initial weights and predictions in the user's units.
 
+pub mod archive;
+pub mod batch;
+mod checkpoint;
 mod cnn;
+mod image;
 mod init;
 mod layers;
 mod mlp;
 mod options;
-mod precision;
+mod predict;
 mod resnet;
 
-use crate::archive::{Archive, ArchiveKind, StoredArray};
-use crate::array::collect;
-use crate::batch;
-use crate::data::{FeatureRows, Normalization, Scale};
-use crate::flat::Flat;
-use crate::kernel::{self, Plan, Team};
-use crate::shim::step::After;
-use crate::shim::{self, Pool};
+use crate::data::Normalization;
+use crate::kernels::mlp::Plan;
+use crate::kernels::spec::Epilogue;
+use crate::torch::Precision;
+use crate::torch::flat::Flat;
 use crate::{Error, Result};
+use archive::StoredArray;
+use checkpoint::assign;
 use layers::Network;
-pub(crate) use layers::{EPSILON as BATCH_NORM_EPSILON, MOMENTUM as BATCH_NORM_MOMENTUM};
+pub use layers::StateTensor;
 pub use options::{ModelOptions, Table};
-pub use precision::Precision;
-use std::path::Path;
-use tch::{Device, Kind, Tensor};
-
-/// Rows that go through the network at once in prediction, at most.
-const PREDICTION_ROWS: usize = 16_384;
-
-/// Feature values that go through the network at once in prediction, at most
-/// (but one row always does): some 70 images of 3 x 200 x 200. The activations
-/// of an image network that live at one time take 10 to 25 times as much memory.
-const PREDICTION_VALUES: usize = 1 << 23;
-
-/// A named tensor of a network's state.
-#[derive(Debug)]
-pub struct StateTensor {
-    /// As in PyTorch's `state_dict` of the same network: `0.weight`, in a ResNet `layer1.0.conv1.weight`.
-    pub name: String,
-    /// The tensor itself, shared with the network.
-    pub tensor: Tensor,
-    /// Whether the optimiser changes it.
-    pub trainable: bool,
-}
+use tch::{Device, Tensor};
 
 /// A network with the normalisation of the data it was trained on.
 #[derive(Debug)]
@@ -110,12 +92,6 @@ impl Model {
     /// The fewest rows that a mini-batch of training may have: 2 where a BatchNorm needs them, else 1.
     pub fn smallest_batch(&self) -> usize {
         self.network.smallest_batch
-    }
-
-    /// How many rows to send through the network at once in prediction, at least
-    /// 1: bounds the memory of the activations.
-    pub fn prediction_rows(&self) -> usize {
-        (PREDICTION_VALUES / self.inputs()).clamp(1, PREDICTION_ROWS)
     }
 
     /// Where the weights are.
@@ -190,52 +166,7 @@ impl Model {
     /// # Errors
     /// [`Error::Shape`] for one row in training where a BatchNorm needs two.
     pub fn forward(&self, features: &Tensor, training: bool, precision: Precision) -> Result<Tensor> {
-        precision.apply(self.device, features, |x| self.network.layers.forward(x, training, After::Nothing))
-    }
-
-    /// Predictions in the labels' units for row-major `features` in theirs, `inputs` values a row.
-    ///
-    /// # Errors
-    /// [`Error::Shape`] when the rows do not fit the model.
-    pub fn predict(&self, features: &[f32]) -> Result<Vec<f64>> {
-        let inputs = self.inputs();
-        if !features.len().is_multiple_of(inputs) {
-            return Err(Error::Shape(format!("{} values are not rows of {inputs} features", features.len())));
-        }
-        let memory = Pool::new()?;
-        let _memory = memory.enter();
-        let normalization = self.normalization_or_identity();
-        let rows = FeatureRows::Numbers(features);
-        collect(normalization.predictions(&self.predict_normalized(rows, &normalization, Precision::F32)?))
-    }
-
-    /// Predictions in normalised units for whole rows of features in their own.
-    pub(crate) fn predict_normalized(
-        &self,
-        rows: FeatureRows,
-        normalization: &Normalization,
-        precision: Precision,
-    ) -> Result<Vec<f64>> {
-        crate::fault::point();
-        let inputs = self.inputs();
-        if let (Some(plan), FeatureRows::Numbers(values)) = (self.kernel_plan(precision), rows) {
-            return self.predict_by_kernel(plan, values, &normalization.scales(inputs)?);
-        }
-        let (count, step) = (rows.count(inputs), self.prediction_rows());
-        let mut predictions = crate::array::reserve(count * self.outputs())?;
-        for start in (0..count).step_by(step) {
-            let rows = rows.slice(start..count.min(start + step), inputs);
-            let x = batch::features(rows, self.input_shape(), normalization, self.device)?;
-            let output = tch::no_grad(|| self.forward(&x, false, precision))?;
-            predictions.extend(to_f32(&output)?.into_iter().map(f64::from));
-        }
-        Ok(predictions)
-    }
-
-    fn predict_by_kernel(&self, plan: &Plan, features: &[f32], scales: &[Scale]) -> Result<Vec<f64>> {
-        let buffers = if plan.norm { self.buffers() } else { vec![] };
-        let buffers = buffers.iter().map(shim::values).collect::<Result<Vec<_>>>()?;
-        kernel::predict(plan, shim::values(self.flat()?)?, &buffers, features, scales, &Team::gather())
+        precision.apply(self.device, features, |x| self.network.layers.forward(x, training, Epilogue::Nothing))
     }
 
     /// A copy of the tensor `name` with its shape.
@@ -264,107 +195,12 @@ impl Model {
             }
         }
     }
-
-    /// Saves weights and normalisation to one file, which replaces an older one only when it is complete.
-    ///
-    /// # Errors
-    /// [`Error::Io`].
-    pub fn save(&self, path: &Path) -> Result<()> {
-        let mut archive = Archive::new(ArchiveKind::Model, &self.options)?;
-        self.store(&mut archive)?;
-        archive.save(path)
-    }
-
-    /// The model that [`Model::save`] saved, on the CPU.
-    ///
-    /// # Errors
-    /// [`Error::NotFound`], [`Error::Corrupt`].
-    pub fn load(path: &Path) -> Result<Self> {
-        let archive = Archive::load(path, ArchiveKind::Model)?;
-        let mut model = Model::new(&archive.state::<ModelOptions>()?)?;
-        model.restore(&archive)?;
-        Ok(model)
-    }
-
-    /// Adds weights and normalisation to `archive`.
-    pub(crate) fn store(&self, archive: &mut Archive) -> Result<()> {
-        for state in self.state() {
-            archive.insert(format!("model.{}", state.name), StoredArray::from_tensor(&state.tensor)?);
-        }
-        if let Some(normalization) = &self.normalization {
-            for (name, values) in [
-                ("feature_mean", &normalization.feature_mean),
-                ("feature_std", &normalization.feature_std),
-                ("label_mean", &normalization.label_mean),
-                ("label_std", &normalization.label_std),
-            ] {
-                archive.insert(format!("normalization.{name}"), StoredArray::f64(values.clone()));
-            }
-        }
-        Ok(())
-    }
-
-    /// Takes weights and normalisation from `archive`: all of them, or on error none.
-    pub(crate) fn restore(&mut self, archive: &Archive) -> Result<()> {
-        let mut state = self.state();
-        let arrays = state.iter().map(|state| archive.get(&format!("model.{}", state.name)));
-        let arrays = arrays.collect::<Result<Vec<_>>>()?;
-        for (state, array) in state.iter().zip(&arrays) {
-            check_shape(state, array)?;
-        }
-        let normalization = match archive.get("normalization.feature_mean") {
-            Err(_) => None,
-            Ok(_) => {
-                let values = |name: &str| archive.get(&format!("normalization.{name}"))?.to_f64();
-                let normalization = Normalization {
-                    feature_mean: values("feature_mean")?,
-                    feature_std: values("feature_std")?,
-                    label_mean: values("label_mean")?,
-                    label_std: values("label_std")?,
-                };
-                normalization.check(self.inputs(), self.outputs())?;
-                Some(normalization)
-            }
-        };
-        for (state, array) in state.iter_mut().zip(arrays) {
-            assign(state, array)?;
-        }
-        self.normalization = normalization;
-        Ok(())
-    }
-}
-
-fn check_shape(state: &StateTensor, array: &StoredArray) -> Result<()> {
-    let shape: Vec<usize> = state.tensor.size().iter().map(|&size| size as usize).collect();
-    if shape == array.shape() {
-        return Ok(());
-    }
-    Err(Error::Shape(format!("tensor '{}' has shape {:?}, the model's has {shape:?}", state.name, array.shape())))
-}
-
-fn assign(state: &mut StateTensor, array: &StoredArray) -> Result<()> {
-    check_shape(state, array)?;
-    let values = array.to_f32()?;
-    if values.iter().any(|value| !value.is_finite()) {
-        return Err(Error::InvalidArgument(format!("tensor '{}': a value is not finite", state.name)));
-    }
-    let source = Tensor::f_from_slice(&values)?.f_reshape(state.tensor.size())?;
-    Ok(tch::no_grad(|| state.tensor.f_copy_(&source))?)
-}
-
-/// A tensor's values in the host's memory, row-major.
-pub(crate) fn to_f32(tensor: &Tensor) -> Result<Vec<f32>> {
-    let host = tensor.f_detach()?.f_to_device(Device::Cpu)?.f_to_kind(Kind::Float)?.f_contiguous()?;
-    let mut values = crate::array::reserve(host.numel())?;
-    values.resize(host.numel(), 0.0);
-    host.f_copy_data(&mut values, host.numel())?;
-    Ok(values)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::options::parse;
+    use crate::base::options::parse;
 
     fn model(json: &str) -> Result<Model> {
         Model::new(&parse("model", json)?)

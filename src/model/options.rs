@@ -1,13 +1,12 @@
 //! Which networks there are, and the options of each.
 
 use super::cnn::vanilla_cnn;
-use super::init::elements;
+use super::image::Image;
 use super::layers::Network;
 use super::mlp::mlp;
 use super::resnet::resnet;
 use crate::Result;
-use crate::options::require;
-use crate::random::{Purpose, stream};
+use crate::base::random::{Purpose, stream};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -96,27 +95,6 @@ fn three() -> usize {
 
 fn eighteen() -> usize {
     18
-}
-
-/// The size of the images that a network takes.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Image {
-    pub channels: usize,
-    pub height: usize,
-    pub width: usize,
-}
-
-impl Image {
-    pub(super) fn shape(self) -> Vec<usize> {
-        vec![self.channels, self.height, self.width]
-    }
-
-    pub(super) fn validate(self) -> Result<()> {
-        require(self.height >= 1, "model.height", self.height, "at least 1")?;
-        require(self.width >= 1, "model.width", self.width, "at least 1")?;
-        require(self.channels >= 1, "model.channels", self.channels, "at least 1")?;
-        elements(&self.shape()).map(|_| ())
-    }
 }
 
 impl ModelOptions {

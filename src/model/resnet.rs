@@ -1,9 +1,9 @@
 //! Residual networks (He et al. 2015) as torchvision builds them: version 1.5,
 //! where the 3x3 convolution of a bottleneck has the stride.
 
+use super::image::Image;
 use super::layers::{Layer, Network, Sequential, Window};
-use super::options::Image;
-use crate::options::require;
+use crate::base::options::require;
 use crate::{Error, Result};
 use rand_chacha::ChaCha12Rng;
 

@@ -1,10 +1,10 @@
 //! What several integration tests need.
 
+use biv::base::options::parse;
 use biv::data::Dataset;
+use biv::data::noise::NoiseOptions;
 use biv::model::{Model, ModelOptions};
-use biv::noise::NoiseOptions;
-use biv::options::parse;
-use biv::trainer::{EpochReport, SharedModel, StepReport, Trainer, TrainerOptions};
+use biv::train::trainer::{EpochReport, SharedModel, StepReport, Trainer, TrainerOptions};
 use parking_lot::Mutex;
 use std::ops::ControlFlow;
 use std::sync::Arc;

@@ -19,16 +19,16 @@ static int passed = 0, failed = 0;
     if (!(condition)) std::printf("%s:%d: %s\n", __FILE__, __LINE__, #condition); \
   } while (0)
 
-// src/shim/pool.cpp, compiled into this program: a pool of its own.
+// src/torch/pool.cpp, compiled into this program: a pool of its own.
 struct SharedPool;
-extern "C" const SharedPool *biv_shim_pool_create();
-extern "C" void biv_shim_pool_free(const SharedPool *);
-extern "C" const SharedPool *biv_shim_pool_enter(const SharedPool *);
+extern "C" const SharedPool *biv_torch_pool_create();
+extern "C" void biv_torch_pool_free(const SharedPool *);
+extern "C" const SharedPool *biv_torch_pool_enter(const SharedPool *);
 
 // The library's own symbols are hidden: this is what its calls do.
 struct Scope {
-  explicit Scope(const SharedPool *pool) : before(biv_shim_pool_enter(pool)) {}
-  ~Scope() { biv_shim_pool_enter(before); }
+  explicit Scope(const SharedPool *pool) : before(biv_torch_pool_enter(pool)) {}
+  ~Scope() { biv_torch_pool_enter(before); }
   const SharedPool *before;
 };
 
@@ -67,7 +67,7 @@ static void outside_of_calls_the_hosts_allocator_works(c10::DeleterFnPtr hosts) 
 }
 
 static void inside_a_scope_large_memory_is_used_again(c10::DeleterFnPtr hosts) {
-  const SharedPool *pool = biv_shim_pool_create();
+  const SharedPool *pool = biv_torch_pool_create();
   void *first = nullptr;
   {
     Scope scope(pool);
@@ -104,12 +104,12 @@ static void inside_a_scope_large_memory_is_used_again(c10::DeleterFnPtr hosts) {
     c10::GetCPUAllocator()->raw_deallocate(hosts_memory);
     EXPECT(bytes(30 * MIB).data_ptr() == first);
   }
-  biv_shim_pool_free(pool);
+  biv_torch_pool_free(pool);
 }
 
 static void memory_goes_back_with_the_pool_and_may_outlive_it() {
   const int64_t before = resident();
-  const SharedPool *pool = biv_shim_pool_create();
+  const SharedPool *pool = biv_torch_pool_create();
   at::Tensor survivor, other_survivor;
   {
     Scope scope(pool);
@@ -118,7 +118,7 @@ static void memory_goes_back_with_the_pool_and_may_outlive_it() {
     at::Tensor other = written(256 * MIB);
   }
   EXPECT(resident() - before > 300 * MIB);
-  biv_shim_pool_free(pool);
+  biv_torch_pool_free(pool);
   EXPECT(resident() - before < 144 * MIB);
   other_survivor.reset();
   EXPECT(resident() - before < 80 * MIB);
@@ -129,7 +129,7 @@ static void memory_goes_back_with_the_pool_and_may_outlive_it() {
 
 static void what_is_kept_is_bounded() {
   const int64_t before = resident();
-  const SharedPool *pool = biv_shim_pool_create();
+  const SharedPool *pool = biv_torch_pool_create();
   Scope scope(pool);
   // One tensor at a time, each larger than what was kept: without a bound 2 GiB.
   for (int64_t size = 2; size <= 64; ++size) written(size * MIB);
@@ -142,17 +142,17 @@ static void what_is_kept_is_bounded() {
     for (int i = 0; i < 16; i += 2) tensors[i] = written((2 + (round * 3 + i) % 7) * MIB);
   }
   EXPECT(resident() - before < 300 * MIB);
-  biv_shim_pool_free(pool);
+  biv_torch_pool_free(pool);
 }
 
 // Threads make tensors in pools of their own and in one that they share, and give each other's back.
 static void threads_do_not_disturb_each_other(c10::DeleterFnPtr hosts) {
-  const SharedPool *shared = biv_shim_pool_create();
+  const SharedPool *shared = biv_torch_pool_create();
   std::atomic<int> wrong{0};
   std::mutex mutex;
   std::vector<at::Tensor> left;
   auto work = [&](int id) {
-    const SharedPool *own = biv_shim_pool_create();
+    const SharedPool *own = biv_torch_pool_create();
     for (int i = 0; i < 300; ++i) {
       const int64_t size = (1 + (i * 13 + id) % 5) * MIB + i;
       at::Tensor tensor;
@@ -167,12 +167,12 @@ static void threads_do_not_disturb_each_other(c10::DeleterFnPtr hosts) {
       left.push_back(tensor);
       if (left.size() > 8) left.erase(left.begin() + i % 8);
     }
-    biv_shim_pool_free(own);
+    biv_torch_pool_free(own);
   };
   std::vector<std::thread> threads;
   for (int id = 0; id < 4; ++id) threads.emplace_back(work, id);
   for (std::thread &thread : threads) thread.join();
-  biv_shim_pool_free(shared);
+  biv_torch_pool_free(shared);
   left.clear();
   EXPECT(wrong == 0);
 }
@@ -225,13 +225,13 @@ static void a_later_allocator_of_the_hosts_is_obeyed() {
   at::Tensor older = written(8 * MIB);
   auto *counting = new Counting;
   c10::SetCPUAllocator(counting);
-  const SharedPool *pool = biv_shim_pool_create();
+  const SharedPool *pool = biv_torch_pool_create();
   {
     Scope scope(pool);
     bytes(8 * MIB);
     bytes(8);
   }
-  biv_shim_pool_free(pool);
+  biv_torch_pool_free(pool);
   EXPECT(counting->count == 2);
   EXPECT(c10::GetCPUAllocator() == counting);
   c10::SetCPUAllocator(counting->before);

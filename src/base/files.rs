@@ -1,0 +1,36 @@
+//! Files that are at every moment whole: the old content or the new.
+
+use crate::{Error, Result};
+use std::io::Write;
+use std::path::Path;
+
+/// Writes a temporary file beside `path`, waits until the disk has it, and
+/// renames it: at every moment `path` is the old file or the new, complete.
+///
+/// # Errors
+/// [`Error::Io`] or [`Error::NotFound`]; what was at `path` is then still there.
+pub fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
+    // A link stays a link: what it points to is replaced.
+    let path = &path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
+    if std::fs::metadata(path).is_ok_and(|existing| !existing.is_file()) {
+        return Err(Error::InvalidArgument(format!("{}: not a regular file, nothing was saved", path.display())));
+    }
+    let io = |error| Error::io(path, error);
+    let folder = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    let mut builder = tempfile::Builder::new();
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        builder.permissions(std::fs::Permissions::from_mode(0o666));
+    }
+    let mut file = builder.prefix(".biv-").suffix(".tmp").tempfile_in(folder).map_err(io)?;
+    file.write_all(bytes).map_err(io)?;
+    crate::base::fault::point();
+    file.as_file().sync_all().map_err(io)?;
+    file.persist(path).map_err(|error| io(error.error))?;
+    // The rename itself is on disk only when the folder is.
+    std::fs::File::open(folder).and_then(|folder| folder.sync_all()).map_err(io)
+}

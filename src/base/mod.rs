@@ -1,0 +1,11 @@
+//! What every other module stands on: errors, options, memory, files, threads, randomness.
+
+mod error;
+pub(crate) mod fault;
+pub mod files;
+pub mod memory;
+pub mod options;
+pub mod random;
+pub(crate) mod threads;
+
+pub use error::{Error, Result};

@@ -1,0 +1,361 @@
+//! Strided views of a caller's f32 or f64 memory, so that row-major and
+//! column-major hosts hand over what they have.
+
+use crate::base::memory::reserve;
+use crate::{Error, Result};
+use std::borrow::Cow;
+
+/// Where the elements of an array lie in a buffer, in units of elements.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Layout {
+    shape: Vec<usize>,
+    strides: Vec<isize>,
+    /// The element with all indices 0, counted from the lowest one.
+    origin: usize,
+    /// How many elements lie between the lowest and the highest, both included.
+    extent: usize,
+}
+
+impl Layout {
+    /// The layout of `shape` with `strides`; without them C order, the last index fastest.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] when the numbers differ in length or overflow.
+    pub fn new(shape: &[usize], strides: Option<&[isize]>) -> Result<Self> {
+        let overflow = || Error::Shape(format!("an array of shape {shape:?} and strides {strides:?} exceeds memory"));
+        let elements =
+            shape.iter().try_fold(1usize, |product, &size| product.checked_mul(size)).ok_or_else(overflow)?;
+        if elements > isize::MAX as usize / size_of::<f64>() {
+            return Err(overflow());
+        }
+        let strides = match strides {
+            Some(given) if given.len() != shape.len() => {
+                return Err(Error::Shape(format!("{} strides were given for {} dimensions", given.len(), shape.len())));
+            }
+            // A stride leads nowhere where there are no elements, or a single one: it may be any number.
+            _ if elements == 0 => vec![0; shape.len()],
+            Some(given) => given.iter().zip(shape).map(|(&stride, &size)| if size > 1 { stride } else { 0 }).collect(),
+            None => {
+                let mut strides = vec![1isize; shape.len()];
+                for axis in (1..shape.len()).rev() {
+                    strides[axis - 1] = strides[axis] * shape[axis] as isize;
+                }
+                strides
+            }
+        };
+        let (mut below, mut above) = (0isize, 0isize);
+        for (&size, &stride) in shape.iter().zip(&strides) {
+            let reach = stride.checked_mul(size.saturating_sub(1) as isize).ok_or_else(overflow)?;
+            let side = if reach < 0 { &mut below } else { &mut above };
+            *side = side.checked_add(reach).ok_or_else(overflow)?;
+        }
+        let extent = if elements == 0 { 0 } else { above.checked_sub(below).ok_or_else(overflow)? as usize + 1 };
+        if extent > isize::MAX as usize / size_of::<f64>() {
+            return Err(overflow());
+        }
+        Ok(Layout { shape: shape.to_vec(), strides, origin: below.unsigned_abs(), extent })
+    }
+
+    /// The size of each dimension.
+    pub fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    /// How many elements the array has.
+    pub fn elements(&self) -> usize {
+        self.shape.iter().product()
+    }
+
+    /// The element with all indices 0, counted from the lowest one in memory.
+    pub fn origin(&self) -> usize {
+        self.origin
+    }
+
+    /// How many elements of memory the array spans.
+    pub fn extent(&self) -> usize {
+        self.extent
+    }
+
+    /// Whether two different indices may name the same element: such an array cannot be written to.
+    pub fn overlaps(&self) -> bool {
+        let mut axes: Vec<(usize, usize)> = self
+            .strides
+            .iter()
+            .zip(&self.shape)
+            .filter(|&(_, &size)| size > 1 && self.extent > 0)
+            .map(|(&stride, &size)| (stride.unsigned_abs(), size))
+            .collect();
+        axes.sort_unstable();
+        let mut reached = 0;
+        axes.into_iter().any(|(stride, size)| {
+            let clash = stride <= reached;
+            reached += stride.saturating_mul(size - 1);
+            clash
+        })
+    }
+
+    /// Whether the elements lie next to each other, in C order of the indices.
+    fn is_dense(&self) -> bool {
+        let mut next = 1;
+        let axes = self.shape.iter().zip(&self.strides).rev();
+        axes.filter(|&(&size, _)| size > 1).all(|(&size, &stride)| {
+            let dense = stride == next;
+            next *= size as isize;
+            dense
+        })
+    }
+
+    /// The elements of `data`, which spans the layout, in C order.
+    fn gather<T: Copy, U>(&self, data: &[T], convert: impl Fn(T) -> U) -> Result<Vec<U>> {
+        let mut values = reserve(self.elements())?;
+        if self.is_dense() {
+            values.extend(data[..self.elements()].iter().map(|&value| convert(value)));
+        } else {
+            values.extend(self.positions().map(|at| convert(data[at])));
+        }
+        Ok(values)
+    }
+
+    /// Writes `values`, in C order, to the elements of `data`, which spans the layout.
+    fn scatter<T>(&self, data: &mut [T], values: &[f64], convert: impl Fn(f64) -> T) {
+        if self.is_dense() {
+            for (element, &value) in data[..self.elements()].iter_mut().zip(values) {
+                *element = convert(value);
+            }
+        } else {
+            for (at, &value) in self.positions().zip(values) {
+                data[at] = convert(value);
+            }
+        }
+    }
+
+    /// The position of each element, in C order of the indices.
+    fn positions(&self) -> impl Iterator<Item = usize> + '_ {
+        let mut index = vec![0usize; self.shape.len()];
+        let mut position = self.origin as isize;
+        (0..self.elements()).map(move |_| {
+            let current = position as usize;
+            for axis in (0..index.len()).rev() {
+                index[axis] += 1;
+                position += self.strides[axis];
+                if index[axis] < self.shape[axis] {
+                    break;
+                }
+                position -= self.strides[axis] * self.shape[axis] as isize;
+                index[axis] = 0;
+            }
+            current
+        })
+    }
+}
+
+/// The memory of a view, from its lowest element to its highest.
+#[derive(Clone, Copy, Debug)]
+pub enum Elements<'a> {
+    /// Single precision.
+    F32(&'a [f32]),
+    /// Double precision.
+    F64(&'a [f64]),
+}
+
+/// A read-only array of a caller's.
+#[derive(Clone, Debug)]
+pub struct ArrayView<'a> {
+    elements: Elements<'a>,
+    layout: Layout,
+}
+
+impl<'a> ArrayView<'a> {
+    /// A view of `elements`, which must span what `layout` says.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] when the memory is too small.
+    pub fn new(elements: Elements<'a>, layout: Layout) -> Result<Self> {
+        let length = match elements {
+            Elements::F32(values) => values.len(),
+            Elements::F64(values) => values.len(),
+        };
+        if length < layout.extent() {
+            return Err(Error::Shape(format!("the array spans {} elements, its memory has {length}", layout.extent())));
+        }
+        Ok(ArrayView { elements, layout })
+    }
+
+    /// A view of row-major f32 values.
+    pub fn f32(values: &'a [f32], shape: &[usize]) -> Result<Self> {
+        Self::new(Elements::F32(values), Layout::new(shape, None)?)
+    }
+
+    /// A view of row-major f64 values.
+    pub fn f64(values: &'a [f64], shape: &[usize]) -> Result<Self> {
+        Self::new(Elements::F64(values), Layout::new(shape, None)?)
+    }
+
+    /// The size of each dimension.
+    pub fn shape(&self) -> &[usize] {
+        self.layout.shape()
+    }
+
+    /// The values in C order, as f64.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`].
+    pub fn to_f64(&self) -> Result<Vec<f64>> {
+        match self.elements {
+            Elements::F32(data) => self.layout.gather(data, f64::from),
+            Elements::F64(data) => self.layout.gather(data, |value| value),
+        }
+    }
+
+    /// The values in C order, as f32: a finite value beyond f32 becomes infinite.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`].
+    pub fn to_f32(&self) -> Result<Vec<f32>> {
+        match self.elements {
+            Elements::F32(data) => self.layout.gather(data, |value| value),
+            Elements::F64(data) => self.layout.gather(data, |value| value as f32),
+        }
+    }
+
+    /// As [`ArrayView::to_f32`], without a copy where the caller has them so.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`].
+    pub fn as_f32(&self) -> Result<Cow<'a, [f32]>> {
+        match self.elements {
+            Elements::F32(data) if self.layout.is_dense() => Ok(Cow::Borrowed(&data[..self.layout.elements()])),
+            _ => Ok(Cow::Owned(self.to_f32()?)),
+        }
+    }
+}
+
+/// The memory of a writable view.
+#[derive(Debug)]
+pub enum ElementsMut<'a> {
+    /// Single precision.
+    F32(&'a mut [f32]),
+    /// Double precision.
+    F64(&'a mut [f64]),
+}
+
+/// An array of a caller's to be filled.
+#[derive(Debug)]
+pub struct ArrayViewMut<'a> {
+    elements: ElementsMut<'a>,
+    layout: Layout,
+}
+
+impl<'a> ArrayViewMut<'a> {
+    /// A view of `elements`, which must span what `layout` says, each index an element of its own.
+    ///
+    /// # Errors
+    /// [`Error::Shape`].
+    pub fn new(elements: ElementsMut<'a>, layout: Layout) -> Result<Self> {
+        if layout.overlaps() {
+            return Err(Error::Shape("the strides of an output array make its elements overlap".into()));
+        }
+        let length = match &elements {
+            ElementsMut::F32(values) => values.len(),
+            ElementsMut::F64(values) => values.len(),
+        };
+        if length < layout.extent() {
+            return Err(Error::Shape(format!("the array spans {} elements, its memory has {length}", layout.extent())));
+        }
+        Ok(ArrayViewMut { elements, layout })
+    }
+
+    /// Fills the array with `values` in C order.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] unless the array has `shape` (a trailing dimension of 1 may be left out).
+    pub fn fill(&mut self, shape: &[usize], values: &[f64]) -> Result<()> {
+        let without_ones = |shape: &[usize]| match shape {
+            [rest @ .., 1] if !rest.is_empty() => rest.to_vec(),
+            _ => shape.to_vec(),
+        };
+        if without_ones(self.layout.shape()) != without_ones(shape) {
+            let given = self.layout.shape();
+            return Err(Error::Shape(format!("the output array has shape {given:?}, the result has shape {shape:?}")));
+        }
+        match &mut self.elements {
+            ElementsMut::F32(data) => self.layout.scatter(data, values, |value| value as f32),
+            ElementsMut::F64(data) => self.layout.scatter(data, values, |value| value),
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn column_major_and_reversed_arrays_read_in_c_order() {
+        let column_major = [1.0, 3.0, 5.0, 2.0, 4.0, 6.0];
+        let layout = Layout::new(&[3, 2], Some(&[1, 3])).unwrap();
+        let view = ArrayView::new(Elements::F64(&column_major), layout).unwrap();
+        assert_eq!(view.to_f64().unwrap(), [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
+        let layout = Layout::new(&[3], Some(&[-1])).unwrap();
+        assert_eq!((layout.origin(), layout.extent()), (2, 3));
+        let view = ArrayView::new(Elements::F64(&column_major[..3]), layout).unwrap();
+        assert_eq!(view.to_f64().unwrap(), [5.0, 3.0, 1.0]);
+    }
+
+    #[test]
+    fn only_arrays_in_c_order_are_borrowed_and_all_are_filled() {
+        let values = [1.0f32, 2.0, 3.0, 4.0, 5.0, 6.0];
+        let check = |shape: &[usize], strides: Option<&[isize]>, dense: bool, expected: &[f32]| {
+            let layout = Layout::new(shape, strides).unwrap();
+            let view = ArrayView::new(Elements::F32(&values), layout.clone()).unwrap();
+            let found = view.as_f32().unwrap();
+            assert_eq!((matches!(found, Cow::Borrowed(_)), &*found), (dense, expected), "{shape:?} {strides:?}");
+            let doubled: Vec<f64> = found.iter().map(|&value| 2.0 * f64::from(value)).collect();
+            let mut memory = [0.0f32; 6];
+            ArrayViewMut::new(ElementsMut::F32(&mut memory), layout).unwrap().fill(shape, &doubled).unwrap();
+            let filled = values.map(|value| if expected.contains(&value) { 2.0 * value } else { 0.0 });
+            assert_eq!(memory, filled, "{shape:?} {strides:?}");
+        };
+        check(&[2, 3], None, true, &values);
+        check(&[2, 1, 2], Some(&[2, 9, 1]), true, &values[..4]);
+        check(&[1, 3], Some(&[9, 1]), true, &values[..3]);
+        check(&[], None, true, &values[..1]);
+        check(&[0, 1 << 40, 1 << 40], None, false, &[]);
+        check(&[2, 2], Some(&[3, 1]), false, &[1.0, 2.0, 4.0, 5.0]);
+        check(&[3, 2], Some(&[1, 3]), false, &[1.0, 4.0, 2.0, 5.0, 3.0, 6.0]);
+        check(&[2, 3], Some(&[3, -1]), false, &[3.0, 2.0, 1.0, 6.0, 5.0, 4.0]);
+    }
+
+    #[test]
+    fn impossible_layouts_are_errors() {
+        assert!(Layout::new(&[usize::MAX, 2], None).is_err());
+        assert!(Layout::new(&[1 << 62], None).is_err());
+        assert!(Layout::new(&[3, 3], Some(&[isize::MAX, 1])).is_err());
+        assert!(Layout::new(&[3, 3], Some(&[1])).is_err());
+        let view = ArrayView::new(Elements::F32(&[0.0; 5]), Layout::new(&[2, 3], None).unwrap());
+        assert!(view.unwrap_err().to_string().contains("spans 6 elements, its memory has 5"));
+    }
+
+    #[test]
+    fn strides_that_lead_nowhere_may_be_any_number() {
+        let layout = Layout::new(&[2, 1, 2], Some(&[2, isize::MAX, 1])).unwrap();
+        let view = ArrayView::new(Elements::F64(&[1.0, 2.0, 3.0, 4.0]), layout).unwrap();
+        assert_eq!(view.to_f64().unwrap(), [1.0, 2.0, 3.0, 4.0]);
+        let empty = Layout::new(&[0, 1 << 40, 1 << 40], None).unwrap();
+        assert_eq!((empty.extent(), empty.overlaps()), (0, false));
+        assert_eq!(Layout::new(&[2, 0], Some(&[isize::MAX, isize::MIN])).unwrap().extent(), 0);
+    }
+
+    #[test]
+    fn overlapping_outputs_are_refused_and_scattered_ones_filled() {
+        assert!(Layout::new(&[2, 2], Some(&[0, 1])).unwrap().overlaps());
+        assert!(Layout::new(&[2, 3], Some(&[2, 1])).unwrap().overlaps());
+        let mut memory = [0.0f32; 6];
+        let layout = Layout::new(&[2, 3], Some(&[1, 2])).unwrap();
+        assert!(!layout.overlaps());
+        let mut view = ArrayViewMut::new(ElementsMut::F32(&mut memory), layout).unwrap();
+        assert!(view.fill(&[3, 2], &[0.0; 6]).is_err());
+        view.fill(&[2, 3], &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]).unwrap();
+        assert_eq!(memory, [1.0, 4.0, 2.0, 5.0, 3.0, 6.0]);
+    }
+}

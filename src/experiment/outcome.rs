@@ -1,0 +1,51 @@
+//! What a run or a sweep's cell comes to.
+
+use super::history::EvaluationRecord;
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+
+/// What a run came to.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Outcome {
+    /// The run's name.
+    pub tag: String,
+    /// Its seed.
+    pub seed: u64,
+    /// Epochs trained.
+    pub epochs: u64,
+    /// Mini-batches seen.
+    pub batches: u64,
+    /// Mini-batches in which the cutoff left no label: no step was taken.
+    pub skipped: u64,
+    /// The mean effective batch size of the others.
+    pub effective_batch_size: f64,
+    /// The test errors at the end.
+    pub last: EvaluationRecord,
+    /// The test errors where RMSE was lowest.
+    pub best: EvaluationRecord,
+    /// What was left out of the data when they were read, and why.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub left_out: Vec<String>,
+    /// The run directory, if there is one.
+    pub out: Option<PathBuf>,
+}
+
+/// How one run of a sweep ended.
+#[derive(Clone, Debug, Serialize)]
+pub struct CellOutcome {
+    /// The name of its variant.
+    pub variant: String,
+    /// Its seed.
+    pub seed: u64,
+    /// What it came to, if it did.
+    pub outcome: Option<Outcome>,
+    /// Why it did not.
+    pub error: Option<String>,
+}
+
+/// Seconds since 1970.
+pub(super) fn now() -> f64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.map(|since| since.as_secs_f64()).unwrap_or_default()
+}

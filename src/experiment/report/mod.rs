@@ -1,0 +1,12 @@
+//! What is made of a run's or a sweep's records: pages, charts, tables, TensorBoard's events.
+
+mod charts;
+mod html;
+mod sweep_table;
+mod tensorboard;
+mod text;
+
+pub(super) use html::html;
+pub(super) use sweep_table::curves;
+pub use sweep_table::{Row, Spread, Table, table};
+pub(super) use tensorboard::EventWriter;

@@ -1,0 +1,173 @@
+//! What a sweep's runs come to: mean and spread per variant, as a table and as curves.
+
+use super::charts::{Chart, Kind, Series};
+use crate::experiment::history::{EvaluationRecord, History};
+use crate::experiment::outcome::{CellOutcome, Outcome};
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+/// Mean and sample standard deviation over the seeds.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Spread {
+    /// The mean.
+    pub mean: f64,
+    /// The sample standard deviation; 0 for one value.
+    pub std: f64,
+}
+
+impl Spread {
+    /// The spread of `values`, at least one.
+    pub fn of(values: &[f64]) -> Self {
+        let count = values.len() as f64;
+        let mean = values.iter().sum::<f64>() / count;
+        let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
+        Spread { mean, std: if values.len() > 1 { (squares / (count - 1.0)).sqrt() } else { 0.0 } }
+    }
+}
+
+/// One variant's runs.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Row {
+    /// The variant.
+    pub variant: String,
+    /// How many of its runs are complete.
+    pub runs: usize,
+    /// Test RMSE at the end, in the labels' unit.
+    pub rmse: Spread,
+    /// Test RMSE where it was lowest.
+    pub best_rmse: Spread,
+    /// Test MSE at the end, in normalised units.
+    pub normalized_mse: Spread,
+    /// Test MSE where RMSE was lowest, in normalised units.
+    pub best_normalized_mse: Spread,
+    /// After which mini-batch that was.
+    pub best_batch: Spread,
+    /// The mean effective batch size.
+    pub effective_batch_size: Spread,
+}
+
+/// The table of a sweep, a row per variant that has complete runs.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Table {
+    /// In the order of the sweep.
+    pub rows: Vec<Row>,
+}
+
+/// The table of these runs.
+pub fn table(outcomes: &[CellOutcome]) -> Table {
+    let mut rows: Vec<Row> = Vec::new();
+    for CellOutcome { variant, .. } in outcomes {
+        let runs: Vec<&Outcome> =
+            outcomes.iter().filter(|cell| cell.variant == *variant).filter_map(|cell| cell.outcome.as_ref()).collect();
+        if runs.is_empty() || rows.iter().any(|row| row.variant == *variant) {
+            continue;
+        }
+        let spread = |value: fn(&Outcome) -> f64| Spread::of(&runs.iter().map(|run| value(run)).collect::<Vec<_>>());
+        rows.push(Row {
+            variant: variant.clone(),
+            runs: runs.len(),
+            rmse: spread(|run| run.last.rmse),
+            best_rmse: spread(|run| run.best.rmse),
+            normalized_mse: spread(|run| run.last.normalized_mse),
+            best_normalized_mse: spread(|run| run.best.normalized_mse),
+            best_batch: spread(|run| run.best.batch as f64),
+            effective_batch_size: spread(|run| run.effective_batch_size),
+        });
+    }
+    Table { rows }
+}
+
+impl Table {
+    /// As Markdown, mean ± sample standard deviation.
+    pub fn markdown(&self) -> String {
+        let mut text =
+            "| variant | runs | RMSE at the end | RMSE at its best | normalised MSE at the end | at its best | \
+                        best after mini-batch | effective batch size |\n|---|---|---|---|---|---|---|---|\n"
+                .to_string();
+        for row in &self.rows {
+            let cell = |Spread { mean, std }: Spread| {
+                let decimals = decimals(mean);
+                format!("{mean:.decimals$} ± {std:.decimals$}")
+            };
+            let _ = writeln!(
+                text,
+                "| {} | {} | {} | {} | {} | {} | {:.0} | {:.1} |",
+                row.variant.replace('|', "\\|"),
+                row.runs,
+                cell(row.rmse),
+                cell(row.best_rmse),
+                cell(row.normalized_mse),
+                cell(row.best_normalized_mse),
+                row.best_batch.mean,
+                row.effective_batch_size.mean
+            );
+        }
+        text
+    }
+
+    /// As CSV, every digit.
+    pub fn csv(&self) -> String {
+        let mut writer = csv::Writer::from_writer(Vec::new());
+        let names =
+            ["rmse", "best_rmse", "normalized_mse", "best_normalized_mse", "best_batch", "effective_batch_size"];
+        let header = ["variant".to_string(), "runs".to_string()].into_iter();
+        let header = header.chain(names.iter().flat_map(|name| [name.to_string(), format!("{name}_std")]));
+        // A Vec takes whatever is written.
+        let _ = writer.write_record(header);
+        for row in &self.rows {
+            let spreads = [
+                row.rmse,
+                row.best_rmse,
+                row.normalized_mse,
+                row.best_normalized_mse,
+                row.best_batch,
+                row.effective_batch_size,
+            ];
+            let numbers = spreads.iter().flat_map(|spread| [spread.mean.to_string(), spread.std.to_string()]);
+            let _ = writer.write_record([row.variant.clone(), row.runs.to_string()].into_iter().chain(numbers));
+        }
+        String::from_utf8(writer.into_inner().unwrap_or_default()).unwrap_or_default()
+    }
+}
+
+/// How many decimals of a number of this size say something.
+fn decimals(value: f64) -> usize {
+    match value.abs() {
+        magnitude if magnitude >= 1000.0 => 0,
+        magnitude if magnitude >= 10.0 => 1,
+        magnitude if magnitude >= 1.0 => 2,
+        _ => 4,
+    }
+}
+
+/// The test errors of each variant by mini-batch, mean over its runs with their spread, as SVG.
+pub fn curves(histories: &[(&str, History)]) -> String {
+    let mut series: Vec<Series> = Vec::new();
+    for (variant, _) in histories {
+        if series.iter().any(|known| known.name == *variant) {
+            continue;
+        }
+        let mut by_batch: BTreeMap<u64, Vec<f64>> = BTreeMap::new();
+        for (_, history) in histories.iter().filter(|(name, _)| name == variant) {
+            for EvaluationRecord { batch, normalized_mse, .. } in &history.evaluations {
+                by_batch.entry(*batch).or_default().push(*normalized_mse);
+            }
+        }
+        let spreads: Vec<(f64, Spread)> =
+            by_batch.into_iter().map(|(batch, values)| (batch as f64, Spread::of(&values))).collect();
+        let points = spreads.iter().map(|&(batch, spread)| (batch, spread.mean)).collect();
+        let band = spreads.iter().map(|(_, Spread { mean, std })| (mean - std, mean + std)).collect();
+        let color = series.len();
+        series.push(Series { band: Some(band), ..Series::new(*variant, Kind::Line, color, points) });
+    }
+    Chart {
+        title: "Test error, mean and spread over the seeds".into(),
+        x_label: "mini-batch".into(),
+        y_label: "MSE (normalised units)".into(),
+        log_y: true,
+        series,
+        ..Chart::default()
+    }
+    .svg()
+}

@@ -1,0 +1,98 @@
+//! One step of Adam (Kingma and Ba 2015) in vectors, as the kernels take it.
+
+use pulp::Simd;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Adam's constants other than the learning rate; the defaults are PyTorch's.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct AdamOptions {
+    /// The decay of the gradient's mean, in [0, 1) (default 0.9).
+    pub beta1: f64,
+    /// The decay of the squared gradient's mean, in [0, 1) (default 0.999).
+    pub beta2: f64,
+    /// Added to the denominator, greater than 0 (default 1e-8).
+    pub epsilon: f64,
+    /// Times the weights, added to the gradient (default 0).
+    pub weight_decay: f64,
+}
+
+impl Default for AdamOptions {
+    fn default() -> Self {
+        AdamOptions { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0.0 }
+    }
+}
+
+/// The numbers of one step of Adam on f32 values, in the order in which kernels on a GPU have them.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct AdamStep {
+    rate: f32,
+    beta1: f32,
+    beta2: f32,
+    epsilon: f32,
+    weight_decay: f32,
+    /// One over the square root of the second moment's bias correction.
+    correction: f32,
+}
+
+impl AdamStep {
+    /// Step `number`, counted from 1.
+    pub fn new(options: &AdamOptions, number: u64, learning_rate: f64) -> Self {
+        let correction = |beta: f64| 1.0 - beta.powf(number as f64);
+        AdamStep {
+            rate: (learning_rate / correction(options.beta1)) as f32,
+            beta1: options.beta1 as f32,
+            beta2: options.beta2 as f32,
+            epsilon: options.epsilon as f32,
+            weight_decay: options.weight_decay as f32,
+            correction: correction(options.beta2).sqrt().recip() as f32,
+        }
+    }
+
+    /// Some values, the running means of their gradients and those of the gradients' squares, a step on.
+    #[inline(always)]
+    pub(crate) fn apply<S: Simd>(
+        &self,
+        simd: S,
+        gradient: S::f32s,
+        [value, mean, square]: [S::f32s; 3],
+    ) -> [S::f32s; 3] {
+        let all = |number: f32| simd.splat_f32s(number);
+        let gradient = simd.mul_add_e_f32s(all(self.weight_decay), value, gradient);
+        let mean = simd.mul_add_e_f32s(all(1.0 - self.beta1), simd.sub_f32s(gradient, mean), mean);
+        let square_of_gradient = simd.mul_f32s(simd.mul_f32s(all(1.0 - self.beta2), gradient), gradient);
+        let square = simd.mul_add_e_f32s(all(self.beta2), square, square_of_gradient);
+        let (mean, square) = (normal(simd, mean), normal(simd, square));
+        let deviation = simd.mul_add_e_f32s(simd.sqrt_f32s(square), all(self.correction), all(self.epsilon));
+        let value = simd.sub_f32s(value, simd.div_f32s(simd.mul_f32s(all(self.rate), mean), deviation));
+        [value, mean, square]
+    }
+}
+
+/// 0 for what is next to it. The means of a weight that has no gradient any more (after a ReLU that is never
+/// positive) would else shrink to denormal numbers and stay there, with which processors are very slow.
+#[inline(always)]
+fn normal<S: Simd>(simd: S, values: S::f32s) -> S::f32s {
+    let small = simd.less_than_f32s(simd.abs_f32s(values), simd.splat_f32s(1e-30));
+    simd.select_f32s(small, simd.splat_f32s(0.0), values)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pulp::Scalar;
+
+    #[test]
+    fn means_without_a_gradient_come_to_rest_at_zero() {
+        let step = AdamStep::new(&AdamOptions::default(), 1, 1e-3);
+        let (mut value, mut mean, mut square) = (1.0f32, 0.0f32, 0.0f32);
+        for number in 0..80_000 {
+            let gradient = if number == 0 { 1e-3 } else { 0.0 };
+            [value, mean, square] = step.apply(Scalar::new(), gradient, [value, mean, square]);
+            assert!(!mean.is_subnormal() && !square.is_subnormal(), "step {number}: {mean:e}, {square:e}");
+        }
+        assert_eq!((mean, square), (0.0, 0.0));
+    }
+}

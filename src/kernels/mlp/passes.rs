@@ -1,0 +1,218 @@
+//! What a thread does with a tile, a share of the mini-batch or a part of the weights.
+
+use super::SHARES;
+use super::gemm::{MOST_PAIRS, PANEL, Pair, Panel, TILE, outer};
+use super::plan::{Batch, NormStatistics, Parameters, Plan};
+use super::tile::{Share, Tile};
+use crate::data::Scale;
+use crate::kernels::adam_step::AdamStep;
+use pulp::{Simd, WithSimd};
+use std::ops::Range;
+
+/// A tile's way through some layers in training.
+pub(super) struct Forward<'a> {
+    pub plan: &'a Plan,
+    pub parameters: Parameters<'a>,
+    pub statistics: &'a [NormStatistics],
+    pub batch: &'a Batch<'a>,
+    pub layers: Range<usize>,
+    pub tile: &'a mut Tile,
+}
+
+impl WithSimd for Forward<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Forward { plan, parameters, statistics, batch, layers, tile } = self;
+        match layers.start.checked_sub(1) {
+            None => tile.fill(plan, |at| &batch.features[batch.rows[at] * plan.widths[0]..]),
+            Some(before) => tile.normalize(plan, parameters, before, statistics),
+        }
+        for layer in layers {
+            tile.linear(simd, plan, parameters, layer);
+            match (plan.is_hidden(layer), plan.norm) {
+                (true, true) => tile.moments(simd, plan, layer),
+                (true, false) => {}
+                (false, _) => tile.compare(plan, batch),
+            }
+        }
+    }
+}
+
+/// A tile's way back.
+pub(super) struct Backward<'a> {
+    pub plan: &'a Plan,
+    pub parameters: Parameters<'a>,
+    pub statistics: &'a [NormStatistics],
+    pub sums: &'a [[f32; 2]],
+    pub batch: &'a Batch<'a>,
+    pub layers: Range<usize>,
+    pub tile: &'a mut Tile,
+}
+
+impl WithSimd for Backward<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Backward { plan, parameters, statistics, sums, batch, layers, tile } = self;
+        let last = layers.end - 1;
+        if plan.norm && plan.is_hidden(last) {
+            tile.denormalize(plan, parameters, last, statistics, sums, batch.rows.len());
+        }
+        for layer in layers.rev().filter(|&layer| layer > 0) {
+            tile.back(simd, plan, parameters, layer);
+            if plan.norm {
+                tile.norm_gradients(simd, plan, layer - 1);
+            }
+        }
+    }
+}
+
+/// A tile's way through the network in evaluation.
+pub(super) struct Evaluate<'a> {
+    pub plan: &'a Plan,
+    pub parameters: Parameters<'a>,
+    pub buffers: &'a [&'a [f32]],
+    pub features: &'a [f32],
+    pub scales: &'a [Scale],
+    pub tile: &'a mut Tile,
+}
+
+impl WithSimd for Evaluate<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Evaluate { plan, parameters, buffers, features, scales, tile } = self;
+        tile.fill(plan, |at| &features[at * plan.widths[0]..]);
+        tile.scale(scales);
+        for layer in 0..plan.layers() {
+            tile.linear(simd, plan, parameters, layer);
+            if plan.is_hidden(layer) && plan.norm {
+                tile.evaluate_norm(plan, parameters, buffers, layer);
+            }
+        }
+    }
+}
+
+/// The whole way of a share, with its gradient.
+pub(super) struct Pass<'a> {
+    pub plan: &'a Plan,
+    pub parameters: Parameters<'a>,
+    pub batch: &'a Batch<'a>,
+    pub share: &'a mut Share,
+}
+
+impl WithSimd for Pass<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Pass { plan, parameters, batch, share } = self;
+        let Share { rows, tiles, gradient, loss } = share;
+        let layers = 0..plan.layers();
+        let mut panel = PANEL;
+        *loss = 0.0;
+        for start in rows.clone().step_by(tiles.len() * TILE) {
+            let mut taken = 0;
+            for (tile, start) in tiles.iter_mut().zip((start..rows.end).step_by(TILE)) {
+                tile.set_rows(start..rows.end);
+                let layers = layers.clone();
+                Forward { plan, parameters, statistics: &[], batch, layers: layers.clone(), tile }.with_simd(simd);
+                Backward { plan, parameters, statistics: &[], sums: &[], batch, layers, tile }.with_simd(simd);
+                *loss += tile.loss;
+                taken += 1;
+            }
+            let mut gradient = &mut gradient[..];
+            for layer in layers.clone() {
+                let [weight, bias, _] = plan.split_off(layer, &mut gradient);
+                let (tiles, panel, fresh) = (&tiles[..taken], &mut panel, start == rows.start);
+                Gradient { plan, tiles, panel, layer, first: 0, weight, bias, fresh }.with_simd(simd);
+            }
+        }
+    }
+}
+
+/// The gradient by weight and bias of the neurons of a layer from `first` on.
+pub(super) struct Gradient<'a> {
+    pub plan: &'a Plan,
+    pub tiles: &'a [Tile],
+    /// To work in.
+    pub panel: &'a mut Panel,
+    pub layer: usize,
+    pub first: usize,
+    pub weight: &'a mut [f32],
+    pub bias: &'a mut [f32],
+    /// Whether what is there is of a step before.
+    pub fresh: bool,
+}
+
+impl WithSimd for Gradient<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Gradient { plan, tiles, panel, layer, first, weight, bias, fresh } = self;
+        for (index, tiles) in tiles.chunks(MOST_PAIRS).enumerate() {
+            let mut pairs = [Pair::default(); MOST_PAIRS];
+            for (pair, tile) in pairs.iter_mut().zip(tiles) {
+                *pair = tile.pair(plan, layer, first);
+            }
+            outer(simd, &pairs[..tiles.len()], panel, weight, bias, fresh && index == 0);
+        }
+    }
+}
+
+/// The sum of the shares' gradients, and the step of Adam on it.
+pub(super) struct Update<'a, 'b> {
+    pub adam: &'a AdamStep,
+    pub shares: &'a [Share],
+    pub part: &'a mut Part<'b>,
+}
+
+impl WithSimd for Update<'_, '_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Update { adam, shares, part: Part { start, values, means, squares } } = self;
+        let mut gradients = [(&[][..], &[][..]); SHARES];
+        for (gradient, share) in gradients.iter_mut().zip(shares) {
+            *gradient = S::as_simd_f32s(&share.gradient[*start..][..values.len()]);
+        }
+        let gradients = &gradients[..shares.len()];
+        let (values, values_left) = S::as_mut_simd_f32s(values);
+        let (means, means_left) = S::as_mut_simd_f32s(means);
+        let (squares, squares_left) = S::as_mut_simd_f32s(squares);
+        for (at, ((value, mean), square)) in values.iter_mut().zip(means).zip(squares).enumerate() {
+            let mut sum = simd.splat_f32s(0.0);
+            for (gradient, _) in gradients {
+                sum = simd.add_f32s(sum, gradient[at]);
+            }
+            [*value, *mean, *square] = adam.apply(simd, sum, [*value, *mean, *square]);
+        }
+        if values_left.is_empty() {
+            return;
+        }
+        let mut sum = simd.splat_f32s(0.0);
+        for (_, gradient) in gradients {
+            sum = simd.add_f32s(sum, simd.partial_load_f32s(gradient));
+        }
+        let moved = [&*values_left, means_left, squares_left].map(|list| simd.partial_load_f32s(list));
+        let moved = adam.apply(simd, sum, moved);
+        for (list, values) in [values_left, means_left, squares_left].into_iter().zip(moved) {
+            simd.partial_store_f32s(list, values);
+        }
+    }
+}
+
+/// Some of the parameters, with Adam's state.
+pub(super) struct Part<'a> {
+    /// Where they are among all.
+    pub start: usize,
+    pub values: &'a mut [f32],
+    pub means: &'a mut [f32],
+    pub squares: &'a mut [f32],
+}

@@ -1,0 +1,134 @@
+//! The shape of a multi-layer perceptron, and the lists that its numbers are in.
+
+use std::ops::Range;
+
+/// The shape of a network of Linear layers with ReLU between them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Plan {
+    /// The number of features, the width of each hidden layer, the number of outputs.
+    pub widths: Vec<usize>,
+    /// Whether a BatchNorm follows each hidden Linear.
+    pub norm: bool,
+}
+
+impl Plan {
+    /// The number of Linear layers.
+    pub(crate) fn layers(&self) -> usize {
+        self.widths.len() - 1
+    }
+
+    /// Where the neurons of `layer` are in a list of those of all layers, in which each layer is followed by one more.
+    pub(super) fn neurons(&self, layer: usize) -> Range<usize> {
+        let start = self.widths[1..=layer].iter().sum::<usize>() + layer;
+        start..start + self.widths[layer + 1]
+    }
+
+    /// The length of such a list.
+    pub(super) fn neuron_count(&self) -> usize {
+        self.neurons(self.layers() - 1).end + 1
+    }
+
+    /// The number of trainable values.
+    pub(crate) fn parameter_count(&self) -> usize {
+        (0..self.layers()).flat_map(|layer| self.sizes(layer)).sum()
+    }
+
+    /// The number of trainable values of `layer`: weight, bias, and both of its BatchNorm.
+    pub(super) fn sizes(&self, layer: usize) -> [usize; 3] {
+        let (inputs, outputs) = (self.widths[layer], self.widths[layer + 1]);
+        let norm = if self.norm && self.is_hidden(layer) { 2 * outputs } else { 0 };
+        [inputs * outputs, outputs, norm]
+    }
+
+    /// Whether a ReLU follows `layer`.
+    pub(crate) fn is_hidden(&self, layer: usize) -> bool {
+        layer + 1 < self.layers()
+    }
+
+    /// The parameters by layer, from a list of all.
+    pub(super) fn split<'a>(&self, mut list: &'a [f32]) -> Vec<[&'a [f32]; 3]> {
+        let layers = (0..self.layers()).map(|layer| {
+            self.sizes(layer).map(|count| {
+                let (first, rest) = list.split_at(count);
+                list = rest;
+                first
+            })
+        });
+        layers.collect()
+    }
+
+    /// Cuts the parameters of `layer` off a list of all: weight, bias, and both of its BatchNorm.
+    pub(super) fn split_off<'a>(&self, layer: usize, list: &mut &'a mut [f32]) -> [&'a mut [f32]; 3] {
+        self.sizes(layer).map(|count| split_off(list, count))
+    }
+
+    /// The place of the weight of `layer` in the list of the trainable tensors; its bias and its BatchNorm's follow.
+    pub(crate) fn first_parameter(&self, layer: usize) -> usize {
+        layer * if self.norm { 4 } else { 2 }
+    }
+
+    /// Layers that a tile goes through without a word from the others.
+    pub(super) fn segments(&self) -> Vec<Range<usize>> {
+        let length = if self.norm { 1 } else { self.layers() };
+        (0..self.layers()).step_by(length).map(|start| start..start + length).collect()
+    }
+}
+
+/// Each layer's weight (`outputs x inputs`, row-major), bias, and its BatchNorm's weight and bias in one list.
+#[derive(Clone, Copy)]
+pub(super) struct Parameters<'a>(pub &'a [[&'a [f32]; 3]]);
+
+impl<'a> Parameters<'a> {
+    pub(super) fn linear(self, layer: usize) -> (&'a [f32], &'a [f32]) {
+        let [weight, bias, _] = self.0[layer];
+        (weight, bias)
+    }
+
+    pub(super) fn norm(self, layer: usize) -> (&'a [f32], &'a [f32]) {
+        let [.., norm] = self.0[layer];
+        norm.split_at(norm.len() / 2)
+    }
+}
+
+/// A mini-batch, in normalised units.
+#[derive(Clone, Copy, Debug)]
+pub struct Batch<'a> {
+    /// Row-major, of the whole data set.
+    pub features: &'a [f32],
+    /// As the features.
+    pub labels: &'a [f32],
+    /// Which rows of the data set are the mini-batch.
+    pub rows: &'a [usize],
+    /// What the mini-batch's squared errors are weighed with, row-major.
+    pub coefficients: &'a [f32],
+}
+
+/// What a step changes.
+#[derive(Debug)]
+pub struct State<'a> {
+    /// All trainable values: for each layer its weight, bias, and its BatchNorm's weight and bias.
+    pub parameters: &'a mut [f32],
+    /// Adam's mean of the gradients, as the parameters.
+    pub means: &'a mut [f32],
+    /// Adam's mean of their squares, as the parameters.
+    pub squares: &'a mut [f32],
+    /// Each BatchNorm's running mean and variance, in the order of the layers.
+    pub buffers: Vec<&'a mut [f32]>,
+}
+
+/// A neuron's statistics over a mini-batch.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct NormStatistics {
+    pub mean: f32,
+    /// The population's.
+    pub variance: f32,
+    /// With BatchNorm's epsilon.
+    pub inverse_std: f32,
+}
+
+/// Cuts the first `count` values off `list`.
+pub(super) fn split_off<'a>(list: &mut &'a mut [f32], count: usize) -> &'a mut [f32] {
+    let (first, rest) = std::mem::take(list).split_at_mut(count);
+    *list = rest;
+    first
+}

@@ -1,0 +1,308 @@
+//! A tile: 64 rows of a mini-batch on their way through the network and back.
+
+use super::gemm::{BEYOND, Coefficients, Finish, GROUP, Pair, Row, TILE, product, sum};
+use super::plan::{Batch, NormStatistics, Parameters, Plan};
+use crate::Result;
+use crate::base::memory::filled;
+use crate::data::Scale;
+use crate::kernels::spec::BATCH_NORM_EPSILON;
+use pulp::Simd;
+use std::ops::Range;
+
+/// The memory of a tile. What belongs to a layer is at [`Plan::neurons`] in each list.
+#[derive(Debug)]
+pub(super) struct Tile {
+    /// Which rows of the mini-batch are here: 1 to 64. The other columns have no effect.
+    rows: Range<usize>,
+    /// 1 for columns that are rows, else 0.
+    mask: Row,
+    /// The features, and then ones.
+    input: Vec<Row>,
+    /// Each layer's output, after its activation, and then ones.
+    values: Vec<Row>,
+    /// The derivative of the loss by each layer's output, before its activation.
+    deltas: Vec<Row>,
+    /// What BatchNorm has normalised, before its weight and bias.
+    normalized: Vec<Row>,
+    /// Two numbers for each neuron, which BatchNorm adds up over the tiles.
+    pub sums: Vec<[f32; 2]>,
+    /// This tile's part of the loss.
+    pub loss: f64,
+}
+
+impl Tile {
+    /// The memory for a pass forward, and for `training` also for one backward.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`](crate::Error::OutOfMemory).
+    pub(super) fn new(plan: &Plan, training: bool) -> Result<Self> {
+        let rows = |wanted: bool, count: usize| filled(if wanted { count } else { 0 }, Row::ZERO);
+        let neurons = plan.neuron_count() + BEYOND;
+        let norm = training && plan.norm;
+        let mut input = rows(true, plan.widths[0] + 1 + BEYOND)?;
+        input[plan.widths[0]] = Row::ONES;
+        let mut values = rows(true, neurons)?;
+        for layer in 0..plan.layers() {
+            values[plan.neurons(layer).end] = Row::ONES;
+        }
+        Ok(Tile {
+            rows: 0..0,
+            mask: Row::ZERO,
+            input,
+            values,
+            deltas: rows(training, neurons)?,
+            normalized: rows(norm, neurons)?,
+            sums: filled(if norm { neurons } else { 0 }, [0.0; 2])?,
+            loss: 0.0,
+        })
+    }
+
+    /// How many rows of the mini-batch are here.
+    pub(super) fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// How many columns are worked on: those that are rows, and some that repeat the last.
+    #[inline(always)]
+    fn columns(&self) -> usize {
+        self.rows.len().next_multiple_of(GROUP)
+    }
+
+    /// Takes the first of the rows `rows` of a mini-batch, at most [`TILE`].
+    pub(super) fn set_rows(&mut self, rows: Range<usize>) {
+        let rows = rows.start..rows.end.min(rows.start + TILE);
+        if rows.len() != self.rows.len() {
+            for (column, mask) in self.mask.0.iter_mut().enumerate() {
+                *mask = if column < rows.len() { 1.0 } else { 0.0 };
+            }
+        }
+        self.rows = rows;
+    }
+
+    /// Takes features, those of row `at` of the mini-batch from `row(at)`.
+    // By itself: with AVX-512 the compiler would scatter, which is no faster, and fill registers with indices.
+    #[inline(never)]
+    pub(super) fn fill<'a>(&mut self, plan: &Plan, row: impl Fn(usize) -> &'a [f32]) {
+        /// Columns that are written at once.
+        const WIDE: usize = 4;
+        let inputs = plan.widths[0];
+        for start in (0..self.columns()).step_by(WIDE) {
+            let mut rows = [&[][..]; WIDE];
+            for (column, features) in rows.iter_mut().enumerate() {
+                *features = &row((self.rows.start + start + column).min(self.rows.end - 1))[..inputs];
+            }
+            for (feature, input) in self.input[..inputs].iter_mut().enumerate() {
+                input.0[start..start + WIDE].copy_from_slice(&rows.map(|row| row[feature]));
+            }
+        }
+    }
+
+    /// Brings the features to normalised units.
+    #[inline(always)]
+    pub(super) fn scale(&mut self, scales: &[Scale]) {
+        let columns = self.columns();
+        for (input, scale) in self.input.iter_mut().zip(scales) {
+            for value in &mut input.0[..columns] {
+                *value = scale.apply(*value);
+            }
+        }
+    }
+
+    /// What the gradient of `layer` is made of, from output `first` on.
+    #[inline(always)]
+    pub(super) fn pair(&self, plan: &Plan, layer: usize, first: usize) -> Pair<'_> {
+        let values = layer.checked_sub(1).map_or(&self.input[..], |before| &self.values[plan.neurons(before).start..]);
+        Pair { deltas: &self.deltas[plan.neurons(layer).start + first..], values, columns: self.columns() }
+    }
+
+    /// The Linear of `layer`, and its ReLU unless BatchNorm comes first.
+    #[inline(always)]
+    pub(super) fn linear<S: Simd>(&mut self, simd: S, plan: &Plan, parameters: Parameters, layer: usize) {
+        let finish = if plan.is_hidden(layer) && !plan.norm { Finish::Relu } else { Finish::Keep };
+        let (neurons, columns) = (plan.neurons(layer), self.columns());
+        let (before, output) = self.values.split_at_mut(neurons.start);
+        let input = if layer == 0 { &self.input[..plan.widths[0]] } else { &before[plan.neurons(layer - 1)] };
+        let (values, bias) = parameters.linear(layer);
+        let coefficients = Coefficients { values, width: plan.widths[layer], transposed: false };
+        product(simd, coefficients, Some(bias), input, &mut output[..neurons.len()], columns, finish);
+    }
+
+    /// Mean and sum of squared deviations of each neuron of `layer`, for BatchNorm.
+    #[inline(always)]
+    pub(super) fn moments<S: Simd>(&mut self, simd: S, plan: &Plan, layer: usize) {
+        let (count, columns) = (self.rows.len() as f32, self.columns());
+        for neuron in plan.neurons(layer) {
+            let row = &self.values[neuron];
+            let mean = sum(
+                simd,
+                row,
+                &self.mask,
+                columns,
+                #[inline(always)]
+                |value, mask| simd.mul_f32s(value, mask),
+            ) / count;
+            let centre = simd.splat_f32s(mean);
+            let squares = sum(
+                simd,
+                row,
+                &self.mask,
+                columns,
+                #[inline(always)]
+                |value, mask| {
+                    let deviation = simd.sub_f32s(value, centre);
+                    simd.mul_f32s(mask, simd.mul_f32s(deviation, deviation))
+                },
+            );
+            self.sums[neuron] = [mean, squares];
+        }
+    }
+
+    /// BatchNorm of `layer` with the mini-batch's statistics, and its ReLU.
+    #[inline(always)]
+    pub(super) fn normalize(
+        &mut self,
+        plan: &Plan,
+        parameters: Parameters,
+        layer: usize,
+        statistics: &[NormStatistics],
+    ) {
+        let (weight, bias) = parameters.norm(layer);
+        let columns = self.columns();
+        for (at, neuron) in plan.neurons(layer).enumerate() {
+            let NormStatistics { mean, inverse_std, .. } = statistics[neuron];
+            let (weight, bias) = (weight[at], bias[at]);
+            let values = self.values[neuron].0[..columns].iter_mut().zip(&mut self.normalized[neuron].0);
+            for (value, normalized) in values {
+                *normalized = (*value - mean) * inverse_std;
+                *value = relu(*normalized * weight + bias);
+            }
+        }
+    }
+
+    /// The tile's part of the loss, and its derivative by the network's outputs.
+    #[inline(always)]
+    pub(super) fn compare(&mut self, plan: &Plan, batch: &Batch) {
+        let neurons = plan.neurons(plan.layers() - 1);
+        let (outputs, columns) = (neurons.len(), self.columns());
+        self.loss = 0.0;
+        for (output, neuron) in neurons.enumerate() {
+            let delta = &mut self.deltas[neuron].0;
+            for (column, at) in self.rows.clone().enumerate() {
+                let error = self.values[neuron].0[column] - batch.labels[batch.rows[at] * outputs + output];
+                let weighted = batch.coefficients[at * outputs + output] * error;
+                self.loss += f64::from(weighted * error);
+                delta[column] = 2.0 * weighted;
+            }
+            delta[self.rows.len()..columns].fill(0.0);
+        }
+    }
+
+    /// From the derivative by the outputs of `layer` to that by those of the layer before, through its ReLU.
+    #[inline(always)]
+    pub(super) fn back<S: Simd>(&mut self, simd: S, plan: &Plan, parameters: Parameters, layer: usize) {
+        let (neurons, columns) = (plan.neurons(layer), self.columns());
+        let before = plan.neurons(layer - 1);
+        let (deltas, outputs) = self.deltas.split_at_mut(neurons.start);
+        let (values, _) = parameters.linear(layer);
+        let coefficients = Coefficients { values, width: plan.widths[layer], transposed: true };
+        let finish = Finish::WherePositive(&self.values[before.clone()]);
+        product(simd, coefficients, None, &outputs[..neurons.len()], &mut deltas[before], columns, finish);
+    }
+
+    /// The derivatives of the loss by bias and weight of each neuron's BatchNorm in `layer`.
+    #[inline(always)]
+    pub(super) fn norm_gradients<S: Simd>(&mut self, simd: S, plan: &Plan, layer: usize) {
+        let columns = self.columns();
+        for neuron in plan.neurons(layer) {
+            let (delta, normalized) = (&self.deltas[neuron], &self.normalized[neuron]);
+            self.sums[neuron] = [
+                sum(
+                    simd,
+                    delta,
+                    &self.mask,
+                    columns,
+                    #[inline(always)]
+                    |delta, mask| simd.mul_f32s(delta, mask),
+                ),
+                sum(
+                    simd,
+                    delta,
+                    normalized,
+                    columns,
+                    #[inline(always)]
+                    |delta, normalized| simd.mul_f32s(delta, normalized),
+                ),
+            ];
+        }
+    }
+
+    /// From the derivative by the outputs of the BatchNorm of `layer` to that by its inputs. `sums` are
+    /// the [`Tile::norm_gradients`] of the whole mini-batch, of `count` rows.
+    #[inline(always)]
+    pub(super) fn denormalize(
+        &mut self,
+        plan: &Plan,
+        parameters: Parameters,
+        layer: usize,
+        statistics: &[NormStatistics],
+        sums: &[[f32; 2]],
+        count: usize,
+    ) {
+        let (weight, _) = parameters.norm(layer);
+        let columns = self.columns();
+        for (at, neuron) in plan.neurons(layer).enumerate() {
+            let scale = weight[at] * statistics[neuron].inverse_std;
+            let [bias, weight] = sums[neuron].map(|sum| sum / count as f32);
+            let deltas = self.deltas[neuron].0[..columns].iter_mut().zip(&self.normalized[neuron].0).zip(&self.mask.0);
+            for ((delta, normalized), mask) in deltas {
+                *delta = mask * scale * (*delta - bias - normalized * weight);
+            }
+        }
+    }
+
+    /// BatchNorm of `layer` with the running statistics, and its ReLU.
+    #[inline(always)]
+    pub(super) fn evaluate_norm(&mut self, plan: &Plan, parameters: Parameters, buffers: &[&[f32]], layer: usize) {
+        let (weight, bias) = parameters.norm(layer);
+        let columns = self.columns();
+        let (mean, variance) = (buffers[2 * layer], buffers[2 * layer + 1]);
+        for (at, row) in self.values[plan.neurons(layer)].iter_mut().enumerate() {
+            let scale = weight[at] / (variance[at] + BATCH_NORM_EPSILON as f32).sqrt();
+            for value in &mut row.0[..columns] {
+                *value = relu((*value - mean[at]) * scale + bias[at]);
+            }
+        }
+    }
+
+    /// The network's outputs, row-major.
+    pub(super) fn outputs(&self, plan: &Plan, predictions: &mut [f64]) {
+        let outputs = &self.values[plan.neurons(plan.layers() - 1)];
+        for (column, row) in predictions.chunks_mut(outputs.len()).enumerate() {
+            for (prediction, output) in row.iter_mut().zip(outputs) {
+                *prediction = f64::from(output.0[column]);
+            }
+        }
+    }
+}
+
+/// NaN stays NaN.
+#[inline(always)]
+fn relu(value: f32) -> f32 {
+    if value < 0.0 { 0.0 } else { value }
+}
+
+/// How many tiles `rows` rows fill.
+pub(super) fn tile_count(rows: usize) -> usize {
+    rows.div_ceil(TILE)
+}
+
+/// Consecutive rows of a mini-batch, with their part of the gradient.
+#[derive(Debug)]
+pub(super) struct Share {
+    pub rows: Range<usize>,
+    /// One of several shares goes through its rows with a few tiles, again and again; the only share has one for each.
+    pub tiles: Vec<Tile>,
+    /// In the order of the parameters.
+    pub gradient: Vec<f32>,
+    pub loss: f64,
+}

@@ -1,0 +1,86 @@
+// Operations on tensors that tch does not bind as a training step needs them. Each function returns NULL, or a message
+// made with strdup that the caller frees.
+
+#include <ATen/core/Tensor.h>
+#include <ATen/core/grad_mode.h>
+#include <ATen/ops/_addmm_activation.h>
+#include <ATen/ops/_fused_adam.h>
+#include <ATen/ops/native_batch_norm_backward.h>
+
+#include "guarded.hpp"
+
+extern "C" {
+
+// Finds where the values of a contiguous f32 tensor in the host's memory are, and how many. False for other tensors.
+bool biv_torch_memory(const at::Tensor *tensor, void **start, size_t *count) noexcept {
+  try {
+    if (!tensor->is_cpu() || tensor->scalar_type() != at::kFloat || !tensor->is_contiguous()) return false;
+    *count = static_cast<size_t>(tensor->numel());
+    *start = tensor->data_ptr();
+    return true;
+  } catch (...) {
+    return false;
+  }
+}
+
+// One step of Adam on all the parameters by libtorch's fused kernel. The five
+// lists have `count` tensors each; `steps` are the step counts, one per tensor.
+char *biv_torch_fused_adam(at::Tensor *const *parameters, at::Tensor *const *gradients, at::Tensor *const *means,
+                          at::Tensor *const *squares, at::Tensor *const *steps, size_t count, double learning_rate,
+                          double beta1, double beta2, double weight_decay, double epsilon) {
+  return guarded([&] {
+    at::NoGradGuard no_grad;
+    at::_fused_adam_(list(parameters, count), list(gradients, count), list(means, count), list(squares, count),
+                     /*max_exp_avg_sqs=*/{}, list(steps, count), learning_rate, beta1, beta2, weight_decay, epsilon,
+                     /*amsgrad=*/false, /*maximize=*/false);
+  });
+}
+
+// One step of Adam whose learning rate and step count are tensors on the
+// parameters' device, and which changes nothing where `failed` is 1.
+char *biv_torch_guarded_adam(at::Tensor *const *parameters, at::Tensor *const *gradients, at::Tensor *const *means,
+                            at::Tensor *const *squares, size_t count, const at::Tensor *steps,
+                            const at::Tensor *learning_rate, const at::Tensor *failed, double beta1, double beta2,
+                            double weight_decay, double epsilon) {
+  return guarded([&] {
+    at::NoGradGuard no_grad;
+    at::_fused_adam_(list(parameters, count), list(gradients, count), list(means, count), list(squares, count),
+                     /*max_exp_avg_sqs=*/{}, std::vector<at::Tensor>(count, *steps), *learning_rate, beta1, beta2,
+                     weight_decay, epsilon, /*amsgrad=*/false, /*maximize=*/false, /*grad_scale=*/{}, *failed);
+  });
+}
+
+// Writes relu(input weight^T + bias) to `output`. (tch's binding of the operation leaves the bias out.)
+char *biv_torch_linear_relu(at::Tensor *output, const at::Tensor *bias, const at::Tensor *input,
+                           const at::Tensor *weight) {
+  return guarded([&] {
+    at::NoGradGuard no_grad;
+    at::_addmm_activation_out(*output, *bias, *input, weight->t());
+  });
+}
+
+// The derivatives of a BatchNorm in training for its input, weight and bias: three new tensors.
+char *biv_torch_batch_norm_backward(const at::Tensor *delta, const at::Tensor *input, const at::Tensor *weight,
+                                   const at::Tensor *mean, const at::Tensor *inverse_std, double epsilon,
+                                   at::Tensor **results) {
+  return guarded([&] {
+    at::NoGradGuard no_grad;
+    auto [input_gradient, weight_gradient, bias_gradient] =
+        at::native_batch_norm_backward(*delta, *input, *weight, /*running_mean=*/{}, /*running_var=*/{}, *mean,
+                                       *inverse_std, /*train=*/true, epsilon, {true, true, true});
+    results[0] = new at::Tensor(std::move(input_gradient));
+    results[1] = new at::Tensor(std::move(weight_gradient));
+    results[2] = new at::Tensor(std::move(bias_gradient));
+  });
+}
+
+// Copies `source`, in the host's memory, into `target` without waiting for the device: by way of pinned
+// memory, which libtorch does not use again before the device has read it.
+char *biv_torch_upload(at::Tensor *target, const at::Tensor *source) {
+  return guarded([&] {
+    at::NoGradGuard no_grad;
+    target->copy_(target->is_cuda() ? source->pin_memory() : *source, /*non_blocking=*/true);
+  });
+}
+
+}  // extern "C"

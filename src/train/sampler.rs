@@ -1,0 +1,140 @@
+//! The order in which training sees the rows: seeded, shuffled mini-batches.
+
+use crate::base::memory::filled;
+use crate::base::random::{Purpose, permute, stream};
+use crate::{Error, Result};
+
+/// Walks through shuffled rows in mini-batches, epoch after epoch.
+///
+/// The order of an epoch is a function of the seed and the epoch's number, so
+/// the two counters of [`Position`] are all that a checkpoint has to keep.
+#[derive(Debug)]
+pub struct Sampler {
+    rows: usize,
+    batch_size: usize,
+    drop_last: bool,
+    seed: u64,
+    position: Position,
+    order: Vec<usize>,
+}
+
+/// How far training has come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Position {
+    /// Epochs completed.
+    pub epoch: u64,
+    /// Mini-batches taken from the epoch in progress.
+    pub batch: usize,
+}
+
+impl Sampler {
+    /// Starts at the first mini-batch of the first epoch.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] when no mini-batch would be complete; [`Error::OutOfMemory`].
+    pub fn new(rows: usize, batch_size: usize, drop_last: bool, seed: u64) -> Result<Self> {
+        if drop_last && batch_size > rows {
+            return Err(Error::InvalidArgument(format!(
+                "batch_size {batch_size} is more than the {rows} training rows and drop_last leaves incomplete \
+                 mini-batches out: take a smaller batch_size, or drop_last false"
+            )));
+        }
+        let order = filled(rows, 0)?;
+        let mut sampler = Sampler { rows, batch_size, drop_last, seed, position: Position::default(), order };
+        sampler.seek(Position::default())?;
+        Ok(sampler)
+    }
+
+    /// How many mini-batches an epoch has.
+    pub fn batches_per_epoch(&self) -> usize {
+        if self.drop_last { self.rows / self.batch_size } else { self.rows.div_ceil(self.batch_size) }
+    }
+
+    /// The number of rows of an epoch's smallest mini-batch.
+    pub fn smallest_batch(&self) -> usize {
+        match self.rows % self.batch_size {
+            rest if rest > 0 && !self.drop_last => rest,
+            _ => self.batch_size,
+        }
+    }
+
+    /// The rows of the next mini-batch. It stays the next one until [`Sampler::advance`].
+    pub fn batch(&self) -> &[usize] {
+        let start = self.position.batch * self.batch_size;
+        &self.order[start..self.rows.min(start + self.batch_size)]
+    }
+
+    /// Goes on to the next mini-batch, and past the epoch's last one to the next epoch.
+    pub fn advance(&mut self) {
+        self.position.batch += 1;
+        if self.position.batch == self.batches_per_epoch() {
+            self.position = Position { epoch: self.position.epoch + 1, batch: 0 };
+            self.shuffle();
+        }
+    }
+
+    /// Where training is.
+    pub fn position(&self) -> Position {
+        self.position
+    }
+
+    /// Goes to `position`.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] when an epoch has no such mini-batch.
+    pub fn seek(&mut self, position: Position) -> Result<()> {
+        if position.batch >= self.batches_per_epoch() {
+            let (batch, batches) = (position.batch, self.batches_per_epoch());
+            return Err(Error::InvalidArgument(format!("mini-batch {batch} was asked for, an epoch has {batches}")));
+        }
+        self.position = position;
+        self.shuffle();
+        Ok(())
+    }
+
+    fn shuffle(&mut self) {
+        permute(&mut self.order, &mut stream(self.seed, Purpose::Shuffle, self.position.epoch));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn an_epoch_shows_each_row_once_at_most(rows in 1usize..200, size in 1usize..50, drop_last: bool, seed: u64) {
+            prop_assume!(!drop_last || size <= rows);
+            let mut sampler = Sampler::new(rows, size, drop_last, seed).unwrap();
+            let mut seen = Vec::new();
+            while sampler.position().epoch == 0 {
+                seen.extend_from_slice(sampler.batch());
+                sampler.advance();
+            }
+            let expected = if drop_last { rows / size * size } else { rows };
+            prop_assert_eq!(seen.len(), expected);
+            seen.sort_unstable();
+            seen.dedup();
+            prop_assert_eq!(seen.len(), expected);
+        }
+
+        #[test]
+        fn a_position_is_all_there_is_to_keep(steps in 0usize..40, seed: u64) {
+            let mut walked = Sampler::new(23, 4, false, seed).unwrap();
+            (0..steps).for_each(|_| walked.advance());
+            let mut jumped = Sampler::new(23, 4, false, seed).unwrap();
+            jumped.seek(walked.position()).unwrap();
+            prop_assert_eq!(walked.batch(), jumped.batch());
+        }
+    }
+
+    #[test]
+    fn epochs_differ_and_too_small_a_set_is_an_error() {
+        let mut sampler = Sampler::new(100, 100, true, 1).unwrap();
+        let first = sampler.batch().to_vec();
+        sampler.advance();
+        assert_ne!(first, sampler.batch());
+        assert!(Sampler::new(3, 4, true, 0).unwrap_err().to_string().contains("more than the 3 training rows"));
+    }
+}

@@ -1,0 +1,67 @@
+//! A mini-batch on its way to the device.
+
+use crate::Result;
+use crate::data::Normalization;
+use crate::model::batch::Source;
+use crate::torch::Precision;
+use crate::torch::tensor::upload;
+use tch::{Device, Kind, Tensor};
+
+/// Some rows of normalised data, and the weights of their squared errors.
+#[derive(Clone, Copy, Debug)]
+pub struct MiniBatch<'a> {
+    /// All features.
+    pub features: &'a Source,
+    /// All labels, `[rows, outputs]`.
+    pub labels: &'a Tensor,
+    /// Which rows are the mini-batch.
+    pub rows: &'a [usize],
+    /// One for each squared error, row-major.
+    pub coefficients: &'a [f32],
+    /// What the features were or are to be normalised with.
+    pub normalization: &'a Normalization,
+}
+
+/// What the host tells the device of a mini-batch.
+#[derive(Debug)]
+pub(super) struct Selection {
+    /// The rows' numbers.
+    indices: Tensor,
+    coefficients: Tensor,
+}
+
+impl Selection {
+    pub(super) fn new(batch: &MiniBatch, device: Device) -> Result<Self> {
+        let empty = |count: usize, kind| Tensor::f_empty([count as i64], (kind, device));
+        let indices = empty(batch.rows.len(), Kind::Int64)?;
+        let mut selection = Selection { indices, coefficients: empty(batch.coefficients.len(), Kind::Float)? };
+        selection.upload(batch)?;
+        Ok(selection)
+    }
+
+    /// Writes another mini-batch of as many rows over it. The host does not wait for the device.
+    pub(super) fn upload(&mut self, batch: &MiniBatch) -> Result<()> {
+        let indices: Vec<i64> = batch.rows.iter().map(|&row| row as i64).collect();
+        upload(&mut self.indices, &Tensor::f_from_slice(&indices)?)?;
+        upload(&mut self.coefficients, &Tensor::f_from_slice(batch.coefficients)?)
+    }
+}
+
+/// A mini-batch as tensors on the device.
+pub(super) struct Inputs {
+    pub features: Tensor,
+    pub labels: Tensor,
+    /// As the labels.
+    pub coefficients: Tensor,
+}
+
+impl Inputs {
+    pub(super) fn new(batch: &MiniBatch, selection: &Selection, precision: Precision) -> Result<Self> {
+        let labels = batch.labels.f_index_select(0, &selection.indices)?;
+        Ok(Inputs {
+            features: batch.features.batch(batch.rows, &selection.indices, batch.normalization, precision)?,
+            coefficients: selection.coefficients.f_view_as(&labels)?,
+            labels,
+        })
+    }
+}

@@ -1,0 +1,362 @@
+//! Every way of a step finds the same gradients.
+
+use super::*;
+use crate::base::random::{Purpose, permutation, stream};
+use crate::data::Dataset;
+use crate::data::Normalization;
+use crate::kernels::cuda::has_gpu;
+use crate::model::ModelOptions;
+use crate::model::archive::Archive;
+use crate::model::batch::Source;
+use proptest::prelude::*;
+use pulp::Arch;
+use rand::RngExt;
+use tch::Device;
+
+/// The way that the others are measured by: the host waits for each step.
+const AUTOGRAD: (Way, bool) = (Way::Autograd, false);
+
+/// A network and rows for it.
+struct Case {
+    model: Model,
+    features: Source,
+    labels: Tensor,
+    order: Vec<usize>,
+    coefficients: Vec<f32>,
+    normalization: Normalization,
+}
+
+impl Case {
+    fn new(widths: &[usize], batch_norm: bool, rows: usize, seed: u64) -> Self {
+        let &[inputs, ref hidden @ .., outputs] = widths else { panic!("a network has inputs and outputs") };
+        let mut generator = stream(seed, Purpose::Synthetic, 0);
+        let hidden = hidden.to_vec();
+        let model = Model::new(&ModelOptions::Mlp { inputs, outputs, hidden, batch_norm, seed }).unwrap();
+        let mut numbers =
+            |count: usize| -> Vec<f32> { (0..count).map(|_| generator.random_range(-2.0..2.0)).collect() };
+        let labels = numbers(rows * outputs).into_iter().map(f64::from).collect();
+        let data = Dataset::new(numbers(rows * inputs), vec![inputs], labels, outputs, None).unwrap();
+        let coefficients = numbers(rows * outputs).iter().map(|c| c.abs() / (rows * outputs) as f32).collect();
+        let normalization = Normalization::identity(outputs);
+        Case {
+            features: Source::new(&data, &[inputs], &normalization, model.device()).unwrap(),
+            labels: crate::model::batch::labels(&data, &normalization, model.device()).unwrap(),
+            order: permutation(rows, &mut stream(seed, Purpose::Shuffle, 0)).unwrap(),
+            coefficients,
+            model,
+            normalization,
+        }
+    }
+
+    /// The losses of some steps by `way`, waited for or deferred, and then the optimiser's means, the buffers and the parameters.
+    fn train(&mut self, (way, deferred): (Way, bool), steps: usize) -> (Vec<f64>, [Vec<Vec<f32>>; 3]) {
+        let mut archive = Archive::new(crate::model::archive::ArchiveKind::Model, &()).unwrap();
+        self.model.store(&mut archive).unwrap();
+        let guard = deferred.then(|| Guard::new(self.model.device()).unwrap());
+        let mut engine = Engine::by(way, guard, &self.model, &AdamOptions::default(), Precision::F32).unwrap();
+        let Case { features, labels, order, coefficients, normalization, .. } = &*self;
+        let batch = MiniBatch { features, labels, rows: order, coefficients, normalization };
+        let losses: Vec<StepLoss> = (0..steps).map(|_| engine.step(&self.model, &batch, 1e-3).unwrap()).collect();
+        let losses = engine.read(&self.model, &losses).unwrap();
+        let (means, _) = engine.optimizer.moments();
+        let state = [copies(&means.parts), copies(&engine.buffers), copies(&engine.parameters)];
+        self.model.restore(&archive).unwrap();
+        (losses, state)
+    }
+
+    /// The gradients in double precision, to measure others by: of this network and these features, and of neighbours
+    /// of which each number is another by up to 1e-5 of itself. Single precision cannot be nearer to the first than
+    /// those are where it is nearest to a kink: a ReLU on the other side of 0 may move much.
+    fn gradients(self) -> [Vec<Vec<f32>>; 9] {
+        for mut state in self.model.state() {
+            let double = state.tensor.to_kind(Kind::Double).detach();
+            tch::no_grad(|| state.tensor.set_data(&double));
+        }
+        let rows: Vec<i64> = self.order.iter().map(|&row| row as i64).collect();
+        let rows = Tensor::from_slice(&rows);
+        let features = self.features.numbers().unwrap().index_select(0, &rows).to_kind(Kind::Double);
+        let labels = self.labels.index_select(0, &rows);
+        let coefficients = Tensor::from_slice(&self.coefficients).view_as(&labels);
+        let parameters = self.model.parameters();
+        let exact: Vec<Tensor> = parameters.iter().map(Tensor::detach_copy).collect();
+        let mut generator = stream(0, Purpose::Disturbance, 0);
+        std::array::from_fn(|k| {
+            let scale = if k == 0 { 0.0 } else { 1e-5 };
+            let mut neighbour = |numbers: &Tensor| {
+                let factors = (0..numbers.numel()).map(|_| 1.0 + scale * generator.random_range(-1.0..1.0));
+                numbers * Tensor::from_slice(&factors.collect::<Vec<f64>>()).view_as(numbers)
+            };
+            let features = neighbour(&features);
+            for (parameter, exact) in parameters.iter().zip(&exact) {
+                tch::no_grad(|| parameter.shallow_clone().copy_(&neighbour(exact)));
+            }
+            let error = self.model.forward(&features, true, Precision::F32).unwrap() - &labels;
+            let loss = (&coefficients * error.square()).sum(Kind::Double);
+            let gradients = Tensor::run_backward(&[loss], &parameters, false, false);
+            gradients.iter().map(|gradient| to_f32(gradient).unwrap()).collect()
+        })
+    }
+
+    /// Every way but [`AUTOGRAD`], by name.
+    fn others(&self) -> Vec<(String, (Way, bool))> {
+        let kernels = archs().into_iter().map(|arch| (format!("{arch:?}"), (self.kernel(arch), false)));
+        let layers = || Way::Layers(Box::new(Layers::new(self.model.plan().unwrap())));
+        let mut ways: Vec<_> = kernels.collect();
+        ways.push(("layers".into(), (layers(), false)));
+        ways.push(("layers, not waited for".into(), (layers(), true)));
+        ways.push(("autograd, not waited for".into(), (Way::Autograd, true)));
+        ways
+    }
+
+    fn kernel(&self, arch: Arch) -> Way {
+        Way::Kernel(Box::new(Kernel::on(self.model.kernel_plan(Precision::F32).unwrap(), arch)))
+    }
+}
+
+/// The instruction sets of this machine.
+fn archs() -> Vec<Arch> {
+    let mut archs = vec![Arch::Scalar];
+    #[cfg(target_arch = "x86_64")]
+    archs.extend(pulp::x86::V3::try_new().map(Arch::V3));
+    #[cfg(target_arch = "x86_64")]
+    archs.extend(pulp::x86::V4::try_new().map(Arch::V4));
+    archs
+}
+
+fn copies(tensors: &[Tensor]) -> Vec<Vec<f32>> {
+    tensors.iter().map(|tensor| to_f32(tensor).unwrap()).collect()
+}
+
+fn largest(values: &[f32]) -> f32 {
+    values.iter().fold(0.0f32, |largest, value| largest.max(value.abs()))
+}
+
+/// The greatest difference between twins, measured by the largest number of its tensor, and by no less
+/// than a hundredth of the largest of all: gradients before a BatchNorm may be 0 but for rounding.
+fn difference(found: &[Vec<f32>], expected: &[Vec<f32>]) -> f32 {
+    assert_eq!(found.len(), expected.len());
+    let all = expected.iter().map(|tensor| largest(tensor)).fold(0.0, f32::max);
+    let pairs = found.iter().zip(expected).map(|(found, expected)| {
+        let difference: Vec<f32> = found.iter().zip(expected).map(|(a, b)| a - b).collect();
+        assert_eq!(found.len(), expected.len());
+        largest(&difference) / largest(expected).max(1e-2 * all).max(1e-30)
+    });
+    pairs.fold(0.0, f32::max)
+}
+
+/// The length of the difference of two lists of tensors, measured by the length of the second.
+fn distance(found: &[Vec<f32>], expected: &[Vec<f32>]) -> f64 {
+    let length = |values: &mut dyn Iterator<Item = f64>| values.map(|value| value * value).sum::<f64>().sqrt();
+    let pairs = found.iter().flatten().zip(expected.iter().flatten());
+    let difference = length(&mut pairs.map(|(a, b)| f64::from(a - b)));
+    difference / length(&mut expected.iter().flatten().map(|&value| f64::from(value))).max(1e-30)
+}
+
+fn width() -> impl Strategy<Value = usize> {
+    (0.0..=10.0f64).prop_map(|log| log.exp2().round() as usize)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(40))]
+
+    /// To rounding: what libtorch's own single precision loses, or a change of all numbers in the fifth digit moves.
+    #[test]
+    fn every_way_finds_the_gradients_of_any_network(
+        widths in prop::collection::vec(width(), 2..=10), batch_norm: bool, rows in 2usize..200, seed: u64,
+    ) {
+        let case = || Case::new(&widths, batch_norm, rows, seed);
+        let [exact, neighbours @ ..] = case().gradients();
+        let moved = neighbours.iter().fold((0.0f64, 0.0f32), |moved, gradients| {
+            (moved.0.max(distance(gradients, &exact)), moved.1.max(difference(gradients, &exact)))
+        });
+        // Nothing can be said of a network that a change of 1e-5 makes another one.
+        prop_assume!(moved.0 < 0.1);
+        // After one step Adam's means are a tenth of the gradients.
+        let error = |means: Vec<Vec<f32>>| {
+            let gradients: Vec<Vec<f32>> =
+                means.into_iter().map(|mean| mean.into_iter().map(|value| 10.0 * value).collect()).collect();
+            (distance(&gradients, &exact), difference(&gradients, &exact))
+        };
+        let mut case = case();
+        let (loss, [means, buffers, _]) = case.train(AUTOGRAD, 1);
+        let own = error(means);
+        let allowed = (1e-3 + 3.0 * moved.0 + 10.0 * own.0, 0.03 + 3.0 * moved.1 + 10.0 * own.1);
+        for (name, way) in case.others() {
+            let (found, [means, found_buffers, _]) = case.train(way, 1);
+            prop_assert!((found[0] - loss[0]).abs() <= 1e-3 * loss[0].abs(), "{name}: {found:?}, {loss:?}");
+            let (error, buffers) = (error(means), difference(&found_buffers, &buffers));
+            prop_assert!(error.0 < allowed.0 && error.1 < allowed.1, "{name}: {error:?}, allowed {allowed:?}");
+            prop_assert!(buffers < 1e-3, "{name}: {buffers}");
+        }
+    }
+}
+
+#[test]
+fn every_way_follows_autograd_over_many_steps() {
+    for batch_norm in [false, true] {
+        let mut case = Case::new(&[19, 100, 50, 20, 10, 1], batch_norm, 256, 1);
+        let (losses, _) = case.train(AUTOGRAD, 50);
+        assert!(losses[49] < 0.8 * losses[0], "{losses:?}");
+        for (name, way) in case.others() {
+            let (found, _) = case.train(way, 50);
+            for (found, expected) in found.iter().zip(&losses) {
+                assert!((found - expected).abs() < 1e-3 * expected, "{name}: {found}, {expected}");
+            }
+        }
+    }
+}
+
+/// The kernel's shares go through their tiles several times, or have the weights divided among threads.
+#[test]
+fn every_way_finds_the_gradients_of_large_batches_and_networks() {
+    let cases: [(&[usize], usize); 2] = [(&[19, 100, 50, 20, 10, 1], 3000), (&[300, 250, 3], 1000)];
+    for (widths, rows) in cases {
+        let mut case = Case::new(widths, false, rows, 1);
+        let (_, [expected, ..]) = case.train(AUTOGRAD, 1);
+        for (name, way) in case.others() {
+            let (_, [found, ..]) = case.train(way, 1);
+            let distance = distance(&found, &expected);
+            assert!(distance < 1e-4, "{name}: {distance}");
+        }
+    }
+}
+
+/// The way that is taken on `device`.
+fn way_of(device: Device, widths: &[usize], norm: bool, precision: Precision) -> &'static str {
+    let mut case = Case::new(widths, norm, 2, 1);
+    case.model.to_device(device).unwrap();
+    match Engine::new(&case.model, &AdamOptions::default(), precision, false).unwrap().way {
+        Way::Kernel(_) => "kernel",
+        Way::Queue(_) => "queue",
+        Way::Layers(_) => "layers",
+        Way::Autograd => "autograd",
+    }
+}
+
+#[test]
+fn a_gpu_trains_small_networks_by_its_kernel() {
+    if !has_gpu("a_gpu_trains_small_networks_by_its_kernel") {
+        return;
+    }
+    let way = |widths: &[usize], norm, precision| way_of(Device::Cuda(0), widths, norm, precision);
+    assert_eq!(way(&[19, 100, 50, 20, 10, 1], false, Precision::F32), "queue");
+    assert_eq!(way(&[19, 100, 50, 20, 10, 1], true, Precision::F32), "layers");
+    assert_eq!(way(&[19, 100, 50, 20, 10, 1], false, Precision::Tf32), "layers");
+    assert_eq!(way(&[19, 100, 50, 20, 10, 1], false, Precision::Bf16), "autograd");
+    assert_eq!(way(&[10, 1000, 1000, 1], false, Precision::F32), "layers");
+    assert_eq!(way(&[1; 18], false, Precision::F32), "layers");
+}
+
+#[test]
+fn the_kernel_trains_what_it_is_fastest_for() {
+    let way = |widths: &[usize], precision| way_of(Device::Cpu, widths, false, precision);
+    assert_eq!(way(&[10, 1000, 1], Precision::F32), "kernel");
+    // 2.6 million weights.
+    let fastest = if has_fast_products() { "layers" } else { "kernel" };
+    assert_eq!(way(&[10, 1600, 1600, 1], Precision::F32), fastest);
+    // On every processor.
+    assert_eq!([2_400_000, 2_600_000].map(|weights| suits_kernel(weights, true)), [true, false]);
+    assert!(suits_kernel(usize::MAX, false));
+    assert_eq!(way(&[10, 1600, 1600, 1], Precision::Bf16), "autograd");
+}
+
+#[test]
+fn predictions_are_autograds_with_any_number_of_threads() {
+    let before = tch::get_num_threads();
+    let normalization = Normalization {
+        feature_mean: vec![0.5, -1.0, 2.0, 0.0, 1e4],
+        feature_std: vec![2.0, 0.5, 1.0, 3.0, 1e3],
+        label_mean: vec![1.0, -2.0, 0.0],
+        label_std: vec![3.0, 0.1, 1.0],
+    };
+    // The last are for several threads.
+    for (batch_norm, rows) in [(false, 1), (false, 20), (false, 40), (true, 700), (false, 4000), (true, 4000)] {
+        let mut case = Case::new(&[5, 40, 17, 3], batch_norm, rows.max(2), 4);
+        for _ in 0..3 {
+            // It moves BatchNorm's running statistics.
+            let _ = case.model.forward(case.features.numbers().unwrap(), true, Precision::F32).unwrap();
+        }
+        let normal = to_f32(case.features.numbers().unwrap()).unwrap();
+        let units = normalization.feature_mean.iter().zip(&normalization.feature_std).cycle();
+        let features: Vec<f32> = normal.iter().zip(units).map(|(x, (m, s))| (f64::from(*x) * s + m) as f32).collect();
+        let features = &features[..5 * rows];
+        case.model.set_normalization(normalization.clone());
+        let x = Tensor::from_slice(&normal[..5 * rows]).view([rows as i64, 5]);
+        let output = to_f32(&case.model.forward(&x, false, Precision::F32).unwrap()).unwrap();
+        let output: Vec<f64> = output.into_iter().map(f64::from).collect();
+        let expected: Vec<f32> = normalization.predictions(&output).map(|p| p as f32).collect();
+        let predict = |threads: i32| {
+            crate::torch::device::set_threads(threads).unwrap();
+            case.model.predict(features).unwrap().into_iter().map(|p| p as f32).collect::<Vec<_>>()
+        };
+        let found = predict(1);
+        assert!([2, 3].iter().all(|&threads| predict(threads) == found));
+        for output in 0..3 {
+            let column = |values: &[f32]| vec![values.iter().skip(output).step_by(3).copied().collect::<Vec<_>>()];
+            let difference = difference(&column(&found), &column(&expected));
+            assert!(difference < 1e-5, "{rows} rows, output {output}: {difference}");
+        }
+    }
+    crate::torch::device::set_threads(before).unwrap();
+}
+
+#[test]
+fn the_number_of_threads_changes_no_bit() {
+    let threads = tch::get_num_threads();
+    // Shares with a gradient each; BatchNorm; more weights than those are for.
+    let cases: [(&[usize], bool, usize); 3] =
+        [(&[7, 33, 64, 2], false, 1000), (&[7, 33, 64, 2], true, 1000), (&[300, 250, 3], false, 300)];
+    for (widths, batch_norm, rows) in cases {
+        let mut case = Case::new(widths, batch_norm, rows, 2);
+        let mut train = |threads: i32| {
+            crate::torch::device::set_threads(threads).unwrap();
+            case.train((case.kernel(Arch::new()), false), 5)
+        };
+        assert_eq!(train(1), train(3));
+    }
+    crate::torch::device::set_threads(threads).unwrap();
+}
+
+#[test]
+fn a_loss_that_is_not_finite_changes_nothing() {
+    for batch_norm in [false, true] {
+        let mut case = Case::new(&[3, 8, 1], batch_norm, 100, 3);
+        let (_, before) = case.train(AUTOGRAD, 0);
+        case.coefficients[99] = f32::INFINITY;
+        let mut ways = case.others();
+        ways.push(("autograd".into(), AUTOGRAD));
+        for (name, way) in ways {
+            let (loss, after) = case.train(way, 1);
+            assert!(!loss[0].is_finite(), "{name}");
+            assert_eq!(after, before, "{name}");
+        }
+    }
+}
+
+#[test]
+fn steps_after_a_loss_that_is_not_finite_wait_until_it_is_read() {
+    let mut case = Case::new(&[3, 8, 1], true, 100, 3);
+    let (expected, [means, buffers, _]) = case.train(AUTOGRAD, 3);
+    let guard = Some(Guard::new(case.model.device()).unwrap());
+    let mut engine = Engine::by(Way::Autograd, guard, &case.model, &AdamOptions::default(), Precision::F32).unwrap();
+    let Case { features, labels, order, coefficients, normalization, .. } = &case;
+    let infinite = vec![f32::INFINITY; coefficients.len()];
+    let step = |engine: &mut Engine, coefficients: &[f32]| {
+        let batch = MiniBatch { features, labels, rows: order, coefficients, normalization };
+        engine.step(&case.model, &batch, 1e-3).unwrap()
+    };
+    let losses = [coefficients, &infinite, coefficients, coefficients].map(|c| step(&mut engine, c));
+    let mut found = engine.read(&case.model, &losses).unwrap();
+    assert_eq!(found.iter().map(|loss| loss.is_finite()).collect::<Vec<_>>(), [true, false, true, true]);
+    assert_eq!(engine.steps(), 1);
+
+    found.truncate(1);
+    let losses = [coefficients; 2].map(|c| step(&mut engine, c));
+    found.extend(engine.read(&case.model, &losses).unwrap());
+    assert_eq!(engine.steps(), 3);
+    for (found, expected) in found.iter().zip(&expected) {
+        assert!((found - expected).abs() < 1e-5 * expected, "{found}, {expected}");
+    }
+    assert!(difference(&copies(&engine.optimizer.moments().0.parts), &means) < 1e-4);
+    assert!(difference(&copies(&engine.buffers), &buffers) < 1e-4);
+}
