@@ -42,7 +42,8 @@ fn kind_of_product() -> Kind {
 /// All trainable values.
 fn weights(trainer: &Trainer) -> Vec<f32> {
     let model = trainer.model().lock();
-    let names: Vec<String> = model.state().into_iter().filter(|s| s.trainable).map(|s| s.name).collect();
+    let names: Vec<String> =
+        model.tensors().into_iter().filter(|tensor| tensor.trainable).map(|tensor| tensor.name).collect();
     names.iter().flat_map(|name| model.tensor(name).unwrap().to_f32().unwrap()).collect()
 }
 

@@ -120,15 +120,9 @@ pub unsafe extern "C" fn biv_model_describe(
     boundary(|| {
         let model = handle::get(model)?;
         let model = model.lock();
-        let tensors: Vec<_> = model
-            .state()
-            .into_iter()
-            .map(|state| {
-                serde_json::json!({"name": state.name, "shape": state.tensor.size(), "trainable": state.trainable})
-            })
-            .collect();
         let device = device::name(model.device());
-        let text = serde_json::json!({"options": model.options(), "device": device, "tensors": tensors}).to_string();
+        let text =
+            serde_json::json!({"options": model.options(), "device": device, "tensors": model.tensors()}).to_string();
         // SAFETY: the header's contract for the buffer.
         unsafe { pointer::copy_text(&text, buffer, capacity, needed) }
     })

@@ -11,7 +11,7 @@ use tch::{Device, Kind, Tensor};
 
 /// A named tensor of a network's state.
 #[derive(Debug)]
-pub struct StateTensor {
+pub(crate) struct StateTensor {
     /// As in PyTorch's `state_dict` of the same network: `0.weight`, in a ResNet `layer1.0.conv1.weight`.
     pub name: String,
     /// The tensor itself, shared with the network.

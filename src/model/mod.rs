@@ -1,7 +1,7 @@
 //! Networks: layers, their initial weights and predictions in the user's units.
 
 pub mod archive;
-pub mod batch;
+pub(crate) mod batch;
 mod checkpoint;
 mod cnn;
 mod image;
@@ -20,12 +20,29 @@ use crate::torch::flat::Flat;
 use crate::{Error, Result};
 use archive::StoredArray;
 use checkpoint::assign;
-use layers::Network;
-pub use layers::StateTensor;
+use layers::{Network, StateTensor};
 pub use options::{ModelOptions, Table};
+use serde::Serialize;
 use tch::{Device, Tensor};
 
-/// A network with the normalisation of the data it was trained on.
+/// What a model says of one of its tensors.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct TensorInfo {
+    /// As in PyTorch's `state_dict` of the same network: `0.weight`, in a ResNet `layer1.0.conv1.weight`.
+    pub name: String,
+    /// The size of each dimension.
+    pub shape: Vec<usize>,
+    /// Whether the optimiser changes it.
+    pub trainable: bool,
+}
+
+/// A network with the normalisation of the data it was trained on. Its tensors are its own:
+///
+/// ```compile_fail
+/// # fn share(model: &biv::model::Model) -> Vec<tch::Tensor> {
+/// model.parameters()
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct Model {
     options: ModelOptions,
@@ -119,18 +136,29 @@ impl Model {
         self.normalization.clone().unwrap_or_else(|| Normalization::identity(self.outputs()))
     }
 
-    /// All tensors, in the order of the layers.
-    pub fn state(&self) -> Vec<StateTensor> {
+    /// What tensors there are, in the order of the layers: copies of their values by [`Model::tensor`].
+    pub fn tensors(&self) -> Vec<TensorInfo> {
+        let info = |StateTensor { name, tensor, trainable }: StateTensor| TensorInfo {
+            name,
+            shape: tensor.size().into_iter().map(|size| size as usize).collect(),
+            trainable,
+        };
+        self.state().into_iter().map(info).collect()
+    }
+
+    /// All tensors themselves, in the order of the layers. They stay in the crate: kernels read and write their memory
+    /// without libtorch, under the lock of whoever shares the model.
+    pub(crate) fn state(&self) -> Vec<StateTensor> {
         self.network.layers.state()
     }
 
     /// The trainable tensors, in the order of the layers.
-    pub fn parameters(&self) -> Vec<Tensor> {
+    pub(crate) fn parameters(&self) -> Vec<Tensor> {
         self.state().into_iter().filter(|state| state.trainable).map(|state| state.tensor).collect()
     }
 
     /// The other tensors, which a forward pass in training changes.
-    pub fn buffers(&self) -> Vec<Tensor> {
+    pub(crate) fn buffers(&self) -> Vec<Tensor> {
         self.state().into_iter().filter(|state| !state.trainable).map(|state| state.tensor).collect()
     }
 

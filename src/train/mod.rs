@@ -1,9 +1,12 @@
 //! Training: a loss weighs the rows of mini-batches, Adam moves the weights, metrics tell how far it has come.
 
 pub mod adam;
+mod checkpoint;
+mod learner;
 pub mod loss;
 pub mod metrics;
+mod options;
 pub mod sampler;
 pub mod session;
-pub mod step;
+mod step;
 pub mod trainer;

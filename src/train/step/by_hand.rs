@@ -3,7 +3,7 @@
 //! The derivatives are those of [`kernel`](crate::kernels::mlp). Without automatic differentiation a step has
 //! few and large operations, whose results go to the same memory in every step.
 
-use super::Inputs;
+use super::inputs::Inputs;
 use crate::Result;
 use crate::kernels::mlp::Plan;
 use crate::kernels::spec::{BATCH_NORM_EPSILON, BATCH_NORM_MOMENTUM};

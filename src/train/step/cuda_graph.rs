@@ -1,8 +1,11 @@
 //! Whole steps as CUDA graphs: recorded once, then each is three calls.
 
-use super::{MiniBatch, Selection};
+use super::deferred::Deferred;
+use super::inputs::Selection;
+use super::{MiniBatch, StepLoss, StepStrategy, Weights};
 use crate::Result;
 use crate::kernels::cuda::Graph;
+use crate::model::Model;
 use tch::{Device, Tensor};
 
 /// Steps on mini-batches alike before one is recorded: libtorch allocates and chooses in the first.
@@ -10,16 +13,16 @@ const WARM_UP: usize = 3;
 
 /// What steps have in common that one recording does for: the data, the weights' memory, the number of rows.
 #[derive(Debug)]
-struct Likeness {
+struct GraphKey {
     /// They are held, so that no others come to have their addresses.
     labels: Tensor,
     weight: Tensor,
     rows: usize,
 }
 
-impl Likeness {
+impl GraphKey {
     fn new(batch: &MiniBatch, parameters: &[Tensor]) -> Result<Self> {
-        Ok(Likeness { labels: batch.labels.f_detach()?, weight: parameters[0].f_detach()?, rows: batch.rows.len() })
+        Ok(GraphKey { labels: batch.labels.f_detach()?, weight: parameters[0].f_detach()?, rows: batch.rows.len() })
     }
 
     fn is_of(&self, batch: &MiniBatch, parameters: &[Tensor]) -> bool {
@@ -29,19 +32,76 @@ impl Likeness {
     }
 }
 
+/// Deferred steps that are recorded when they have become alike, and repeated from then on.
+#[derive(Debug)]
+pub(super) struct CudaGraph {
+    deferred: Deferred,
+    recorder: Recorder,
+}
+
+impl CudaGraph {
+    /// Records the steps of `deferred` on `device`.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`](crate::Error::Unsupported) without the library that this needs.
+    pub(super) fn new(deferred: Deferred, device: Device) -> Result<Self> {
+        Ok(CudaGraph { deferred, recorder: Recorder::new(device)? })
+    }
+}
+
+impl StepStrategy for CudaGraph {
+    fn step(
+        &mut self,
+        model: &Model,
+        weights: &mut Weights,
+        batch: &MiniBatch,
+        learning_rate: f64,
+    ) -> Result<StepLoss> {
+        let CudaGraph { deferred, recorder } = self;
+        deferred.take(weights, learning_rate, |deferred, weights| {
+            if recorder.is_due(batch, &weights.parameters)? {
+                // What a recording works on is its own.
+                deferred.gradients.clear();
+                let key = GraphKey::new(batch, &weights.parameters)?;
+                let recorded =
+                    recorder.record(batch, key, |selection| deferred.on_device(model, weights, batch, selection));
+                deferred.gradients.clear();
+                recorded?;
+            }
+            match recorder.replay(batch, &weights.parameters)? {
+                Some(loss) => Ok(loss),
+                None => deferred.on_device(model, weights, batch, &Selection::new(batch, model.device())?),
+            }
+        })
+    }
+
+    fn is_due(&self, unread: usize) -> bool {
+        self.deferred.is_due(unread)
+    }
+
+    fn read(&mut self, model: &Model, weights: &mut Weights, losses: &[StepLoss]) -> Result<Vec<f64>> {
+        self.deferred.read(model, weights, losses)
+    }
+
+    fn clear(&mut self, weights: &Weights) -> Result<()> {
+        self.recorder.clear();
+        self.deferred.clear(weights)
+    }
+}
+
 /// Records a step and repeats it on other mini-batches of the same data.
 #[derive(Debug)]
-pub(super) struct Recorder {
+struct Recorder {
     device: Device,
     /// Of the latest mini-batches, and how many there were.
-    latest: Option<(Likeness, usize)>,
+    latest: Option<(GraphKey, usize)>,
     recorded: Option<Recorded>,
 }
 
 /// A step that was recorded.
 #[derive(Debug)]
 struct Recorded {
-    likeness: Likeness,
+    key: GraphKey,
     /// What it reads: written to before each repetition.
     selection: Selection,
     /// Written by each repetition.
@@ -54,14 +114,14 @@ impl Recorder {
     ///
     /// # Errors
     /// [`Error::Unsupported`](crate::Error::Unsupported) without the library that this needs.
-    pub(super) fn new(device: Device) -> Result<Self> {
+    fn new(device: Device) -> Result<Self> {
         Graph::require()?;
         Ok(Recorder { device, latest: None, recorded: None })
     }
 
     /// The step on `batch`, where it was recorded. Returns its loss.
-    pub(super) fn replay(&mut self, batch: &MiniBatch, parameters: &[Tensor]) -> Result<Option<Tensor>> {
-        match self.recorded.as_mut().filter(|recorded| recorded.likeness.is_of(batch, parameters)) {
+    fn replay(&mut self, batch: &MiniBatch, parameters: &[Tensor]) -> Result<Option<Tensor>> {
+        match self.recorded.as_mut().filter(|recorded| recorded.key.is_of(batch, parameters)) {
             None => Ok(None),
             Some(recorded) => {
                 recorded.selection.upload(batch)?;
@@ -73,34 +133,34 @@ impl Recorder {
     }
 
     /// Whether the step on `batch` is to be recorded: the first that so many steps were like.
-    pub(super) fn is_due(&mut self, batch: &MiniBatch, parameters: &[Tensor]) -> Result<bool> {
+    fn is_due(&mut self, batch: &MiniBatch, parameters: &[Tensor]) -> Result<bool> {
         if self.recorded.is_some() {
             return Ok(false);
         }
-        let (likeness, alike) = match self.latest.take() {
-            Some((likeness, count)) if likeness.is_of(batch, parameters) => (likeness, count + 1),
-            _ => (Likeness::new(batch, parameters)?, 0),
+        let (key, alike) = match self.latest.take() {
+            Some((key, count)) if key.is_of(batch, parameters) => (key, count + 1),
+            _ => (GraphKey::new(batch, parameters)?, 0),
         };
-        self.latest = Some((likeness, alike));
+        self.latest = Some((key, alike));
         Ok(alike >= WARM_UP)
     }
 
     /// Records `step` on `batch`, without taking it.
-    pub(super) fn record(
+    fn record(
         &mut self,
         batch: &MiniBatch,
-        parameters: &[Tensor],
+        key: GraphKey,
         step: impl FnOnce(&Selection) -> Result<Tensor>,
     ) -> Result<()> {
         let selection = Selection::new(batch, self.device)?;
         let (graph, loss) = Graph::record(self.device, || step(&selection))?;
         self.latest = None;
-        self.recorded = Some(Recorded { likeness: Likeness::new(batch, parameters)?, selection, loss, graph });
+        self.recorded = Some(Recorded { key, selection, loss, graph });
         Ok(())
     }
 
     /// Forgets what was recorded.
-    pub(super) fn clear(&mut self) {
+    fn clear(&mut self) {
         (self.latest, self.recorded) = (None, None);
     }
 }

@@ -1,16 +1,22 @@
-//! Steps of small multi-layer perceptrons on a GPU: they wait until their losses are asked for, and are then taken
-//! together by one start of a kernel.
+//! Small multi-layer perceptrons on a GPU: steps wait until their losses are asked for, and are then taken together by
+//! one start of a kernel.
 
-use super::MiniBatch;
+use super::{MiniBatch, StepLoss, StepStrategy, Weights};
 use crate::kernels::adam_step::AdamStep;
 use crate::kernels::cuda::mlp::{State, Step, Steps, train};
-use crate::torch::flat::Flat;
+use crate::model::Model;
 use crate::{Error, Result};
 use tch::Tensor;
 
+/// No more steps than this wait together.
+const MOST_STEPS: usize = 64;
+
+/// Mini-batches of so many rows together wait no longer.
+const MANY_ROWS: usize = 1 << 20;
+
 /// The steps that wait.
 #[derive(Debug)]
-pub(super) struct Queue {
+pub(super) struct GpuQueue {
     widths: Vec<usize>,
     steps: Vec<Step>,
     rows: Vec<i64>,
@@ -19,54 +25,63 @@ pub(super) struct Queue {
     data: Option<[Tensor; 2]>,
 }
 
-impl Queue {
+impl GpuQueue {
     /// For networks of these widths.
     pub(super) fn new(widths: &[usize]) -> Self {
-        Queue { widths: widths.to_vec(), steps: vec![], rows: vec![], coefficients: vec![], data: None }
+        GpuQueue { widths: widths.to_vec(), steps: vec![], rows: vec![], coefficients: vec![], data: None }
     }
 
-    /// How many wait.
-    pub(super) fn len(&self) -> usize {
-        self.steps.len()
+    fn forget(&mut self) {
+        self.data = None;
+        self.steps.clear();
+        self.rows.clear();
+        self.coefficients.clear();
     }
+}
 
-    /// Whether the mini-batches that wait are large enough together.
-    pub(super) fn is_full(&self) -> bool {
-        const MOST_STEPS: usize = 64;
-        const MANY_ROWS: usize = 1 << 20;
-        self.steps.len() >= MOST_STEPS || self.rows.len() >= MANY_ROWS
-    }
-
-    /// Adds a step on `batch`, which is of the same data as those before it.
-    pub(super) fn push(&mut self, batch: &MiniBatch, adam: AdamStep) -> Result<()> {
+impl StepStrategy for GpuQueue {
+    fn step(&mut self, _: &Model, weights: &mut Weights, batch: &MiniBatch, learning_rate: f64) -> Result<StepLoss> {
         let features = batch.features.numbers()?;
         match &self.data {
             None => self.data = Some([features.f_detach()?, batch.labels.f_detach()?]),
             Some([first, _]) if first.data_ptr() == features.data_ptr() => {}
             Some(_) => return Err(Error::Internal("steps on other data wait to be taken".into())),
         }
+        let number = weights.optimizer.steps() + self.steps.len() as u64 + 1;
+        let adam = AdamStep::new(weights.optimizer.options(), number, learning_rate);
         self.steps.push(Step { first: self.rows.len() as i32, rows: batch.rows.len() as i32, adam });
         self.rows.extend(batch.rows.iter().map(|&row| row as i64));
         self.coefficients.extend(batch.coefficients);
-        Ok(())
+        Ok(StepLoss::Queued)
     }
 
-    /// Takes the steps. Returns their losses, which are NaN after the first that is not finite; from that one on
-    /// nothing has changed.
-    pub(super) fn run(&mut self, parameters: &mut Tensor, [means, squares]: [&mut Flat; 2]) -> Result<Vec<f32>> {
+    fn is_due(&self, _: usize) -> bool {
+        self.steps.len() >= MOST_STEPS || self.rows.len() >= MANY_ROWS
+    }
+
+    /// Takes the steps. The losses are NaN after the first that is not finite.
+    fn read(&mut self, model: &Model, weights: &mut Weights, _: &[StepLoss]) -> Result<Vec<f64>> {
         let Some([features, labels]) = self.data.take() else { return Ok(vec![]) };
+        let mut parameters = model.flat()?.shallow_clone();
+        let (means, squares) = weights.optimizer.moments();
         let state = State {
             features: &features,
             labels: &labels,
-            parameters,
+            parameters: &mut parameters,
             means: &mut means.all,
             squares: &mut squares.all,
         };
         let steps = Steps { steps: &self.steps, rows: &self.rows, coefficients: &self.coefficients };
         let losses = train(&self.widths, state, steps);
-        self.steps.clear();
-        self.rows.clear();
-        self.coefficients.clear();
-        losses
+        self.forget();
+        let losses = losses?;
+        let counted = losses.iter().take_while(|loss| loss.is_finite()).count();
+        weights.optimizer.set_steps(weights.optimizer.steps() + counted as u64);
+        Ok(losses.into_iter().map(f64::from).collect())
+    }
+
+    fn clear(&mut self, _: &Weights) -> Result<()> {
+        self.forget();
+        Ok(())
     }
 }

@@ -1,4 +1,4 @@
-//! Every way of a step finds the same gradients.
+//! Every strategy finds the same gradients.
 
 use super::*;
 use crate::base::random::{Purpose, permutation, stream};
@@ -8,13 +8,16 @@ use crate::kernels::cuda::has_gpu;
 use crate::model::ModelOptions;
 use crate::model::archive::Archive;
 use crate::model::batch::Source;
+use crate::torch::tensor::to_f32;
 use proptest::prelude::*;
 use pulp::Arch;
 use rand::RngExt;
-use tch::Device;
+use tch::{Device, Kind};
 
-/// The way that the others are measured by: the host waits for each step.
-const AUTOGRAD: (Way, bool) = (Way::Autograd, false);
+/// The strategy that the others are measured by: automatic differentiation, and the host waits for each step.
+fn autograd() -> Box<dyn StepStrategy> {
+    Box::new(Synchronous::new(Gradients::new(None, Precision::F32)))
+}
 
 /// A network and rows for it.
 struct Case {
@@ -48,18 +51,17 @@ impl Case {
         }
     }
 
-    /// The losses of some steps by `way`, waited for or deferred, and then the optimiser's means, the buffers and the parameters.
-    fn train(&mut self, (way, deferred): (Way, bool), steps: usize) -> (Vec<f64>, [Vec<Vec<f32>>; 3]) {
+    /// The losses of some steps by `strategy`, and then the optimiser's means, the buffers and the parameters.
+    fn train(&mut self, strategy: Box<dyn StepStrategy>, steps: usize) -> (Vec<f64>, [Vec<Vec<f32>>; 3]) {
         let mut archive = Archive::new(crate::model::archive::ArchiveKind::Model, &()).unwrap();
         self.model.store(&mut archive).unwrap();
-        let guard = deferred.then(|| Guard::new(self.model.device()).unwrap());
-        let mut engine = Engine::by(way, guard, &self.model, &AdamOptions::default(), Precision::F32).unwrap();
+        let mut engine = Engine::with(strategy, &self.model, &AdamOptions::default()).unwrap();
         let Case { features, labels, order, coefficients, normalization, .. } = &*self;
         let batch = MiniBatch { features, labels, rows: order, coefficients, normalization };
         let losses: Vec<StepLoss> = (0..steps).map(|_| engine.step(&self.model, &batch, 1e-3).unwrap()).collect();
         let losses = engine.read(&self.model, &losses).unwrap();
-        let (means, _) = engine.optimizer.moments();
-        let state = [copies(&means.parts), copies(&engine.buffers), copies(&engine.parameters)];
+        let (means, _) = engine.weights.optimizer.moments();
+        let state = [copies(&means.parts), copies(&engine.weights.buffers), copies(&engine.weights.parameters)];
         self.model.restore(&archive).unwrap();
         (losses, state)
     }
@@ -97,19 +99,22 @@ impl Case {
         })
     }
 
-    /// Every way but [`AUTOGRAD`], by name.
-    fn others(&self) -> Vec<(String, (Way, bool))> {
-        let kernels = archs().into_iter().map(|arch| (format!("{arch:?}"), (self.kernel(arch), false)));
-        let layers = || Way::Layers(Box::new(Layers::new(self.model.plan().unwrap())));
-        let mut ways: Vec<_> = kernels.collect();
-        ways.push(("layers".into(), (layers(), false)));
-        ways.push(("layers, not waited for".into(), (layers(), true)));
-        ways.push(("autograd, not waited for".into(), (Way::Autograd, true)));
-        ways
+    /// Every strategy but [`autograd`], by name.
+    fn others(&self) -> Vec<(String, Box<dyn StepStrategy>)> {
+        let layers = || Gradients::new(self.model.plan(), Precision::F32);
+        let mut strategies: Vec<_> = archs().into_iter().map(|arch| (format!("{arch:?}"), self.kernel(arch))).collect();
+        strategies.push(("by hand".into(), Box::new(Synchronous::new(layers()))));
+        strategies.push(("by hand, deferred".into(), self.deferred(layers())));
+        strategies.push(("autograd, deferred".into(), self.deferred(Gradients::new(None, Precision::F32))));
+        strategies
     }
 
-    fn kernel(&self, arch: Arch) -> Way {
-        Way::Kernel(Box::new(Kernel::on(self.model.kernel_plan(Precision::F32).unwrap(), arch)))
+    fn deferred(&self, gradients: Gradients) -> Box<dyn StepStrategy> {
+        Box::new(Deferred::new(gradients, self.model.device()).unwrap())
+    }
+
+    fn kernel(&self, arch: Arch) -> Box<dyn StepStrategy> {
+        Box::new(CpuMlp::on(self.model.kernel_plan(Precision::F32).unwrap(), arch))
     }
 }
 
@@ -161,7 +166,7 @@ proptest! {
 
     /// To rounding: what libtorch's own single precision loses, or a change of all numbers in the fifth digit moves.
     #[test]
-    fn every_way_finds_the_gradients_of_any_network(
+    fn every_strategy_finds_the_gradients_of_any_network(
         widths in prop::collection::vec(width(), 2..=10), batch_norm: bool, rows in 2usize..200, seed: u64,
     ) {
         let case = || Case::new(&widths, batch_norm, rows, seed);
@@ -178,11 +183,11 @@ proptest! {
             (distance(&gradients, &exact), difference(&gradients, &exact))
         };
         let mut case = case();
-        let (loss, [means, buffers, _]) = case.train(AUTOGRAD, 1);
+        let (loss, [means, buffers, _]) = case.train(autograd(), 1);
         let own = error(means);
         let allowed = (1e-3 + 3.0 * moved.0 + 10.0 * own.0, 0.03 + 3.0 * moved.1 + 10.0 * own.1);
-        for (name, way) in case.others() {
-            let (found, [means, found_buffers, _]) = case.train(way, 1);
+        for (name, strategy) in case.others() {
+            let (found, [means, found_buffers, _]) = case.train(strategy, 1);
             prop_assert!((found[0] - loss[0]).abs() <= 1e-3 * loss[0].abs(), "{name}: {found:?}, {loss:?}");
             let (error, buffers) = (error(means), difference(&found_buffers, &buffers));
             prop_assert!(error.0 < allowed.0 && error.1 < allowed.1, "{name}: {error:?}, allowed {allowed:?}");
@@ -192,13 +197,13 @@ proptest! {
 }
 
 #[test]
-fn every_way_follows_autograd_over_many_steps() {
+fn every_strategy_follows_autograd_over_many_steps() {
     for batch_norm in [false, true] {
         let mut case = Case::new(&[19, 100, 50, 20, 10, 1], batch_norm, 256, 1);
-        let (losses, _) = case.train(AUTOGRAD, 50);
+        let (losses, _) = case.train(autograd(), 50);
         assert!(losses[49] < 0.8 * losses[0], "{losses:?}");
-        for (name, way) in case.others() {
-            let (found, _) = case.train(way, 50);
+        for (name, strategy) in case.others() {
+            let (found, _) = case.train(strategy, 50);
             for (found, expected) in found.iter().zip(&losses) {
                 assert!((found - expected).abs() < 1e-3 * expected, "{name}: {found}, {expected}");
             }
@@ -206,31 +211,29 @@ fn every_way_follows_autograd_over_many_steps() {
     }
 }
 
-/// The kernel's shares go through their tiles several times, or have the weights divided among threads.
+/// The kernel's chunks go through their tiles several times, or have the weights divided among threads.
 #[test]
-fn every_way_finds_the_gradients_of_large_batches_and_networks() {
+fn every_strategy_finds_the_gradients_of_large_batches_and_networks() {
     let cases: [(&[usize], usize); 2] = [(&[19, 100, 50, 20, 10, 1], 3000), (&[300, 250, 3], 1000)];
     for (widths, rows) in cases {
         let mut case = Case::new(widths, false, rows, 1);
-        let (_, [expected, ..]) = case.train(AUTOGRAD, 1);
-        for (name, way) in case.others() {
-            let (_, [found, ..]) = case.train(way, 1);
+        let (_, [expected, ..]) = case.train(autograd(), 1);
+        for (name, strategy) in case.others() {
+            let (_, [found, ..]) = case.train(strategy, 1);
             let distance = distance(&found, &expected);
             assert!(distance < 1e-4, "{name}: {distance}");
         }
     }
 }
 
-/// The way that is taken on `device`.
-fn way_of(device: Device, widths: &[usize], norm: bool, precision: Precision) -> &'static str {
+/// The name of the strategy that is taken on `device`.
+fn chosen(device: Device, widths: &[usize], norm: bool, precision: Precision) -> String {
     let mut case = Case::new(widths, norm, 2, 1);
     case.model.to_device(device).unwrap();
-    match Engine::new(&case.model, &AdamOptions::default(), precision, false).unwrap().way {
-        Way::Kernel(_) => "kernel",
-        Way::Queue(_) => "queue",
-        Way::Layers(_) => "layers",
-        Way::Autograd => "autograd",
-    }
+    let strategy = format!("{:?}", strategy(&case.model, precision, false).unwrap());
+    let name = strategy.split_whitespace().next().unwrap();
+    let by_hand = if strategy.contains("layers: Some") { " by hand" } else { "" };
+    format!("{name}{by_hand}")
 }
 
 #[test]
@@ -238,26 +241,26 @@ fn a_gpu_trains_small_networks_by_its_kernel() {
     if !has_gpu("a_gpu_trains_small_networks_by_its_kernel") {
         return;
     }
-    let way = |widths: &[usize], norm, precision| way_of(Device::Cuda(0), widths, norm, precision);
-    assert_eq!(way(&[19, 100, 50, 20, 10, 1], false, Precision::F32), "queue");
-    assert_eq!(way(&[19, 100, 50, 20, 10, 1], true, Precision::F32), "layers");
-    assert_eq!(way(&[19, 100, 50, 20, 10, 1], false, Precision::Tf32), "layers");
-    assert_eq!(way(&[19, 100, 50, 20, 10, 1], false, Precision::Bf16), "autograd");
-    assert_eq!(way(&[10, 1000, 1000, 1], false, Precision::F32), "layers");
-    assert_eq!(way(&[1; 18], false, Precision::F32), "layers");
+    let name = |widths: &[usize], norm, precision| chosen(Device::Cuda(0), widths, norm, precision);
+    assert_eq!(name(&[19, 100, 50, 20, 10, 1], false, Precision::F32), "GpuQueue");
+    assert_eq!(name(&[19, 100, 50, 20, 10, 1], true, Precision::F32), "Deferred by hand");
+    assert_eq!(name(&[19, 100, 50, 20, 10, 1], false, Precision::Tf32), "Deferred by hand");
+    assert_eq!(name(&[19, 100, 50, 20, 10, 1], false, Precision::Bf16), "Deferred");
+    assert_eq!(name(&[10, 1000, 1000, 1], false, Precision::F32), "Deferred by hand");
+    assert_eq!(name(&[1; 18], false, Precision::F32), "Deferred by hand");
 }
 
 #[test]
 fn the_kernel_trains_what_it_is_fastest_for() {
-    let way = |widths: &[usize], precision| way_of(Device::Cpu, widths, false, precision);
-    assert_eq!(way(&[10, 1000, 1], Precision::F32), "kernel");
+    let name = |widths: &[usize], precision| chosen(Device::Cpu, widths, false, precision);
+    assert_eq!(name(&[10, 1000, 1], Precision::F32), "CpuMlp");
     // 2.6 million weights.
-    let fastest = if has_fast_products() { "layers" } else { "kernel" };
-    assert_eq!(way(&[10, 1600, 1600, 1], Precision::F32), fastest);
+    let fastest = if has_fast_products() { "Synchronous by hand" } else { "CpuMlp" };
+    assert_eq!(name(&[10, 1600, 1600, 1], Precision::F32), fastest);
     // On every processor.
     assert_eq!([2_400_000, 2_600_000].map(|weights| suits_kernel(weights, true)), [true, false]);
     assert!(suits_kernel(usize::MAX, false));
-    assert_eq!(way(&[10, 1600, 1600, 1], Precision::Bf16), "autograd");
+    assert_eq!(name(&[10, 1600, 1600, 1], Precision::Bf16), "Synchronous");
 }
 
 #[test]
@@ -303,14 +306,14 @@ fn predictions_are_autograds_with_any_number_of_threads() {
 #[test]
 fn the_number_of_threads_changes_no_bit() {
     let threads = tch::get_num_threads();
-    // Shares with a gradient each; BatchNorm; more weights than those are for.
+    // Chunks with a gradient each; BatchNorm; more weights than those are for.
     let cases: [(&[usize], bool, usize); 3] =
         [(&[7, 33, 64, 2], false, 1000), (&[7, 33, 64, 2], true, 1000), (&[300, 250, 3], false, 300)];
     for (widths, batch_norm, rows) in cases {
         let mut case = Case::new(widths, batch_norm, rows, 2);
         let mut train = |threads: i32| {
             crate::torch::device::set_threads(threads).unwrap();
-            case.train((case.kernel(Arch::new()), false), 5)
+            case.train(case.kernel(Arch::new()), 5)
         };
         assert_eq!(train(1), train(3));
     }
@@ -321,12 +324,12 @@ fn the_number_of_threads_changes_no_bit() {
 fn a_loss_that_is_not_finite_changes_nothing() {
     for batch_norm in [false, true] {
         let mut case = Case::new(&[3, 8, 1], batch_norm, 100, 3);
-        let (_, before) = case.train(AUTOGRAD, 0);
+        let (_, before) = case.train(autograd(), 0);
         case.coefficients[99] = f32::INFINITY;
-        let mut ways = case.others();
-        ways.push(("autograd".into(), AUTOGRAD));
-        for (name, way) in ways {
-            let (loss, after) = case.train(way, 1);
+        let mut strategies = case.others();
+        strategies.push(("autograd".into(), autograd()));
+        for (name, strategy) in strategies {
+            let (loss, after) = case.train(strategy, 1);
             assert!(!loss[0].is_finite(), "{name}");
             assert_eq!(after, before, "{name}");
         }
@@ -336,9 +339,9 @@ fn a_loss_that_is_not_finite_changes_nothing() {
 #[test]
 fn steps_after_a_loss_that_is_not_finite_wait_until_it_is_read() {
     let mut case = Case::new(&[3, 8, 1], true, 100, 3);
-    let (expected, [means, buffers, _]) = case.train(AUTOGRAD, 3);
-    let guard = Some(Guard::new(case.model.device()).unwrap());
-    let mut engine = Engine::by(Way::Autograd, guard, &case.model, &AdamOptions::default(), Precision::F32).unwrap();
+    let (expected, [means, buffers, _]) = case.train(autograd(), 3);
+    let strategy = case.deferred(Gradients::new(None, Precision::F32));
+    let mut engine = Engine::with(strategy, &case.model, &AdamOptions::default()).unwrap();
     let Case { features, labels, order, coefficients, normalization, .. } = &case;
     let infinite = vec![f32::INFINITY; coefficients.len()];
     let step = |engine: &mut Engine, coefficients: &[f32]| {
@@ -357,6 +360,6 @@ fn steps_after_a_loss_that_is_not_finite_wait_until_it_is_read() {
     for (found, expected) in found.iter().zip(&expected) {
         assert!((found - expected).abs() < 1e-5 * expected, "{found}, {expected}");
     }
-    assert!(difference(&copies(&engine.optimizer.moments().0.parts), &means) < 1e-4);
-    assert!(difference(&copies(&engine.buffers), &buffers) < 1e-4);
+    assert!(difference(&copies(&engine.weights.optimizer.moments().0.parts), &means) < 1e-4);
+    assert!(difference(&copies(&engine.weights.buffers), &buffers) < 1e-4);
 }

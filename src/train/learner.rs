@@ -1,0 +1,183 @@
+//! Steps of one model on whatever data, and its evaluation.
+
+use super::loss::Loss;
+use super::metrics::Metrics;
+use super::options::TrainerOptions;
+use super::step::{Engine, MiniBatch, StepLoss};
+use crate::base::fault;
+use crate::base::memory::collect;
+use crate::data::{Dataset, Normalization, gather};
+use crate::model::{Model, batch};
+use crate::{Error, Result};
+use parking_lot::Mutex;
+use std::sync::Arc;
+use tch::{Device, Tensor};
+
+/// A model that a trainer changes while others may predict with it.
+pub type SharedModel = Arc<Mutex<Model>>;
+
+/// What one step did.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct StepReport {
+    /// The mini-batch's loss before the step, in normalised units.
+    pub loss: f64,
+    /// The effective batch size `(sum w)^2 / sum w^2`.
+    pub effective_batch_size: f64,
+    /// The epsilon used, in normalised units; 0 for losses without one.
+    pub epsilon: f64,
+    /// The number of rows in the mini-batch.
+    pub rows: usize,
+    /// How many of them have a weight. With 0 no step was taken.
+    pub samples_used: usize,
+}
+
+/// Data as the network wants them: normalised, on the device.
+#[derive(Debug)]
+pub(super) struct NormalizedData {
+    features: batch::Source,
+    labels: Tensor,
+    /// In the host's memory, where the weights are computed.
+    variances: Option<Vec<f64>>,
+}
+
+impl NormalizedData {
+    /// `data` for `model` on `device`.
+    pub(super) fn new(data: &Dataset, model: &Model, normalization: &Normalization, device: Device) -> Result<Self> {
+        Ok(NormalizedData {
+            features: batch::Source::new(data, model.input_shape(), normalization, device)?,
+            labels: batch::labels(data, normalization, device)?,
+            variances: data.variances().map(|variances| collect(normalization.variances(variances))).transpose()?,
+        })
+    }
+
+    /// How many rows there are.
+    pub(super) fn rows(&self) -> usize {
+        self.labels.size()[0] as usize
+    }
+}
+
+/// A step of which the loss may still be on the device.
+#[derive(Debug)]
+pub(super) struct PendingStep {
+    /// Without the loss.
+    report: StepReport,
+    /// None where no label had a weight.
+    loss: Option<StepLoss>,
+}
+
+/// The part of a trainer that takes steps, on whatever data.
+#[derive(Debug)]
+pub(super) struct Learner {
+    pub(super) model: SharedModel,
+    pub(super) options: TrainerOptions,
+    pub(super) engine: Engine,
+    normalization: Normalization,
+    /// The cutoff in normalised units, one per output.
+    thresholds: Vec<f64>,
+    device: Device,
+}
+
+impl Learner {
+    /// For `locked`, the model behind `model`, which is on `device`.
+    pub(super) fn new(
+        model: &SharedModel,
+        locked: &Model,
+        normalization: Normalization,
+        options: &TrainerOptions,
+        device: Device,
+    ) -> Result<Self> {
+        let thresholds = normalization.label_std.iter().map(|std| match options.loss {
+            Loss::CutoffMse { threshold: Some(threshold) } => threshold / (std * std),
+            _ => 1.0,
+        });
+        Ok(Learner {
+            model: model.clone(),
+            options: options.clone(),
+            engine: Engine::new(locked, &options.adam, options.precision, options.cuda_graph)?,
+            thresholds: thresholds.collect(),
+            normalization,
+            device,
+        })
+    }
+
+    /// The caller's `data`, normalised.
+    pub(super) fn normalized(&self, data: &Dataset) -> Result<NormalizedData> {
+        let model = self.model.lock();
+        check_fit(&model, data)?;
+        NormalizedData::new(data, &model, &self.normalization, self.device)
+    }
+
+    /// One step on the rows `rows` of `data`.
+    pub(super) fn step(&mut self, data: &NormalizedData, rows: &[usize]) -> Result<PendingStep> {
+        let outputs = self.thresholds.len();
+        let variances = data.variances.as_ref().map(|variances| gather(variances, outputs, rows));
+        let variances = variances.transpose()?;
+        let weights = self.options.loss.weights(rows.len(), outputs, variances.as_deref(), &self.thresholds)?;
+        let report = StepReport {
+            loss: 0.0,
+            effective_batch_size: weights.effective_batch_size,
+            epsilon: weights.epsilon,
+            rows: rows.len(),
+            samples_used: weights.samples_used,
+        };
+        if weights.samples_used == 0 {
+            return Ok(PendingStep { report, loss: None });
+        }
+        let model = self.model.lock();
+        if model.device() != self.device {
+            return Err(Error::Device("another trainer has moved the model to another device".into()));
+        }
+        if rows.len() < model.smallest_batch() {
+            return Err(Error::Shape("a mini-batch of 1 row: BatchNorm needs at least 2 in training".into()));
+        }
+        let coefficients: Vec<f32> = weights.coefficients.iter().map(|&c| c as f32).collect();
+        let (features, labels) = (&data.features, &data.labels);
+        let batch =
+            MiniBatch { features, labels, rows, coefficients: &coefficients, normalization: &self.normalization };
+        fault::point();
+        let loss = self.engine.step(&model, &batch, self.options.learning_rate)?;
+        Ok(PendingStep { report, loss: Some(loss) })
+    }
+
+    /// The reports of `steps`, the latest, with their losses.
+    pub(super) fn read(&mut self, steps: Vec<PendingStep>) -> Result<Vec<StepReport>> {
+        let (mut reports, mut losses) = (Vec::new(), Vec::new());
+        for PendingStep { report, loss } in steps {
+            reports.push(report);
+            losses.extend(loss);
+        }
+        let mut values = self.engine.read(&self.model.lock(), &losses)?.into_iter();
+        for report in reports.iter_mut().filter(|report| report.samples_used > 0) {
+            report.loss = values.next().unwrap_or(f64::NAN);
+        }
+        Ok(reports)
+    }
+
+    /// The model's metrics on `data`, in evaluation mode.
+    pub(super) fn evaluate(&self, data: &Dataset) -> Result<Metrics> {
+        Metrics::new(&self.predict_normalized(data)?, data.labels(), &self.normalization)
+    }
+
+    /// The model's predictions on `data`, in the labels' units, row-major.
+    pub(super) fn predict(&self, data: &Dataset) -> Result<Vec<f64>> {
+        collect(self.normalization.predictions(&self.predict_normalized(data)?))
+    }
+
+    fn predict_normalized(&self, data: &Dataset) -> Result<Vec<f64>> {
+        let _memory = self.engine.memory().enter();
+        let model = self.model.lock();
+        check_fit(&model, data)?;
+        model.predict_normalized(data.features().rows(), &self.normalization, self.options.precision)
+    }
+}
+
+/// An error unless rows of `data` go into the model and labels come out.
+pub(super) fn check_fit(model: &Model, data: &Dataset) -> Result<()> {
+    for (what, model, data) in [("features", model.inputs(), data.width()), ("labels", model.outputs(), data.outputs())]
+    {
+        if model != data {
+            return Err(Error::Shape(format!("rows of the data set have {data} {what}, the model has {model}")));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,101 @@
+//! The gradient of a mini-batch's loss, over libtorch's operations.
+
+use super::by_hand::Layers;
+use super::inputs::{Inputs, Selection};
+use super::{MiniBatch, Weights};
+use crate::Result;
+use crate::kernels::mlp::Plan;
+use crate::model::Model;
+use crate::torch::Precision;
+use tch::{Kind, Tensor};
+
+/// How the gradient is found.
+#[derive(Debug)]
+pub(super) struct Gradients {
+    /// By hand: multi-layer perceptrons. Everything else by automatic differentiation.
+    layers: Option<Box<Layers>>,
+    precision: Precision,
+}
+
+impl Gradients {
+    /// For a network of the shape `plan`, if it is a multi-layer perceptron.
+    pub(super) fn new(plan: Option<&Plan>, precision: Precision) -> Self {
+        let plan = plan.filter(|_| precision != Precision::Bf16);
+        Gradients { layers: plan.map(|plan| Box::new(Layers::new(plan))), precision }
+    }
+
+    /// The loss, and its gradient for each parameter. Moves the running statistics.
+    pub(super) fn compute(
+        &mut self,
+        model: &Model,
+        weights: &Weights,
+        batch: &MiniBatch,
+        selection: &Selection,
+    ) -> Result<(Tensor, Vec<Tensor>)> {
+        let inputs = Inputs::new(batch, selection, self.precision)?;
+        match &mut self.layers {
+            Some(layers) => layers.gradients(&weights.parameters, &weights.buffers, &inputs),
+            None => autograd(model, &weights.parameters, &inputs, self.precision),
+        }
+    }
+
+    /// Forgets the memory of earlier steps.
+    pub(super) fn clear(&mut self) {
+        if let Some(layers) = &mut self.layers {
+            layers.clear();
+        }
+    }
+}
+
+/// The loss, and its gradient for each of `parameters`.
+fn autograd(
+    model: &Model,
+    parameters: &[Tensor],
+    inputs: &Inputs,
+    precision: Precision,
+) -> Result<(Tensor, Vec<Tensor>)> {
+    // The host may have switched gradients off on this thread.
+    tch::with_grad(|| {
+        let error = model.forward(&inputs.features, true, precision)?.f_sub(&inputs.labels)?;
+        let loss = error.f_square()?.f_mul(&inputs.coefficients)?.f_sum(Kind::Float)?;
+        let gradients = Tensor::f_run_backward(&[&loss], parameters, false, false)?;
+        // A convolution's may come in the channels-last format; Adam walks through memory.
+        let gradients = gradients.iter().map(|gradient| Ok(gradient.f_contiguous()?)).collect::<Result<_>>()?;
+        Ok((loss.f_detach()?, gradients))
+    })
+}
+
+/// Running statistics as they were before a step: put back when this is dropped, by an error or a panic too, so that a
+/// step changes all or nothing.
+#[derive(Debug)]
+pub(super) struct SavedStatistics {
+    buffers: Vec<Tensor>,
+    before: Vec<Tensor>,
+}
+
+impl SavedStatistics {
+    /// Those in `buffers`.
+    pub(super) fn of(buffers: &[Tensor]) -> Result<Self> {
+        let before = buffers.iter().map(|buffer| Ok(buffer.f_detach_copy()?)).collect::<Result<_>>()?;
+        Ok(SavedStatistics { buffers: buffers.iter().map(Tensor::shallow_clone).collect(), before })
+    }
+
+    /// What they were.
+    pub(super) fn before(&self) -> &[Tensor] {
+        &self.before
+    }
+
+    /// The step is complete: the present ones stay.
+    pub(super) fn forget(mut self) {
+        self.buffers.clear();
+    }
+}
+
+impl Drop for SavedStatistics {
+    fn drop(&mut self) {
+        for (buffer, before) in self.buffers.iter_mut().zip(&self.before) {
+            let restored = tch::no_grad(|| buffer.f_copy_(before));
+            debug_assert!(restored.is_ok(), "a copy of the same shape fits");
+        }
+    }
+}
