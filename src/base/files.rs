@@ -1,15 +1,22 @@
 //! Files that are at every moment whole: the old content or the new.
 
+use crate::base::log::{self, Level};
 use crate::{Error, Result};
 use std::io::Write;
 use std::path::Path;
 
 /// Writes a temporary file beside `path`, waits until the disk has it, and
 /// renames it: at every moment `path` is the old file or the new, complete.
+/// Where the system cannot put the renaming itself on disk, a power failure may bring back the old file.
 ///
 /// # Errors
 /// [`Error::Io`] or [`Error::NotFound`]; what was at `path` is then still there.
 pub fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
+    replace_and(path, bytes, |folder| std::fs::File::open(folder)?.sync_all())
+}
+
+/// As [`replace`], where `sync` puts a folder on disk.
+fn replace_and(path: &Path, bytes: &[u8], sync: impl FnOnce(&Path) -> std::io::Result<()>) -> Result<()> {
     // A link stays a link: what it points to is replaced.
     let path = &path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
     if std::fs::metadata(path).is_ok_and(|existing| !existing.is_file()) {
@@ -31,6 +38,25 @@ pub fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
     crate::base::fault::point();
     file.as_file().sync_all().map_err(io)?;
     file.persist(path).map_err(|error| io(error.error))?;
-    // The rename itself is on disk only when the folder is.
-    std::fs::File::open(folder).and_then(|folder| folder.sync_all()).map_err(io)
+    // The rename itself is on disk only when the folder is. Whether or not that succeeds, the new file is there.
+    if let Err(error) = sync(folder) {
+        let message = format!("{}: the system does not sync this folder: {error}", folder.display());
+        log::once(Level::Warning, &message);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_that_does_not_sync_has_the_new_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        for (content, outcome) in [("old", Ok(())), ("new", Err(std::io::ErrorKind::InvalidInput.into()))] {
+            replace_and(&path, content.as_bytes(), |_| outcome).unwrap();
+            assert_eq!(std::fs::read_to_string(&path).unwrap(), content);
+        }
+    }
 }
