@@ -16,7 +16,7 @@ use rand_chacha::ChaCha12Rng;
 pub enum Purpose {
     /// A model's initial weights.
     Initialisation = 1,
-    /// The order of the rows, one stream per epoch.
+    /// The order of the rows in training, one stream per epoch.
     Shuffle = 2,
     /// The division of a data set into parts.
     Split = 3,
@@ -28,8 +28,10 @@ pub enum Purpose {
     Disturbance = 6,
     /// Synthetic features.
     Synthetic = 7,
-    /// The order of variances that shall say nothing.
+    /// The order of variances that are shuffled so that they say nothing.
     ShuffledVariances = 8,
+    /// The order of the rows of a shuffled data set.
+    ShuffledRows = 9,
 }
 
 /// The generator for the `index`-th use of `purpose` under `seed`.

@@ -279,7 +279,7 @@ impl Dataset {
     /// # Errors
     /// [`Error::OutOfMemory`].
     pub fn shuffled(&self, seed: u64) -> Result<Self> {
-        self.subset(&permutation(self.rows(), &mut stream(seed, Purpose::Split, 0))?)
+        self.subset(&permutation(self.rows(), &mut stream(seed, Purpose::ShuffledRows, 0))?)
     }
 
     /// The first `train_size` rows and the last `test_size`, by default of the shuffled set.
@@ -394,6 +394,18 @@ mod tests {
         let unshuffled =
             SplitOptions { train_size: 1, test_size: Some(2), shuffle: false, seed: 0, keep_groups: false };
         assert_eq!(five_rows().split(&unshuffled).unwrap().1.labels(), [3.0, 4.0]);
+    }
+
+    #[test]
+    fn shuffle_and_split_of_one_seed_are_independent() {
+        let data = Dataset::new(vec![0.0; 100], vec![1], (0..100).map(f64::from).collect(), 1, None).unwrap();
+        let shuffled = data.shuffled(4).unwrap();
+        let options = SplitOptions { train_size: 99, test_size: None, shuffle: true, seed: 4, keep_groups: false };
+        assert_ne!(shuffled.labels()[..99], *data.split(&options).unwrap().0.labels());
+        assert_eq!(shuffled.labels(), data.shuffled(4).unwrap().labels());
+        let mut labels = shuffled.labels().to_vec();
+        labels.sort_by(f64::total_cmp);
+        assert_eq!(labels, data.labels());
     }
 
     #[test]
