@@ -6,9 +6,9 @@ use parking_lot::Mutex;
 use schemars::{JsonSchema, Schema};
 use serde::de::{DeserializeOwned, Error as _, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
-use serde_json::Value;
+use serde_json::{Map, Value};
 use std::any::TypeId;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::fmt::Formatter;
 use std::sync::Arc;
 
@@ -17,20 +17,46 @@ use std::sync::Arc;
 /// # Errors
 /// [`Error::InvalidConfig`] with the path of the offending field.
 pub fn parse<T: DeserializeOwned + JsonSchema + 'static>(name: &str, json: &str) -> Result<T> {
-    // Where fields are kept for later, or read twice, serde takes the last of two fields of one name.
-    read::<Unambiguous>(name, json)?;
-    if json.trim_start().starts_with('[') {
-        return Err(Error::config(name, "is a list [ ... ], must be an object { ... }"));
+    from_value(name, &read(name, json)?)
+}
+
+/// The content of the JSON text `json`, in which no object has two fields of one name.
+///
+/// # Errors
+/// As [`parse`].
+pub fn read(name: &str, json: &str) -> Result<Value> {
+    let mut reader = serde_json::Deserializer::from_str(json);
+    let Unambiguous(value) = at_path(name, serde_path_to_error::deserialize(&mut reader))?;
+    reader.end().map_err(|error| Error::config(name, error.to_string()))?;
+    Ok(value)
+}
+
+/// As [`parse`], from JSON that was read before.
+///
+/// # Errors
+/// As [`parse`].
+pub fn from_value<T: DeserializeOwned + JsonSchema + 'static>(name: &str, value: &Value) -> Result<T> {
+    let a_list = |path: &str| Error::config(name.to_string() + path, "is a list [ ... ], must be an object { ... }");
+    if value.is_array() {
+        return Err(a_list(""));
     }
-    let options = read(name, json)?;
-    if json.contains('[') {
-        let schema = kept_schema::<T>();
-        let value: Value = read(name, json)?;
-        if let Some(path) = misplaced_list(schema.as_value(), schema.as_value(), &value) {
-            return Err(Error::config(name.to_string() + &path, "is a list [ ... ], must be an object { ... }"));
-        }
+    let options = at_path(name, serde_path_to_error::deserialize(value))?;
+    let schema = kept_schema::<T>();
+    match misplaced_list(schema.as_value(), schema.as_value(), value) {
+        Some(path) => Err(a_list(&path)),
+        None => Ok(options),
     }
-    Ok(options)
+}
+
+/// Turns serde's error into one that begins with `name` and the path below it.
+fn at_path<T>(name: &str, read: std::result::Result<T, serde_path_to_error::Error<serde_json::Error>>) -> Result<T> {
+    read.map_err(|error| {
+        // The whole is ".", and a place without a name ends in "?".
+        let path = error.path().to_string();
+        let path = path.trim_end_matches(['.', '?']);
+        let path = if path.is_empty() { name.to_string() } else { format!("{name}.{}", shortened(path)) };
+        Error::config(path, shortened(&error.into_inner().to_string()))
+    })
 }
 
 /// The JSON Schema of `T`, made once: it takes longer than all else here.
@@ -56,6 +82,7 @@ fn misplaced_list(root: &Value, schema: &Value, value: &Value) -> Option<String>
     };
     let reference = || schema["$ref"].as_str().and_then(|place| root.pointer(place.trim_start_matches('#')));
     let choices = ["anyOf", "oneOf"].into_iter().filter_map(|key| schema[key].as_array()).flatten();
+    let choices = choices.filter(|choice| choice["type"] != "null");
     // An object's constant fields tell which of several it is; else one that fits is enough.
     let is_meant = |choice: &&Value| match (value, choice["properties"].as_object()) {
         (Value::Object(fields), Some(properties)) => {
@@ -68,73 +95,66 @@ fn misplaced_list(root: &Value, schema: &Value, value: &Value) -> Option<String>
         .or_else(|| misplaced_list(root, reference()?, value))
 }
 
-fn read<T: DeserializeOwned>(name: &str, json: &str) -> Result<T> {
-    let mut reader = serde_json::Deserializer::from_str(json);
-    let value = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
-        let path = match error.path().to_string().as_str() {
-            "." => name.to_string(),
-            path => format!("{name}.{}", shortened(path)),
-        };
-        Error::config(path, shortened(&error.into_inner().to_string()))
-    })?;
-    reader.end().map_err(|error| Error::config(name, error.to_string()))?;
-    Ok(value)
-}
-
-/// Any JSON in which no object has two fields of one name.
-struct Unambiguous;
+/// JSON in which no object has two fields of one name: serde_json takes the last of them without a word.
+struct Unambiguous(Value);
 
 impl<'de> Deserialize<'de> for Unambiguous {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
-        deserializer.deserialize_any(Unambiguous)
+        deserializer.deserialize_any(AnyValue).map(Unambiguous)
     }
 }
 
-impl<'de> Visitor<'de> for Unambiguous {
-    type Value = Self;
+/// Makes a [`Value`] of what is there.
+struct AnyValue;
+
+impl<'de> Visitor<'de> for AnyValue {
+    type Value = Value;
 
     fn expecting(&self, formatter: &mut Formatter) -> std::fmt::Result {
         formatter.write_str("JSON")
     }
 
-    fn visit_unit<E>(self) -> std::result::Result<Self, E> {
-        Ok(self)
+    fn visit_unit<E>(self) -> std::result::Result<Value, E> {
+        Ok(Value::Null)
     }
 
-    fn visit_bool<E>(self, _: bool) -> std::result::Result<Self, E> {
-        Ok(self)
+    fn visit_bool<E>(self, value: bool) -> std::result::Result<Value, E> {
+        Ok(value.into())
     }
 
-    fn visit_i64<E>(self, _: i64) -> std::result::Result<Self, E> {
-        Ok(self)
+    fn visit_i64<E>(self, value: i64) -> std::result::Result<Value, E> {
+        Ok(value.into())
     }
 
-    fn visit_u64<E>(self, _: u64) -> std::result::Result<Self, E> {
-        Ok(self)
+    fn visit_u64<E>(self, value: u64) -> std::result::Result<Value, E> {
+        Ok(value.into())
     }
 
-    fn visit_f64<E>(self, _: f64) -> std::result::Result<Self, E> {
-        Ok(self)
+    fn visit_f64<E>(self, value: f64) -> std::result::Result<Value, E> {
+        Ok(value.into())
     }
 
-    fn visit_str<E>(self, _: &str) -> std::result::Result<Self, E> {
-        Ok(self)
+    fn visit_str<E>(self, value: &str) -> std::result::Result<Value, E> {
+        Ok(value.into())
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> std::result::Result<Self, A::Error> {
-        while items.next_element::<Self>()?.is_some() {}
-        Ok(self)
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> std::result::Result<Self, A::Error> {
-        let mut names = HashSet::new();
-        while let Some(name) = fields.next_key::<String>()? {
-            fields.next_value::<Self>()?;
-            if let Some(twice) = names.replace(name) {
-                return Err(A::Error::custom(format!("duplicate field `{twice}`")));
-            }
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> std::result::Result<Value, A::Error> {
+        let mut list = Vec::new();
+        while let Some(Unambiguous(item)) = items.next_element()? {
+            list.push(item);
         }
-        Ok(self)
+        Ok(Value::Array(list))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> std::result::Result<Value, A::Error> {
+        let mut object = Map::new();
+        while let Some((name, Unambiguous(value))) = fields.next_entry::<String, _>()? {
+            if object.contains_key(&name) {
+                return Err(A::Error::custom(format!("duplicate field `{name}`")));
+            }
+            object.insert(name, value);
+        }
+        Ok(Value::Object(object))
     }
 }
 
@@ -164,31 +184,84 @@ pub fn require(holds: bool, path: &str, value: impl std::fmt::Display, allowed: 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::noise::NoiseOptions;
-    use crate::model::ModelOptions;
-    use crate::train::trainer::TrainerOptions;
+
+    #[derive(Debug, Deserialize, JsonSchema)]
+    #[serde(deny_unknown_fields)]
+    #[allow(dead_code)]
+    struct Options {
+        #[serde(default)]
+        count: u32,
+        #[serde(default)]
+        sizes: Vec<usize>,
+        inner: Option<Box<Options>>,
+        shape: Option<Shape>,
+    }
+
+    #[derive(Debug, Deserialize, JsonSchema)]
+    #[serde(tag = "kind", rename_all = "snake_case")]
+    #[allow(dead_code)]
+    enum Shape {
+        Circle { radius: f64 },
+        Polygon { corners: Vec<Corner> },
+    }
+
+    #[derive(Debug, Deserialize, JsonSchema)]
+    #[allow(dead_code)]
+    struct Corner {
+        x: f64,
+        y: f64,
+    }
+
+    /// What is wrong with `json`, whether it is read as a text or was read before.
+    fn fault(json: &str) -> String {
+        let fault = parse::<Options>("here", json).unwrap_err().to_string();
+        let value: Value = serde_json::from_str(json).unwrap();
+        assert_eq!(from_value::<Options>("here", &value).unwrap_err().to_string(), fault, "{json}");
+        fault
+    }
+
+    #[test]
+    fn faults_are_named_with_their_path() {
+        for (json, message) in [
+            ("3", "here: invalid type: integer `3`, expected struct Options"),
+            (r#"{"inner": {"count": "x"}}"#, "here.inner.count: invalid type: string \"x\", expected u32"),
+            (r#"{"sizes": [1, -1]}"#, "here.sizes[1]: invalid value: integer `-1`, expected usize"),
+            (r#"{"inner": {"size": 1}}"#, "here.inner.size: unknown field `size`, expected one of `count`, "),
+            (
+                r#"{"shape": {"kind": "star"}}"#,
+                "here.shape.kind: unknown variant `star`, expected `circle` or `polygon`",
+            ),
+        ] {
+            assert!(fault(json).starts_with(message), "{json}: {}", fault(json));
+        }
+        let long = "x".repeat(5000);
+        assert!(fault(&format!(r#"{{"{long}": 1}}"#)).len() < 2500);
+        for json in ["", "{", "{} {}", r#"{"count": 1e400}"#] {
+            assert!(parse::<Options>("here", json).unwrap_err().to_string().contains(" at line 1 column "), "{json}");
+        }
+    }
 
     #[test]
     fn a_list_is_no_object_at_any_depth() {
-        fn refused<T: DeserializeOwned + JsonSchema + 'static>(json: &str, path: &str) {
-            let error = parse::<T>("here", json).map(drop).unwrap_err().to_string();
-            assert_eq!(error, format!("here{path}: is a list [ ... ], must be an object {{ ... }}"), "{json}");
+        for (json, path) in [
+            ("[]", ""),
+            (r#"{"inner": [1, [], null, null]}"#, ".inner"),
+            (r#"{"shape": ["circle", 1]}"#, ".shape"),
+            (r#"{"inner": {"shape": ["circle", 1]}}"#, ".inner.shape"),
+            (r#"{"shape": {"kind": "polygon", "corners": [{"x": 1, "y": 2}, [3, 4]]}}"#, ".shape.corners[1]"),
+        ] {
+            assert_eq!(fault(json), format!("here{path}: is a list [ ... ], must be an object {{ ... }}"), "{json}");
         }
-        refused::<TrainerOptions>("[]", "");
-        refused::<TrainerOptions>(r#"{"adam": []}"#, ".adam");
-        refused::<TrainerOptions>(r#"{"loss": ["mse"]}"#, ".loss");
-        let part = r#"{"kind": "binary_uniform", "components": [{"low": 1, "high": 2}, [3, 4, null, null, null, 1]]}"#;
-        refused::<NoiseOptions>(&format!(r#"{{"distribution": {part}}}"#), ".distribution.components[1]");
-        let lists = r#"{"kind": "mlp", "inputs": 3, "hidden": [4, 5]}"#;
-        assert!(parse::<ModelOptions>("model", lists).is_ok());
+        assert_eq!(parse::<Options>("here", r#"{"sizes": [4, 5]}"#).unwrap().sizes, [4, 5]);
     }
 
     #[test]
     fn fields_of_one_name_are_refused_at_any_depth() {
-        let found = |json| parse::<serde_json::Value>("config", json).map_err(|error| error.to_string());
-        assert!(found(r#"{"a": {"b": [1, "x", true, null, -2, 0.5]}, "b": 1}"#).is_ok());
+        let json = r#"{"a": {"b": [1, "x", true, null, -2, 0.5, 18446744073709551615]}, "b": 1}"#;
+        assert_eq!(read("here", json).unwrap(), serde_json::from_str::<Value>(json).unwrap());
         for json in [r#"{"a": 1, "a": 1}"#, r#"{"c": [{"a": 1, "b": 2, "a": 3}]}"#, r#"{"a": {}, "\u0061": {}}"#] {
-            assert!(found(json).unwrap_err().contains("duplicate field `a`"), "{json}: {:?}", found(json));
+            let error = read("here", json).unwrap_err().to_string();
+            assert!(error.contains("duplicate field `a`"), "{json}: {error}");
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The command line: flags become a description, and the library does the rest.
 
 use biv::data::{FaceOptions, draw_faces};
-use biv::experiment::{Config, Outcome, Progress, Stage, Sweep, SweepOptions, overlay, read_value, run, table};
+use biv::experiment::{Config, Outcome, Progress, Stage, Sweep, overlay, read_value, run, table};
 use biv::{Error, Result};
 use clap::{Args, Parser, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -218,14 +218,17 @@ fn run_one(arguments: &RunArgs) -> Result<ExitCode> {
         overlay(&mut description, json!({"resume": true}));
     }
     if let Some(out) = &arguments.out {
-        overlay(&mut description, json!({"out": out}));
-    } else if description.get("out").is_none() {
-        let mut nowhere = description.clone();
-        overlay(&mut nowhere, json!({"resume": false}));
-        let Config { tag, seed, .. } = Config::from_value(nowhere)?;
-        overlay(&mut description, json!({"out": PathBuf::from("runs").join(format!("{tag}-seed{seed}"))}));
+        overlay(&mut description, json!({ "out": out }));
     }
-    let config = Config::from_value(description)?;
+    // Without an `out`, the folder is named after the run: until its name is known, the parent stands for it.
+    let has_out = description.get("out").is_some();
+    if !has_out {
+        overlay(&mut description, json!({ "out": "runs" }));
+    }
+    let mut config = Config::from_value(description)?;
+    if !has_out {
+        config.out = Some(PathBuf::from(format!("runs/{}-seed{}", config.tag, config.seed)));
+    }
     if arguments.common.dry_run {
         return print_json(&config.to_value());
     }
@@ -275,8 +278,7 @@ fn sweep(arguments: &SweepArgs) -> Result<ExitCode> {
         overlay(&mut description, json!({ "out": out }));
     }
     overlay(&mut description, json!({"base": arguments.common.fields()?, "jobs": jobs}));
-    let options: SweepOptions = biv::base::options::parse("sweep", &description.to_string())?;
-    let sweep = Sweep::new(options)?;
+    let sweep = Sweep::from_value(&description)?;
     if arguments.count {
         println!("{}", sweep.cells().len());
         return Ok(ExitCode::SUCCESS);

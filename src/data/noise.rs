@@ -464,6 +464,10 @@ mod tests {
             ),
             (r#"{"kind":"normal"}"#, "unknown variant `normal`, expected one of `uniform`, `binary_uniform`, `gamma`"),
             (r#"{"kind":"uniform","lo":0}"#, "unknown field `lo`"),
+            (
+                r#"{"kind":"binary_uniform","components":[{"low":1,"high":2},[3,4,null,null,null,1]]}"#,
+                "noise.distribution.components[1]: is a list [ ... ], must be an object",
+            ),
         ] {
             assert!(fault(json).contains(message), "{json}: {}", fault(json));
         }

@@ -1,8 +1,8 @@
 //! What an experiment computes: one description, from the settings strings, a
 //! file or a caller's JSON, with every default filled in.
 
-use super::settings::Settings;
-use crate::base::options::{parse, require};
+use super::settings::{Origins, Settings};
+use crate::base::options::{self, require};
 use crate::data::noise::NoiseOptions;
 use crate::data::{CsvOptions, ImageOptions};
 use crate::torch::Precision;
@@ -12,6 +12,7 @@ use crate::{Error, Result};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use std::mem::replace;
 use std::path::PathBuf;
 
 /// One experiment. [`Config::from_json`] fills in what depends on the data set.
@@ -201,7 +202,7 @@ impl Config {
     /// [`Error::InvalidConfig`] with the path of the offending field, or with
     /// the setting and the position in it.
     pub fn from_json(json: &str) -> Result<Self> {
-        Self::from_value(parse("config", json)?)
+        Self::from_value(options::read("config", json)?)
     }
 
     /// As [`Config::from_json`].
@@ -209,15 +210,15 @@ impl Config {
     /// # Errors
     /// As [`Config::from_json`].
     pub fn from_value(mut value: Value) -> Result<Self> {
-        let fields = value.as_object_mut().ok_or_else(|| Error::config("config", "is no object { ... }"))?;
-        let Some(settings) = fields.remove("settings") else {
-            return parse::<Config>("config", &value.to_string())?.resolved();
-        };
-        let settings: Settings = parse("settings", &settings.to_string())?;
-        let (config, places) = settings.config()?;
-        let mut base = serde_json::to_value(config).map_err(|error| Error::Internal(error.to_string()))?;
-        overlay(&mut base, value);
-        parse::<Config>("config", &base.to_string())?.resolved().map_err(|error| places.translate(error))
+        let settings = value.as_object_mut().and_then(|fields| fields.remove("settings"));
+        let mut origins = Origins::default();
+        if let Some(settings) = settings {
+            let settings: Settings = options::from_value("settings", &settings)?;
+            let change = replace(&mut value, settings.description(&mut origins)?);
+            overlay(&mut value, change);
+        }
+        let config: Config = options::from_value("config", &value)?;
+        config.resolved().map_err(|error| origins.translate(error))
     }
 
     /// The description as JSON, every default spelt out.
@@ -307,13 +308,17 @@ impl Config {
     }
 }
 
-/// Puts the fields of `change` over those of `base`. Objects are merged, but for
-/// those that name their kind: these replace what was there.
+/// Puts the fields of `change` over those of `base`. Objects are merged, but for those that are one of several
+/// kinds: an object with a `kind`, and `eval_every`, replace what was there.
 pub fn overlay(base: &mut Value, change: Value) {
     match (base, change) {
         (Value::Object(base), Value::Object(change)) if !change.contains_key("kind") => {
             for (name, value) in change {
-                overlay(base.entry(name).or_insert(Value::Null), value);
+                if name == "eval_every" {
+                    base.insert(name, value);
+                } else {
+                    overlay(base.entry(name).or_insert(Value::Null), value);
+                }
             }
         }
         (base, change) => *base = change,
@@ -348,6 +353,20 @@ mod tests {
     }
 
     #[test]
+    fn one_kind_takes_the_place_of_another() {
+        let settings = r#"{"experiment_settings":"t,1,bike,True,7000", "model_settings":"vanilla_ann,mse",
+            "noise_settings":"False"}"#;
+        let mut value: Value = serde_json::from_str(&format!(r#"{{"settings": {settings}}}"#)).unwrap();
+        for (unit, cadence) in [("epochs", Cadence::Epochs(2)), ("steps", Cadence::Steps(2))] {
+            overlay(&mut value, serde_json::json!({"eval_every": {unit: 2}}));
+            assert_eq!(Config::from_value(value.clone()).unwrap().eval_every, cadence);
+        }
+        overlay(&mut value, serde_json::json!({"loss": {"kind": "cutoff_mse", "threshold": 9}}));
+        overlay(&mut value, serde_json::json!({"loss": {"kind": "mse"}}));
+        assert_eq!(Config::from_value(value).unwrap().loss, Loss::Mse {});
+    }
+
+    #[test]
     fn faults_are_named_with_their_path() {
         let bike = |rest: &str| format!(r#"{{"dataset":{{"kind":"bike","train_size":7000}},{rest}}}"#);
         let mse = |rest: &str| bike(&format!(r#""loss":{{"kind":"mse"}},{rest}"#));
@@ -355,6 +374,13 @@ mod tests {
             ("[]".to_string(), "config: is a list [ ... ], must be an object"),
             ("{".into(), "EOF while parsing an object"),
             ("{}".into(), "missing field `dataset`"),
+            (r#"{"dataset":["bike",7000,null,true,null,false,null]}"#.into(), "config.dataset: is a list [ ... ], must be an object"),
+            (bike(r#""loss":["mse"]"#), "config.loss: is a list [ ... ], must be an object"),
+            (
+                mse(r#""noise":{"distribution":{"kind":"binary_uniform","components":[[1,0,1,null,null,null]]}}"#),
+                "config.noise.distribution.components[0]: is a list [ ... ], must be an object",
+            ),
+            (mse(r#""epochs": 3, "epochs": 4"#), "config: duplicate field `epochs`"),
             (mse(r#""epoch": 3"#), "config.epoch: unknown field `epoch`, expected one of `tag`"),
             (mse(r#""epochs": 0"#), "epochs: is 0, must be at least 1"),
             (mse(r#""epochs": -1"#), "config.epochs: invalid value: integer `-1`"),

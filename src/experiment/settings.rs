@@ -1,6 +1,5 @@
 //! The settings strings of the published code.
 
-use super::config::Config;
 use crate::{Error, Result};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -31,22 +30,22 @@ fn published() -> String {
     "256,0,True,0.01".into()
 }
 
-/// Which field of a [`Config`] came from which place in the settings.
+/// Which field of a description came from which position in the settings.
 #[derive(Debug, Default)]
-pub(super) struct Places(Vec<(String, String)>);
+pub(super) struct Origins(Vec<(String, String)>);
 
-impl Places {
-    /// Notes that the field at `path` was the value at `place`.
-    fn note(&mut self, path: impl Into<String>, place: String) {
-        self.0.push((path.into(), place));
+impl Origins {
+    /// Notes that the field at `path` is the value at `position`.
+    fn note(&mut self, path: impl Into<String>, position: String) {
+        self.0.push((path.into(), position));
     }
 
-    /// Puts the place in the settings where the error has the path of the field.
+    /// Puts the position in the settings where the error has the path of the field.
     pub(super) fn translate(&self, error: Error) -> Error {
         let Error::InvalidConfig { path, message } = error else { return error };
         let known = self.0.iter().filter(|(field, _)| path.starts_with(field.as_str()));
         match known.max_by_key(|(field, _)| field.len()) {
-            Some((_, place)) => Error::config(place, message),
+            Some((_, position)) => Error::config(position, message),
             None => Error::config(path, message),
         }
     }
@@ -73,14 +72,14 @@ impl<'a> Fields<'a> {
         Ok(Fields { setting, names, values, next: 0 })
     }
 
-    /// The place of the value taken last.
-    fn place(&self) -> String {
+    /// The position of the value taken last.
+    fn position(&self) -> String {
         let at = self.next;
         format!("{}, position {at} ({})", self.setting, self.names[at - 1])
     }
 
     fn fault(&self, allowed: &str) -> Error {
-        Error::config(self.place(), format!("'{}' must be {allowed}", self.values[self.next - 1]))
+        Error::config(self.position(), format!("'{}' must be {allowed}", self.values[self.next - 1]))
     }
 
     fn text(&mut self) -> &'a str {
@@ -113,41 +112,40 @@ impl<'a> Fields<'a> {
 }
 
 impl Settings {
-    /// What the settings say, and where they say it.
+    /// What the settings say, as an experiment's description; `origins` keeps where they say it.
     ///
     /// # Errors
     /// [`Error::InvalidConfig`] with the setting, the position in it and what is allowed there.
-    pub(super) fn config(&self) -> Result<(Config, Places)> {
-        let mut places = Places::default();
+    pub(super) fn description(&self, origins: &mut Origins) -> Result<Value> {
         let names = ["tag", "seed", "dataset", "normalize", "train_size"];
         let mut fields = Fields::new("experiment_settings", &self.experiment_settings, &names, 0)?;
         let (tag, seed) = (fields.text(), fields.whole()?);
         let dataset = fields.choice(&["utkf", "wine", "bike", "synthetic"])?;
         let (normalize, train_size) = (fields.boolean()?, fields.whole()?);
-        places.note("dataset.train_size", fields.place());
+        origins.note("dataset.train_size", fields.position());
 
         let mut fields =
             Fields::new("extra_exp", &self.extra_exp, &["batch_size", "delta", "normalize_loss", "learning_rate"], 0)?;
         let batch_size = fields.whole()?;
-        places.note("batch_size", fields.place());
+        origins.note("batch_size", fields.position());
         let delta = fields.number()?;
-        places.note("noise.disturbance", fields.place());
+        origins.note("noise.disturbance", fields.position());
         let normalize_loss = fields.boolean()?;
         let learning_rate = fields.number()?;
-        places.note("learning_rate", fields.place());
+        origins.note("learning_rate", fields.position());
 
         let mut fields = Fields::new("model_settings", &self.model_settings, &["model", "loss", "value"], 1)?;
         let model = fields.choice(&["vanilla_ann", "vanilla_cnn", "resnet"])?;
-        places.note("model.kind", fields.place());
+        origins.note("model.kind", fields.position());
         let name = fields.choice(&["mse", "cutoffMSE", "iv", "biv"])?;
-        places.note("loss.kind", fields.place());
+        origins.note("loss.kind", fields.position());
         let value = match (name, fields.has_more()) {
             ("mse", _) | (_, false) => None,
             _ => Some(fields.number()?),
         };
         if value.is_some() {
-            places.note("loss.epsilon", fields.place());
-            places.note("loss.threshold", fields.place());
+            origins.note("loss.epsilon", fields.position());
+            origins.note("loss.threshold", fields.position());
         }
         let loss = match name {
             "mse" => json!({"kind": "mse"}),
@@ -158,17 +156,16 @@ impl Settings {
             }),
         };
 
-        let noise = self.distribution(&mut places)?.map(|law| json!({"distribution": law, "disturbance": delta}));
-        let config = json!({
+        let noise = self.distribution(origins)?.map(|law| json!({"distribution": law, "disturbance": delta}));
+        Ok(json!({
             "tag": tag, "seed": seed, "model": {"kind": model}, "loss": loss, "noise": noise,
             "dataset": {"kind": dataset, "train_size": train_size, "normalize": normalize},
             "batch_size": batch_size, "learning_rate": learning_rate,
-        });
-        Ok((crate::base::options::parse("settings", &config.to_string())?, places))
+        }))
     }
 
     /// The distribution of the noise variances; `None` without noise.
-    fn distribution(&self, places: &mut Places) -> Result<Option<Value>> {
+    fn distribution(&self, origins: &mut Origins) -> Result<Option<Value>> {
         let mut fields = Fields::new("noise_settings", &self.noise_settings, &["noise", "distribution"], 1)?;
         if !fields.boolean()? {
             return Ok(None);
@@ -187,61 +184,61 @@ impl Settings {
         })?;
         let mut needed = |name: &str| {
             let missing = || Error::config("params_settings", format!("'{form}' of {kind} needs {name} after it"));
-            if fields.has_more() { fields.number().map(|value| (value, fields.place())) } else { Err(missing()) }
+            if fields.has_more() { fields.number().map(|value| (value, fields.position())) } else { Err(missing()) }
         };
         let path = "noise.distribution";
         let mut weight = None;
         if kind == "binary_uniform" {
-            let (value, place) = needed("p, the first component's weight,")?;
-            places.note(format!("{path}.components[0].weight"), place.clone());
-            places.note(format!("{path}.components[1].weight"), place);
+            let (value, position) = needed("p, the first component's weight,")?;
+            origins.note(format!("{path}.components[0].weight"), position.clone());
+            origins.note(format!("{path}.components[1].weight"), position);
             weight = Some(value);
         }
         let mut average = None;
         if form == "meanvar_avg" {
-            let (value, place) = needed("p and X, the average variance,")?;
-            places.note(format!("{path}.average"), place);
+            let (value, position) = needed("p and X, the average variance,")?;
+            origins.note(format!("{path}.average"), position);
             average = Some(value);
         }
 
-        places.note(path, "parameters".into());
+        origins.note(path, "parameters".into());
         let mut parameters = Parameters::new(&self.parameters, kind, form)?;
         Ok(Some(match (kind, form) {
             ("uniform", "boundaries") => {
-                let (low, high) = (parameters.take(path, "low", places)?, parameters.take(path, "high", places)?);
+                let (low, high) = (parameters.take(path, "low", origins)?, parameters.take(path, "high", origins)?);
                 json!({"kind": kind, "low": low, "high": high})
             }
             ("uniform", _) => {
-                let mut component = json!({"kind": kind, "mean": parameters.take(path, "mean", places)?});
+                let mut component = json!({"kind": kind, "mean": parameters.take(path, "mean", origins)?});
                 let spread = parameters.spread();
-                component[spread] = parameters.take(path, spread, places)?.into();
+                component[spread] = parameters.take(path, spread, origins)?.into();
                 component
             }
             ("gamma", "alphabeta") => {
-                let (alpha, beta) = (parameters.take(path, "alpha", places)?, parameters.take(path, "beta", places)?);
+                let (alpha, beta) = (parameters.take(path, "alpha", origins)?, parameters.take(path, "beta", origins)?);
                 json!({"kind": kind, "alpha": alpha, "beta": beta})
             }
             ("gamma", _) => {
                 let (mean, variance) =
-                    (parameters.take(path, "mean", places)?, parameters.take(path, "variance", places)?);
+                    (parameters.take(path, "mean", origins)?, parameters.take(path, "variance", origins)?);
                 json!({"kind": kind, "mean": mean, "variance": variance})
             }
             _ => {
                 let [first, second] = [0, 1].map(|at| format!("{path}.components[{at}]"));
                 let (mut a, mut b) = (json!({"weight": weight}), json!({}));
                 let (one, two) = if form == "boundaries" { ("low", "high") } else { ("mean", parameters.spread()) };
-                a[one] = parameters.take(&first, one, places)?.into();
-                let second_mean = parameters.take(&second, one, places)?;
+                a[one] = parameters.take(&first, one, origins)?.into();
+                let second_mean = parameters.take(&second, one, origins)?;
                 // With an average, that determines the second mean.
                 if average.is_none() {
                     b[one] = second_mean.into();
                 }
-                a[two] = parameters.take(&first, two, places)?.into();
+                a[two] = parameters.take(&first, two, origins)?.into();
                 // One scale is for both components.
                 b[two] = if two == "heteroscedasticity" {
                     a[two].clone()
                 } else {
-                    parameters.take(&second, two, places)?.into()
+                    parameters.take(&second, two, origins)?.into()
                 };
                 let mut mixture = json!({"kind": kind, "components": [a, b]});
                 if let Some(average) = average {
@@ -278,15 +275,15 @@ impl<'a> Parameters<'a> {
         Ok(Parameters { fields, scaled })
     }
 
-    /// What the places of V and V1 hold.
+    /// What V and V1 stand for.
     fn spread(&self) -> &'static str {
         if self.scaled { "heteroscedasticity" } else { "variance" }
     }
 
     /// The next value, which becomes the field `name` of the object at `path`.
-    fn take(&mut self, path: &str, name: &str, places: &mut Places) -> Result<f64> {
+    fn take(&mut self, path: &str, name: &str, origins: &mut Origins) -> Result<f64> {
         let value = self.fields.number()?;
-        places.note(format!("{path}.{name}"), self.fields.place());
+        origins.note(format!("{path}.{name}"), self.fields.position());
         Ok(value)
     }
 }
@@ -294,6 +291,7 @@ impl<'a> Parameters<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::experiment::Config;
     use proptest::prelude::*;
 
     fn settings(strings: [&str; 6]) -> Settings {

@@ -8,7 +8,7 @@ use super::outcome::{CellOutcome, Outcome};
 use super::progress::{Pace, Progress, Stage, Watch};
 use super::run::{run, run_on};
 use super::{report, source};
-use crate::base::options::{parse, require};
+use crate::base::options::{self, require};
 use crate::data::Dataset;
 use crate::kernels::team::limit_threads;
 use crate::{Error, Result};
@@ -97,15 +97,15 @@ impl Sweep {
     /// # Errors
     /// [`Error::InvalidConfig`], with the variant where it is one's.
     pub fn from_json(json: &str) -> Result<Self> {
-        Self::new(parse("sweep", json)?)
+        Self::from_value(&options::read("sweep", json)?)
     }
 
-    /// Makes the runs.
+    /// As [`Sweep::from_json`].
     ///
     /// # Errors
     /// As [`Sweep::from_json`].
-    pub fn new(options: SweepOptions) -> Result<Self> {
-        let SweepOptions { base, grid, out, jobs } = options;
+    pub fn from_value(value: &Value) -> Result<Self> {
+        let SweepOptions { base, grid, out, jobs } = options::from_value("sweep", value)?;
         require(!grid.seeds.is_empty(), "sweep.grid.seeds", "empty", "at least one seed")?;
         require(jobs >= 1, "sweep.jobs", jobs, "at least 1")?;
         for field in ["out", "resume", "seed", "tag"] {
