@@ -106,7 +106,7 @@ stage:
 ## demo: a C program trains with four losses and compares them; DATA=.../hour.csv for Bike Sharing
 demo: stage
 	$(CC) -std=c11 -O2 $(WARNINGS) examples/c/demo.c -o build/demo $(LINK)
-	./build/demo build/demo.svg $(DATA)
+	./build/demo $(DATA)
 
 ## test: everything that is tested
 test: stage

@@ -1,10 +1,8 @@
-"""The tables and the chart of a measurement."""
+"""The tables of a measurement."""
 
 import json
-import math
 import pathlib
 import statistics
-from xml.sax.saxutils import escape
 
 BEGIN, END = "<!-- bench: written by make bench -->", "<!-- bench: end -->"
 SERIES = {"batch": "rows in the mini-batch, of 32,768", "width": "width of the hidden layers, times 100-50-20-10",
@@ -105,50 +103,12 @@ def tables(data):
     return "\n\n".join(part for part in parts if part)
 
 
-STYLE = """
-text { font: 13px system-ui, sans-serif; fill: #24292f }
-.title { font-weight: 600 } .small { font-size: 12px; fill: #57606a }
-.faster { fill: #1f883d } .slower { fill: #cf222e } .other { stroke: #d0d7de } .one { stroke: #57606a }
-@media (prefers-color-scheme: dark) {
-  text { fill: #e6edf3 } .small { fill: #9198a1 } .faster { fill: #3fb950 } .slower { fill: #f85149 }
-  .other { stroke: #3d444d } .one { stroke: #9198a1 }
-}"""
-
-
-def chart(results):
-    """Bars from 1 to the ratio, on a logarithmic axis."""
-    results = [result for result in results if "best" in result]
-    left, right, top, row = 330, 720, 44, 24
-    logs = [math.log2(result["ratio"]) for result in results]
-    low, high = min(-1, math.floor(min(logs))), max(1, math.ceil(max(logs)))
-    x = lambda log: left + (log - low) / (high - low) * (right - left)
-    bottom = top + row * len(results)
-    svg = [f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 780 {bottom + 30}" role="img">',
-           f"<style>{STYLE}</style>", "<title>libbiv against PyTorch</title>",
-           '<text class="title" x="12" y="22">How many times as fast as the best of PyTorch</text>']
-    for tick in range(low, high + 1):
-        label = f"{2**tick}" if tick >= 0 else f"1/{2**-tick}"
-        kind = "one" if tick == 0 else "other"
-        svg.append(f'<line class="{kind}" x1="{x(tick):.1f}" x2="{x(tick):.1f}" y1="{top}" y2="{bottom}"/>')
-        svg.append(f'<text class="small" x="{x(tick):.1f}" y="{bottom + 18}" text-anchor="middle">{label}</text>')
-    for index, (result, log) in enumerate(zip(results, logs)):
-        y = top + row * index
-        start, end = sorted((x(0), x(log)))
-        svg.append(f'<text x="{left - 10}" y="{y + 16}" text-anchor="end">{escape(result["title"])}</text>')
-        svg.append(f'<rect class="{"faster" if log >= 0 else "slower"}" x="{start:.1f}" y="{y + 4}" '
-                   f'width="{max(1, end - start):.1f}" height="{row - 8}" rx="2"/>')
-        svg.append(f'<text x="{end + 6:.1f}" y="{y + 16}">{result["ratio"]:.2f}</text>')
-    return "\n".join([*svg, "</svg>", ""])
-
-
 def write(data, folder):
-    """results.json, the chart, and the part of README.md between the marks."""
+    """results.json, and the part of README.md between the marks."""
     folder = pathlib.Path(folder)
     (folder / "results.json").write_text(json.dumps(data, indent=1) + "\n")
-    (folder / "speed.svg").write_text(chart(data["results"]))
     readme = (folder / "README.md").read_text()
     before, rest = readme.split(BEGIN)
     after = rest.split(END)[1]
-    picture = "![How many times as fast as PyTorch](speed.svg)"
-    (folder / "README.md").write_text(f"{before}{BEGIN}\n\n{picture}\n\n{tables(data)}\n\n{END}{after}")
-    print(f"written: {', '.join(str(folder / name) for name in ('README.md', 'results.json', 'speed.svg'))}")
+    (folder / "README.md").write_text(f"{before}{BEGIN}\n\n{tables(data)}\n\n{END}{after}")
+    print(f"written: {folder / 'README.md'}, {folder / 'results.json'}")

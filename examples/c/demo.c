@@ -1,8 +1,8 @@
 /* Trains one network with several losses on labels of known noise, and compares
  * how well each predicts clean labels that it never saw.
  *
- *   demo PLOT.svg             synthetic data (Friedman's function), in seconds
- *   demo PLOT.svg hour.csv    Bike Sharing with noise as in the published experiment
+ *   demo             synthetic data (Friedman's function), in seconds
+ *   demo hour.csv    Bike Sharing with noise as in the published experiment
  *
  * Every label has a noise variance of its own. BIV, plain inverse variance and
  * the cutoffs are told those variances; MSE is not.
@@ -14,9 +14,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#include "svg.h"
-
-enum { MAX_SEEDS = 5, MAX_EPOCHS = 100, MAX_METHODS = 9, OPTIONS = 512 };
+enum { MAX_SEEDS = 5, MAX_METHODS = 9, OPTIONS = 512 };
 
 typedef struct {
   const char *title;
@@ -66,7 +64,6 @@ typedef struct {
   char name[64];
   char loss[OPTIONS]; /* JSON */
   int clean;          /* trains on labels without noise */
-  double curve[MAX_EPOCHS];
   double final[MAX_SEEDS], best[MAX_SEEDS];
   double effective_batch_size;
 } method;
@@ -109,7 +106,6 @@ static int32_t on_epoch(void *user, const biv_epoch *epoch) {
   progress *p = user;
   const experiment *e = p->experiment;
   double rmse = epoch->test->rmse;
-  p->method->curve[epoch->epoch - 1] += rmse / e->seeds;
   p->method->effective_batch_size += epoch->effective_batch_size / e->epochs / e->seeds;
   p->method->final[p->seed] = rmse;
   if (epoch->epoch == 1 || rmse < p->method->best[p->seed]) p->method->best[p->seed] = rmse;
@@ -199,28 +195,17 @@ static void print_verdict(const experiment *e, const method *methods, int count)
          100 * (1 - ours / mean(mse->final, e->seeds)), 100 * (1 - ours / mean(cutoff->final, e->seeds)), cutoff->name);
 }
 
-static void plot(const char *path, const experiment *e, const method *methods, int count) {
-  svg_curve curves[MAX_METHODS];
-  for (int i = 0; i < count; ++i) curves[i] = (svg_curve){methods[i].name, methods[i].curve};
-  if (!svg_plot(path, e->title, "epoch", "RMSE on clean test labels", curves, count, e->epochs)) {
-    perror(path);
-    exit(EXIT_FAILURE);
-  }
-  printf("The learning curves are in %s\n", path);
-}
-
 int main(int argc, char **argv) {
   static method methods[MAX_METHODS];
-  if (argc < 2 || argc > 3) {
-    fprintf(stderr, "usage: %s PLOT.svg [hour.csv]\n", argv[0]);
+  if (argc > 2) {
+    fprintf(stderr, "usage: %s [hour.csv]\n", argv[0]);
     return EXIT_FAILURE;
   }
-  experiment e = argc == 3 ? bike : friedman;
-  e.file = argc == 3 ? argv[2] : NULL;
+  experiment e = argc == 2 ? bike : friedman;
+  e.file = argv[1];
   int count = list_methods(&e, methods);
   for (int seed = 0; seed < e.seeds; ++seed) run_seed(&e, methods, count, seed);
   print_table(&e, methods, count);
   print_verdict(&e, methods, count);
-  plot(argv[1], &e, methods, count);
   return EXIT_SUCCESS;
 }
