@@ -28,7 +28,7 @@ pub enum Purpose {
     Disturbance = 6,
     /// Synthetic features.
     Synthetic = 7,
-    /// The order of variances that are shuffled so that they say nothing.
+    /// The order of variances that are shuffled so that they carry no information.
     ShuffledVariances = 8,
     /// The order of the rows of a shuffled data set.
     ShuffledRows = 9,

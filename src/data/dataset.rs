@@ -3,17 +3,13 @@
 use super::Features;
 use super::array::ArrayView;
 use super::features::gather;
-use crate::base::memory::{collect, reserve};
-use crate::base::random::{Purpose, permutation, stream};
+use crate::base::memory::collect;
 use crate::{Error, Result};
-use schemars::JsonSchema;
-use serde::Deserialize;
 use std::borrow::Cow;
-use std::collections::HashMap;
 use std::sync::Arc;
 
 /// Features, labels and, where they are known, the variances of the labels'
-/// noise. It never changes: what divides or corrupts it makes a new one.
+/// noise. It never changes: to divide it or to add noise makes a new one.
 #[derive(Clone, Debug)]
 pub struct Dataset {
     /// `rows` times the product of `feature_shape`.
@@ -27,32 +23,9 @@ pub struct Dataset {
     /// The labels before simulated noise.
     clean_labels: Option<Vec<f64>>,
     /// One number per row; rows that have the same one are the same picture.
-    groups: Option<Vec<u32>>,
+    pub(super) groups: Option<Vec<u32>>,
     /// What was left out when the data set was read, and why.
     left_out: Arc<Vec<String>>,
-}
-
-/// How [`Dataset::split`] divides the rows.
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct SplitOptions {
-    /// The number of rows of the first part.
-    pub train_size: usize,
-    /// The number of rows of the second part; without it, all the others.
-    pub test_size: Option<usize>,
-    /// Whether the rows are shuffled first (default true).
-    #[serde(default = "yes")]
-    pub shuffle: bool,
-    /// The seed of the shuffle (default 0).
-    #[serde(default)]
-    pub seed: u64,
-    /// Whether identical images stay together, so that none is in both parts (default false). It shuffles.
-    #[serde(default)]
-    pub keep_groups: bool,
-}
-
-fn yes() -> bool {
-    true
 }
 
 impl Dataset {
@@ -203,7 +176,7 @@ impl Dataset {
         &self.left_out
     }
 
-    /// The same rows, with a note of what was left out.
+    /// The same rows with a note of what was left out.
     pub(super) fn with_left_out(self, left_out: Vec<String>) -> Self {
         Dataset { left_out: Arc::new(left_out), ..self }
     }
@@ -273,68 +246,6 @@ impl Dataset {
             left_out: self.left_out.clone(),
         })
     }
-
-    /// All the rows in a random order that `seed` determines.
-    ///
-    /// # Errors
-    /// [`Error::OutOfMemory`].
-    pub fn shuffled(&self, seed: u64) -> Result<Self> {
-        self.subset(&permutation(self.rows(), &mut stream(seed, Purpose::ShuffledRows, 0))?)
-    }
-
-    /// The first `train_size` rows and the last `test_size`, by default of the shuffled set.
-    ///
-    /// # Errors
-    /// [`Error::InvalidArgument`] when a part is empty or both are more than there are.
-    pub fn split(&self, options: &SplitOptions) -> Result<(Self, Self)> {
-        let (rows, train) = (self.rows(), options.train_size);
-        let test = options.test_size.unwrap_or(rows.saturating_sub(train));
-        if train == 0 || test == 0 || train.checked_add(test).is_none_or(|sum| sum > rows) {
-            return Err(Error::InvalidArgument(format!(
-                "train_size {train} and test_size {test} must be at least 1 each and together at most the {rows} rows"
-            )));
-        }
-        let order = if options.shuffle || options.keep_groups {
-            permutation(rows, &mut stream(options.seed, Purpose::Split, 0))?
-        } else {
-            collect(0..rows)?
-        };
-        if options.keep_groups {
-            let (first, second) = self.whole_groups(&order, train, test)?;
-            return Ok((self.subset(&first)?, self.subset(&second)?));
-        }
-        Ok((self.subset(&order[..train])?, self.subset(&order[rows - test..])?))
-    }
-
-    /// `train` and `test` rows such that no group has rows in both: groups, in the
-    /// order of their first rows in `order`, go where they fit.
-    fn whole_groups(&self, order: &[usize], train: usize, test: usize) -> Result<(Vec<usize>, Vec<usize>)> {
-        let Some(groups) = &self.groups else {
-            return Err(Error::Unsupported("keep_groups: only image folders say which rows are the same".into()));
-        };
-        let mut members: HashMap<u32, Vec<usize>> = HashMap::new();
-        for &row in order {
-            members.entry(groups[row]).or_default().push(row);
-        }
-        let (mut first, mut second) = (reserve(train)?, reserve(test)?);
-        for &row in order {
-            let Some(group) = members.remove(&groups[row]) else { continue };
-            for (part, size) in [(&mut first, train), (&mut second, test)] {
-                if part.len() + group.len() <= size {
-                    part.extend(group);
-                    break;
-                }
-            }
-        }
-        if first.len() < train || second.len() < test {
-            let (a, b) = (first.len(), second.len());
-            return Err(Error::InvalidArgument(format!(
-                "keep_groups: with identical images together only {a} of {train} training and {b} of {test} test rows \
-                 fit: take fewer"
-            )));
-        }
-        Ok((first, second))
-    }
 }
 
 /// How many labels a row has in an array of labels or variances.
@@ -371,45 +282,8 @@ fn check(values: &[f64], columns: usize, name: &str, fault: impl Fn(f64) -> Opti
 mod tests {
     use super::*;
 
-    fn five_rows() -> Dataset {
-        let features = (0..10).map(|i| i as f32).collect();
-        Dataset::new(features, vec![2], vec![0.0, 1.0, 2.0, 3.0, 4.0], 1, Some(vec![0.5; 5])).unwrap()
-    }
-
     #[test]
-    fn split_keeps_rows_whole_and_apart() {
-        let options = SplitOptions { train_size: 3, test_size: None, shuffle: true, seed: 4, keep_groups: false };
-        let (train, test) = five_rows().split(&options).unwrap();
-        let mut labels = [train.labels(), test.labels()].concat();
-        for part in [&train, &test] {
-            for (row, label) in part.labels().iter().enumerate() {
-                assert_eq!(
-                    part.feature_values().unwrap()[2 * row..2 * row + 2],
-                    [2.0 * *label as f32, 2.0 * *label as f32 + 1.0]
-                );
-            }
-        }
-        labels.sort_by(f64::total_cmp);
-        assert_eq!(labels, [0.0, 1.0, 2.0, 3.0, 4.0]);
-        let unshuffled =
-            SplitOptions { train_size: 1, test_size: Some(2), shuffle: false, seed: 0, keep_groups: false };
-        assert_eq!(five_rows().split(&unshuffled).unwrap().1.labels(), [3.0, 4.0]);
-    }
-
-    #[test]
-    fn shuffle_and_split_of_one_seed_are_independent() {
-        let data = Dataset::new(vec![0.0; 100], vec![1], (0..100).map(f64::from).collect(), 1, None).unwrap();
-        let shuffled = data.shuffled(4).unwrap();
-        let options = SplitOptions { train_size: 99, test_size: None, shuffle: true, seed: 4, keep_groups: false };
-        assert_ne!(shuffled.labels()[..99], *data.split(&options).unwrap().0.labels());
-        assert_eq!(shuffled.labels(), data.shuffled(4).unwrap().labels());
-        let mut labels = shuffled.labels().to_vec();
-        labels.sort_by(f64::total_cmp);
-        assert_eq!(labels, data.labels());
-    }
-
-    #[test]
-    fn faults_are_named_with_their_place() {
+    fn faults_are_named_with_their_row() {
         let features: [f32; 4] = [0.0, 1.0, 2.0, f32::NAN];
         let labels = [1.0, 2.0];
         let x = |values| ArrayView::f32(values, &[2, 2]).unwrap();
@@ -429,35 +303,7 @@ mod tests {
             message(Dataset::from_arrays(&x(&features), &ArrayView::f64(&[1.0; 3], &[3]).unwrap(), None)),
             "labels have 3 rows, the features have 2"
         );
-        let options = SplitOptions { train_size: 4, test_size: Some(2), shuffle: true, seed: 0, keep_groups: false };
-        assert!(five_rows().split(&options).unwrap_err().to_string().contains("together at most the 5 rows"));
-        assert!(five_rows().subset(&[5]).is_err());
-    }
-
-    #[test]
-    fn images_stay_bytes_and_identical_ones_stay_together() {
-        let images = |groups| {
-            let (pixels, labels) = ((0..=239).collect(), (0..20).map(f64::from).collect());
-            Dataset::from_pixels(pixels, [3, 2, 2], labels, Some(groups)).unwrap()
-        };
-        let split = |data: &Dataset, seed, train_size| {
-            data.split(&SplitOptions { train_size, test_size: Some(7), shuffle: true, seed, keep_groups: true })
-        };
-        // Row k belongs to group k / 2, but for the last four rows, each a group of its own.
-        let data = images((0..20).map(|k| if k < 16 { k / 2 } else { k }).collect());
-        for seed in 0..20 {
-            let (train, test) = split(&data, seed, 13).unwrap();
-            assert_eq!((train.rows(), test.rows()), (13, 7));
-            let (first, second) = (train.groups.as_ref().unwrap(), test.groups.as_ref().unwrap());
-            assert!(first.iter().all(|group| !second.contains(group)), "{first:?} {second:?}");
-            let row = test.labels()[3] as u8;
-            let x = test.feature_values().unwrap();
-            assert_eq!(x[36..38], [f32::from(12 * row) / 255.0, f32::from(12 * row + 1) / 255.0]);
-        }
-        let pairs = images((0..20).map(|k| k / 2).collect());
-        let message = split(&pairs, 0, 13).unwrap_err().to_string();
-        assert!(message.contains("only 12 of 13 training and 6 of 7 test rows fit"), "{message}");
-        let message = split(&five_rows(), 0, 1).unwrap_err().to_string();
-        assert!(message.contains("together at most the 5 rows"), "{message}");
+        let two_rows = Dataset::from_arrays(&x(&features), &y, None).unwrap();
+        assert_eq!(message(two_rows.subset(&[1, 2])), "row 2 was asked for, there are 2 rows");
     }
 }
