@@ -3,11 +3,11 @@
 #[cfg(feature = "faults")]
 use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 
-/// How many points are still to be passed before the one that panics; 0 for none.
+/// How many fault points from now the one is that panics; 0 for none.
 #[cfg(feature = "faults")]
 static LEFT: AtomicI64 = AtomicI64::new(0);
 
-/// A place where a panic would hurt: with a lock held, a file half written, a step half taken.
+/// A fault point, where a panic would hurt: with a lock held, a file half written, a step half taken.
 #[inline(always)]
 pub(crate) fn point() {
     #[cfg(feature = "faults")]
@@ -16,8 +16,9 @@ pub(crate) fn point() {
     }
 }
 
-/// Lets the `number`th point from now on panic, counted from 1; 0 for none. Tells how many were still to come.
+/// Makes the n-th fault point from now panic, counted from 1; 0 for none. Returns how far away the last one asked for
+/// still was.
 #[cfg(feature = "faults")]
-pub(crate) fn panic_at(number: i64) -> i64 {
-    LEFT.swap(number, Relaxed)
+pub(crate) fn panic_at(n: i64) -> i64 {
+    LEFT.swap(n, Relaxed)
 }

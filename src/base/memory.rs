@@ -1,4 +1,4 @@
-//! Large buffers, whose allocation is an error where it fails instead of the process's end.
+//! Large buffers: where there is no memory for one, that is an error and not the end of the process.
 
 use crate::{Error, Result};
 use bytemuck::allocation::try_zeroed_slice_box;

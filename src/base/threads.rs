@@ -1,4 +1,4 @@
-//! Pools of threads with names of our own.
+//! Pools of threads that carry the library's name.
 
 use crate::{Error, Result};
 use rayon::{ThreadPool, ThreadPoolBuilder};
@@ -10,7 +10,7 @@ const STACK: usize = 2 << 20;
 ///
 /// # Errors
 ///
-/// [`Error::OutOfMemory`] where the system does not start them.
+/// [`Error::OutOfMemory`] when the system does not start them.
 pub(crate) fn pool(name: &'static str, count: usize) -> Result<ThreadPool> {
     let builder = ThreadPoolBuilder::new().num_threads(count).stack_size(STACK);
     let pool = builder.thread_name(move |index| format!("biv-{name}-{index}")).build();

@@ -316,7 +316,7 @@ fn sweep(arguments: &SweepArgs) -> Result<ExitCode> {
 /// Shows progress on stderr: a bar on a terminal, else a line now and then.
 struct Reporter {
     bar: Option<ProgressBar>,
-    /// What is shown from beginning to end: of a sweep not its single runs.
+    /// The stage whose beginnings and ends are all shown: in a sweep not the training of single runs.
     whole: Stage,
     stage: Option<Stage>,
     shown: Instant,

@@ -32,7 +32,7 @@ pub struct CsvOptions {
     /// Feature columns that are categories: one feature per distinct value, in sorted order.
     #[serde(default)]
     pub one_hot: Vec<String>,
-    /// Feature columns that go round, with their period (24 for an hour): a cosine and a sine each.
+    /// Cyclic feature columns with their period (24 for an hour): a cosine and a sine each.
     #[serde(default)]
     pub cyclic: BTreeMap<String, f64>,
     /// What separates the fields, one ASCII character (default ',').
@@ -186,27 +186,27 @@ impl Encoder {
 }
 
 impl Categories {
-    /// The place of each value, by its number: in numerical order if all are numbers, else in alphabetical.
-    fn places(&self) -> Vec<usize> {
+    /// The rank of each value, by its number: in numerical order if all are numbers, else in alphabetical order.
+    fn ranks(&self) -> Vec<usize> {
         let mut order: Vec<(&String, &usize)> = self.values.iter().collect();
         let number = |value: &str| value.parse::<f64>().ok();
         if self.values.keys().all(|value| number(value).is_some()) {
             order.sort_by(|(a, _), (b, _)| number(a).unwrap_or(0.0).total_cmp(&number(b).unwrap_or(0.0)));
         }
-        let mut places = vec![0; order.len()];
-        order.iter().enumerate().for_each(|(place, (_, number))| places[**number] = place);
-        places
+        let mut ranks = vec![0; order.len()];
+        order.iter().enumerate().for_each(|(rank, (_, number))| ranks[**number] = rank);
+        ranks
     }
 }
 
 /// The features, row-major, and how many each row has: the `numbers`, and between them a 1 among 0s for each category.
 fn with_categories(numbers: Vec<f32>, encoders: &[Encoder], rows: usize) -> Result<(Vec<f32>, usize)> {
-    let places = encoders.iter().map(|encoder| match encoder {
-        Encoder::OneHot(_, categories) => categories.places(),
+    let ranks = encoders.iter().map(|encoder| match encoder {
+        Encoder::OneHot(_, categories) => categories.ranks(),
         _ => vec![],
     });
-    let places: Vec<Vec<usize>> = places.collect();
-    let categories = places.iter().map(Vec::len).sum::<usize>();
+    let ranks: Vec<Vec<usize>> = ranks.collect();
+    let categories = ranks.iter().map(Vec::len).sum::<usize>();
     let width = numbers.len() / rows + categories;
     if categories == 0 {
         return Ok((numbers, width));
@@ -214,13 +214,13 @@ fn with_categories(numbers: Vec<f32>, encoders: &[Encoder], rows: usize) -> Resu
     let mut features = reserve(rows.saturating_mul(width))?;
     let mut numbers = numbers.into_iter();
     for row in 0..rows {
-        for (encoder, places) in encoders.iter().zip(&places) {
+        for (encoder, ranks) in encoders.iter().zip(&ranks) {
             match encoder {
                 Encoder::Number(_) => features.extend(numbers.by_ref().take(1)),
                 Encoder::Cyclic(..) => features.extend(numbers.by_ref().take(2)),
                 Encoder::OneHot(_, categories) => {
-                    let place = places[categories.rows[row]];
-                    features.extend((0..places.len()).map(|other| if other == place { 1.0 } else { 0.0 }));
+                    let rank = ranks[categories.rows[row]];
+                    features.extend((0..ranks.len()).map(|other| if other == rank { 1.0 } else { 0.0 }));
                 }
             }
         }
@@ -234,7 +234,7 @@ pub(super) fn cyclic(turns: f64) -> [f32; 2] {
     [cosine as f32, sine as f32]
 }
 
-/// In bytes: so few are there even where memory has run out.
+/// How much of a file is read at once, in bytes.
 const BUFFER: usize = 64 << 10;
 
 /// A CSV file, row by row, each as long as the header.
@@ -242,7 +242,7 @@ pub(super) struct Rows {
     file: PathBuf,
     headers: Vec<String>,
     reader: Reader<File>,
-    /// The row that it is at.
+    /// The present row.
     record: StringRecord,
 }
 

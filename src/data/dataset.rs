@@ -271,8 +271,8 @@ fn check(values: &[f64], columns: usize, name: &str, fault: impl Fn(f64) -> Opti
         let fault = if value.is_finite() { fault(value) } else { Some("is not a finite number") };
         if let Some(fault) = fault {
             let columns = columns.max(1);
-            let place = format!("row {}, {name} {}", at / columns, at % columns);
-            return Err(Error::InvalidArgument(format!("{place}: {value} {fault}")));
+            let (row, column) = (at / columns, at % columns);
+            return Err(Error::InvalidArgument(format!("row {row}, {name} {column}: {value} {fault}")));
         }
     }
     Ok(())

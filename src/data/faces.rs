@@ -80,8 +80,8 @@ impl Canvas {
                 let distance = ((x / radii[0]).hypot(y / radii[1]) - 1.0) * radii[0].min(radii[1]);
                 let cover = opacity * (0.5 - distance / pixel).clamp(0.0, 1.0);
                 if cover > 0.0 {
-                    let place = &mut self.pixels[(row * self.size + column) as usize];
-                    *place = mix(*place, color, cover);
+                    let below = &mut self.pixels[(row * self.size + column) as usize];
+                    *below = mix(*below, color, cover);
                 }
             }
         }
@@ -94,7 +94,7 @@ fn mix(a: Color, b: Color, share: f64) -> Color {
 }
 
 /// A face; `age` is 0 to 1. Age makes the head longer, the eyes smaller, the hair
-/// grey and higher, and draws lines; everything else is chance.
+/// grey and higher, and draws lines; everything else is random.
 fn face(age: f64, size: u32, generator: &mut ChaCha12Rng) -> RgbImage {
     let mut chance = |low: f64, high: f64| low + (high - low) * generator.random::<f64>();
     let background = [chance(0.2, 0.9), chance(0.2, 0.9), chance(0.2, 0.9)];
@@ -134,8 +134,8 @@ fn face(age: f64, size: u32, generator: &mut ChaCha12Rng) -> RgbImage {
     }
 
     RgbImage::from_fn(size, size, |column, row| {
-        let place = [f64::from(column), f64::from(row)].map(|at| at / f64::from(size) * 2.0 - 1.0);
-        let shade = 1.0 + light[0] * place[0] + light[1] * place[1];
+        let [x, y] = [column, row].map(|at| f64::from(at) / f64::from(size) * 2.0 - 1.0);
+        let shade = 1.0 + light[0] * x + light[1] * y;
         let grain = noise * (generator.random::<f64>() - 0.5) * 2.0;
         let color = canvas.pixels[(row * size + column) as usize];
         Rgb(color.map(|value| ((value * shade + grain) * 255.0).round().clamp(0.0, 255.0) as u8))
@@ -171,7 +171,7 @@ mod tests {
 
     #[test]
     fn age_shows_in_the_hair() {
-        // The place just above the forehead is dark hair on young heads and grey hair on old ones.
+        // Just above the forehead is dark hair on young heads and grey hair on old ones.
         let brightness = |age: f64| {
             let faces = (0..20).map(|seed| {
                 let image = face(age, 64, &mut stream(seed, Purpose::Synthetic, 0));

@@ -4,13 +4,12 @@ use super::Dataset;
 use super::decode::{Buffers, Fault, ImageSize, LARGEST_SIDE, decode};
 use crate::base::threads;
 use crate::{Error, Result};
-use image::{ImageError, RgbImage};
+use image::RgbImage;
 use pulp::Arch;
 use rayon::prelude::*;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
-use std::io::ErrorKind;
 use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -18,7 +17,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-/// How often a thread that decodes tells so: each time wakes the thread that is told.
+/// How often a decoding thread reports its progress, which wakes the watching thread.
 const INTERVAL: Duration = Duration::from_millis(10);
 
 /// How a folder of images is read.
@@ -201,19 +200,12 @@ fn age(file: &Path) -> Option<f64> {
 
 /// The size of the first image that has one.
 fn first_size(candidates: &[(PathBuf, f64)]) -> Result<ImageSize> {
-    for (file, _) in candidates {
-        match image::image_dimensions(file) {
-            Ok((width, height)) => return Ok(ImageSize { height, width }),
-            Err(ImageError::IoError(error)) if error.kind() == ErrorKind::OutOfMemory => {
-                return Err(Error::io(file, error));
-            }
-            Err(_) => {}
-        }
-    }
-    match candidates.first() {
-        Some((file, _)) => Err(Error::Parse(format!("{}: no image, and neither are the others", file.display()))),
-        None => Err(Error::NotFound("no image has an age in its name".into())),
-    }
+    let Some((first, _)) = candidates.first() else {
+        return Err(Error::NotFound("no image has an age in its name".into()));
+    };
+    let sizes = candidates.iter().filter_map(|(file, _)| image::image_dimensions(file).ok());
+    let size = sizes.map(|(width, height)| ImageSize { height, width }).next();
+    size.ok_or_else(|| Error::Parse(format!("{}: no image, and neither are the others", first.display())))
 }
 
 /// Memory for the pixels, zeroed.
@@ -248,22 +240,22 @@ fn decode_all(
         let (stop, done) = (&stop, &done);
         scope.spawn(move |_| {
             let start = || (sender.clone(), Instant::now(), Buffers::default());
-            parts.par_iter_mut().for_each_init(start, |(sender, told, buffers), (((file, _), part), result)| {
+            parts.par_iter_mut().for_each_init(start, |(sender, reported, buffers), (((file, _), part), result)| {
                 if stop.load(Relaxed) {
                     return;
                 }
-                // A decoder that panics has met a damaged image.
+                // A panic of the decoder means that the image is damaged.
                 let decoded = catch_unwind(AssertUnwindSafe(|| decode(file, size, resize, buffers)));
                 let decoded = decoded.unwrap_or_else(|_| Err(Fault::Corrupt("the decoder failed".into())));
                 **result = decoded.map(|image| {
                     Arch::new().dispatch(|| planes(&image, part));
                     buffers.reuse(image);
-                    // Of the red plane: pictures with the same are compared.
+                    // Only pictures whose red planes have the same checksum are compared.
                     crc32c::crc32c(&part[..part.len() / 3])
                 });
                 done.fetch_add(1, Relaxed);
-                if told.elapsed() >= INTERVAL {
-                    *told = Instant::now();
+                if reported.elapsed() >= INTERVAL {
+                    *reported = Instant::now();
                     let _ = sender.send(());
                 }
             });

@@ -63,7 +63,7 @@ fn bike(path: &Path) -> Result<Dataset> {
         let day: Date = rows.text(date).parse().map_err(|_| rows.fault(date, "is not a date"))?;
         let days = f64::from((day - first).get_days());
         features.push(rows.number(year)? as f32);
-        // Day 0 to day 730 go twice round: once a year.
+        // The 730 days are two years, each a full circle.
         features.extend(cyclic(days / 730.0 * 2.0));
         features.extend(cyclic(rows.number(hour)? / 24.0));
         let today = rows.number(weekday)?;

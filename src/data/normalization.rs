@@ -6,8 +6,8 @@ use crate::{Error, Result};
 /// Means and standard deviations, fitted on training data and applied to all.
 ///
 /// Tables are normalised per feature, anything with more dimensions (images)
-/// by one mean and deviation. The deviation is the population's; where it is 0
-/// (a constant feature or label) 1 takes its place.
+/// by one mean and deviation. The deviation is the population's, but 1 where it
+/// would be 0 (a constant feature or label).
 #[derive(Clone, Debug, PartialEq)]
 pub struct Normalization {
     /// One value per feature, or one for all.
@@ -20,7 +20,7 @@ pub struct Normalization {
     pub label_std: Vec<f64>,
 }
 
-/// A feature's way to normalised units.
+/// The conversion of a feature to normalised units.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Scale {
     mean: f64,
@@ -80,7 +80,7 @@ impl Normalization {
         Ok(())
     }
 
-    /// What brings each of a row's `width` features to normalised units.
+    /// The conversion to normalised units of each of a row's `width` features.
     ///
     /// # Errors
     /// [`Error::Shape`] when the statistics are those of rows of another width.

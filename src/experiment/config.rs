@@ -25,7 +25,7 @@ pub struct Config {
     /// The seed of everything that is random (default 0).
     #[serde(default)]
     pub seed: u64,
-    /// What is learnt.
+    /// The data and their division.
     pub dataset: DatasetOptions,
     /// The network (default by data set: `vanilla_ann` for tables, `vanilla_cnn` for images).
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -71,7 +71,7 @@ pub struct Config {
     pub checkpoint_seconds: f64,
 }
 
-/// The data and their division.
+/// Which data set, and how it is divided.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DatasetOptions {

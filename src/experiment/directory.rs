@@ -2,7 +2,7 @@
 //! are whole at every moment.
 
 use super::config::Config;
-use super::history::{History, Outputs, Part, Record};
+use super::history::{History, Outputs, Record, SetOutputs};
 use super::outcome::Outcome;
 use super::report::{self, EventWriter};
 use crate::base::files;
@@ -21,21 +21,21 @@ const CHECKPOINT: &str = "checkpoint.biv";
 const LOCK: &str = ".lock";
 const RESULT: &str = "result.json";
 
-/// Fields of a config that do not change what is computed up to a given
-/// mini-batch: a run may be resumed with others.
-const OTHERWISE: [&str; 6] = ["data", "out", "resume", "device", "checkpoint_seconds", "epochs"];
+/// Fields of a config that may differ when a run is resumed: they do not change
+/// what is computed up to a given mini-batch.
+const RESUMABLE_FIELDS: [&str; 6] = ["data", "out", "resume", "device", "checkpoint_seconds", "epochs"];
 
 /// An open run directory.
 #[derive(Debug)]
 pub(super) struct RunDirectory {
     path: PathBuf,
-    /// Held while this lives; the system lets go of it however the process ends.
+    /// Locked while this value lives; the system releases the lock however the process ends.
     _lock: File,
 }
 
 impl RunDirectory {
-    /// An error unless the directory can be created, is empty, or with
-    /// `config.resume` holds the same experiment; says whether it does.
+    /// Says whether the directory holds a run, which `config` resumes. It is an error if it holds another
+    /// experiment, a run that is not to be resumed, or files of other kinds.
     pub(super) fn check(path: &Path, config: &Config) -> Result<bool> {
         let folder = path.display();
         if !path.exists() {
@@ -64,25 +64,25 @@ impl RunDirectory {
         std::fs::create_dir_all(path).map_err(io)?;
         let lock = File::create(path.join(LOCK)).map_err(io)?;
         lock.try_lock().map_err(|_| Error::Busy(format!("{}: another run is going on there", path.display())))?;
-        // Once more: another run may have begun and ended meanwhile.
+        // Checked again under the lock: another run may have begun and ended meanwhile.
         if Self::check(path, config)? {
-            // What a process that was killed while it wrote has left.
+            // A process that was killed while it wrote has left them.
             for name in names(path)?.iter().filter(|name| is_temporary(name)) {
                 std::fs::remove_file(path.join(name)).map_err(io)?;
             }
         }
-        // A run that goes on for more epochs keeps the newest description.
+        // A run that is extended keeps the newest description.
         write_json(&path.join(CONFIG), &config.to_value())?;
         write_json(&path.join("versions.json"), &versions(config))?;
         Ok(RunDirectory { path: path.to_path_buf(), _lock: lock })
     }
 
-    /// Where the trainer's state is, once there was a checkpoint.
+    /// The file of the last checkpoint, if there was one.
     pub(super) fn checkpoint(&self) -> Option<PathBuf> {
         Some(self.path.join(CHECKPOINT)).filter(|path| path.exists())
     }
 
-    /// Opens the log, which so far shall hold the first `batches` mini-batches.
+    /// Opens the log, cut off after the first `batches` mini-batches.
     pub(super) fn log(&self, batches: u64) -> Result<(Log, History)> {
         let path = self.path.join(LOG);
         let mut history = if batches > 0 { History::read(&path)? } else { History::default() };
@@ -99,12 +99,12 @@ impl RunDirectory {
         }
         files::replace(&path, lines.as_bytes())?;
         let file = OpenOptions::new().append(true).open(&path).map_err(|error| Error::io(&path, error))?;
-        let events = EventWriter::create(&self.path.join("tensorboard"), &history, super::outcome::now())?;
+        let events = EventWriter::create(&self.path.join("tensorboard"), &history, super::history::now())?;
         let checkpoint = self.path.join(CHECKPOINT);
         Ok((Log { path, file: BufWriter::new(file), events, checkpoint }, history))
     }
 
-    /// Writes what a complete run leaves behind, its result last.
+    /// Writes the files of a complete run. The result is written last: its presence marks a complete run.
     pub(super) fn finish(
         &self,
         config: &Config,
@@ -122,7 +122,7 @@ impl RunDirectory {
         write_json(&self.path.join(RESULT), outcome)
     }
 
-    /// The result of the complete run in `path`, if it is one of the same experiment.
+    /// The result of the run in `path`, if it is complete and computes what `config` says.
     pub(super) fn result(path: &Path, config: &Config) -> Option<Outcome> {
         check_same(path, config).ok()?;
         let outcome: Outcome = serde_json::from_slice(&std::fs::read(path.join(RESULT)).ok()?).ok()?;
@@ -145,13 +145,13 @@ impl Log {
         self.events.append(record)
     }
 
-    /// Makes what was recorded visible to others.
+    /// Hands what was recorded to the system, so that other processes see it.
     pub(super) fn flush(&mut self) -> Result<()> {
         self.file.flush().map_err(|error| Error::io(&self.path, error))?;
         self.events.flush()
     }
 
-    /// Puts the log on disk, then the trainer: whichever checkpoint there is, the log goes at least as far.
+    /// Puts the log on disk, then the trainer, so that the log always goes at least as far as the checkpoint.
     pub(super) fn checkpoint(&mut self, trainer: &Trainer) -> Result<()> {
         self.flush()?;
         self.file.get_ref().sync_data().map_err(|error| Error::io(&self.path, error))?;
@@ -181,7 +181,7 @@ fn check_same(folder: &Path, config: &Config) -> Result<()> {
     let there = parsed.map_err(|error| Error::Corrupt(format!("{}: {error}", path.display())))?;
     let here = config.to_value();
     let fields = here.as_object().into_iter().flatten();
-    for (name, value) in fields.filter(|(name, _)| !OTHERWISE.contains(&name.as_str())) {
+    for (name, value) in fields.filter(|(name, _)| !RESUMABLE_FIELDS.contains(&name.as_str())) {
         if there.get(name) != Some(value) {
             let there = there.get(name).unwrap_or(&Value::Null);
             return Err(Error::InvalidArgument(format!(
@@ -193,7 +193,7 @@ fn check_same(folder: &Path, config: &Config) -> Result<()> {
     Ok(())
 }
 
-/// What a run's numbers depend on beside its config.
+/// What a run's numbers depend on besides its config.
 fn versions(config: &Config) -> Value {
     json!({
         "biv": env!("CARGO_PKG_VERSION"),
@@ -223,14 +223,14 @@ fn tables(history: &History, outputs: &Outputs) -> [(&'static str, String); 6] {
         let (loss, mse, rmse, mae) = (test.normalized_mse, test.mse, test.rmse, test.mae);
         let _ = writeln!(evaluations, "{},{},{loss},{mse},{rmse},{mae},{r2}", test.batch, test.epoch);
     }
-    let predictions = |part: &Part| {
+    let predictions = |part: &SetOutputs| {
         let mut text = "prediction\n".to_string();
         for prediction in &part.predictions {
             let _ = writeln!(text, "{prediction}");
         }
         text
     };
-    let labels = |part: &Part| {
+    let labels = |part: &SetOutputs| {
         let mut text = "label,clean_label,variance\n".to_string();
         for (row, (label, clean)) in part.labels.iter().zip(&part.clean_labels).enumerate() {
             let variance = part.variances.as_ref().map(|variances| variances[row].to_string()).unwrap_or_default();

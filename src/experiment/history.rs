@@ -58,7 +58,7 @@ pub enum Record {
     Evaluation(EvaluationRecord),
 }
 
-/// All that a run has recorded so far, in the order in which it happened.
+/// Everything that a run has recorded so far, in order.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct History {
     /// The mini-batches.
@@ -67,9 +67,9 @@ pub struct History {
     pub evaluations: Vec<EvaluationRecord>,
 }
 
-/// One part of the data at the end of a run, in the labels' own unit.
+/// Labels and predictions of the training or the test set at the end of a run, in the labels' unit.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Part {
+pub struct SetOutputs {
     /// The labels as they were trained on or evaluated against, with their noise.
     pub labels: Vec<f64>,
     /// The labels before noise.
@@ -80,13 +80,13 @@ pub struct Part {
     pub predictions: Vec<f64>,
 }
 
-/// The data and the predictions at the end of a run.
+/// Labels and predictions at the end of a run.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Outputs {
     /// The training set.
-    pub train: Part,
+    pub train: SetOutputs,
     /// The test set, whose labels are clean.
-    pub test: Part,
+    pub test: SetOutputs,
 }
 
 impl History {
@@ -98,10 +98,15 @@ impl History {
         }
     }
 
-    /// Forgets what came after mini-batch number `batch`, as for a run that goes on from a checkpoint.
+    /// Drops what came after mini-batch number `batch`, as when a run resumes from a checkpoint.
     pub fn truncate(&mut self, batch: u64) {
         self.steps.retain(|step| step.batch <= batch);
         self.evaluations.retain(|evaluation| evaluation.batch <= batch);
+    }
+
+    /// The evaluation with the least RMSE, the first of equals.
+    pub fn best(&self) -> Option<&EvaluationRecord> {
+        self.evaluations.iter().min_by(|a, b| a.rmse.total_cmp(&b.rmse))
     }
 
     /// Every record in the order in which it happened: an evaluation follows the step that it came after.
@@ -134,6 +139,12 @@ impl History {
         }
         Ok(history)
     }
+}
+
+/// Seconds since the Unix epoch, the `time` of records.
+pub(super) fn now() -> f64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.map(|since| since.as_secs_f64()).unwrap_or_default()
 }
 
 #[cfg(test)]

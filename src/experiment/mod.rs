@@ -1,4 +1,4 @@
-//! The published experiment, whole: settings, runs, sweeps and what they leave behind.
+//! The published experiment: settings, runs, sweeps and their reports.
 
 mod config;
 mod directory;
@@ -14,7 +14,7 @@ mod sweep;
 
 pub use config::{Cadence, Config, DatasetKind, DatasetOptions, Network, overlay};
 pub use file::read_value;
-pub use history::{EvaluationRecord, History, Outputs, Part, Record, StepRecord};
+pub use history::{EvaluationRecord, History, Outputs, Record, SetOutputs, StepRecord};
 pub use outcome::{CellOutcome, Outcome};
 pub use progress::{Progress, Stage, Watch};
 pub use report::{Row, Spread, Table, table};

@@ -1,10 +1,10 @@
-//! What a run or a sweep's cell comes to.
+//! The results of runs.
 
 use super::history::EvaluationRecord;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
-/// What a run came to.
+/// The result of a run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Outcome {
@@ -38,14 +38,8 @@ pub struct CellOutcome {
     pub variant: String,
     /// Its seed.
     pub seed: u64,
-    /// What it came to, if it did.
+    /// Its result, if it has one.
     pub outcome: Option<Outcome>,
-    /// Why it did not.
+    /// Why it failed, if it did.
     pub error: Option<String>,
-}
-
-/// Seconds since 1970.
-pub(super) fn now() -> f64 {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    since.map(|since| since.as_secs_f64()).unwrap_or_default()
 }

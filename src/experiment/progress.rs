@@ -1,9 +1,9 @@
-//! What a long computation tells the one who waits for it.
+//! The progress of long computations, for those who wait for them.
 
 use std::ops::ControlFlow;
 use std::time::Instant;
 
-/// What is going on.
+/// A kind of computation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
     /// Images are being decoded: `done` of `total`.
@@ -14,7 +14,7 @@ pub enum Stage {
     Sweep,
 }
 
-/// How far it has come.
+/// How far a computation has come.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Progress {
     /// What is going on.
@@ -39,7 +39,7 @@ pub struct Progress {
     pub seconds_left: f64,
 }
 
-/// Is shown the progress, often; breaks to stop.
+/// A callback that is often called with the progress. It breaks to stop the computation.
 pub type Watch<'a> = &'a mut dyn FnMut(&Progress) -> ControlFlow<()>;
 
 /// Measures the pace of a stage from its start.

@@ -1,9 +1,9 @@
-//! One run: from a description to its result, and back into training where it was broken off.
+//! One run: from its description to its result. A run that was interrupted goes on from its last checkpoint.
 
 use super::config::{Cadence, Config, DatasetKind, Network};
 use super::directory::{Log, RunDirectory};
-use super::history::{EvaluationRecord, History, Outputs, Part, Record, StepRecord};
-use super::outcome::{Outcome, now};
+use super::history::{EvaluationRecord, History, Outputs, Record, SetOutputs, StepRecord, now};
+use super::outcome::Outcome;
 use super::progress::{Pace, Progress, Stage, Watch};
 use super::source;
 use crate::data::Dataset;
@@ -23,7 +23,7 @@ use std::time::Instant;
 /// `watch` stopped it: with a run directory, a checkpoint was then written.
 pub fn run(config: &Config, watch: Watch) -> Result<Outcome> {
     if let Some(path) = &config.out {
-        // Found out before the data are read.
+        // Checked before the data are read, which may take long.
         RunDirectory::check(path, config)?;
     }
     run_on(config, &source::load(config, watch)?, watch)
@@ -34,7 +34,7 @@ pub fn run(config: &Config, watch: Watch) -> Result<Outcome> {
 /// # Errors
 /// As [`run`].
 pub fn run_on(config: &Config, data: &Dataset, watch: Watch) -> Result<Outcome> {
-    // What cannot run leaves no directory behind.
+    // A run that cannot start leaves no directory behind.
     device::resolve(&config.device)?;
     let (train, test) = source::divide(config, data)?;
     let directory = config.out.as_ref().map(|path| RunDirectory::open(path, config)).transpose()?;
@@ -78,7 +78,7 @@ pub fn run_on(config: &Config, data: &Dataset, watch: Watch) -> Result<Outcome> 
         let progress = Progress {
             epoch: trainer.position().epoch,
             epochs,
-            loss: mean.loss,
+            loss: mean.loss(),
             rmse: recorder.history.evaluations.last().map_or(f64::NAN, |evaluation| evaluation.rmse),
             ..pace.at(Stage::Training, &config.tag, batch, step.rows as f64)
         };
@@ -92,10 +92,9 @@ pub fn run_on(config: &Config, data: &Dataset, watch: Watch) -> Result<Outcome> 
         }
     }
 
-    let left_out = data.left_out().to_vec();
-    let outcome = Outcome { left_out, ..outcome(config, total, &recorder.history)? };
+    let outcome = outcome(config, data, total, &recorder.history)?;
     if let Some(directory) = &directory {
-        let outputs = Outputs { train: part(&trainer, &train)?, test: part(&trainer, &test)? };
+        let outputs = Outputs { train: outputs(&trainer, &train)?, test: outputs(&trainer, &test)? };
         directory.finish(config, &recorder.history, &outputs, &outcome)?;
     }
     Ok(outcome)
@@ -155,10 +154,11 @@ impl Recorder {
 }
 
 /// The mean loss of the epoch in progress.
+#[derive(Default)]
 struct EpochMean {
     epoch: u64,
     steps: f64,
-    loss: f64,
+    sum: f64,
 }
 
 impl EpochMean {
@@ -168,15 +168,13 @@ impl EpochMean {
         }
         if step.samples_used > 0 {
             self.steps += 1.0;
-            let before = if self.steps > 1.0 { self.loss } else { 0.0 };
-            self.loss = before + (step.loss - before) / self.steps;
+            self.sum += step.loss;
         }
     }
-}
 
-impl Default for EpochMean {
-    fn default() -> Self {
-        EpochMean { epoch: 0, steps: 0.0, loss: f64::NAN }
+    /// NaN where no step was taken.
+    fn loss(&self) -> f64 {
+        self.sum / self.steps
     }
 }
 
@@ -207,9 +205,9 @@ fn evaluation_record(batch: u64, epoch: u64, metrics: &Metrics) -> EvaluationRec
     }
 }
 
-/// Labels and predictions of one part of the data.
-fn part(trainer: &Trainer, data: &Dataset) -> Result<Part> {
-    Ok(Part {
+/// Labels and predictions of a data set.
+fn outputs(trainer: &Trainer, data: &Dataset) -> Result<SetOutputs> {
+    Ok(SetOutputs {
         labels: data.labels().to_vec(),
         clean_labels: data.clean_labels().to_vec(),
         variances: data.variances().map(<[f64]>::to_vec),
@@ -217,10 +215,10 @@ fn part(trainer: &Trainer, data: &Dataset) -> Result<Part> {
     })
 }
 
-fn outcome(config: &Config, batches: u64, history: &History) -> Result<Outcome> {
+fn outcome(config: &Config, data: &Dataset, batches: u64, history: &History) -> Result<Outcome> {
     let none = || Error::Internal("a run ended without an evaluation".into());
     let last = history.evaluations.last().ok_or_else(none)?;
-    let best = history.evaluations.iter().min_by(|a, b| a.rmse.total_cmp(&b.rmse)).ok_or_else(none)?;
+    let best = history.best().ok_or_else(none)?;
     let taken: Vec<&StepRecord> = history.steps.iter().filter(|step| step.loss.is_some()).collect();
     let sizes: f64 = taken.iter().map(|step| step.effective_batch_size).sum();
     Ok(Outcome {
@@ -232,7 +230,7 @@ fn outcome(config: &Config, batches: u64, history: &History) -> Result<Outcome> 
         effective_batch_size: if taken.is_empty() { 0.0 } else { sizes / taken.len() as f64 },
         last: last.clone(),
         best: best.clone(),
-        left_out: Vec::new(),
+        left_out: data.left_out().to_vec(),
         out: config.out.clone(),
     })
 }

@@ -1,4 +1,4 @@
-//! An experiment's data: found, read, divided, and its training labels made noisy.
+//! An experiment's data: located, read, divided, with noise on the training labels.
 
 use super::config::{Config, DatasetKind};
 use super::progress::{Pace, Stage, Watch};
@@ -11,17 +11,17 @@ use std::path::PathBuf;
 ///
 /// # Errors
 /// [`Error::NotFound`], [`Error::Parse`], [`Error::OutOfMemory`]; [`Error::InvalidConfig`] when
-/// its place is not given; [`Error::Cancelled`] when `watch` stops it.
+/// their file or folder is not given; [`Error::Cancelled`] when `watch` stops it.
 pub fn load(config: &Config, watch: Watch) -> Result<Dataset> {
     let options = &config.dataset;
     match options.kind {
-        DatasetKind::Bike => NamedDataset::Bike.load(&place(config, &["hour.csv", "bike/hour.csv"])?),
+        DatasetKind::Bike => NamedDataset::Bike.load(&locate(config, &["hour.csv", "bike/hour.csv"])?),
         DatasetKind::Wine => {
-            let file = place(config, &["winequality-red.csv", "wine/winequality-red.csv"])?;
+            let file = locate(config, &["winequality-red.csv", "wine/winequality-red.csv"])?;
             NamedDataset::Wine.load(file.parent().unwrap_or(&file))
         }
         DatasetKind::Utkf => {
-            let folder = place(config, &["utkf", "UTKFace", "utkface", "."])?;
+            let folder = locate(config, &["utkf", "UTKFace", "utkface", "."])?;
             let mut pace = None;
             let images = options.images.clone().unwrap_or_default();
             ImageFolder::read(&folder, &images, &mut |done, total| {
@@ -43,9 +43,9 @@ pub fn load(config: &Config, watch: Watch) -> Result<Dataset> {
     }
 }
 
-/// The file or folder that the config's place for data leads to: the place
-/// itself where it is a file, else the first of `candidates` in it that exists.
-fn place(config: &Config, candidates: &[&str]) -> Result<PathBuf> {
+/// The file or folder of the data: `config.data` itself if it is a file, else the first of `candidates` that exists
+/// in that folder.
+fn locate(config: &Config, candidates: &[&str]) -> Result<PathBuf> {
     let name = serde_json::to_value(config.dataset.kind).unwrap_or_default();
     let Some(path) = &config.data else {
         return Err(Error::config("data", format!("is missing, must be the folder where the data set {name} is")));
@@ -59,10 +59,10 @@ fn place(config: &Config, candidates: &[&str]) -> Result<PathBuf> {
     found.ok_or_else(|| Error::NotFound(format!("{folder}: the folder has no '{candidates}'")))
 }
 
-/// Training and test set: divided, and the training labels with the noise of `config`.
+/// Training and test set; the training labels have the noise of `config`.
 ///
 /// # Errors
-/// [`Error::InvalidArgument`] when the parts are more than there is; [`Error::InvalidConfig`].
+/// [`Error::InvalidArgument`] when the sets need more rows than there are; [`Error::InvalidConfig`].
 pub fn divide(config: &Config, data: &Dataset) -> Result<(Dataset, Dataset)> {
     let options = &config.dataset;
     let (train, test) = data.split(&SplitOptions {

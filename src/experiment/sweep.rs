@@ -1,5 +1,4 @@
-//! Many runs: every loss with every noise and every seed, several at a time,
-//! and what they come to on average.
+//! Many runs: every loss with every noise and every seed, several at a time, and the mean of their results.
 
 use super::config::{Config, overlay};
 use super::directory::RunDirectory;
@@ -23,7 +22,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-/// How often a worker tells how far its run is: each time wakes the thread that is told.
+/// How often a worker reports its progress, which wakes the watching thread.
 const INTERVAL: Duration = Duration::from_millis(10);
 
 /// A grid of runs.
@@ -33,7 +32,7 @@ pub struct SweepOptions {
     /// What all the runs have in common: the fields of a [`Config`], or `settings`.
     #[serde(default)]
     pub base: Map<String, Value>,
-    /// In what they differ.
+    /// How they differ.
     pub grid: Grid,
     /// The folder of the run directories, `VARIANT/seed-N`; runs that are complete there are not
     /// run again, others go on from their checkpoints. Without it nothing is written.
@@ -43,7 +42,7 @@ pub struct SweepOptions {
     pub jobs: usize,
 }
 
-/// In what the runs of a sweep differ: losses x noises, and the variants, each with every seed.
+/// How the runs of a sweep differ: losses x noises, and the variants, each with every seed.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Grid {
@@ -127,8 +126,8 @@ impl Sweep {
                 overlay(&mut value, Value::Object(fields.clone()));
                 overlay(&mut value, json!({"seed": seed, "tag": name}));
                 if let Some(out) = &out {
-                    let place = out.join(&folder).join(format!("seed-{seed}"));
-                    overlay(&mut value, json!({"out": place, "resume": true}));
+                    let out = out.join(&folder).join(format!("seed-{seed}"));
+                    overlay(&mut value, json!({"out": out, "resume": true}));
                 }
                 if value["noise"] == false {
                     value["noise"] = Value::Null;
@@ -167,9 +166,8 @@ impl Sweep {
         Ok(Sweep { cells: vec![cell], ..self.clone() })
     }
 
-    /// Runs what is not complete yet, and gives all the outcomes. A run that fails
-    /// leaves the others alone. `watch` is called on this thread: with the progress
-    /// of single runs, and of the sweep after each.
+    /// Runs what is not complete yet, and returns the outcomes of all runs. A run that fails does not stop the
+    /// others. `watch` is called on this thread, with the progress of single runs and, after each run, of the sweep.
     ///
     /// # Errors
     /// Those of reading the data; [`Error::Cancelled`] when `watch` stopped it.
@@ -178,7 +176,7 @@ impl Sweep {
         let open: Vec<usize> = (0..self.cells.len()).filter(|&at| outcomes[at].outcome.is_none()).collect();
         let data = self.load(&open, watch)?;
         let (next, stop) = (AtomicUsize::new(0), AtomicBool::new(false));
-        // Short, so that runs do not get far beyond the moment at which `watch` stops them.
+        // A short queue, so that runs do not get far after `watch` stops them.
         let (sender, receiver) = mpsc::sync_channel(8);
         let finished = self.cells.len() - open.len();
         let pace = Pace::new(finished as u64, self.cells.len() as u64);
@@ -274,9 +272,9 @@ impl Sweep {
         for &at in open {
             let config = &self.cells[at].config;
             if let Some(key) = source_key(config)
-                && let Entry::Vacant(place) = data.entry(key)
+                && let Entry::Vacant(entry) = data.entry(key)
             {
-                place.insert(source::load(config, watch)?);
+                entry.insert(source::load(config, watch)?);
             }
         }
         Ok(data)
@@ -291,13 +289,13 @@ impl Sweep {
     }
 }
 
-/// What a worker tells.
+/// What a worker reports.
 enum Message {
     Progress(Progress),
     Finished(usize, Result<Outcome>),
 }
 
-/// What tells the data sets of two configs apart. A synthetic set is its run's own: it depends on the seed.
+/// What identifies the data set of a config. A synthetic set has none: it depends on the run's seed.
 fn source_key(config: &Config) -> Option<String> {
     let shared = config.dataset.kind != super::DatasetKind::Synthetic;
     shared.then(|| json!([config.dataset, config.data]).to_string())
@@ -349,7 +347,7 @@ fn label(value: &Value) -> String {
     [kind.to_string()].into_iter().chain(parameter).collect::<Vec<_>>().join(" ")
 }
 
-/// A folder's name for a variant: without what shells and file systems trip over.
+/// A variant's name as a folder: without characters that mean something to shells and file systems.
 fn folder(name: &str) -> String {
     let plain = |c: char| if c.is_alphanumeric() || "._+-".contains(c) { c } else { '-' };
     let name: String = name.chars().map(plain).collect();

@@ -5,7 +5,8 @@
 //! are Okabe and Ito's, which colour-blind people can tell apart, lightened
 //! for the dark theme.
 
-use super::text::{cut, decimal, escape, number, scientific, short};
+use super::axis::Axis;
+use super::text::{cut, escape};
 use std::fmt::Write;
 
 /// A chart with two axes.
@@ -17,9 +18,9 @@ pub struct Chart {
     pub x_label: String,
     /// The name of the vertical axis, with its unit.
     pub y_label: String,
-    /// Places on the horizontal axis with names of their own; empty: round numbers.
+    /// The ticks of the horizontal axis with their names; without any, they are round numbers.
     pub x_ticks: Vec<(f64, String)>,
-    /// Whether the vertical axis is logarithmic. It is linear where a value is not positive.
+    /// Whether the vertical axis is logarithmic; with a value that is not positive it is linear all the same.
     pub log_y: bool,
     /// What is drawn, in this order.
     pub series: Vec<Series>,
@@ -47,7 +48,7 @@ pub struct Series {
     pub name: String,
     /// How it is drawn.
     pub kind: Kind,
-    /// Which of the seven colours it has; from 7 on they come again with dashed lines.
+    /// Which of the seven colours it has; from 7 on the colours repeat with dashed lines.
     pub color: usize,
     /// x and y of each point. What is not finite is left out.
     pub points: Vec<(f64, f64)>,
@@ -90,7 +91,7 @@ impl Series {
 /// The number of colours in [`STYLE`].
 const COLORS: usize = 7;
 
-/// Presentation of every chart; the names are below `.chart`, so as to touch nothing else on a page.
+/// The style of every chart. Everything is below `.chart`, so that it changes nothing else on a page.
 const STYLE: &str = "\
 .chart{font:12px system-ui,'Segoe UI',Roboto,'Helvetica Neue',Arial,sans-serif;color:#9aa5b1}\
 .chart text{fill:#52606d}.chart .title{font-size:15px;font-weight:600;fill:#1f2933}\
@@ -109,83 +110,6 @@ const TOP: f64 = 44.0;
 const LINE: f64 = 20.0;
 /// The width of a character of the labels, roughly.
 const CHARACTER: f64 = 6.6;
-
-/// An axis: where its values lie, and its ticks.
-struct Axis {
-    low: f64,
-    high: f64,
-    log: bool,
-    ticks: Vec<(f64, String)>,
-}
-
-impl Axis {
-    /// An axis on which all `values` have a place, with `margin` (a part of their range) on both sides.
-    fn new(values: &[f64], margin: f64, log: bool) -> Self {
-        let log = log && values.iter().all(|&value| value > 0.0);
-        let place = |value: &f64| if log { value.log10() } else { *value };
-        let mut low = values.iter().map(place).fold(f64::INFINITY, f64::min);
-        let mut high = values.iter().map(place).fold(f64::NEG_INFINITY, f64::max);
-        if low > high {
-            (low, high) = (0.0, 1.0);
-        }
-        let positive = low >= 0.0 && !log;
-        let size = if log { 1.0 } else { low.abs().max(high.abs()) };
-        let margin = match high - low {
-            range if range > 1e-6 * size => margin * range,
-            _ if size > 0.0 => 0.1 * size,
-            _ => 1.0,
-        };
-        low -= margin;
-        high += margin;
-        if positive {
-            low = low.max(0.0);
-        }
-        Axis { low, high, log, ticks: if log { log_ticks(low, high) } else { linear_ticks(low, high) } }
-    }
-
-    /// The place of a value between 0 and 1.
-    fn place(&self, value: f64) -> f64 {
-        let value = if self.log { value.max(f64::MIN_POSITIVE).log10() } else { value };
-        ((value - self.low) / (self.high - self.low)).clamp(0.0, 1.0)
-    }
-}
-
-/// The multiples of 1, 2 or 5 times a power of ten that lie between `low` and `high`: four to nine of them.
-fn round_numbers(low: f64, high: f64) -> (f64, Vec<f64>) {
-    let least = (high - low) / 7.0;
-    let power = 10f64.powf(least.log10().floor());
-    let step = [1.0, 2.0, 5.0].map(|factor| factor * power).into_iter().find(|&step| step >= least);
-    let step = step.unwrap_or(10.0 * power);
-    let (first, last) = ((low / step - 1e-6).ceil() as i64, (high / step + 1e-6).floor() as i64);
-    (step, (first..=last).map(|at| at as f64 * step).collect())
-}
-
-fn linear_ticks(low: f64, high: f64) -> Vec<(f64, String)> {
-    let (step, values) = round_numbers(low, high);
-    let largest = low.abs().max(high.abs());
-    let plain = (1e-3..1e6).contains(&largest);
-    let place = (step.log10() + 1e-6).floor() as i32;
-    let label = |value: f64| match (plain, value) {
-        (_, 0.0) => "0".into(),
-        (true, _) => decimal(value, -place),
-        (false, _) => scientific(value, value.abs().log10().floor() as i32 - place),
-    };
-    values.into_iter().map(|value| (value, label(value))).collect()
-}
-
-/// Ticks where `low` and `high` are decimal logarithms.
-fn log_ticks(low: f64, high: f64) -> Vec<(f64, String)> {
-    let decades = (low.ceil() as i32)..=(high.floor() as i32);
-    let between = |value: &f64| (low..=high).contains(&value.log10());
-    let values: Vec<f64> = match high - low {
-        range if range < 1.0 => round_numbers(10f64.powf(low), 10f64.powf(high)).1,
-        range if range < 4.0 => ((decades.start() - 1)..=*decades.end())
-            .flat_map(|power| [1.0, 2.0, 5.0].map(|factor| factor * 10f64.powi(power)))
-            .collect(),
-        range => decades.step_by((range / 7.0).ceil() as usize).map(|power| 10f64.powi(power)).collect(),
-    };
-    values.into_iter().filter(between).map(|value| (value, short(number(value)))).collect()
-}
 
 impl Chart {
     /// The chart as one `<svg>` element. Whatever the numbers, it is well-formed and holds finite coordinates only;
@@ -206,15 +130,17 @@ impl Chart {
             x.extend([low - spacing / 2.0, high + spacing / 2.0]);
             y.push(0.0);
         }
-        let x = Axis::new(&x, if curves || bars > 0 { 0.0 } else { 0.03 }, false);
+        let mut x = Axis::new(&x, if curves || bars > 0 { 0.0 } else { 0.03 }, false);
         let y = Axis::new(&y, 0.05, self.log_y);
 
         let (legend, lines) = self.legend();
         let (top, height) = (TOP + LINE * lines as f64, HEIGHT + LINE * lines as f64);
-        let x = Axis { ticks: if self.x_ticks.is_empty() { x.ticks } else { self.x_ticks.clone() }, ..x };
+        if !self.x_ticks.is_empty() {
+            x.ticks.clone_from(&self.x_ticks);
+        }
         let frame = Frame {
             left: 38.0 + widest(&y.ticks),
-            // Half of a name may stand out beyond the last tick.
+            // Half of the last label may reach beyond its tick.
             right: WIDTH - 12.0 - widest(&x.ticks).min(120.0) / 2.0,
             top,
             bottom: height - 46.0,
@@ -320,7 +246,7 @@ impl Chart {
     }
 }
 
-/// Where the axes stand in the picture.
+/// Where the axes are in the picture.
 struct Frame {
     left: f64,
     right: f64,
@@ -332,11 +258,11 @@ struct Frame {
 
 impl Frame {
     fn x(&self, value: f64) -> f64 {
-        self.left + self.x.place(value) * (self.right - self.left)
+        self.left + self.x.position(value) * (self.right - self.left)
     }
 
     fn y(&self, value: f64) -> f64 {
-        self.bottom - self.y.place(value) * (self.bottom - self.top)
+        self.bottom - self.y.position(value) * (self.bottom - self.top)
     }
 
     /// `x,y x,y ...` of at most about 1200 points.
@@ -523,12 +449,5 @@ pub(super) mod tests {
         let thinned = thin(&points);
         assert!(thinned.len() <= 1200 && thinned.is_sorted_by(|a, b| a.0 <= b.0));
         assert!(thinned.contains(&points[77_777]) && thinned.contains(&points[12_345]));
-    }
-
-    #[test]
-    fn ticks_are_round_numbers() {
-        let labels = |low, high| linear_ticks(low, high).into_iter().map(|tick| tick.1).collect::<Vec<_>>();
-        assert_eq!(labels(-0.1, 1.05), ["0", "0.2", "0.4", "0.6", "0.8", "1.0"]);
-        assert_eq!(labels(1.0, 2800.0), ["500", "1,000", "1,500", "2,000", "2,500"]);
     }
 }

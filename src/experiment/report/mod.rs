@@ -1,6 +1,8 @@
-//! What is made of a run's or a sweep's records: pages, charts, tables, TensorBoard's events.
+//! Reports of runs and sweeps: pages, charts, tables, TensorBoard's events.
 
+mod axis;
 mod charts;
+mod figures;
 mod html;
 mod sweep_table;
 mod tensorboard;

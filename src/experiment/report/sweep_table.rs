@@ -1,4 +1,4 @@
-//! What a sweep's runs come to: mean and spread per variant, as a table and as curves.
+//! The results of a sweep: mean and spread per variant, as a table and as curves.
 
 use super::charts::{Chart, Kind, Series};
 use crate::experiment::history::{EvaluationRecord, History};
