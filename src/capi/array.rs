@@ -1,8 +1,11 @@
-//! Arrays of the caller's: any rank, f32 or f64, any strides.
+//! Arrays of the caller's: any rank, f32 or f64, any strides. Memory between an array's elements may be another
+//! thread's at the same time: it is neither touched nor referred to.
 
 use super::pointer;
-use crate::data::array::{ArrayView, ArrayViewMut, Elements, ElementsMut, Layout};
+use crate::base::memory::reserve;
+use crate::data::array::{ArrayView, Elements, Layout};
 use crate::{Error, Result};
+use std::borrow::Cow;
 use std::ffi::c_void;
 
 /// The elements are `float`.
@@ -10,11 +13,10 @@ pub const BIV_F32: i32 = 1;
 /// The elements are `double`.
 pub const BIV_F64: i32 = 2;
 
-/// An array that a function reads. The function copies what it needs: the memory
-/// is the caller's again when the call returns.
+/// An array that a function reads. It is copied before the function returns.
 ///
-/// Row-major (C) memory needs no strides. For a column-major matrix of n rows
-/// and d columns: shape {n, d}, strides {1, n}.
+/// Row-major (C) memory needs no strides. A column-major matrix of n rows and d columns has shape {n, d} and
+/// strides {1, n}. Memory between the elements is not touched: another thread may write there meanwhile.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct biv_array {
@@ -26,14 +28,16 @@ pub struct biv_array {
     pub rank: i32,
     /// The size of each dimension: `rank` numbers.
     pub shape: *const i64,
-    /// From one index to the next, for each dimension, in elements, negative or 0 too; NULL for row-major.
+    /// The distance from one index to the next, for each dimension, in elements; it may be negative or 0. NULL
+    /// for row-major memory.
     pub strides: *const i64,
-    /// How many elements the buffer has from `data` on, to be checked against; 0 when not stated.
+    /// How many elements the buffer has from `data` on, for a check that the array lies in it; 0 for no check.
     pub size: i64,
 }
 
-/// An array that a function fills, described like biv_array. Different indices
-/// must be different elements. Nothing is written unless the call succeeds.
+/// An array that a function fills. Different indices must be different elements. On failure nothing is written.
+///
+/// Memory between the elements is not touched: two threads may fill two columns of one matrix at once.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct biv_array_out {
@@ -45,9 +49,10 @@ pub struct biv_array_out {
     pub rank: i32,
     /// The size of each dimension: `rank` numbers.
     pub shape: *const i64,
-    /// From one index to the next, for each dimension, in elements; NULL for row-major.
+    /// The distance from one index to the next, for each dimension, in elements; it may be negative. NULL for
+    /// row-major memory.
     pub strides: *const i64,
-    /// How many elements the buffer has from `data` on, to be checked against; 0 when not stated.
+    /// How many elements the buffer has from `data` on, for a check that the array lies in it; 0 for no check.
     pub size: i64,
 }
 
@@ -98,17 +103,8 @@ unsafe fn layout<T>(array: &biv_array, name: &str) -> Result<(Layout, *const T)>
     Ok((layout, array.data.cast::<T>().wrapping_sub(origin)))
 }
 
-/// Does `$body` with `$element` as the element type of the array's dtype.
-macro_rules! with_dtype {
-    ($dtype:expr, $name:expr, f32 => $f32:expr, f64 => $f64:expr) => {
-        match $dtype {
-            BIV_F32 => $f32,
-            BIV_F64 => $f64,
-            other => {
-                Err(Error::InvalidArgument(format!("{}.dtype is {other}, must be BIV_F32 (1) or BIV_F64 (2)", $name)))
-            }
-        }
-    };
+fn unknown_type(name: &str, dtype: i32) -> Error {
+    Error::InvalidArgument(format!("{name}.dtype is {dtype}, must be BIV_F32 (1) or BIV_F64 (2)"))
 }
 
 /// A view of a caller's array.
@@ -116,19 +112,32 @@ macro_rules! with_dtype {
 /// # Safety
 /// `array` is NULL or follows the description of [`biv_array`] as long as the view lives.
 pub(super) unsafe fn view<'a>(array: *const biv_array, name: &str) -> Result<ArrayView<'a>> {
-    // SAFETY: the caller's promise; the layout says how many elements there are from the lowest on.
+    // SAFETY: the caller's promise.
     unsafe {
         let array = pointer::read(array, name)?;
-        with_dtype!(array.dtype, name,
-            f32 => {
-                let (layout, lowest) = layout::<f32>(array, name)?;
-                ArrayView::new(Elements::F32(pointer::slice(lowest, layout.extent(), name)?), layout)
-            },
-            f64 => {
-                let (layout, lowest) = layout::<f64>(array, name)?;
-                ArrayView::new(Elements::F64(pointer::slice(lowest, layout.extent(), name)?), layout)
-            }
-        )
+        let (elements, layout) = match array.dtype {
+            BIV_F32 => elements(array, name).map(|(values, layout)| (Elements::F32(values), layout))?,
+            BIV_F64 => elements(array, name).map(|(values, layout)| (Elements::F64(values), layout))?,
+            other => return Err(unknown_type(name, other)),
+        };
+        ArrayView::new(elements, layout)
+    }
+}
+
+/// The elements of a caller's array and how they lie: in place, unless they have gaps between them.
+///
+/// # Safety
+/// As [`view`], with elements of type `T`.
+unsafe fn elements<'a, T: Copy>(array: &biv_array, name: &str) -> Result<(Cow<'a, [T]>, Layout)> {
+    // SAFETY: the caller's promise: from the lowest element on, each of the layout's positions is an element.
+    unsafe {
+        let (layout, lowest) = layout::<T>(array, name)?;
+        if !layout.has_gaps() {
+            return Ok((pointer::slice(lowest, layout.extent(), name)?.into(), layout));
+        }
+        let mut values = reserve(layout.elements())?;
+        values.extend(layout.positions().map(|at| lowest.add(at).read()));
+        Ok((values.into(), Layout::new(layout.shape(), None)?))
     }
 }
 
@@ -147,24 +156,57 @@ pub(super) unsafe fn view_optional<'a>(array: *const biv_array, name: &str) -> R
 /// Fills a caller's array with row-major `values` of `shape`.
 ///
 /// # Safety
-/// `array` is NULL or follows the description of [`biv_array_out`], and nothing else uses its memory.
+/// `array` is NULL or follows the description of [`biv_array_out`], and nothing else uses its elements.
 pub(super) unsafe fn fill(array: *const biv_array_out, name: &str, shape: &[usize], values: &[f64]) -> Result<()> {
-    // SAFETY: the caller's promise; the layout says how many elements there are from the lowest on.
+    // SAFETY: the caller's promise.
     unsafe {
         let biv_array_out { data, dtype, rank, shape: sizes, strides, size } = *pointer::read(array, name)?;
         let array = biv_array { data, dtype, rank, shape: sizes, strides, size };
-        let mut view = with_dtype!(dtype, name,
-            f32 => {
-                let (layout, lowest) = layout::<f32>(&array, name)?;
-                let elements = pointer::slice_mut(lowest.cast_mut(), layout.extent(), name)?;
-                ArrayViewMut::new(ElementsMut::F32(elements), layout)
-            },
-            f64 => {
-                let (layout, lowest) = layout::<f64>(&array, name)?;
-                let elements = pointer::slice_mut(lowest.cast_mut(), layout.extent(), name)?;
-                ArrayViewMut::new(ElementsMut::F64(elements), layout)
-            }
-        )?;
-        view.fill(shape, values).map_err(|error| Error::Shape(format!("{name}: {error}")))
+        match dtype {
+            BIV_F32 => write(&array, name, shape, values, |value| value as f32),
+            BIV_F64 => write(&array, name, shape, values, |value| value),
+            other => Err(unknown_type(name, other)),
+        }
+    }
+}
+
+/// Writes `values`, of `shape`, to the elements of an array of type `T`.
+///
+/// # Safety
+/// As [`fill`].
+unsafe fn write<T>(
+    array: &biv_array,
+    name: &str,
+    shape: &[usize],
+    values: &[f64],
+    convert: impl Fn(f64) -> T,
+) -> Result<()> {
+    // SAFETY: the caller's promise.
+    let (layout, lowest) = unsafe { layout::<T>(array, name)? };
+    if layout.overlaps() {
+        return Err(Error::Shape(format!("{name}: the strides make elements overlap")));
+    }
+    if without_one(layout.shape()) != without_one(shape) {
+        let given = layout.shape();
+        return Err(Error::Shape(format!("{name}: the array has shape {given:?}, the result has shape {shape:?}")));
+    }
+    // SAFETY: the caller's promise: from the lowest element on, each of the layout's positions is an element.
+    let write = |(at, &value)| unsafe { lowest.cast_mut().add(at).write(convert(value)) };
+    if layout.is_dense() {
+        values.iter().enumerate().for_each(write);
+    } else {
+        layout.positions().zip(values).for_each(write);
+    }
+    Ok(())
+}
+
+/// A shape without a last dimension of 1, which may be left out.
+fn without_one(shape: &[usize]) -> &[usize] {
+    if let [rest @ .., 1] = shape
+        && !rest.is_empty()
+    {
+        rest
+    } else {
+        shape
     }
 }

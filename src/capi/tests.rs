@@ -1,6 +1,6 @@
-//! What of the C ABI needs nothing of libtorch: handles, arrays, structs and
-//! texts. Every buffer is exactly as large as its description says, so that Miri
-//! (`make miri`) finds an access beside it.
+//! The part of the C ABI that needs nothing of libtorch: handles, arrays, structs and texts. Every buffer is
+//! exactly as large as its description says, so that Miri (`make miri`) finds an access beside it. Wrong
+//! arguments are tests/c/contract.c's.
 
 use super::*;
 use std::ffi::{CStr, c_char};
@@ -62,29 +62,30 @@ fn arrays_are_read_and_filled_in_every_order() {
     biv_dataset_free(data);
 }
 
+/// Two threads fill a column each of one row-major matrix, and a third reads another while they do.
 #[test]
-fn arrays_that_cannot_be_are_not_followed() {
-    let (data, mut values) = (dataset(), [0.0f64; 4]);
-    let good = to_fill(values.as_mut_ptr(), &[4], None);
-    // SAFETY: the library must refuse all of these before it uses what is wrong with them.
-    unsafe {
-        let refused = |array: &biv_array_out, status| assert_eq!(biv_dataset_copy_labels(data, array), status);
-        refused(&biv_array_out { rank: 0, ..good }, BIV_ERROR_SHAPE);
-        refused(&biv_array_out { rank: 9, ..good }, BIV_ERROR_SHAPE);
-        refused(&biv_array_out { size: 3, ..good }, BIV_ERROR_SHAPE);
-        refused(&biv_array_out { dtype: 3, ..good }, BIV_ERROR_INVALID_ARGUMENT);
-        refused(&biv_array_out { shape: null(), ..good }, BIV_ERROR_INVALID_ARGUMENT);
-        refused(&biv_array_out { shape: good.shape.byte_add(1), ..good }, BIV_ERROR_INVALID_ARGUMENT);
-        refused(&biv_array_out { data: null_mut(), ..good }, BIV_ERROR_INVALID_ARGUMENT);
-        refused(&biv_array_out { data: good.data.byte_add(4), ..good }, BIV_ERROR_INVALID_ARGUMENT);
-        refused(&to_fill(values.as_mut_ptr(), &[4], Some(&[0])), BIV_ERROR_SHAPE);
-        refused(&to_fill(values.as_mut_ptr(), &[4], Some(&[i64::MAX])), BIV_ERROR_SHAPE);
-        refused(&to_fill(values.as_mut_ptr(), &[-4], None), BIV_ERROR_SHAPE);
-        let status = biv_dataset_copy_labels(data, (&raw const good).byte_add(1));
-        assert_eq!(status, BIV_ERROR_INVALID_ARGUMENT);
-    }
-    assert_eq!(values, [0.0; 4]);
-    biv_dataset_free(data);
+fn the_gaps_between_an_arrays_elements_are_anothers() {
+    let (data, mut matrix) = (dataset(), [[0.0f64, 0.0, 7.0]; 4]);
+    let (place, data) = (matrix.as_mut_ptr().cast::<f64>() as usize, data as usize);
+    std::thread::scope(|scope| {
+        for column in 0..2 {
+            scope.spawn(move || {
+                let column = (place as *mut f64).wrapping_add(column);
+                // SAFETY: the matrix outlives the threads; each writes its own column.
+                let status = unsafe { biv_dataset_copy_labels(data as *const _, &to_fill(column, &[4], Some(&[3]))) };
+                assert_eq!(status, BIV_OK);
+            });
+        }
+        scope.spawn(move || {
+            let column = described((place as *const f64).wrapping_add(2), &[4], Some(&[3]));
+            let mut read = null_mut();
+            // SAFETY: as above; nobody writes this column.
+            assert_eq!(unsafe { biv_dataset_create_from_arrays(&column, &column, null(), &mut read) }, BIV_OK);
+            biv_dataset_free(read);
+        });
+    });
+    assert_eq!(matrix, [1.0, 2.0, 3.0, 4.0].map(|label| [label, label, 7.0]));
+    biv_dataset_free(data as *mut _);
 }
 
 #[test]
@@ -99,32 +100,7 @@ fn structs_of_older_and_later_headers_are_filled_as_far_as_they_go() {
         let beyond = (size_of::<biv_dataset_info>() / 8).min(memory.len());
         assert!(memory[beyond..].iter().all(|&word| word == 0));
     }
-    for size in [0usize, 15, 4097] {
-        let mut only_the_size = size;
-        // SAFETY: of a struct whose size cannot be, nothing but the size is touched.
-        let status = unsafe { biv_dataset_get_info(data, (&raw mut only_the_size).cast()) };
-        assert_eq!((status, only_the_size), (BIV_ERROR_INVALID_ARGUMENT, size));
-    }
     biv_dataset_free(data);
-}
-
-#[test]
-fn no_number_is_followed_as_a_handle() {
-    let (data, mut info) = (dataset(), [size_of::<biv_dataset_info>() as u64; 8]);
-    // SAFETY: handles may be any numbers; the struct has its size.
-    let mut status = |handle: usize| unsafe { biv_dataset_get_info(handle as *const _, info.as_mut_ptr().cast()) };
-    for number in [0, 1, 8, usize::MAX, usize::MAX >> 1, 1 << 32, (1 << 32) - 1, &raw const data as usize] {
-        assert_eq!(status(number), BIV_ERROR_INVALID_HANDLE, "{number:x}");
-    }
-    biv_model_free(data.cast());
-    biv_text_free(data.cast());
-    assert_eq!(status(data as usize), BIV_OK);
-    biv_dataset_free(data);
-    biv_dataset_free(data);
-    assert_eq!(status(data as usize), BIV_ERROR_INVALID_HANDLE);
-    let other = dataset();
-    assert_ne!(other, data, "a handle is never used again");
-    biv_dataset_free(other);
 }
 
 #[test]
@@ -158,9 +134,6 @@ fn parts_are_copies_of_their_own() {
     unsafe {
         let options = cr#"{"train_size": 1, "shuffle": false}"#;
         assert_eq!(biv_dataset_split(data, options.as_ptr(), &mut train, &mut test), BIV_OK);
-        let one_place = &raw mut rows;
-        let status = biv_dataset_split(data, options.as_ptr(), one_place, one_place);
-        assert_eq!(status, BIV_ERROR_INVALID_ARGUMENT);
         biv_dataset_free(data);
         assert_eq!(biv_dataset_subset(test, [2i64, 0].as_ptr(), 2, &mut rows), BIV_OK);
         biv_dataset_free(test);
@@ -170,9 +143,6 @@ fn parts_are_copies_of_their_own() {
         let out = to_fill(labels.as_mut_ptr(), &[2], None);
         assert_eq!(biv_dataset_copy_clean_labels(noisy, &out), BIV_OK);
         assert_eq!(labels, [4.0, 2.0]);
-        assert_eq!(biv_dataset_subset(rows, null(), 0, &mut test), BIV_ERROR_INVALID_ARGUMENT);
-        assert_eq!(biv_dataset_subset(rows, null(), 3, &mut test), BIV_ERROR_INVALID_ARGUMENT);
-        assert!(test.is_null());
         for handle in [train, rows, noisy] {
             biv_dataset_free(handle);
         }
@@ -194,7 +164,6 @@ fn losses_and_noise_fill_the_callers_memory() {
         let law = cr#"{"kind": "uniform", "low": 2, "high": 2}"#;
         assert_eq!(biv_noise_sample(law.as_ptr(), 1, drawn.as_mut_ptr(), 3), BIV_OK);
         assert_eq!(drawn, [2.0; 3]);
-        assert_eq!(biv_noise_sample(law.as_ptr(), 1, drawn.as_mut_ptr(), usize::MAX), BIV_ERROR_INVALID_ARGUMENT);
         assert_eq!(biv_noise_sample(law.as_ptr(), 1, null_mut(), 0), BIV_OK);
     }
 }
@@ -216,9 +185,5 @@ fn texts_live_as_long_as_is_said() {
         let before = biv_last_error_message();
         biv_text_free(resolved);
         assert!(CStr::from_ptr(before).to_str().unwrap().ends_with("was freed, or never was a handle"));
-        for config in [c"\xff".as_ptr(), null()] {
-            assert_eq!(biv_experiment_resolve(config, &mut resolved), BIV_ERROR_INVALID_ARGUMENT);
-            assert!(resolved.is_null());
-        }
     }
 }

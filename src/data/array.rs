@@ -1,5 +1,4 @@
-//! Strided views of a caller's f32 or f64 memory, so that row-major and
-//! column-major hosts hand over what they have.
+//! Strided views of f32 or f64 memory, so that row-major and column-major hosts hand over what they have.
 
 use crate::base::memory::reserve;
 use crate::{Error, Result};
@@ -76,26 +75,36 @@ impl Layout {
         self.extent
     }
 
+    /// The dimensions that lead somewhere, by their strides' sizes: stride and number of steps.
+    fn steps(&self) -> Vec<(usize, usize)> {
+        let axes = self.strides.iter().zip(&self.shape).filter(|&(_, &size)| size > 1 && self.extent > 0);
+        let mut steps: Vec<_> = axes.map(|(&stride, &size)| (stride.unsigned_abs(), size - 1)).collect();
+        steps.sort_unstable();
+        steps
+    }
+
     /// Whether two different indices may name the same element: such an array cannot be written to.
     pub fn overlaps(&self) -> bool {
-        let mut axes: Vec<(usize, usize)> = self
-            .strides
-            .iter()
-            .zip(&self.shape)
-            .filter(|&(_, &size)| size > 1 && self.extent > 0)
-            .map(|(&stride, &size)| (stride.unsigned_abs(), size))
-            .collect();
-        axes.sort_unstable();
         let mut reached = 0;
-        axes.into_iter().any(|(stride, size)| {
+        self.steps().into_iter().any(|(stride, count)| {
             let clash = stride <= reached;
-            reached += stride.saturating_mul(size - 1);
+            reached += stride.saturating_mul(count);
             clash
         })
     }
 
+    /// Whether between the lowest and the highest element there is memory that is not the array's.
+    pub fn has_gaps(&self) -> bool {
+        let mut reached = 0;
+        self.steps().into_iter().any(|(stride, count)| {
+            let gap = stride > reached + 1;
+            reached += stride * count;
+            gap
+        })
+    }
+
     /// Whether the elements lie next to each other, in C order of the indices.
-    fn is_dense(&self) -> bool {
+    pub fn is_dense(&self) -> bool {
         let mut next = 1;
         let axes = self.shape.iter().zip(&self.strides).rev();
         axes.filter(|&(&size, _)| size > 1).all(|(&size, &stride)| {
@@ -116,21 +125,8 @@ impl Layout {
         Ok(values)
     }
 
-    /// Writes `values`, in C order, to the elements of `data`, which spans the layout.
-    fn scatter<T>(&self, data: &mut [T], values: &[f64], convert: impl Fn(f64) -> T) {
-        if self.is_dense() {
-            for (element, &value) in data[..self.elements()].iter_mut().zip(values) {
-                *element = convert(value);
-            }
-        } else {
-            for (at, &value) in self.positions().zip(values) {
-                data[at] = convert(value);
-            }
-        }
-    }
-
-    /// The position of each element, in C order of the indices.
-    fn positions(&self) -> impl Iterator<Item = usize> + '_ {
+    /// The position of each element, counted from the lowest one in memory, in C order of the indices.
+    pub fn positions(&self) -> impl Iterator<Item = usize> + '_ {
         let mut index = vec![0usize; self.shape.len()];
         let mut position = self.origin as isize;
         (0..self.elements()).map(move |_| {
@@ -150,15 +146,15 @@ impl Layout {
 }
 
 /// The memory of a view, from its lowest element to its highest.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub enum Elements<'a> {
     /// Single precision.
-    F32(&'a [f32]),
+    F32(Cow<'a, [f32]>),
     /// Double precision.
-    F64(&'a [f64]),
+    F64(Cow<'a, [f64]>),
 }
 
-/// A read-only array of a caller's.
+/// A read-only array.
 #[derive(Clone, Debug)]
 pub struct ArrayView<'a> {
     elements: Elements<'a>,
@@ -171,7 +167,7 @@ impl<'a> ArrayView<'a> {
     /// # Errors
     /// [`Error::Shape`] when the memory is too small.
     pub fn new(elements: Elements<'a>, layout: Layout) -> Result<Self> {
-        let length = match elements {
+        let length = match &elements {
             Elements::F32(values) => values.len(),
             Elements::F64(values) => values.len(),
         };
@@ -183,12 +179,12 @@ impl<'a> ArrayView<'a> {
 
     /// A view of row-major f32 values.
     pub fn f32(values: &'a [f32], shape: &[usize]) -> Result<Self> {
-        Self::new(Elements::F32(values), Layout::new(shape, None)?)
+        Self::new(Elements::F32(values.into()), Layout::new(shape, None)?)
     }
 
     /// A view of row-major f64 values.
     pub fn f64(values: &'a [f64], shape: &[usize]) -> Result<Self> {
-        Self::new(Elements::F64(values), Layout::new(shape, None)?)
+        Self::new(Elements::F64(values.into()), Layout::new(shape, None)?)
     }
 
     /// The size of each dimension.
@@ -201,7 +197,7 @@ impl<'a> ArrayView<'a> {
     /// # Errors
     /// [`Error::OutOfMemory`].
     pub fn to_f64(&self) -> Result<Vec<f64>> {
-        match self.elements {
+        match &self.elements {
             Elements::F32(data) => self.layout.gather(data, f64::from),
             Elements::F64(data) => self.layout.gather(data, |value| value),
         }
@@ -212,77 +208,21 @@ impl<'a> ArrayView<'a> {
     /// # Errors
     /// [`Error::OutOfMemory`].
     pub fn to_f32(&self) -> Result<Vec<f32>> {
-        match self.elements {
+        match &self.elements {
             Elements::F32(data) => self.layout.gather(data, |value| value),
             Elements::F64(data) => self.layout.gather(data, |value| value as f32),
         }
     }
 
-    /// As [`ArrayView::to_f32`], without a copy where the caller has them so.
+    /// As [`ArrayView::to_f32`], without a copy where the memory has them so.
     ///
     /// # Errors
     /// [`Error::OutOfMemory`].
-    pub fn as_f32(&self) -> Result<Cow<'a, [f32]>> {
-        match self.elements {
+    pub fn as_f32(&self) -> Result<Cow<'_, [f32]>> {
+        match &self.elements {
             Elements::F32(data) if self.layout.is_dense() => Ok(Cow::Borrowed(&data[..self.layout.elements()])),
             _ => Ok(Cow::Owned(self.to_f32()?)),
         }
-    }
-}
-
-/// The memory of a writable view.
-#[derive(Debug)]
-pub enum ElementsMut<'a> {
-    /// Single precision.
-    F32(&'a mut [f32]),
-    /// Double precision.
-    F64(&'a mut [f64]),
-}
-
-/// An array of a caller's to be filled.
-#[derive(Debug)]
-pub struct ArrayViewMut<'a> {
-    elements: ElementsMut<'a>,
-    layout: Layout,
-}
-
-impl<'a> ArrayViewMut<'a> {
-    /// A view of `elements`, which must span what `layout` says, each index an element of its own.
-    ///
-    /// # Errors
-    /// [`Error::Shape`].
-    pub fn new(elements: ElementsMut<'a>, layout: Layout) -> Result<Self> {
-        if layout.overlaps() {
-            return Err(Error::Shape("the strides of an output array make its elements overlap".into()));
-        }
-        let length = match &elements {
-            ElementsMut::F32(values) => values.len(),
-            ElementsMut::F64(values) => values.len(),
-        };
-        if length < layout.extent() {
-            return Err(Error::Shape(format!("the array spans {} elements, its memory has {length}", layout.extent())));
-        }
-        Ok(ArrayViewMut { elements, layout })
-    }
-
-    /// Fills the array with `values` in C order.
-    ///
-    /// # Errors
-    /// [`Error::Shape`] unless the array has `shape` (a trailing dimension of 1 may be left out).
-    pub fn fill(&mut self, shape: &[usize], values: &[f64]) -> Result<()> {
-        let without_ones = |shape: &[usize]| match shape {
-            [rest @ .., 1] if !rest.is_empty() => rest.to_vec(),
-            _ => shape.to_vec(),
-        };
-        if without_ones(self.layout.shape()) != without_ones(shape) {
-            let given = self.layout.shape();
-            return Err(Error::Shape(format!("the output array has shape {given:?}, the result has shape {shape:?}")));
-        }
-        match &mut self.elements {
-            ElementsMut::F32(data) => self.layout.scatter(data, values, |value| value as f32),
-            ElementsMut::F64(data) => self.layout.scatter(data, values, |value| value),
-        }
-        Ok(())
     }
 }
 
@@ -294,27 +234,21 @@ mod tests {
     fn column_major_and_reversed_arrays_read_in_c_order() {
         let column_major = [1.0, 3.0, 5.0, 2.0, 4.0, 6.0];
         let layout = Layout::new(&[3, 2], Some(&[1, 3])).unwrap();
-        let view = ArrayView::new(Elements::F64(&column_major), layout).unwrap();
+        let view = ArrayView::new(Elements::F64((&column_major).into()), layout).unwrap();
         assert_eq!(view.to_f64().unwrap(), [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
         let layout = Layout::new(&[3], Some(&[-1])).unwrap();
         assert_eq!((layout.origin(), layout.extent()), (2, 3));
-        let view = ArrayView::new(Elements::F64(&column_major[..3]), layout).unwrap();
+        let view = ArrayView::new(Elements::F64((&column_major[..3]).into()), layout).unwrap();
         assert_eq!(view.to_f64().unwrap(), [5.0, 3.0, 1.0]);
     }
 
     #[test]
-    fn only_arrays_in_c_order_are_borrowed_and_all_are_filled() {
+    fn only_arrays_in_c_order_are_borrowed() {
         let values = [1.0f32, 2.0, 3.0, 4.0, 5.0, 6.0];
         let check = |shape: &[usize], strides: Option<&[isize]>, dense: bool, expected: &[f32]| {
-            let layout = Layout::new(shape, strides).unwrap();
-            let view = ArrayView::new(Elements::F32(&values), layout.clone()).unwrap();
+            let view = ArrayView::new(Elements::F32((&values).into()), Layout::new(shape, strides).unwrap()).unwrap();
             let found = view.as_f32().unwrap();
             assert_eq!((matches!(found, Cow::Borrowed(_)), &*found), (dense, expected), "{shape:?} {strides:?}");
-            let doubled: Vec<f64> = found.iter().map(|&value| 2.0 * f64::from(value)).collect();
-            let mut memory = [0.0f32; 6];
-            ArrayViewMut::new(ElementsMut::F32(&mut memory), layout).unwrap().fill(shape, &doubled).unwrap();
-            let filled = values.map(|value| if expected.contains(&value) { 2.0 * value } else { 0.0 });
-            assert_eq!(memory, filled, "{shape:?} {strides:?}");
         };
         check(&[2, 3], None, true, &values);
         check(&[2, 1, 2], Some(&[2, 9, 1]), true, &values[..4]);
@@ -332,14 +266,14 @@ mod tests {
         assert!(Layout::new(&[1 << 62], None).is_err());
         assert!(Layout::new(&[3, 3], Some(&[isize::MAX, 1])).is_err());
         assert!(Layout::new(&[3, 3], Some(&[1])).is_err());
-        let view = ArrayView::new(Elements::F32(&[0.0; 5]), Layout::new(&[2, 3], None).unwrap());
+        let view = ArrayView::new(Elements::F32((&[0.0; 5]).into()), Layout::new(&[2, 3], None).unwrap());
         assert!(view.unwrap_err().to_string().contains("spans 6 elements, its memory has 5"));
     }
 
     #[test]
     fn strides_that_lead_nowhere_may_be_any_number() {
         let layout = Layout::new(&[2, 1, 2], Some(&[2, isize::MAX, 1])).unwrap();
-        let view = ArrayView::new(Elements::F64(&[1.0, 2.0, 3.0, 4.0]), layout).unwrap();
+        let view = ArrayView::new(Elements::F64((&[1.0, 2.0, 3.0, 4.0]).into()), layout).unwrap();
         assert_eq!(view.to_f64().unwrap(), [1.0, 2.0, 3.0, 4.0]);
         let empty = Layout::new(&[0, 1 << 40, 1 << 40], None).unwrap();
         assert_eq!((empty.extent(), empty.overlaps()), (0, false));
@@ -347,15 +281,27 @@ mod tests {
     }
 
     #[test]
-    fn overlapping_outputs_are_refused_and_scattered_ones_filled() {
-        assert!(Layout::new(&[2, 2], Some(&[0, 1])).unwrap().overlaps());
-        assert!(Layout::new(&[2, 3], Some(&[2, 1])).unwrap().overlaps());
-        let mut memory = [0.0f32; 6];
-        let layout = Layout::new(&[2, 3], Some(&[1, 2])).unwrap();
-        assert!(!layout.overlaps());
-        let mut view = ArrayViewMut::new(ElementsMut::F32(&mut memory), layout).unwrap();
-        assert!(view.fill(&[3, 2], &[0.0; 6]).is_err());
-        view.fill(&[2, 3], &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]).unwrap();
-        assert_eq!(memory, [1.0, 4.0, 2.0, 5.0, 3.0, 6.0]);
+    fn layouts_know_their_overlaps_and_gaps() {
+        let check = |shape: &[usize], strides: &[isize], overlaps: bool, has_gaps: bool| {
+            let layout = Layout::new(shape, Some(strides)).unwrap();
+            let mut positions: Vec<usize> = layout.positions().collect();
+            positions.sort_unstable();
+            positions.dedup();
+            // The positions themselves say the same.
+            assert_eq!(positions.len() < layout.elements(), overlaps, "{shape:?} {strides:?}");
+            assert_eq!(positions.len() < layout.extent(), has_gaps, "{shape:?} {strides:?}");
+            assert_eq!((layout.overlaps(), layout.has_gaps()), (overlaps, has_gaps), "{shape:?} {strides:?}");
+        };
+        check(&[2, 3], &[3, 1], false, false);
+        check(&[2, 3], &[1, 2], false, false);
+        check(&[2, 3], &[-1, -2], false, false);
+        check(&[2, 3], &[4, 1], false, true);
+        check(&[4], &[3], false, true);
+        check(&[4], &[-3], false, true);
+        check(&[4, 1], &[1, 9], false, false);
+        check(&[2, 2], &[0, 1], true, false);
+        check(&[2, 2], &[0, 2], true, true);
+        check(&[2, 3], &[2, 1], true, false);
+        check(&[0, 3], &[7, 7], false, false);
     }
 }
