@@ -1,6 +1,7 @@
 //! The one way in and out: no panic passes, and every error leaves its message.
 
 use super::status::{BIV_OK, biv_status, status_of};
+use crate::base::log;
 use crate::torch::scopes::OrdinaryMode;
 use crate::{Error, Result};
 use std::any::Any;
@@ -15,8 +16,7 @@ const LONGEST_MESSAGE: usize = 2000;
 /// The end of a message that was cut.
 const CUT: &str = " ...";
 
-/// A text in its place. It has no destructor: the system ends a process that has no memory left when a thread first
-/// uses a variable with one.
+/// A text in a thread's own memory. It has no destructor, so that it can still be read while the thread ends.
 struct Text([u8; LONGEST_MESSAGE + CUT.len() + 1]);
 
 impl Text {
@@ -44,7 +44,7 @@ thread_local! {
     static PANIC: RefCell<Text> = const { RefCell::new(Text::EMPTY) };
 }
 
-/// Runs the body of an exported function that returns a status.
+/// Runs the body of an exported function that returns a status, then tells the log's listener what is new.
 pub(super) fn boundary(body: impl FnOnce() -> Result<()>) -> biv_status {
     let body = || {
         // Miri runs without libtorch.
@@ -56,6 +56,11 @@ pub(super) fn boundary(body: impl FnOnce() -> Result<()>) -> biv_status {
         Ok(()) => (BIV_OK, String::new()),
         Err(error) => (status_of(&error), error.to_string()),
     };
+    let _ = contain(|| {
+        log::deliver();
+        Ok(())
+    });
+    // The last: the listener may have called the library.
     MESSAGE.with_borrow_mut(|last| last.set(&message));
     status
 }
@@ -111,6 +116,9 @@ fn silence_panics() {
 mod tests {
     use super::super::status::*;
     use super::*;
+    use parking_lot::Mutex;
+    use std::sync::Arc;
+    use std::time::Duration;
 
     fn message() -> String {
         // SAFETY: the pointer is to a string that lives until this thread's next call.
@@ -122,6 +130,27 @@ mod tests {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(1).thread_name(|_| "biv-test".into()).build().unwrap();
         assert_eq!(boundary(|| pool.install(|| panic!("eight of {}", 9))), BIV_ERROR_INTERNAL);
         assert_eq!(message(), "internal error: eight of 9");
+    }
+
+    #[test]
+    fn the_log_is_told_when_the_bodys_locks_are_free() {
+        static LOCK: Mutex<()> = Mutex::new(());
+        let (sender, heard) = std::sync::mpsc::channel();
+        let listener = move |_, text: &str| {
+            let free = LOCK.try_lock_for(Duration::from_secs(5)).is_some();
+            sender.send((text.to_string(), free)).unwrap();
+        };
+        log::set(log::Level::Warning, Some(Arc::new(listener)));
+        let status = boundary(|| {
+            let _locked = LOCK.lock();
+            log::once(log::Level::Warning, "said under a lock");
+            Err(Error::Shape("the call's own".into()))
+        });
+        assert_eq!((status, &*message()), (BIV_ERROR_SHAPE, "the call's own"));
+        // Other tests may log, too.
+        let mut told = std::iter::from_fn(|| heard.recv_timeout(Duration::from_secs(10)).ok());
+        assert_eq!(told.find(|(text, _)| text == "said under a lock").map(|(_, free)| free), Some(true));
+        log::set(log::Level::Silent, None);
     }
 
     #[test]

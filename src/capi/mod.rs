@@ -1,7 +1,6 @@
 //! The C ABI: each function checks its arguments, makes one call into the safe
 //! API and turns the result into a status. Its contract stands at the top of
-//! the header (cbindgen.toml); this is the only place, with `torch` and `kernels`, where
-//! unsafe code lives.
+//! the header (cbindgen.toml). Unsafe code lives only here, in `torch` and in `kernels`.
 
 #![allow(non_camel_case_types)]
 // Every exported function has the same contract, the header's: pointers are
@@ -15,6 +14,7 @@ mod boundary;
 mod dataset;
 mod experiment;
 mod handle;
+mod log;
 mod loss;
 mod model;
 mod noise;
@@ -28,6 +28,7 @@ mod trainer;
 pub use array::*;
 pub use dataset::*;
 pub use experiment::*;
+pub use log::*;
 pub use loss::*;
 pub use model::*;
 pub use noise::*;

@@ -4,59 +4,82 @@ use super::boundary::{boundary, last_message};
 use super::pointer;
 use super::status::biv_status;
 use crate::Error;
+use crate::base::log::{self, Level};
 use crate::base::options::schema;
 use crate::torch::device;
+use crate::torch::runtime::{blas, torch_version};
+use once_cell::sync::OnceCell;
 use std::ffi::{CString, c_char};
 use std::sync::LazyLock;
 
-/// The ABI's version: it grows when a program has to be compiled again. biv_abi_version() is the library's.
+/// The ABI version of this header. It grows when programs have to be compiled again.
 pub const BIV_ABI_VERSION: i32 = 1;
 
-/// The library's version, for example "0.1.0". Static, never to be freed. Any thread.
+/// The library's version, for example "0.1.0": a static text, never to be freed. Any thread.
 #[unsafe(no_mangle)]
 pub extern "C" fn biv_version() -> *const c_char {
     concat!(env!("CARGO_PKG_VERSION"), "\0").as_ptr().cast()
 }
 
-/// The library's ABI version: a program must have been compiled with the same BIV_ABI_VERSION. Any thread.
+/// The library's ABI version. A program must have been compiled with the same BIV_ABI_VERSION. Any thread.
 #[unsafe(no_mangle)]
 pub extern "C" fn biv_abi_version() -> i32 {
     BIV_ABI_VERSION
 }
 
-/// What the library was built from and runs on, as JSON: version, libtorch, debug or
-/// release, and "blas", the library whose matrix product libtorch calls. That is
-/// "libtorch_cpu.so", unless a BLAS of the host's comes before it: then results differ
-/// in their last bits, and speed by as much as the libraries do (docs/linking.md).
-/// Static, never to be freed. Any thread.
+/// What the library is built from and runs on, as JSON: {"version": "0.1.0", "abi_version": 1, "libtorch":
+/// "2.11.0", "debug": false, "blas": "libtorch_cpu.so"}.
+///
+/// "blas" is the library whose matrix product libtorch calls. It is libtorch's own, unless the host
+/// brought a BLAS that comes before it: then results differ in their last bits and speed may differ much
+/// (docs/linking.md). It is null where that cannot be told.
+///
+/// @param out set to a static text, never to be freed; NULL on failure.
+/// @return BIV_OK, BIV_ERROR_INVALID_ARGUMENT. Any thread.
 #[unsafe(no_mangle)]
-pub extern "C" fn biv_build_info() -> *const c_char {
-    static INFO: LazyLock<CString> = LazyLock::new(|| {
-        let info = serde_json::json!({
-            "version": env!("CARGO_PKG_VERSION"),
-            "abi_version": BIV_ABI_VERSION,
-            "libtorch": crate::torch::runtime::torch_version(),
-            "debug": cfg!(debug_assertions),
-            "blas": crate::torch::runtime::blas(),
-        });
-        CString::new(info.to_string()).unwrap_or_default()
-    });
-    INFO.as_ptr()
+pub unsafe extern "C" fn biv_build_info(out: *mut *const c_char) -> biv_status {
+    static INFO: OnceCell<CString> = OnceCell::new();
+    // SAFETY: the header's contract for `out`.
+    boundary(|| unsafe {
+        pointer::write(out, std::ptr::null(), "out")?;
+        let info = INFO.get_or_try_init(|| {
+            let info = serde_json::json!({
+                "version": env!("CARGO_PKG_VERSION"),
+                "abi_version": BIV_ABI_VERSION,
+                "libtorch": torch_version(),
+                "debug": cfg!(debug_assertions),
+                "blas": blas(),
+            });
+            CString::new(info.to_string()).map_err(|error| Error::Internal(error.to_string()))
+        })?;
+        pointer::write(out, info.as_ptr(), "out")
+    })
 }
 
-/// What was wrong with this thread's last call, in one sentence of UTF-8; empty
-/// after a success. Never NULL, valid until this thread's next call that returns a status
-/// (the _free functions leave it alone), never to be freed.
+/// Tells the log what the library runs on, and that a BLAS which is not libtorch's has come before it.
+pub(super) fn say_what_is_in_use() {
+    log::once(Level::Info, &format!("this is libbiv {} with libtorch {}", env!("CARGO_PKG_VERSION"), torch_version()));
+    if let Some(blas) = blas().filter(|blas| blas != "libtorch_cpu.so") {
+        let effect = "results differ in their last bits and training may be slow (docs/linking.md)";
+        log::once(Level::Warning, &format!("libtorch's matrix products are those of {blas}: {effect}"));
+    }
+}
+
+/// What was wrong with this thread's last call, in one sentence of UTF-8; empty after a success.
+///
+/// Never NULL, never to be freed. It is valid until this thread calls a function that returns a status;
+/// the _free functions leave it alone.
 #[unsafe(no_mangle)]
 pub extern "C" fn biv_last_error_message() -> *const c_char {
     last_message()
 }
 
-/// The JSON Schema of the options called `name`: "csv", "synthetic", "split",
-/// "noise", "distribution", "loss", "model", "trainer", "images", "faces", "settings", "experiment" or "sweep".
+/// The JSON Schema of a kind of options, with the meaning and the default of every field.
 ///
-/// @param out set to a static string, never to be freed.
-/// @return BIV_OK or BIV_ERROR_INVALID_ARGUMENT. Any thread.
+/// @param name "csv", "images", "synthetic", "split", "noise", "distribution", "loss", "model",
+///   "trainer", "settings", "experiment" or "sweep".
+/// @param out set to a static text, never to be freed; NULL on failure.
+/// @return BIV_OK, BIV_ERROR_INVALID_ARGUMENT. Any thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn biv_config_schema(name: *const c_char, out: *mut *const c_char) -> biv_status {
     static SCHEMAS: LazyLock<Vec<(&str, CString)>> = LazyLock::new(|| {
@@ -73,7 +96,6 @@ pub unsafe extern "C" fn biv_config_schema(name: *const c_char, out: *mut *const
             ("model", schema::<model::ModelOptions>()),
             ("trainer", schema::<trainer::TrainerOptions>()),
             ("images", schema::<data::ImageOptions>()),
-            ("faces", schema::<data::FaceOptions>()),
             ("settings", schema::<experiment::Settings>()),
             ("experiment", schema::<experiment::Config>()),
             ("sweep", schema::<experiment::SweepOptions>()),
@@ -92,38 +114,49 @@ pub unsafe extern "C" fn biv_config_schema(name: *const c_char, out: *mut *const
     })
 }
 
-/// The number of CUDA devices that can be used. 0 is no error: no GPU, no driver
-/// or no CUDA libraries. The first call loads them. Any thread.
+/// The number of CUDA devices that can be used.
 ///
-/// @return BIV_OK or BIV_ERROR_INVALID_ARGUMENT.
+/// The first call loads libtorch's CUDA libraries, where they are installed.
+///
+/// @param out set to 0 where there is no GPU, no driver or no CUDA library; that is no error.
+/// @return BIV_OK, BIV_ERROR_INVALID_ARGUMENT. Any thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn biv_cuda_device_count(out: *mut i32) -> biv_status {
     // SAFETY: the header's contract for `out`.
     boundary(|| unsafe { pointer::write(out, device::cuda_device_count() as i32, "out") })
 }
 
-/// How many threads libtorch uses inside one operation on the CPU. It is a
-/// property of the process, shared with a host that uses libtorch itself.
+/// How many threads libtorch uses inside one operation on the CPU. The number is the process's: a host
+/// that uses libtorch itself shares it.
 ///
-/// @return BIV_OK or BIV_ERROR_INVALID_ARGUMENT. Any thread.
+/// @return BIV_OK, BIV_ERROR_INVALID_ARGUMENT. Any thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn biv_get_num_threads(out: *mut i32) -> biv_status {
     // SAFETY: the header's contract for `out`.
     boundary(|| unsafe { pointer::write(out, tch::get_num_threads(), "out") })
 }
 
-/// Sets what biv_get_num_threads gives, at least 1. libbiv never does so by
-/// itself. Results are reproducible for one number of threads; another one may
-/// round differently.
+/// Sets what biv_get_num_threads() gives. The library itself never does. Results are reproducible for one
+/// number of threads; with another one they may round differently.
 ///
-/// @return BIV_OK or BIV_ERROR_INVALID_CONFIG. Call it while nothing is training.
+/// @param threads 1 to 4096. More than there are processors makes work slower; the log says so.
+/// @return BIV_OK, BIV_ERROR_INVALID_CONFIG. Any thread, while nothing is training.
 #[unsafe(no_mangle)]
 pub extern "C" fn biv_set_num_threads(threads: i32) -> biv_status {
-    boundary(|| device::set_threads(threads))
+    boundary(|| {
+        device::set_threads(threads)?;
+        if let Ok(processors) = std::thread::available_parallelism()
+            && threads as usize > processors.get()
+        {
+            let advice = "more threads than processors make work slower";
+            log::once(Level::Warning, &format!("{threads} threads on {processors} processors: {advice}"));
+        }
+        Ok(())
+    })
 }
 
-/// Lets the `number`th point of panic from now on panic, counted from 1; 0 for none. Returns
-/// how many were still to come before. For tests of the library itself.
+/// Makes the n-th fault point from now panic, counted from 1; 0 for none. Returns how many were still to
+/// come before. For tests of the library itself.
 #[cfg(feature = "faults")]
 #[unsafe(no_mangle)]
 pub extern "C" fn biv_test_panic_at(number: i64) -> i64 {

@@ -3,42 +3,45 @@
 use crate::Error;
 use std::ffi::{CStr, c_char};
 
-/// What a call returns: BIV_OK or one of the BIV_ERROR_ codes. Codes are only ever added.
+/// What a call returns: BIV_OK or one of the BIV_ERROR_ codes. Numbers never change and new ones may be
+/// added: treat one that you do not know as an error.
 pub type biv_status = i32;
 
-/// The call did what it says.
+/// The call succeeded.
 pub const BIV_OK: biv_status = 0;
-/// An argument's value is not one that the function takes: correct the call.
+/// An argument has a value that the function does not accept.
 pub const BIV_ERROR_INVALID_ARGUMENT: biv_status = 1;
-/// A handle is NULL, freed, or of another type: correct the call.
+/// A handle is NULL, was freed, or is of another type.
 pub const BIV_ERROR_INVALID_HANDLE: biv_status = 2;
-/// A field of the JSON options is unknown, of the wrong type or out of range: the message has its path.
+/// A field of the JSON options is unknown, missing, of the wrong type or out of range. The message names it.
 pub const BIV_ERROR_INVALID_CONFIG: biv_status = 3;
-/// Arrays do not fit together, or not the model.
+/// The shapes of arrays do not fit each other, the data set or the model.
 pub const BIV_ERROR_SHAPE: biv_status = 4;
 /// A file, column or tensor does not exist.
 pub const BIV_ERROR_NOT_FOUND: biv_status = 5;
-/// The system refused to read or write: permissions, a full disk. What was saved before is still there.
+/// The system refused to read or write, for example because of permissions or a full disk. A file that was to
+/// be replaced is still there.
 pub const BIV_ERROR_IO: biv_status = 6;
-/// A data file's content is not what its format says: the message has row and column.
+/// The content of a data file is not what its format requires. The message names the row and the column.
 pub const BIV_ERROR_PARSE: biv_status = 7;
-/// The call is legal, but not for this object.
+/// This object, or this build of the library, cannot do what was asked for.
 pub const BIV_ERROR_UNSUPPORTED: biv_status = 8;
-/// The object is fitting: call again when that has returned.
+/// The object is in use by a call that has not returned: call again later.
 pub const BIV_ERROR_BUSY: biv_status = 9;
-/// Training was stopped by the callback or by biv_trainer_cancel. The trainer can go on.
+/// A callback or biv_trainer_cancel() stopped the training. It can be continued.
 pub const BIV_ERROR_CANCELLED: biv_status = 10;
-/// Memory ran out, the host's or the device's.
+/// There is no memory for a large buffer, in the host's memory or on the device. Where small amounts run
+/// out too, the process may end.
 pub const BIV_ERROR_OUT_OF_MEMORY: biv_status = 11;
-/// The device does not exist or cannot be used.
+/// The device does not exist, or it failed.
 pub const BIV_ERROR_DEVICE: biv_status = 12;
-/// A number became infinite or NaN.
+/// A result is infinite or NaN.
 pub const BIV_ERROR_NUMERICAL: biv_status = 13;
-/// A saved file is damaged, of a later version, or not one of libbiv's.
+/// A saved file is damaged, was written by a later version, or is not libbiv's.
 pub const BIV_ERROR_CORRUPT: biv_status = 14;
-/// A defect in libbiv or libtorch, contained: please report the message.
+/// A defect in libbiv or libtorch. Please report the message.
 pub const BIV_ERROR_INTERNAL: biv_status = 15;
-/// A buffer of the caller's is too small: the function says how much is needed.
+/// The caller's buffer is too small. The function has said how large it must be.
 pub const BIV_ERROR_BUFFER_TOO_SMALL: biv_status = 16;
 
 pub(super) fn status_of(error: &Error) -> biv_status {
@@ -62,8 +65,8 @@ pub(super) fn status_of(error: &Error) -> biv_status {
     }
 }
 
-/// The name of a status, for example "BIV_ERROR_SHAPE"; "BIV_ERROR_UNKNOWN" for
-/// a number that is none. Never NULL, static, never to be freed. Any thread.
+/// The name of a status, for example "BIV_ERROR_SHAPE", or "BIV_ERROR_UNKNOWN" for any other number: a static
+/// text, never NULL, never to be freed. Any thread.
 #[unsafe(no_mangle)]
 pub extern "C" fn biv_status_name(status: biv_status) -> *const c_char {
     let name: &CStr = match status {
