@@ -3,35 +3,39 @@
  *
  * Generated from src/capi by the build (cbindgen). Do not edit.
  *
- * Every function that can fail returns a biv_status and gives its results through
- * pointers, the last parameters. On failure biv_last_error_message() says what was
- * wrong, where, and what would be right; handles that were asked for are NULL.
+ * Errors. Every function that can fail returns a biv_status and gives its results through pointers, the
+ * last parameters. On failure biv_last_error_message() says what was wrong, where, and what would be right;
+ * handles and texts that were asked for are NULL, arrays and structs are as they were, and the objects
+ * involved can still be used. Every function may return BIV_ERROR_INTERNAL, which is a defect of the library.
  *
- * Handles. biv_dataset, biv_model, biv_trainer and biv_text are opaque and checked on every
- * call: NULL, a freed handle, one of another type or any other value gives
- * BIV_ERROR_INVALID_HANDLE. Each is freed once, with its own _free function, in any
- * order: what depends on an object keeps it alive.
+ * Handles. biv_dataset, biv_model, biv_trainer and biv_text are opaque and checked in every call: NULL, a
+ * freed handle, one of another type or any other value is BIV_ERROR_INVALID_HANDLE. Each is freed once, with
+ * the _free function of its type, in any order: an object keeps alive what it depends on. A const handle is
+ * one through which the call changes nothing that can be observed.
  *
- * Threads. Every function may be called from any thread. Calls on one handle take
- * turns, calls on different handles run at the same time.
+ * Threads. Every function may be called from any thread. Calls on one handle take turns; calls on
+ * different handles run at the same time. Callbacks run on a thread that has called the library.
  *
- * Memory. What the caller passes is copied before the call returns; what the
- * library fills is the caller's. Strings that it returns are static, but for the
- * message and those in a biv_text. Sizes are checked for overflow, pointers for NULL and alignment; beyond
- * that a pointer must be valid for what its description says.
+ * Memory. What the caller passes is copied before the call returns; what the library fills is the caller's.
+ * Texts that the library returns are static, except the error message and those of a biv_text. Sizes are
+ * checked for overflow, and pointers for NULL (BIV_ERROR_INVALID_ARGUMENT) and alignment; otherwise a
+ * pointer must be valid for what its description says.
  *
- * Structs that are filled begin with struct_size: set it to the struct's sizeof
- * before the call, so that programs and libraries of different age work together.
+ * Structs that are filled begin with struct_size. Set it to the struct's sizeof before the call: then
+ * programs and libraries of different versions work together.
  *
- * Options are JSON in UTF-8, read strictly: an unknown field, a wrong type or an
- * illegal value is BIV_ERROR_INVALID_CONFIG with its path. biv_config_schema() has
- * their schemas.
+ * Units. Labels, predictions and metrics are in the labels' unit, variances in its square. A trainer's
+ * losses and epsilon are in normalised units, in which the training labels have variance 1, unless
+ * "normalize" is false.
  *
- * The library never prints, exits, aborts, installs signal handlers or changes the
- * environment, and lets no panic or C++ exception out. The same seed gives the same
- * result on the same machine and number of threads; libtorch's global generator is
- * neither read nor set. After fork(), only the process that loaded the library may
- * go on using it.
+ * Options are JSON in UTF-8 and read strictly: an unknown field, a wrong type or an illegal value is
+ * BIV_ERROR_INVALID_CONFIG, and the message has its path. NULL stands for the defaults. biv_config_schema()
+ * has the schemas.
+ *
+ * The process. The library never prints, exits, aborts, installs signal handlers or changes the environment,
+ * and no panic and no C++ exception leaves it. The same seed gives the same result on the same machine and
+ * number of threads; libtorch's global generator is neither read nor set. After fork(), only the process
+ * that loaded the library may continue to use it.
  */
 
 
@@ -59,62 +63,87 @@
 #define BIV_F64 2
 
 /**
- * The ABI's version: it grows when a program has to be compiled again. biv_abi_version() is the library's.
+ * The ABI version of this header. It grows when programs have to be compiled again.
  */
 #define BIV_ABI_VERSION 1
 
 /**
- * Images are being decoded.
+ * The callback hears nothing.
+ */
+#define BIV_LOG_SILENT 0
+
+/**
+ * The callback hears what makes work slow and what was not expected.
+ */
+#define BIV_LOG_WARNING 1
+
+/**
+ * The callback also hears what is in use.
+ */
+#define BIV_LOG_INFO 2
+
+/**
+ * Images are decoded.
  */
 #define BIV_STAGE_LOADING 1
 
 /**
- * Mini-batches are being trained on.
+ * Mini-batches are trained on.
  */
 #define BIV_STAGE_TRAINING 2
 
 /**
- * Runs of a sweep have ended.
+ * The runs of a sweep are done.
  */
 #define BIV_STAGE_SWEEP 3
 
 /**
- * Features, labels and, where they are known, the variances of the labels'
- * noise, in the host's memory. It never changes after it was made, so any
- * number of threads may use it at the same time.
+ * Features, labels and, where they are known, the variances of the labels' noise, in the host's memory.
+ * A data set never changes, so any number of threads may use it at the same time.
  */
 typedef struct biv_dataset biv_dataset;
 
 /**
- * A network and, once it was trained, the normalisation of its data. Any thread
- * may use it; calls on one model take turns. While a trainer trains it, other
- * calls come in between two steps.
+ * A network and, once it was trained, the normalisation of its data. Calls on one model take turns. While a
+ * trainer trains the model, other calls run between two steps.
  */
 typedef struct biv_model biv_model;
 
 /**
- * A text that the library made, JSON in UTF-8.
+ * A text that the library made: JSON in UTF-8. It never changes.
  */
 typedef struct biv_text biv_text;
 
 /**
- * Trains one model with Adam. It keeps what it needs of model and data, so
- * their handles may be freed. Any thread may use it; calls on one trainer take
- * turns, except biv_trainer_cancel() and biv_trainer_get_progress(), which never wait.
+ * Trains one model with Adam. It shares the model and has its own copy of the data, so their handles may be
+ * freed. Calls on one trainer take turns, except biv_trainer_cancel() and biv_trainer_get_progress(), which
+ * never wait.
  */
 typedef struct biv_trainer biv_trainer;
 
 /**
- * What a call returns: BIV_OK or one of the BIV_ERROR_ codes. Codes are only ever added.
+ * What a call returns: BIV_OK or one of the BIV_ERROR_ codes. Numbers never change and new ones may be
+ * added: treat one that you do not know as an error.
  */
 typedef int32_t biv_status;
 
 /**
- * An array that a function reads. The function copies what it needs: the memory
- * is the caller's again when the call returns.
+ * Hears a message of the library's; see biv_set_log().
  *
- * Row-major (C) memory needs no strides. For a column-major matrix of n rows
- * and d columns: shape {n, d}, strides {1, n}.
+ * It may call every function of the library, on any handle, biv_set_log() included. It must return
+ * normally: a C++ exception or longjmp that leaves it is undefined behaviour.
+ *
+ * @param user what biv_set_log() was given.
+ * @param level BIV_LOG_WARNING or BIV_LOG_INFO.
+ * @param message one sentence of UTF-8, valid during the call.
+ */
+typedef void (*biv_log_callback)(void *user, int32_t level, const char *message);
+
+/**
+ * An array that a function reads. It is copied before the function returns.
+ *
+ * Row-major (C) memory needs no strides. A column-major matrix of n rows and d columns has shape {n, d} and
+ * strides {1, n}. Memory between the elements is not touched: another thread may write there meanwhile.
  */
 typedef struct biv_array {
   /**
@@ -134,11 +163,12 @@ typedef struct biv_array {
    */
   const int64_t *shape;
   /**
-   * From one index to the next, for each dimension, in elements, negative or 0 too; NULL for row-major.
+   * The distance from one index to the next, for each dimension, in elements; it may be negative or 0. NULL
+   * for row-major memory.
    */
   const int64_t *strides;
   /**
-   * How many elements the buffer has from `data` on, to be checked against; 0 when not stated.
+   * How many elements the buffer has from `data` on, for a check that the array lies in it; 0 for no check.
    */
   int64_t size;
 } biv_array;
@@ -156,7 +186,7 @@ typedef struct biv_dataset_info {
    */
   int64_t rows;
   /**
-   * The number of feature values in a row: the product of its feature dimensions.
+   * The number of feature values in a row: the product of all dimensions but the first.
    */
   int64_t features;
   /**
@@ -168,18 +198,19 @@ typedef struct biv_dataset_info {
    */
   int32_t has_variances;
   /**
-   * 1 when the labels carry simulated noise and the clean ones are kept beside them, else 0.
+   * 1 when the labels have simulated noise and the clean ones are kept beside them, else 0.
    */
   int32_t has_clean_labels;
   /**
-   * How many damaged images were left out when it was read.
+   * How many damaged images were left out when a folder of images was read; else 0.
    */
   int64_t left_out;
 } biv_dataset_info;
 
 /**
- * An array that a function fills, described like biv_array. Different indices
- * must be different elements. Nothing is written unless the call succeeds.
+ * An array that a function fills. Different indices must be different elements. On failure nothing is written.
+ *
+ * Memory between the elements is not touched: two threads may fill two columns of one matrix at once.
  */
 typedef struct biv_array_out {
   /**
@@ -199,17 +230,18 @@ typedef struct biv_array_out {
    */
   const int64_t *shape;
   /**
-   * From one index to the next, for each dimension, in elements; NULL for row-major.
+   * The distance from one index to the next, for each dimension, in elements; it may be negative. NULL for
+   * row-major memory.
    */
   const int64_t *strides;
   /**
-   * How many elements the buffer has from `data` on, to be checked against; 0 when not stated.
+   * How many elements the buffer has from `data` on, for a check that the array lies in it; 0 for no check.
    */
   int64_t size;
 } biv_array_out;
 
 /**
- * A loss on a mini-batch.
+ * The value of a loss on a mini-batch.
  */
 typedef struct biv_loss_result {
   /**
@@ -217,19 +249,20 @@ typedef struct biv_loss_result {
    */
   size_t struct_size;
   /**
-   * The loss.
+   * The loss: for several outputs, the mean over them.
    */
   double value;
   /**
-   * The effective batch size (sum w)^2 / sum w^2; the mean over the outputs.
+   * The effective batch size, (sum w)^2 / sum w^2 of the rows' weights w; for several outputs, the mean.
    */
   double effective_batch_size;
   /**
-   * The epsilon used, infinite where only equal weights reach a minimum batch; 0 for losses without one.
+   * The epsilon that was used, in the unit of the variances: infinite where only equal weights reach the
+   * minimum effective batch size, 0 for a loss without an epsilon.
    */
   double epsilon;
   /**
-   * How many rows have a weight.
+   * How many rows have a weight that is not 0.
    */
   int64_t samples_used;
 } biv_loss_result;
@@ -255,7 +288,7 @@ typedef struct biv_model_info {
    */
   int64_t parameters;
   /**
-   * 1 when predictions are in the labels' unit by the model's own normalisation, else 0.
+   * 1 when the model has a normalisation, which its predictions undo, else 0.
    */
   int32_t normalized;
 } biv_model_info;
@@ -273,11 +306,11 @@ typedef struct biv_step {
    */
   double loss;
   /**
-   * The effective batch size (sum w)^2 / sum w^2, from 1 to the number of rows.
+   * The effective batch size, (sum w)^2 / sum w^2 of the rows' weights w: from 1 to the number of rows.
    */
   double effective_batch_size;
   /**
-   * The epsilon used, in normalised units; 0 for losses without one.
+   * The epsilon that was used, in normalised units; 0 for a loss without an epsilon.
    */
   double epsilon;
   /**
@@ -285,7 +318,7 @@ typedef struct biv_step {
    */
   int64_t rows;
   /**
-   * How many of them have a weight. 0: the cutoff left none and no step was taken.
+   * How many of them have a weight that is not 0. Where the cutoff left none, no step was taken.
    */
   int64_t samples_used;
 } biv_step;
@@ -307,7 +340,7 @@ typedef struct biv_metrics {
    */
   double mse;
   /**
-   * Its square root.
+   * The square root of mse, in the labels' unit.
    */
   double rmse;
   /**
@@ -315,7 +348,7 @@ typedef struct biv_metrics {
    */
   double mae;
   /**
-   * Coefficient of determination, the same in every unit; NaN where the labels are constant.
+   * Coefficient of determination, without a unit; NaN where the labels are constant.
    */
   double r2;
   /**
@@ -337,7 +370,7 @@ typedef struct biv_metrics {
  */
 typedef struct biv_epoch {
   /**
-   * The size of this struct in the library: fields beyond it do not exist.
+   * The size of this struct in the library. Fields of a later header lie beyond it and do not exist.
    */
   size_t struct_size;
   /**
@@ -345,36 +378,36 @@ typedef struct biv_epoch {
    */
   int64_t epoch;
   /**
-   * Mini-batches seen, those without a label to learn from included.
+   * The number of mini-batches, the skipped ones included.
    */
   int64_t batches;
   /**
-   * Mini-batches that were skipped because the cutoff left no label.
+   * How many mini-batches were skipped because the cutoff left them no label.
    */
   int64_t skipped;
   /**
-   * The mean loss of the others, in normalised units.
+   * The mean loss of the mini-batches that were not skipped, in normalised units.
    */
   double loss;
   /**
-   * Their mean effective batch size.
+   * The mean effective batch size of the same.
    */
   double effective_batch_size;
   /**
-   * The metrics on the test set; NULL when none was given. Valid during the callback.
+   * The errors on the test set; NULL where no test set was given. Valid during the callback.
    */
   const struct biv_metrics *test;
 } biv_epoch;
 
 /**
- * Called by biv_trainer_fit() after every epoch, on the thread that called it.
- * The trainer is free meanwhile: the callback may evaluate, predict, save and set
- * the learning rate. It must return normally: an exception or longjmp that
- * leaves it is undefined behaviour.
+ * Hears of every epoch of biv_trainer_fit(), on the thread that called that.
+ *
+ * The trainer is not in use meanwhile: the callback may evaluate, predict, save and set the learning rate. It
+ * must return normally: a C++ exception or longjmp that leaves it is undefined behaviour.
  *
  * @param user what biv_trainer_fit() was given.
- * @param epoch valid during the call.
- * @return 0 to go on, anything else to stop.
+ * @param epoch what the epoch did; valid during the call.
+ * @return 0 to continue, anything else to stop.
  */
 typedef int32_t (*biv_epoch_callback)(void *user, const struct biv_epoch *epoch);
 
@@ -387,15 +420,15 @@ typedef struct biv_progress {
    */
   size_t struct_size;
   /**
-   * Epochs completed.
+   * The number of epochs completed.
    */
   int64_t epoch;
   /**
-   * Mini-batches taken from the epoch in progress.
+   * The number of mini-batches taken from the epoch in progress.
    */
   int64_t batch;
   /**
-   * Steps taken.
+   * The number of steps taken.
    */
   int64_t steps;
   /**
@@ -413,31 +446,32 @@ typedef struct biv_progress {
  */
 typedef struct biv_experiment_progress {
   /**
-   * The size of this struct in the library: fields beyond it do not exist.
+   * The size of this struct in the library. Fields of a later header lie beyond it and do not exist.
    */
   size_t struct_size;
   /**
-   * BIV_STAGE_LOADING, BIV_STAGE_TRAINING or BIV_STAGE_SWEEP: what `done` and `total` count.
+   * What `done` and `total` count: images (BIV_STAGE_LOADING), mini-batches (BIV_STAGE_TRAINING) or runs
+   * (BIV_STAGE_SWEEP).
    */
   int32_t stage;
   /**
-   * The run: its tag, in a sweep its variant and seed. Valid during the callback.
+   * The name of the run: its tag, in a sweep its variant and seed. Valid during the callback.
    */
   const char *run;
   /**
-   * Images, mini-batches or runs done.
+   * How many are done.
    */
   int64_t done;
   /**
-   * Of how many.
+   * How many there are.
    */
   int64_t total;
   /**
-   * Epochs completed.
+   * The number of epochs completed.
    */
   int64_t epoch;
   /**
-   * Of how many; 0 outside training.
+   * The number of epochs in all; 0 outside training.
    */
   int64_t epochs;
   /**
@@ -453,44 +487,46 @@ typedef struct biv_experiment_progress {
    */
   double samples_per_second;
   /**
-   * An estimate; NaN before there is one.
+   * The estimated time to the end, in seconds; NaN before there is one.
    */
   double seconds_left;
 } biv_experiment_progress;
 
 /**
- * Called often by biv_experiment_run() and biv_sweep_run(), on the thread that called them. It must
- * return normally: an exception or longjmp that leaves it is undefined behaviour.
+ * Hears how far biv_experiment_run() or biv_sweep_run() has come, on the thread that called that.
+ *
+ * It may call every function of the library. It must return normally: a C++ exception or longjmp that leaves
+ * it is undefined behaviour.
  *
  * @param user what the function was given.
  * @param progress valid during the call.
- * @return 0 to go on, anything else to stop.
+ * @return 0 to continue, anything else to stop.
  */
 typedef int32_t (*biv_experiment_callback)(void *user,
                                            const struct biv_experiment_progress *progress);
 
 /**
- * The call did what it says.
+ * The call succeeded.
  */
 #define BIV_OK 0
 
 /**
- * An argument's value is not one that the function takes: correct the call.
+ * An argument has a value that the function does not accept.
  */
 #define BIV_ERROR_INVALID_ARGUMENT 1
 
 /**
- * A handle is NULL, freed, or of another type: correct the call.
+ * A handle is NULL, was freed, or is of another type.
  */
 #define BIV_ERROR_INVALID_HANDLE 2
 
 /**
- * A field of the JSON options is unknown, of the wrong type or out of range: the message has its path.
+ * A field of the JSON options is unknown, missing, of the wrong type or out of range. The message names it.
  */
 #define BIV_ERROR_INVALID_CONFIG 3
 
 /**
- * Arrays do not fit together, or not the model.
+ * The shapes of arrays do not fit each other, the data set or the model.
  */
 #define BIV_ERROR_SHAPE 4
 
@@ -500,57 +536,59 @@ typedef int32_t (*biv_experiment_callback)(void *user,
 #define BIV_ERROR_NOT_FOUND 5
 
 /**
- * The system refused to read or write: permissions, a full disk. What was saved before is still there.
+ * The system refused to read or write, for example because of permissions or a full disk. A file that was to
+ * be replaced is still there.
  */
 #define BIV_ERROR_IO 6
 
 /**
- * A data file's content is not what its format says: the message has row and column.
+ * The content of a data file is not what its format requires. The message names the row and the column.
  */
 #define BIV_ERROR_PARSE 7
 
 /**
- * The call is legal, but not for this object.
+ * This object, or this build of the library, cannot do what was asked for.
  */
 #define BIV_ERROR_UNSUPPORTED 8
 
 /**
- * The object is fitting: call again when that has returned.
+ * The object is in use by a call that has not returned: call again later.
  */
 #define BIV_ERROR_BUSY 9
 
 /**
- * Training was stopped by the callback or by biv_trainer_cancel. The trainer can go on.
+ * A callback or biv_trainer_cancel() stopped the training. It can be continued.
  */
 #define BIV_ERROR_CANCELLED 10
 
 /**
- * Memory ran out, the host's or the device's.
+ * There is no memory for a large buffer, in the host's memory or on the device. Where small amounts run
+ * out too, the process may end.
  */
 #define BIV_ERROR_OUT_OF_MEMORY 11
 
 /**
- * The device does not exist or cannot be used.
+ * The device does not exist, or it failed.
  */
 #define BIV_ERROR_DEVICE 12
 
 /**
- * A number became infinite or NaN.
+ * A result is infinite or NaN.
  */
 #define BIV_ERROR_NUMERICAL 13
 
 /**
- * A saved file is damaged, of a later version, or not one of libbiv's.
+ * A saved file is damaged, was written by a later version, or is not libbiv's.
  */
 #define BIV_ERROR_CORRUPT 14
 
 /**
- * A defect in libbiv or libtorch, contained: please report the message.
+ * A defect in libbiv or libtorch. Please report the message.
  */
 #define BIV_ERROR_INTERNAL 15
 
 /**
- * A buffer of the caller's is too small: the function says how much is needed.
+ * The caller's buffer is too small. The function has said how large it must be.
  */
 #define BIV_ERROR_BUFFER_TOO_SMALL 16
 
@@ -559,82 +597,114 @@ extern "C" {
 #endif // __cplusplus
 
 /**
- * The name of a status, for example "BIV_ERROR_SHAPE"; "BIV_ERROR_UNKNOWN" for
- * a number that is none. Never NULL, static, never to be freed. Any thread.
+ * The name of a status, for example "BIV_ERROR_SHAPE", or "BIV_ERROR_UNKNOWN" for any other number: a static
+ * text, never NULL, never to be freed. Any thread.
  */
 const char *biv_status_name(biv_status status);
 
 /**
- * The library's version, for example "0.1.0". Static, never to be freed. Any thread.
+ * The library's version, for example "0.1.0": a static text, never to be freed. Any thread.
  */
 const char *biv_version(void);
 
 /**
- * The library's ABI version: a program must have been compiled with the same BIV_ABI_VERSION. Any thread.
+ * The library's ABI version. A program must have been compiled with the same BIV_ABI_VERSION. Any thread.
  */
 int32_t biv_abi_version(void);
 
 /**
- * What the library was built from and runs on, as JSON: version, libtorch, debug or
- * release, and "blas", the library whose matrix product libtorch calls. That is
- * "libtorch_cpu.so", unless a BLAS of the host's comes before it: then results differ
- * in their last bits, and speed by as much as the libraries do (docs/linking.md).
- * Static, never to be freed. Any thread.
+ * What the library is built from and runs on, as JSON: {"version": "0.1.0", "abi_version": 1, "libtorch":
+ * "2.11.0", "debug": false, "blas": "libtorch_cpu.so"}.
+ *
+ * "blas" is the library whose matrix product libtorch calls. It is libtorch's own, unless the host
+ * brought a BLAS that comes before it: then results differ in their last bits and speed may differ much
+ * (docs/linking.md). It is null where that cannot be told.
+ *
+ * @param out set to a static text, never to be freed; NULL on failure.
+ * @return BIV_OK, BIV_ERROR_INVALID_ARGUMENT. Any thread.
  */
-const char *biv_build_info(void);
+biv_status biv_build_info(const char **out);
 
 /**
- * What was wrong with this thread's last call, in one sentence of UTF-8; empty
- * after a success. Never NULL, valid until this thread's next call that returns a status
- * (the _free functions leave it alone), never to be freed.
+ * What was wrong with this thread's last call, in one sentence of UTF-8; empty after a success.
+ *
+ * Never NULL, never to be freed. It is valid until this thread calls a function that returns a status;
+ * the _free functions leave it alone.
  */
 const char *biv_last_error_message(void);
 
 /**
- * The JSON Schema of the options called `name`: "csv", "synthetic", "split",
- * "noise", "distribution", "loss", "model", "trainer", "images", "faces", "settings", "experiment" or "sweep".
+ * The JSON Schema of a kind of options, with the meaning and the default of every field.
  *
- * @param out set to a static string, never to be freed.
- * @return BIV_OK or BIV_ERROR_INVALID_ARGUMENT. Any thread.
+ * @param name "csv", "images", "synthetic", "split", "noise", "distribution", "loss", "model",
+ *   "trainer", "settings", "experiment" or "sweep".
+ * @param out set to a static text, never to be freed; NULL on failure.
+ * @return BIV_OK, BIV_ERROR_INVALID_ARGUMENT. Any thread.
  */
-biv_status biv_config_schema(const char *name,
-                             const char **out);
+biv_status biv_config_schema(const char *name, const char **out);
 
 /**
- * The number of CUDA devices that can be used. 0 is no error: no GPU, no driver
- * or no CUDA libraries. The first call loads them. Any thread.
+ * The number of CUDA devices that can be used.
  *
- * @return BIV_OK or BIV_ERROR_INVALID_ARGUMENT.
+ * The first call loads libtorch's CUDA libraries, where they are installed.
+ *
+ * @param out set to 0 where there is no GPU, no driver or no CUDA library; that is no error.
+ * @return BIV_OK, BIV_ERROR_INVALID_ARGUMENT. Any thread.
  */
 biv_status biv_cuda_device_count(int32_t *out);
 
 /**
- * How many threads libtorch uses inside one operation on the CPU. It is a
- * property of the process, shared with a host that uses libtorch itself.
+ * How many threads libtorch uses inside one operation on the CPU. The number is the process's: a host
+ * that uses libtorch itself shares it.
  *
- * @return BIV_OK or BIV_ERROR_INVALID_ARGUMENT. Any thread.
+ * @return BIV_OK, BIV_ERROR_INVALID_ARGUMENT. Any thread.
  */
 biv_status biv_get_num_threads(int32_t *out);
 
 /**
- * Sets what biv_get_num_threads gives, at least 1. libbiv never does so by
- * itself. Results are reproducible for one number of threads; another one may
- * round differently.
+ * Sets what biv_get_num_threads() gives. The library itself never does. Results are reproducible for one
+ * number of threads; with another one they may round differently.
  *
- * @return BIV_OK or BIV_ERROR_INVALID_CONFIG. Call it while nothing is training.
+ * @param threads 1 to 4096. More than there are processors makes work slower; the log says so.
+ * @return BIV_OK, BIV_ERROR_INVALID_CONFIG. Any thread, while nothing is training.
  */
 biv_status biv_set_num_threads(int32_t threads);
 
 /**
- * Makes a data set of the caller's arrays, which are copied (features to f32,
- * labels and variances to f64).
+ * Sets who hears what the library says beside errors. By default nobody does.
  *
- * @param features shape [rows, ...]: any number of dimensions, the first is the rows.
+ * Each message is heard once in a process: for example that there are more threads than processors, or
+ * which kernels are in use. A new callback first hears, during this call, what was said before and
+ * nobody has heard. The callback and its level replace those before them.
+ *
+ * Threads. The callback is called on a thread that is in a function of the library, when that holds
+ * no lock: at its end, after each epoch of biv_trainer_fit() and after each mini-batch of
+ * biv_experiment_run() and biv_sweep_run(). Never on a thread of the library's own, and never on two
+ * threads at the same time, so a message may be heard on another thread than where it arose.
+ *
+ * When this function returns, the callback that was there before is not running and is never called
+ * again, so that its `user` may be freed. It waits for a call that is running on another thread: the
+ * caller must hold no lock that the callback takes. Called from within the callback it does not wait.
+ *
+ * @param level BIV_LOG_SILENT, BIV_LOG_WARNING or BIV_LOG_INFO.
+ * @param callback NULL for nobody.
+ * @param user passed to the callback; the library never uses it otherwise.
+ * @return BIV_OK, or BIV_ERROR_INVALID_ARGUMENT: then nothing has changed. Any thread.
+ */
+biv_status biv_set_log(int32_t level,
+                       biv_log_callback callback,
+                       void *user);
+
+/**
+ * Makes a data set of the caller's arrays. They are copied: features as f32, labels and variances as f64.
+ *
+ * @param features shape [rows, ...]: any number of dimensions, of which the first counts the rows.
  * @param labels shape [rows] or [rows, outputs], in any unit.
- * @param variances as labels, in the square of their unit, at least 0; NULL when unknown.
+ * @param variances the variances of the labels' noise: the labels' shape, the square of their unit, at
+ *   least 0. NULL where they are unknown.
  * @param out the new handle, to be freed with biv_dataset_free(); NULL on failure.
- * @return BIV_OK, BIV_ERROR_SHAPE, BIV_ERROR_INVALID_ARGUMENT (no rows, NaN,
- *   infinite, a negative variance, a feature beyond f32), BIV_ERROR_OUT_OF_MEMORY.
+ * @return BIV_OK, BIV_ERROR_SHAPE, BIV_ERROR_INVALID_ARGUMENT (no rows, a value that is NaN or infinite, a
+ *   negative variance, a feature too large for f32), BIV_ERROR_OUT_OF_MEMORY. Any thread.
  */
 biv_status biv_dataset_create_from_arrays(const struct biv_array *features,
                                           const struct biv_array *labels,
@@ -642,8 +712,12 @@ biv_status biv_dataset_create_from_arrays(const struct biv_array *features,
                                           struct biv_dataset **out);
 
 /**
- * As biv_dataset_create_from_arrays(), with the standard deviations of the
- * labels' noise, in the labels' unit, instead of their variances.
+ * As biv_dataset_create_from_arrays(), with standard deviations instead of variances.
+ *
+ * @param features @param labels as there.
+ * @param standard_deviations those of the labels' noise: the labels' shape and unit, at least 0.
+ * @param out the new handle, to be freed with biv_dataset_free(); NULL on failure.
+ * @return as biv_dataset_create_from_arrays(). Any thread.
  */
 biv_status biv_dataset_create_from_arrays_with_std(const struct biv_array *features,
                                                    const struct biv_array *labels,
@@ -651,80 +725,89 @@ biv_status biv_dataset_create_from_arrays_with_std(const struct biv_array *featu
                                                    struct biv_dataset **out);
 
 /**
- * Reads a CSV file with a header.
+ * Reads a CSV file whose first line names the columns.
  *
- * @param path UTF-8.
+ * @param path the file, UTF-8.
  * @param options JSON, schema "csv": {"labels": ["income"], "standard_errors": ["moe"],
  *   "error_divisor": 1.645, "features": [...], "one_hot": [...], "cyclic": {"hour": 24}, ...}.
  * @param out the new handle, to be freed with biv_dataset_free(); NULL on failure.
- * @return BIV_OK, BIV_ERROR_NOT_FOUND (file or column), BIV_ERROR_PARSE (with row and
- *   column), BIV_ERROR_INVALID_CONFIG, BIV_ERROR_INVALID_ARGUMENT, BIV_ERROR_IO.
+ * @return BIV_OK, BIV_ERROR_NOT_FOUND (the file or a column), BIV_ERROR_PARSE (the message names row and
+ *   column), BIV_ERROR_INVALID_CONFIG, BIV_ERROR_SHAPE (no feature), BIV_ERROR_INVALID_ARGUMENT (a negative
+ *   variance), BIV_ERROR_IO, BIV_ERROR_OUT_OF_MEMORY. Any thread.
  */
 biv_status biv_dataset_create_from_csv(const char *path,
                                        const char *options,
                                        struct biv_dataset **out);
 
 /**
- * Reads a data set that has a format of its own.
+ * Reads a published data set from its files.
  *
- * @param name "bike" (UCI Bike Sharing, hour.csv: 19 features, label cnt) or "wine" (UCI
- *   Wine Quality, red and white: 11 features, label quality).
- * @param path the file, or the folder that holds the files.
+ * @param name "bike" (UCI Bike Sharing, hour.csv: 19 features, label cnt) or "wine" (UCI Wine Quality, red
+ *   and white: 11 features, label quality).
+ * @param path the file, or the folder that holds the files, UTF-8.
  * @param out the new handle, to be freed with biv_dataset_free(); NULL on failure.
- * @return as biv_dataset_create_from_csv().
+ * @return as biv_dataset_create_from_csv(). Any thread.
  */
-biv_status biv_dataset_create_named(const char *name, const char *path, struct biv_dataset **out);
+biv_status biv_dataset_create_named(const char *name,
+                                    const char *path,
+                                    struct biv_dataset **out);
 
 /**
- * Reads a folder of images whose files' names begin with the label, up to the first "_", as UTKFace's
- * with the age: 39_1_20170116174525125.jpg. JPEG and PNG, in the order of their names. A row's features have
- * shape [3, height, width] and are bytes / 255; they are kept as bytes.
+ * Reads a folder of JPEG and PNG images, in the order of their names. A name begins with the image's label,
+ * up to the first "_", as UTKFace's do with the age: 39_1_20170116174525125.jpg.
  *
- * @param options JSON, schema "images": {"size": {"height": 64, "width": 64}, "corrupt": "skip"}; may be NULL.
+ * A row's features have shape [3, height, width] and are the pixels' bytes divided by 255. They are kept as
+ * bytes.
+ *
+ * @param folder UTF-8.
+ * @param options JSON, schema "images": {"size": {"height": 64, "width": 64}, "corrupt": "skip"}; NULL for
+ *   the defaults.
  * @param out the new handle, to be freed with biv_dataset_free(); NULL on failure.
- * @return BIV_OK, BIV_ERROR_NOT_FOUND (no folder, no images), BIV_ERROR_PARSE (an image that is damaged or
- *   without an age, with its name), BIV_ERROR_OUT_OF_MEMORY (more than "memory_limit", or no memory to decode an
- *   image), BIV_ERROR_SHAPE (sizes that differ), BIV_ERROR_INVALID_CONFIG, BIV_ERROR_IO.
+ * @return BIV_OK, BIV_ERROR_NOT_FOUND (no folder, or no images in it), BIV_ERROR_PARSE (an image that is
+ *   damaged or has no label; the message names it), BIV_ERROR_SHAPE (images of different sizes),
+ *   BIV_ERROR_OUT_OF_MEMORY (more than "memory_limit", or no memory to decode an image),
+ *   BIV_ERROR_INVALID_CONFIG, BIV_ERROR_IO. Any thread.
  */
 biv_status biv_dataset_create_from_images(const char *folder,
                                           const char *options,
                                           struct biv_dataset **out);
 
 /**
- * Makes a data set whose clean function is known: Friedman's first,
- * 10 sin(pi x0 x1) + 20 (x2 - 1/2)^2 + 10 x3 + 5 x4 of features uniform in [0, 1).
+ * Makes a data set of a known function, Friedman's first: the features are uniform in [0, 1) and the label is
+ * 10 sin(pi x0 x1) + 20 (x2 - 1/2)^2 + 10 x3 + 5 x4, without noise.
  *
  * @param options JSON, schema "synthetic": {"rows": 2000, "features": 10, "outputs": 1, "seed": 0}.
  * @param out the new handle, to be freed with biv_dataset_free(); NULL on failure.
- * @return BIV_OK, BIV_ERROR_INVALID_CONFIG, BIV_ERROR_OUT_OF_MEMORY.
+ * @return BIV_OK, BIV_ERROR_INVALID_CONFIG, BIV_ERROR_OUT_OF_MEMORY. Any thread.
  */
-biv_status biv_dataset_create_synthetic(const char *options, struct biv_dataset **out);
+biv_status biv_dataset_create_synthetic(const char *options,
+                                        struct biv_dataset **out);
 
 /**
- * A copy with simulated noise on the labels and the variances of that noise.
- * The clean labels are kept beside them, for normalisation. Where variances
- * are known already, the new ones add to them.
+ * Makes a copy whose labels have simulated noise of known variances. The clean labels are kept beside them:
+ * a trainer takes its normalisation from those. Where the data set has variances, the new ones are added to
+ * them.
  *
  * @param options JSON, schema "noise": {"distribution": {"kind": "uniform", "low": 0, "high": 1}
  *   or {"kind": "gamma", "mean": m, "variance": V} or {"kind": "binary_uniform", "components":
  *   [{"weight": 0.5, "low": 0, "high": 0.1}, {"low": 4, "high": 6}]}, "relative": true,
  *   "disturbance": 0, "seed": 0}.
  * @param out the new handle, to be freed with biv_dataset_free(); NULL on failure.
- * @return BIV_OK, BIV_ERROR_INVALID_HANDLE, BIV_ERROR_INVALID_CONFIG, BIV_ERROR_OUT_OF_MEMORY.
+ * @return BIV_OK, BIV_ERROR_INVALID_HANDLE, BIV_ERROR_INVALID_CONFIG, BIV_ERROR_OUT_OF_MEMORY. Any thread.
  */
 biv_status biv_dataset_add_noise(const struct biv_dataset *dataset,
                                  const char *options,
                                  struct biv_dataset **out);
 
 /**
- * Two copies of parts: the first train_size rows and the last test_size rows,
- * shuffled before by default.
+ * Makes two data sets of copies: of the first train_size rows and of the last test_size rows, after a shuffle
+ * unless "shuffle" is false.
  *
- * @param options JSON, schema "split": {"train_size": n, "test_size": m (default: the rest),
- *   "shuffle": true, "seed": 0}.
- * @param train @param test the new handles, to be freed with biv_dataset_free(); NULL on failure.
- * @return BIV_OK, BIV_ERROR_INVALID_HANDLE, BIV_ERROR_INVALID_CONFIG,
- *   BIV_ERROR_INVALID_ARGUMENT when the parts are empty or more than there is.
+ * @param options JSON, schema "split": {"train_size": 500, "test_size": 100, "shuffle": true, "seed": 0};
+ *   without "test_size", all other rows.
+ * @param train @param test the new handles, to be freed with biv_dataset_free(); both NULL on failure.
+ * @return BIV_OK, BIV_ERROR_INVALID_HANDLE, BIV_ERROR_INVALID_CONFIG, BIV_ERROR_INVALID_ARGUMENT (a part is
+ *   empty, or both together have more rows than there are), BIV_ERROR_OUT_OF_MEMORY. Any thread.
  */
 biv_status biv_dataset_split(const struct biv_dataset *dataset,
                              const char *options,
@@ -732,11 +815,14 @@ biv_status biv_dataset_split(const struct biv_dataset *dataset,
                              struct biv_dataset **test);
 
 /**
- * A copy of the rows `indices`, counted from 0, in that order; a row may occur more than once.
+ * Makes a data set of copies of some rows.
  *
- * @param indices @param count at least one.
+ * @param indices the rows' numbers, counted from 0, in the order of the result; a row may occur more than
+ *   once.
+ * @param count how many numbers there are; at least 1.
  * @param out the new handle, to be freed with biv_dataset_free(); NULL on failure.
- * @return BIV_OK, BIV_ERROR_INVALID_HANDLE, BIV_ERROR_INVALID_ARGUMENT.
+ * @return BIV_OK, BIV_ERROR_INVALID_HANDLE, BIV_ERROR_INVALID_ARGUMENT (no such row),
+ *   BIV_ERROR_OUT_OF_MEMORY. Any thread.
  */
 biv_status biv_dataset_subset(const struct biv_dataset *dataset,
                               const int64_t *indices,
@@ -744,10 +830,11 @@ biv_status biv_dataset_subset(const struct biv_dataset *dataset,
                               struct biv_dataset **out);
 
 /**
- * A copy with the rows in a random order, which `seed` determines.
+ * Makes a copy with the rows in a random order.
  *
+ * @param seed determines the order.
  * @param out the new handle, to be freed with biv_dataset_free(); NULL on failure.
- * @return BIV_OK, BIV_ERROR_INVALID_HANDLE, BIV_ERROR_OUT_OF_MEMORY.
+ * @return BIV_OK, BIV_ERROR_INVALID_HANDLE, BIV_ERROR_OUT_OF_MEMORY. Any thread.
  */
 biv_status biv_dataset_shuffle(const struct biv_dataset *dataset,
                                uint64_t seed,
@@ -756,55 +843,63 @@ biv_status biv_dataset_shuffle(const struct biv_dataset *dataset,
 /**
  * The data set's sizes.
  *
- * @return BIV_OK, BIV_ERROR_INVALID_HANDLE, BIV_ERROR_INVALID_ARGUMENT.
+ * @param out a struct of the caller's, with its struct_size set.
+ * @return BIV_OK, BIV_ERROR_INVALID_HANDLE, BIV_ERROR_INVALID_ARGUMENT. Any thread.
  */
 biv_status biv_dataset_get_info(const struct biv_dataset *dataset, struct biv_dataset_info *out);
 
 /**
- * Copies the features into an array of shape [rows, ...] as they were given, or [rows, features].
+ * Copies the features.
  *
- * @return BIV_OK, BIV_ERROR_INVALID_HANDLE, BIV_ERROR_SHAPE, BIV_ERROR_INVALID_ARGUMENT.
+ * @param out an array of the caller's to be filled, of the shape that the features were given in, [rows, ...],
+ *   or of shape [rows, features].
+ * @return BIV_OK, BIV_ERROR_INVALID_HANDLE, BIV_ERROR_SHAPE, BIV_ERROR_INVALID_ARGUMENT,
+ *   BIV_ERROR_OUT_OF_MEMORY. Any thread.
  */
 biv_status biv_dataset_copy_features(const struct biv_dataset *dataset,
                                      const struct biv_array_out *out);
 
 /**
- * Copies the labels, in their unit, into an array of shape [rows, outputs], or [rows] for one output.
+ * Copies the labels, in their unit.
  *
- * @return as biv_dataset_copy_features().
+ * @param out an array of the caller's to be filled, of shape [rows, outputs], or [rows] for one output.
+ * @return as biv_dataset_copy_features(). Any thread.
  */
 biv_status biv_dataset_copy_labels(const struct biv_dataset *dataset,
                                    const struct biv_array_out *out);
 
 /**
- * Copies the labels as they were before simulated noise; without such noise, the labels.
+ * Copies the labels as they were before simulated noise was added; without such noise, the labels.
  *
- * @return as biv_dataset_copy_features().
+ * @param out as for biv_dataset_copy_labels().
+ * @return as biv_dataset_copy_features(). Any thread.
  */
 biv_status biv_dataset_copy_clean_labels(const struct biv_dataset *dataset,
                                          const struct biv_array_out *out);
 
 /**
- * Copies the variances of the labels' noise, shaped as the labels.
+ * Copies the variances of the labels' noise, in the square of the labels' unit.
  *
- * @return as biv_dataset_copy_features(); BIV_ERROR_UNSUPPORTED when they are unknown.
+ * @param out as for biv_dataset_copy_labels().
+ * @return as biv_dataset_copy_features(); BIV_ERROR_UNSUPPORTED where the variances are unknown. Any thread.
  */
 biv_status biv_dataset_copy_variances(const struct biv_dataset *dataset,
                                       const struct biv_array_out *out);
 
 /**
- * Frees a handle. NULL and a handle that was freed before are left alone, and so is the last message.
- * Trainers made from the data set keep what they need of it. Any thread.
+ * Frees a handle. Does nothing to NULL and to a handle that was freed before, and keeps the thread's last
+ * message. A trainer has its own copy of what it needs. Any thread.
  */
 void biv_dataset_free(struct biv_dataset *dataset);
 
 /**
- * Draws noise variances, as biv_dataset_add_noise() does.
+ * Draws noise variances from a distribution, as biv_dataset_add_noise() does.
  *
  * @param distribution JSON, schema "distribution": {"kind": "gamma", "alpha": 2, "beta": 0.5}.
- * @param seed the same seed gives the same variances.
- * @param variances room for `count` values.
- * @return BIV_OK, BIV_ERROR_INVALID_CONFIG, BIV_ERROR_INVALID_ARGUMENT. Any thread.
+ * @param seed determines the variances.
+ * @param variances the caller's room for `count` values; may be NULL where `count` is 0.
+ * @param count how many to draw.
+ * @return BIV_OK, BIV_ERROR_INVALID_CONFIG, BIV_ERROR_INVALID_ARGUMENT, BIV_ERROR_OUT_OF_MEMORY. Any thread.
  */
 biv_status biv_noise_sample(const char *distribution,
                             uint64_t seed,
@@ -812,19 +907,24 @@ biv_status biv_noise_sample(const char *distribution,
                             size_t count);
 
 /**
- * Computes a loss and its gradient in double precision, with no model and no
- * trainer: mse (1/K) sum e^2; cutoff_mse the mean of e^2 where v < threshold;
- * iv (1/K) sum e^2/(v + epsilon); biv sum w e^2 / sum w, w = 1/(v + epsilon)
- * (Mai, Khamies, Paull 2021). Several outputs: the mean over them, each by itself.
+ * Computes a loss and its gradient in double precision, for a training loop of the caller's own.
  *
- * @param loss JSON, schema "loss": {"kind": "biv", "epsilon": 0.1}; NULL for that.
- *   Epsilon may also be {"min_effective_batch_size": 64} or {"min_effective_batch_ratio": 0.5}.
- * @param predictions @param labels @param variances shape [rows] or [rows, outputs], all three
- *   the same. Epsilon and threshold are in the unit of the variances. variances may be NULL for mse.
- * @param result what it amounts to.
- * @param gradient the derivative by each prediction, shaped as they are; NULL when not wanted.
- * @return BIV_OK, BIV_ERROR_INVALID_CONFIG, BIV_ERROR_SHAPE, BIV_ERROR_INVALID_ARGUMENT (NaN,
- *   infinite, negative variance, variances missing), BIV_ERROR_NUMERICAL. Any thread.
+ * With the errors e, the variances v and K rows: "mse" is (1/K) sum e^2; "cutoff_mse" is the mean of e^2 over the
+ * rows with v < threshold; "iv" is (1/K) sum e^2/(v + epsilon); "biv" is sum w e^2 / sum w with
+ * w = 1/(v + epsilon) (Mai, Khamies, Paull 2021). Several outputs are computed each by itself; the loss is
+ * their mean.
+ *
+ * @param loss JSON, schema "loss": {"kind": "biv", "epsilon": 0.1}; NULL for that. Epsilon may also be
+ *   {"min_effective_batch_size": 64} or {"min_effective_batch_ratio": 0.5}. Epsilon and threshold are in the
+ *   unit of the variances.
+ * @param predictions @param labels shape [rows] or [rows, outputs], both the same, in any unit.
+ * @param variances the labels' shape, the square of their unit, at least 0; may be NULL for "mse".
+ * @param result a struct of the caller's, with its struct_size set.
+ * @param gradient an array of the caller's to be filled, of the predictions' shape: the derivative of the
+ *   loss by each prediction. NULL when not wanted.
+ * @return BIV_OK, BIV_ERROR_INVALID_CONFIG, BIV_ERROR_SHAPE, BIV_ERROR_INVALID_ARGUMENT (a value that is NaN
+ *   or infinite, a negative variance, variances that are missing), BIV_ERROR_NUMERICAL (the loss is not
+ *   finite), BIV_ERROR_OUT_OF_MEMORY. Any thread.
  */
 biv_status biv_loss_compute(const char *loss,
                             const struct biv_array *predictions,
@@ -834,31 +934,35 @@ biv_status biv_loss_compute(const char *loss,
                             const struct biv_array_out *gradient);
 
 /**
- * Makes a network on the CPU, its weights drawn as PyTorch's defaults by a seed of its own.
+ * Makes a network on the CPU. Its initial weights are distributed as PyTorch's defaults; "seed" determines them.
  *
- * @param options JSON, schema "model": {"kind": "mlp", "inputs": 19, "hidden": [100, 50],
- *   "outputs": 1, "batch_norm": false, "seed": 0} or {"kind": "vanilla_ann", "dataset": "bike"}.
+ * @param options JSON, schema "model": {"kind": "mlp", "inputs": 19, "hidden": [100, 50], "outputs": 1,
+ *   "batch_norm": false, "seed": 0}, {"kind": "vanilla_ann", "dataset": "bike"}, {"kind": "vanilla_cnn",
+ *   "height": 64, "width": 64} or {"kind": "resnet", "depth": 18, "height": 64, "width": 64}.
  * @param out the new handle, to be freed with biv_model_free(); NULL on failure.
- * @return BIV_OK, BIV_ERROR_INVALID_CONFIG, BIV_ERROR_OUT_OF_MEMORY.
+ * @return BIV_OK, BIV_ERROR_INVALID_CONFIG, BIV_ERROR_OUT_OF_MEMORY. Any thread.
  */
-biv_status biv_model_create(const char *options, struct biv_model **out);
+biv_status biv_model_create(const char *options,
+                            struct biv_model **out);
 
 /**
- * Reads the model that biv_model_save() wrote, onto the CPU.
+ * Reads a model that biv_model_save() wrote, onto the CPU.
  *
+ * @param path the file, UTF-8.
  * @param out the new handle, to be freed with biv_model_free(); NULL on failure.
- * @return BIV_OK, BIV_ERROR_NOT_FOUND, BIV_ERROR_IO, BIV_ERROR_CORRUPT,
- *   BIV_ERROR_INVALID_ARGUMENT for a training checkpoint.
+ * @return BIV_OK, BIV_ERROR_NOT_FOUND, BIV_ERROR_IO, BIV_ERROR_CORRUPT, BIV_ERROR_INVALID_ARGUMENT (the file
+ *   is a trainer's checkpoint), BIV_ERROR_OUT_OF_MEMORY. Any thread.
  */
-biv_status biv_model_load(const char *path, struct biv_model **out);
+biv_status biv_model_load(const char *path,
+                          struct biv_model **out);
 
 /**
- * Saves weights and normalisation. A file at `path` is replaced, in one go, when the new one is complete.
+ * Saves the model's weights and normalisation. A file at `path` is replaced at once when the new one is
+ * complete; on failure it is as it was. A symbolic link is followed.
  *
- * A link is followed.
- *
+ * @param path the file, UTF-8.
  * @return BIV_OK, BIV_ERROR_INVALID_HANDLE, BIV_ERROR_IO, BIV_ERROR_NOT_FOUND (no such folder),
- *   BIV_ERROR_INVALID_ARGUMENT (no regular file): on failure an older file is untouched.
+ *   BIV_ERROR_INVALID_ARGUMENT (what is there is no regular file), BIV_ERROR_OUT_OF_MEMORY. Any thread.
  */
 biv_status biv_model_save(const struct biv_model *model,
                           const char *path);
@@ -866,16 +970,19 @@ biv_status biv_model_save(const struct biv_model *model,
 /**
  * The model's sizes.
  *
- * @return BIV_OK, BIV_ERROR_INVALID_HANDLE, BIV_ERROR_INVALID_ARGUMENT.
+ * @param out a struct of the caller's, with its struct_size set.
+ * @return BIV_OK, BIV_ERROR_INVALID_HANDLE, BIV_ERROR_INVALID_ARGUMENT. Any thread.
  */
 biv_status biv_model_get_info(const struct biv_model *model, struct biv_model_info *out);
 
 /**
  * Describes the model as JSON: its options, its device and the name and shape of every tensor.
  *
- * @param buffer room for `capacity` bytes; NULL with capacity 0 only asks for the size.
- * @param needed set to the size of the text with its NUL; may be NULL.
- * @return BIV_OK, BIV_ERROR_INVALID_HANDLE, BIV_ERROR_BUFFER_TOO_SMALL, BIV_ERROR_INVALID_ARGUMENT.
+ * @param buffer the caller's room for the text; NULL with a capacity of 0 only asks for the size.
+ * @param capacity the size of `buffer` in bytes.
+ * @param needed set to the size of the text in bytes, its NUL included; may be NULL.
+ * @return BIV_OK, BIV_ERROR_INVALID_HANDLE, BIV_ERROR_BUFFER_TOO_SMALL, BIV_ERROR_INVALID_ARGUMENT. Any
+ *   thread.
  */
 biv_status biv_model_describe(const struct biv_model *model,
                               char *buffer,
@@ -886,8 +993,9 @@ biv_status biv_model_describe(const struct biv_model *model,
  * Copies one of the model's tensors.
  *
  * @param name as in biv_model_describe() and in PyTorch's state_dict: "0.weight" has shape [outputs, inputs].
- * @param out an array of the tensor's shape.
- * @return BIV_OK, BIV_ERROR_INVALID_HANDLE, BIV_ERROR_NOT_FOUND, BIV_ERROR_SHAPE, BIV_ERROR_INVALID_ARGUMENT.
+ * @param out an array of the caller's to be filled, of the tensor's shape.
+ * @return BIV_OK, BIV_ERROR_INVALID_HANDLE, BIV_ERROR_NOT_FOUND, BIV_ERROR_SHAPE, BIV_ERROR_INVALID_ARGUMENT,
+ *   BIV_ERROR_OUT_OF_MEMORY. Any thread.
  */
 biv_status biv_model_get_tensor(const struct biv_model *model,
                                 const char *name,
@@ -896,127 +1004,145 @@ biv_status biv_model_get_tensor(const struct biv_model *model,
 /**
  * Overwrites one of the model's tensors.
  *
- * @param values an array of exactly the tensor's shape, all finite.
- * @return as biv_model_get_tensor().
+ * @param name as for biv_model_get_tensor().
+ * @param values an array of exactly the tensor's shape. All values are finite, as f32 too.
+ * @return as biv_model_get_tensor(). Any thread.
  */
-biv_status biv_model_set_tensor(const struct biv_model *model,
+biv_status biv_model_set_tensor(struct biv_model *model,
                                 const char *name,
                                 const struct biv_array *values);
 
 /**
- * Predicts labels, in the labels' unit (where the model was trained with normalisation, by undoing it).
+ * Predicts labels, in the labels' unit: a model that was trained with normalisation applies it to the features
+ * and undoes it in the predictions.
  *
- * @param features shape [rows, ...] with as many values in a row as the model has inputs, in
- *   their own unit, all finite. No rows give no predictions.
- * @param out shape [rows, outputs], or [rows] for one output.
- * @return BIV_OK, BIV_ERROR_INVALID_HANDLE, BIV_ERROR_SHAPE, BIV_ERROR_INVALID_ARGUMENT, BIV_ERROR_OUT_OF_MEMORY.
+ * @param features shape [rows, ...] with as many values in a row as the model has inputs, in the unit of the
+ *   training data, all finite. There may be no rows.
+ * @param out an array of the caller's to be filled, of shape [rows, outputs], or [rows] for one output.
+ * @return BIV_OK, BIV_ERROR_INVALID_HANDLE, BIV_ERROR_SHAPE, BIV_ERROR_INVALID_ARGUMENT,
+ *   BIV_ERROR_OUT_OF_MEMORY, BIV_ERROR_DEVICE. Any thread.
  */
 biv_status biv_model_predict(const struct biv_model *model,
                              const struct biv_array *features,
                              const struct biv_array_out *out);
 
 /**
- * Frees a handle. NULL and a handle that was freed before are left alone, and so is the last message.
- * A trainer keeps its model alive. Any thread.
+ * Frees a handle. Does nothing to NULL and to a handle that was freed before, and keeps the thread's last
+ * message. A trainer keeps its model alive. Any thread.
  */
 void biv_model_free(struct biv_model *model);
 
 /**
- * Makes a trainer that starts from the model's present weights and moves them to its device.
+ * Makes a trainer that starts from the model's weights as they are.
  *
- * @param model trained in place: predictions of the model follow the training.
- * @param dataset copied to the device; NULL for a trainer that only biv_trainer_step_on() feeds.
+ * With "normalize", features and labels are normalised by the statistics of the data set, of its clean labels
+ * where noise was simulated. A model that has a normalisation keeps it.
+ *
+ * @param model is moved to the trainer's device and trained in place: its predictions follow the training.
+ * @param dataset is copied to the device; NULL for a trainer that is used with biv_trainer_step_on() only.
  * @param options JSON, schema "trainer": {"loss": {"kind": "biv", "epsilon": 0.1}, "batch_size": 256,
  *   "learning_rate": 0.001, "normalize": true, "drop_last": true, "seed": 0, "device": "cpu",
- *   "adam": {...}}; NULL for these defaults. The statistics for normalisation come from the
- *   data set's labels before simulated noise; a model that has some already keeps them.
+ *   "adam": {...}}; NULL for these defaults.
  * @param out the new handle, to be freed with biv_trainer_free(); NULL on failure.
  * @return BIV_OK, BIV_ERROR_INVALID_HANDLE, BIV_ERROR_INVALID_CONFIG, BIV_ERROR_SHAPE,
- *   BIV_ERROR_INVALID_ARGUMENT (the loss needs variances and there are none; batch_size is more
- *   than the rows; a BatchNorm would see a mini-batch of one row), BIV_ERROR_DEVICE,
- *   BIV_ERROR_UNSUPPORTED (cuda_graph without libbiv_cuda.so), BIV_ERROR_OUT_OF_MEMORY.
+ *   BIV_ERROR_INVALID_ARGUMENT (the loss needs variances and there are none; batch_size is more than the rows;
+ *   a BatchNorm would get a mini-batch of one row), BIV_ERROR_DEVICE, BIV_ERROR_UNSUPPORTED (cuda_graph
+ *   without libbiv_cuda.so), BIV_ERROR_OUT_OF_MEMORY. Any thread.
  */
-biv_status biv_trainer_create(const struct biv_model *model,
+biv_status biv_trainer_create(struct biv_model *model,
                               const struct biv_dataset *dataset,
                               const char *options,
                               struct biv_trainer **out);
 
 /**
- * Takes one step on the next mini-batch of the trainer's data set: a seeded
- * shuffle, anew every epoch.
+ * Takes one step on the next mini-batch of the trainer's data set. Every epoch has an order of its own, which
+ * the trainer's seed determines.
  *
- * @param out what the step did; may be NULL.
- * @return BIV_OK, BIV_ERROR_INVALID_HANDLE, BIV_ERROR_UNSUPPORTED (no data set),
- *   BIV_ERROR_NUMERICAL (the loss is not finite: the weights are as before the step).
+ * @param out a struct of the caller's, with its struct_size set: what the step did. May be NULL.
+ * @return BIV_OK, BIV_ERROR_INVALID_HANDLE, BIV_ERROR_INVALID_ARGUMENT, BIV_ERROR_UNSUPPORTED (the trainer has
+ *   no data set), BIV_ERROR_NUMERICAL (the loss is not finite; the weights are as before the step),
+ *   BIV_ERROR_OUT_OF_MEMORY, BIV_ERROR_DEVICE. Any thread.
  */
-biv_status biv_trainer_step(const struct biv_trainer *trainer, struct biv_step *out);
+biv_status biv_trainer_step(struct biv_trainer *trainer,
+                            struct biv_step *out);
 
 /**
- * Takes one step on a mini-batch of the caller's, in the user's units; arrays as in
- * biv_dataset_create_from_arrays(). The data set's own order is left as it is.
+ * Takes one step on a mini-batch of the caller's. The order of the trainer's own data set is not changed.
  *
- * @param out what the step did; may be NULL.
- * @return BIV_OK, BIV_ERROR_INVALID_HANDLE, BIV_ERROR_SHAPE, BIV_ERROR_INVALID_ARGUMENT, BIV_ERROR_NUMERICAL.
+ * @param features @param labels @param variances as for biv_dataset_create_from_arrays().
+ * @param out as for biv_trainer_step().
+ * @return BIV_OK, BIV_ERROR_INVALID_HANDLE, BIV_ERROR_SHAPE, BIV_ERROR_INVALID_ARGUMENT, BIV_ERROR_NUMERICAL
+ *   (the loss is not finite; the weights are as before the step), BIV_ERROR_OUT_OF_MEMORY, BIV_ERROR_DEVICE.
+ *   Any thread.
  */
-biv_status biv_trainer_step_on(const struct biv_trainer *trainer,
+biv_status biv_trainer_step_on(struct biv_trainer *trainer,
                                const struct biv_array *features,
                                const struct biv_array *labels,
                                const struct biv_array *variances,
                                struct biv_step *out);
 
 /**
- * Trains for `epochs` epochs (the first may be the rest of one that was begun).
+ * Trains for a number of epochs. Where steps have begun an epoch, its rest is the first.
  *
- * @param test evaluated after each epoch; may be NULL.
+ * @param epochs at least 0.
+ * @param test a data set that the model is evaluated on after each epoch; may be NULL.
  * @param callback called after each epoch; may be NULL.
  * @param user passed to the callback.
- * @return BIV_OK, BIV_ERROR_CANCELLED (by the callback or biv_trainer_cancel(): what was trained
- *   stays and the trainer can go on), BIV_ERROR_BUSY (it is fitting already),
- *   BIV_ERROR_INVALID_HANDLE, BIV_ERROR_INVALID_ARGUMENT, BIV_ERROR_SHAPE, BIV_ERROR_UNSUPPORTED,
- *   BIV_ERROR_NUMERICAL.
+ * @return BIV_OK, BIV_ERROR_CANCELLED (the callback or biv_trainer_cancel() stopped it; what was trained stays
+ *   and the trainer can go on), BIV_ERROR_BUSY (another fit of this trainer is running),
+ *   BIV_ERROR_INVALID_HANDLE, BIV_ERROR_INVALID_ARGUMENT, BIV_ERROR_SHAPE (the test set does not fit the
+ *   model), BIV_ERROR_UNSUPPORTED (the trainer has no data set), BIV_ERROR_NUMERICAL (a loss is not finite),
+ *   BIV_ERROR_OUT_OF_MEMORY, BIV_ERROR_DEVICE. Any thread.
  */
-biv_status biv_trainer_fit(const struct biv_trainer *trainer,
+biv_status biv_trainer_fit(struct biv_trainer *trainer,
                            int64_t epochs,
                            const struct biv_dataset *test,
                            biv_epoch_callback callback,
                            void *user);
 
 /**
- * Makes the biv_trainer_fit() that is running on another thread return
- * BIV_ERROR_CANCELLED after its present step. Does nothing when none is running.
- * Never waits.
+ * Makes a biv_trainer_fit() that is running return BIV_ERROR_CANCELLED after its present step. Does nothing
+ * where none is running.
  *
- * @return BIV_OK, BIV_ERROR_INVALID_HANDLE.
+ * @return BIV_OK, BIV_ERROR_INVALID_HANDLE. Any thread; never waits.
  */
-biv_status biv_trainer_cancel(const struct biv_trainer *trainer);
+biv_status biv_trainer_cancel(struct biv_trainer *trainer);
 
 /**
- * How far training has come, for hosts that poll instead of taking callbacks. Never waits.
+ * How far training has come, for hosts that poll instead of being called back.
  *
- * @return BIV_OK, BIV_ERROR_INVALID_HANDLE, BIV_ERROR_INVALID_ARGUMENT.
+ * @param out a struct of the caller's, with its struct_size set.
+ * @return BIV_OK, BIV_ERROR_INVALID_HANDLE, BIV_ERROR_INVALID_ARGUMENT. Any thread; never waits.
  */
 biv_status biv_trainer_get_progress(const struct biv_trainer *trainer, struct biv_progress *out);
 
 /**
- * The model's errors on a data set, in evaluation mode.
+ * The errors of the model's predictions on a data set, measured against the labels that it has. A BatchNorm
+ * uses its running statistics.
  *
- * @return BIV_OK, BIV_ERROR_INVALID_HANDLE, BIV_ERROR_SHAPE, BIV_ERROR_NUMERICAL, BIV_ERROR_INVALID_ARGUMENT.
+ * @param dataset any that fits the model, the training data too.
+ * @param out a struct of the caller's, with its struct_size set.
+ * @return BIV_OK, BIV_ERROR_INVALID_HANDLE, BIV_ERROR_SHAPE, BIV_ERROR_NUMERICAL, BIV_ERROR_INVALID_ARGUMENT,
+ *   BIV_ERROR_OUT_OF_MEMORY, BIV_ERROR_DEVICE. Any thread.
  */
 biv_status biv_trainer_evaluate(const struct biv_trainer *trainer,
                                 const struct biv_dataset *dataset,
                                 struct biv_metrics *out);
 
 /**
- * Predicts with the trainer's model: as biv_model_predict().
+ * Predicts with the trainer's model.
+ *
+ * @param features @param out as for biv_model_predict().
+ * @return as biv_model_predict(). Any thread.
  */
 biv_status biv_trainer_predict(const struct biv_trainer *trainer,
                                const struct biv_array *features,
                                const struct biv_array_out *out);
 
 /**
- * Adam's learning rate.
+ * The learning rate of Adam.
  *
- * @return BIV_OK, BIV_ERROR_INVALID_HANDLE, BIV_ERROR_INVALID_ARGUMENT.
+ * @return BIV_OK, BIV_ERROR_INVALID_HANDLE, BIV_ERROR_INVALID_ARGUMENT. Any thread.
  */
 biv_status biv_trainer_get_learning_rate(const struct biv_trainer *trainer, double *out);
 
@@ -1024,38 +1150,40 @@ biv_status biv_trainer_get_learning_rate(const struct biv_trainer *trainer, doub
  * Sets the learning rate from the next step on.
  *
  * @param learning_rate finite and greater than 0.
- * @return BIV_OK, BIV_ERROR_INVALID_HANDLE, BIV_ERROR_INVALID_CONFIG.
+ * @return BIV_OK, BIV_ERROR_INVALID_HANDLE, BIV_ERROR_INVALID_CONFIG. Any thread.
  */
-biv_status biv_trainer_set_learning_rate(const struct biv_trainer *trainer, double learning_rate);
+biv_status biv_trainer_set_learning_rate(struct biv_trainer *trainer, double learning_rate);
 
 /**
- * A new handle for the model in training.
+ * Makes another handle for the model that the trainer trains.
  *
- * @param out to be freed with biv_model_free(); NULL on failure.
- * @return BIV_OK, BIV_ERROR_INVALID_HANDLE, BIV_ERROR_INVALID_ARGUMENT.
+ * @param out the new handle, to be freed with biv_model_free(); NULL on failure.
+ * @return BIV_OK, BIV_ERROR_INVALID_HANDLE, BIV_ERROR_INVALID_ARGUMENT. Any thread.
  */
 biv_status biv_trainer_get_model(const struct biv_trainer *trainer, struct biv_model **out);
 
 /**
- * Saves a checkpoint: model, normalisation, optimiser, options and position. A
- * file at `path` is replaced, in one go, when the new one is complete.
+ * Saves a checkpoint: the model, its normalisation, the optimiser, the options and the position in the data. A
+ * file at `path` is replaced at once when the new one is complete; on failure it is as it was. A symbolic
+ * link is followed.
  *
- * A link is followed.
- *
- * @return BIV_OK, BIV_ERROR_INVALID_HANDLE, BIV_ERROR_IO, BIV_ERROR_NOT_FOUND (no such folder),
- *   BIV_ERROR_INVALID_ARGUMENT (no regular file): on failure an older file is untouched.
+ * @param path the file, UTF-8.
+ * @return as biv_model_save(). Any thread.
  */
-biv_status biv_trainer_save(const struct biv_trainer *trainer, const char *path);
+biv_status biv_trainer_save(const struct biv_trainer *trainer,
+                            const char *path);
 
 /**
- * Makes the trainer that biv_trainer_save() saved, with a model of its own. On
- * a CPU, training goes on bit for bit as if it had never stopped.
+ * Makes the trainer that biv_trainer_save() saved, with a model of its own. On a CPU, training continues bit
+ * for bit as if it had never stopped.
  *
- * @param dataset the one it was trained on; NULL when it had none.
- * @param device replaces the saved device; NULL to keep it.
+ * @param path the file, UTF-8.
+ * @param dataset the one that the trainer was trained on; NULL where it had none.
+ * @param device "cpu", "cuda", "cuda:N" or "auto", instead of the saved one; NULL to keep that.
  * @param out the new handle, to be freed with biv_trainer_free(); NULL on failure.
- * @return BIV_OK, BIV_ERROR_INVALID_HANDLE, BIV_ERROR_NOT_FOUND, BIV_ERROR_IO, BIV_ERROR_CORRUPT, BIV_ERROR_SHAPE (the
- *   data set is another one), BIV_ERROR_INVALID_ARGUMENT (a model file), BIV_ERROR_DEVICE.
+ * @return BIV_OK, BIV_ERROR_INVALID_HANDLE, BIV_ERROR_NOT_FOUND, BIV_ERROR_IO, BIV_ERROR_CORRUPT,
+ *   BIV_ERROR_SHAPE (the data set is another one), BIV_ERROR_INVALID_ARGUMENT (the file is a model's, or there
+ *   is no such device), BIV_ERROR_DEVICE, BIV_ERROR_OUT_OF_MEMORY. Any thread.
  */
 biv_status biv_trainer_load(const char *path,
                             const struct biv_dataset *dataset,
@@ -1063,41 +1191,44 @@ biv_status biv_trainer_load(const char *path,
                             struct biv_trainer **out);
 
 /**
- * Frees a handle. NULL and a handle that was freed before are left alone. A
- * call that is running on another thread ends in its own time. Any thread.
+ * Frees a handle. Does nothing to NULL and to a handle that was freed before, and keeps the thread's last
+ * message. A call that is running on another thread is not stopped. Any thread.
  */
 void biv_trainer_free(struct biv_trainer *trainer);
 
 /**
- * Checks an experiment's description and fills in every default; runs nothing.
+ * Checks the description of an experiment and fills in every default. It reads no data and runs nothing.
  *
- * @param config JSON, schema "experiment". Under "settings" it may hold the published settings strings,
+ * @param config JSON, schema "experiment". "settings" may hold the published settings strings,
  *   {"settings": {"experiment_settings": "tag,7159,bike,True,7000", "model_settings": "vanilla_ann,biv,0.5",
  *   "noise_settings": "True,uniform", "params_settings": "boundaries", "parameters": "0,1"}, "data": "folder"};
- *   the other fields then change what these say.
- * @param out the whole description as JSON, to be freed with biv_text_free(); NULL on failure.
- * @return BIV_OK, BIV_ERROR_INVALID_CONFIG (the message names the setting, the position in it and what is
- *   allowed), BIV_ERROR_INVALID_ARGUMENT. Any thread.
+ *   other fields then replace what the strings say.
+ * @param out a new text, the whole description as JSON, to be freed with biv_text_free(); NULL on failure.
+ * @return BIV_OK, BIV_ERROR_INVALID_CONFIG (for a setting, the message names it, the position in it and what
+ *   is allowed), BIV_ERROR_INVALID_ARGUMENT. Any thread.
  */
 biv_status biv_experiment_resolve(const char *config,
                                   struct biv_text **out);
 
 /**
- * Runs an experiment: reads and divides the data, makes the labels noisy, trains, evaluates, and, where
- * "out" names a run directory, leaves there the configuration, the losses and predictions as CSV,
- * metrics as JSON lines and TensorBoard events, the last checkpoint and a report. With "resume" true a
- * run that was broken off goes on from its last checkpoint, to the same result on a CPU.
+ * Runs an experiment: reads and splits the data, adds noise to the labels, trains and evaluates.
+ *
+ * Where "out" names a run directory, the configuration, the losses and predictions as CSV, the metrics as JSON
+ * lines and TensorBoard events, the last checkpoint and a report are written there. With "resume" true, a run
+ * that was interrupted continues from its last checkpoint; on a CPU its result is the same.
  *
  * @param config as for biv_experiment_resolve().
  * @param callback called after each mini-batch; may be NULL.
  * @param user passed to the callback.
- * @param out the result as JSON, to be freed with biv_text_free(), with the test errors at the end
- *   ("last") and at their best ("best"): {"epochs": 100, "last": {"rmse": 59.8, ...}, ...}; NULL on failure.
- * @return BIV_OK, BIV_ERROR_CANCELLED (by the callback: with a run directory, a checkpoint was written),
- *   BIV_ERROR_INVALID_CONFIG, BIV_ERROR_NOT_FOUND, BIV_ERROR_PARSE, BIV_ERROR_INVALID_ARGUMENT (the run
- *   directory is in use for something else, or train and test are more than the data), BIV_ERROR_BUSY
- *   (a run is going on there), BIV_ERROR_NUMERICAL, BIV_ERROR_IO, BIV_ERROR_OUT_OF_MEMORY,
- *   BIV_ERROR_DEVICE, BIV_ERROR_CORRUPT. Any thread.
+ * @param out a new text, the result as JSON, to be freed with biv_text_free(); NULL on failure. It has the
+ *   test errors at the end ("last") and at their best ("best"), in the labels' unit:
+ *   {"epochs": 100, "last": {"rmse": 59.8, ...}, ...}.
+ * @return BIV_OK, BIV_ERROR_CANCELLED (the callback stopped the run; in a run directory there is a
+ *   checkpoint), BIV_ERROR_INVALID_CONFIG, BIV_ERROR_NOT_FOUND, BIV_ERROR_PARSE, BIV_ERROR_SHAPE,
+ *   BIV_ERROR_INVALID_ARGUMENT (the run directory has something else in it, or train and test together are
+ *   more than the data), BIV_ERROR_BUSY (another run is in progress there), BIV_ERROR_NUMERICAL,
+ *   BIV_ERROR_IO, BIV_ERROR_OUT_OF_MEMORY, BIV_ERROR_UNSUPPORTED, BIV_ERROR_DEVICE, BIV_ERROR_CORRUPT. Any
+ *   thread.
  */
 biv_status biv_experiment_run(const char *config,
                               biv_experiment_callback callback,
@@ -1105,17 +1236,19 @@ biv_status biv_experiment_run(const char *config,
                               struct biv_text **out);
 
 /**
- * Runs every loss with every noise and every seed, several at a time, and gives mean and spread.
+ * Runs an experiment with every combination of losses, noises and seeds, several at a time, and gives the mean
+ * and the spread of the results.
  *
  * @param sweep JSON, schema "sweep": {"base": {an experiment}, "grid": {"seeds": [1, 2, 3], "losses":
  *   [{"kind": "mse"}, {"kind": "biv"}], "noises": [...]}, "out": "folder", "jobs": 2}. Runs that are complete
  *   in the folder are not run again.
  * @param callback called after each mini-batch and each run; may be NULL.
  * @param user passed to the callback.
- * @param out the result as JSON, to be freed with biv_text_free(): "table", a row per variant, and "runs",
- *   each with its "outcome" or its "error"; NULL on failure. A run that fails leaves the others alone.
- * @return BIV_OK (even where single runs failed), BIV_ERROR_CANCELLED, BIV_ERROR_INVALID_CONFIG,
- *   BIV_ERROR_NOT_FOUND, BIV_ERROR_PARSE, BIV_ERROR_IO, BIV_ERROR_OUT_OF_MEMORY. Any thread.
+ * @param out a new text, the result as JSON, to be freed with biv_text_free(); NULL on failure. "table" has a
+ *   row for each variant, "runs" has each run with its "outcome" or its "error".
+ * @return BIV_OK (also where single runs failed), BIV_ERROR_CANCELLED (the callback stopped the sweep),
+ *   BIV_ERROR_INVALID_CONFIG, BIV_ERROR_INVALID_ARGUMENT, BIV_ERROR_NOT_FOUND, BIV_ERROR_PARSE, BIV_ERROR_IO,
+ *   BIV_ERROR_OUT_OF_MEMORY. Any thread.
  */
 biv_status biv_sweep_run(const char *sweep,
                          biv_experiment_callback callback,
@@ -1123,26 +1256,16 @@ biv_status biv_sweep_run(const char *sweep,
                          struct biv_text **out);
 
 /**
- * Draws simple faces whose age shows, in files named like UTKFace's, for tests and demonstrations.
+ * The characters of a text.
  *
- * @param folder is created; must be empty if it exists.
- * @param options JSON, schema "faces": {"count": 100, "size": 64, "seed": 0}.
- * @return BIV_OK, BIV_ERROR_INVALID_CONFIG, BIV_ERROR_INVALID_ARGUMENT, BIV_ERROR_IO, BIV_ERROR_NOT_FOUND (the path
- *   is empty). Any thread.
- */
-biv_status biv_faces_draw(const char *folder,
-                          const char *options);
-
-/**
- * The text itself.
- *
- * @param out valid until the handle is freed.
- * @return BIV_OK, BIV_ERROR_INVALID_HANDLE, BIV_ERROR_INVALID_ARGUMENT.
+ * @param out set to a NUL-terminated text that is valid until the handle is freed; NULL on failure.
+ * @return BIV_OK, BIV_ERROR_INVALID_HANDLE, BIV_ERROR_INVALID_ARGUMENT. Any thread.
  */
 biv_status biv_text_get(const struct biv_text *text, const char **out);
 
 /**
- * Frees a handle. NULL and a handle that was freed before are left alone. Any thread.
+ * Frees a handle. Does nothing to NULL and to a handle that was freed before, and keeps the thread's last
+ * message. Any thread.
  */
 void biv_text_free(struct biv_text *text);
 

@@ -266,7 +266,7 @@ struct World {
 
 /// What a callback of fit knows.
 struct Watched {
-    trainer: *const biv_trainer,
+    trainer: *mut biv_trainer,
     stop: bool,
 }
 

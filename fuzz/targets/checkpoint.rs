@@ -43,7 +43,7 @@ fn data(rows: i64, features: i64) -> *mut biv_dataset {
 
 /// # Safety
 /// The handles are those of a trainer and of its data set, or NULL.
-unsafe fn use_trainer(trainer: *const biv_trainer, dataset: *const biv_dataset) {
+unsafe fn use_trainer(trainer: *mut biv_trainer, dataset: *const biv_dataset) {
     // SAFETY: the caller's promise; locals that outlive the calls.
     unsafe {
         let other = data(3, 2);

@@ -2,8 +2,9 @@
 
 use super::array::{biv_array, biv_array_out, fill, view, view_optional};
 use super::boundary::boundary;
+use super::handle::{self, Handle};
+use super::pointer;
 use super::status::biv_status;
-use super::{handle, pointer};
 use crate::base::memory::collect;
 use crate::data::noise::NoiseOptions;
 use crate::data::{Dataset, ImageFolder, NamedDataset, SplitOptions, SyntheticOptions};
@@ -13,11 +14,15 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 
-/// Features, labels and, where they are known, the variances of the labels'
-/// noise, in the host's memory. It never changes after it was made, so any
-/// number of threads may use it at the same time.
+/// Features, labels and, where they are known, the variances of the labels' noise, in the host's memory.
+/// A data set never changes, so any number of threads may use it at the same time.
 pub struct biv_dataset {
     _private: (),
+}
+
+impl Handle for biv_dataset {
+    type Target = Dataset;
+    const NAME: &'static str = "biv_dataset";
 }
 
 /// The sizes of a data set.
@@ -28,15 +33,15 @@ pub struct biv_dataset_info {
     pub struct_size: usize,
     /// The number of rows.
     pub rows: i64,
-    /// The number of feature values in a row: the product of its feature dimensions.
+    /// The number of feature values in a row: the product of all dimensions but the first.
     pub features: i64,
     /// The number of labels in a row.
     pub outputs: i64,
     /// 1 when the variances of the labels are known, else 0.
     pub has_variances: i32,
-    /// 1 when the labels carry simulated noise and the clean ones are kept beside them, else 0.
+    /// 1 when the labels have simulated noise and the clean ones are kept beside them, else 0.
     pub has_clean_labels: i32,
-    /// How many damaged images were left out when it was read.
+    /// How many damaged images were left out when a folder of images was read; else 0.
     pub left_out: i64,
 }
 
@@ -45,15 +50,15 @@ unsafe impl pointer::SizedStruct for biv_dataset_info {
     const NAME: &'static str = "biv_dataset_info";
 }
 
-/// Makes a data set of the caller's arrays, which are copied (features to f32,
-/// labels and variances to f64).
+/// Makes a data set of the caller's arrays. They are copied: features as f32, labels and variances as f64.
 ///
-/// @param features shape [rows, ...]: any number of dimensions, the first is the rows.
+/// @param features shape [rows, ...]: any number of dimensions, of which the first counts the rows.
 /// @param labels shape [rows] or [rows, outputs], in any unit.
-/// @param variances as labels, in the square of their unit, at least 0; NULL when unknown.
+/// @param variances the variances of the labels' noise: the labels' shape, the square of their unit, at
+///   least 0. NULL where they are unknown.
 /// @param out the new handle, to be freed with biv_dataset_free(); NULL on failure.
-/// @return BIV_OK, BIV_ERROR_SHAPE, BIV_ERROR_INVALID_ARGUMENT (no rows, NaN,
-///   infinite, a negative variance, a feature beyond f32), BIV_ERROR_OUT_OF_MEMORY.
+/// @return BIV_OK, BIV_ERROR_SHAPE, BIV_ERROR_INVALID_ARGUMENT (no rows, a value that is NaN or infinite, a
+///   negative variance, a feature too large for f32), BIV_ERROR_OUT_OF_MEMORY. Any thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn biv_dataset_create_from_arrays(
     features: *const biv_array,
@@ -71,8 +76,12 @@ pub unsafe extern "C" fn biv_dataset_create_from_arrays(
     })
 }
 
-/// As biv_dataset_create_from_arrays(), with the standard deviations of the
-/// labels' noise, in the labels' unit, instead of their variances.
+/// As biv_dataset_create_from_arrays(), with standard deviations instead of variances.
+///
+/// @param features @param labels as there.
+/// @param standard_deviations those of the labels' noise: the labels' shape and unit, at least 0.
+/// @param out the new handle, to be freed with biv_dataset_free(); NULL on failure.
+/// @return as biv_dataset_create_from_arrays(). Any thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn biv_dataset_create_from_arrays_with_std(
     features: *const biv_array,
@@ -90,14 +99,15 @@ pub unsafe extern "C" fn biv_dataset_create_from_arrays_with_std(
     })
 }
 
-/// Reads a CSV file with a header.
+/// Reads a CSV file whose first line names the columns.
 ///
-/// @param path UTF-8.
+/// @param path the file, UTF-8.
 /// @param options JSON, schema "csv": {"labels": ["income"], "standard_errors": ["moe"],
 ///   "error_divisor": 1.645, "features": [...], "one_hot": [...], "cyclic": {"hour": 24}, ...}.
 /// @param out the new handle, to be freed with biv_dataset_free(); NULL on failure.
-/// @return BIV_OK, BIV_ERROR_NOT_FOUND (file or column), BIV_ERROR_PARSE (with row and
-///   column), BIV_ERROR_INVALID_CONFIG, BIV_ERROR_INVALID_ARGUMENT, BIV_ERROR_IO.
+/// @return BIV_OK, BIV_ERROR_NOT_FOUND (the file or a column), BIV_ERROR_PARSE (the message names row and
+///   column), BIV_ERROR_INVALID_CONFIG, BIV_ERROR_SHAPE (no feature), BIV_ERROR_INVALID_ARGUMENT (a negative
+///   variance), BIV_ERROR_IO, BIV_ERROR_OUT_OF_MEMORY. Any thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn biv_dataset_create_from_csv(
     path: *const c_char,
@@ -113,13 +123,13 @@ pub unsafe extern "C" fn biv_dataset_create_from_csv(
     })
 }
 
-/// Reads a data set that has a format of its own.
+/// Reads a published data set from its files.
 ///
-/// @param name "bike" (UCI Bike Sharing, hour.csv: 19 features, label cnt) or "wine" (UCI
-///   Wine Quality, red and white: 11 features, label quality).
-/// @param path the file, or the folder that holds the files.
+/// @param name "bike" (UCI Bike Sharing, hour.csv: 19 features, label cnt) or "wine" (UCI Wine Quality, red
+///   and white: 11 features, label quality).
+/// @param path the file, or the folder that holds the files, UTF-8.
 /// @param out the new handle, to be freed with biv_dataset_free(); NULL on failure.
-/// @return as biv_dataset_create_from_csv().
+/// @return as biv_dataset_create_from_csv(). Any thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn biv_dataset_create_named(
     name: *const c_char,
@@ -135,15 +145,20 @@ pub unsafe extern "C" fn biv_dataset_create_named(
     })
 }
 
-/// Reads a folder of images whose files' names begin with the label, up to the first "_", as UTKFace's
-/// with the age: 39_1_20170116174525125.jpg. JPEG and PNG, in the order of their names. A row's features have
-/// shape [3, height, width] and are bytes / 255; they are kept as bytes.
+/// Reads a folder of JPEG and PNG images, in the order of their names. A name begins with the image's label,
+/// up to the first "_", as UTKFace's do with the age: 39_1_20170116174525125.jpg.
 ///
-/// @param options JSON, schema "images": {"size": {"height": 64, "width": 64}, "corrupt": "skip"}; may be NULL.
+/// A row's features have shape [3, height, width] and are the pixels' bytes divided by 255. They are kept as
+/// bytes.
+///
+/// @param folder UTF-8.
+/// @param options JSON, schema "images": {"size": {"height": 64, "width": 64}, "corrupt": "skip"}; NULL for
+///   the defaults.
 /// @param out the new handle, to be freed with biv_dataset_free(); NULL on failure.
-/// @return BIV_OK, BIV_ERROR_NOT_FOUND (no folder, no images), BIV_ERROR_PARSE (an image that is damaged or
-///   without an age, with its name), BIV_ERROR_OUT_OF_MEMORY (more than "memory_limit", or no memory to decode an
-///   image), BIV_ERROR_SHAPE (sizes that differ), BIV_ERROR_INVALID_CONFIG, BIV_ERROR_IO.
+/// @return BIV_OK, BIV_ERROR_NOT_FOUND (no folder, or no images in it), BIV_ERROR_PARSE (an image that is
+///   damaged or has no label; the message names it), BIV_ERROR_SHAPE (images of different sizes),
+///   BIV_ERROR_OUT_OF_MEMORY (more than "memory_limit", or no memory to decode an image),
+///   BIV_ERROR_INVALID_CONFIG, BIV_ERROR_IO. Any thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn biv_dataset_create_from_images(
     folder: *const c_char,
@@ -161,12 +176,12 @@ pub unsafe extern "C" fn biv_dataset_create_from_images(
     })
 }
 
-/// Makes a data set whose clean function is known: Friedman's first,
-/// 10 sin(pi x0 x1) + 20 (x2 - 1/2)^2 + 10 x3 + 5 x4 of features uniform in [0, 1).
+/// Makes a data set of a known function, Friedman's first: the features are uniform in [0, 1) and the label is
+/// 10 sin(pi x0 x1) + 20 (x2 - 1/2)^2 + 10 x3 + 5 x4, without noise.
 ///
 /// @param options JSON, schema "synthetic": {"rows": 2000, "features": 10, "outputs": 1, "seed": 0}.
 /// @param out the new handle, to be freed with biv_dataset_free(); NULL on failure.
-/// @return BIV_OK, BIV_ERROR_INVALID_CONFIG, BIV_ERROR_OUT_OF_MEMORY.
+/// @return BIV_OK, BIV_ERROR_INVALID_CONFIG, BIV_ERROR_OUT_OF_MEMORY. Any thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn biv_dataset_create_synthetic(
     options: *const c_char,
@@ -180,16 +195,16 @@ pub unsafe extern "C" fn biv_dataset_create_synthetic(
     })
 }
 
-/// A copy with simulated noise on the labels and the variances of that noise.
-/// The clean labels are kept beside them, for normalisation. Where variances
-/// are known already, the new ones add to them.
+/// Makes a copy whose labels have simulated noise of known variances. The clean labels are kept beside them:
+/// a trainer takes its normalisation from those. Where the data set has variances, the new ones are added to
+/// them.
 ///
 /// @param options JSON, schema "noise": {"distribution": {"kind": "uniform", "low": 0, "high": 1}
 ///   or {"kind": "gamma", "mean": m, "variance": V} or {"kind": "binary_uniform", "components":
 ///   [{"weight": 0.5, "low": 0, "high": 0.1}, {"low": 4, "high": 6}]}, "relative": true,
 ///   "disturbance": 0, "seed": 0}.
 /// @param out the new handle, to be freed with biv_dataset_free(); NULL on failure.
-/// @return BIV_OK, BIV_ERROR_INVALID_HANDLE, BIV_ERROR_INVALID_CONFIG, BIV_ERROR_OUT_OF_MEMORY.
+/// @return BIV_OK, BIV_ERROR_INVALID_HANDLE, BIV_ERROR_INVALID_CONFIG, BIV_ERROR_OUT_OF_MEMORY. Any thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn biv_dataset_add_noise(
     dataset: *const biv_dataset,
@@ -205,14 +220,14 @@ pub unsafe extern "C" fn biv_dataset_add_noise(
     })
 }
 
-/// Two copies of parts: the first train_size rows and the last test_size rows,
-/// shuffled before by default.
+/// Makes two data sets of copies: of the first train_size rows and of the last test_size rows, after a shuffle
+/// unless "shuffle" is false.
 ///
-/// @param options JSON, schema "split": {"train_size": n, "test_size": m (default: the rest),
-///   "shuffle": true, "seed": 0}.
-/// @param train @param test the new handles, to be freed with biv_dataset_free(); NULL on failure.
-/// @return BIV_OK, BIV_ERROR_INVALID_HANDLE, BIV_ERROR_INVALID_CONFIG,
-///   BIV_ERROR_INVALID_ARGUMENT when the parts are empty or more than there is.
+/// @param options JSON, schema "split": {"train_size": 500, "test_size": 100, "shuffle": true, "seed": 0};
+///   without "test_size", all other rows.
+/// @param train @param test the new handles, to be freed with biv_dataset_free(); both NULL on failure.
+/// @return BIV_OK, BIV_ERROR_INVALID_HANDLE, BIV_ERROR_INVALID_CONFIG, BIV_ERROR_INVALID_ARGUMENT (a part is
+///   empty, or both together have more rows than there are), BIV_ERROR_OUT_OF_MEMORY. Any thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn biv_dataset_split(
     dataset: *const biv_dataset,
@@ -234,11 +249,14 @@ pub unsafe extern "C" fn biv_dataset_split(
     })
 }
 
-/// A copy of the rows `indices`, counted from 0, in that order; a row may occur more than once.
+/// Makes a data set of copies of some rows.
 ///
-/// @param indices @param count at least one.
+/// @param indices the rows' numbers, counted from 0, in the order of the result; a row may occur more than
+///   once.
+/// @param count how many numbers there are; at least 1.
 /// @param out the new handle, to be freed with biv_dataset_free(); NULL on failure.
-/// @return BIV_OK, BIV_ERROR_INVALID_HANDLE, BIV_ERROR_INVALID_ARGUMENT.
+/// @return BIV_OK, BIV_ERROR_INVALID_HANDLE, BIV_ERROR_INVALID_ARGUMENT (no such row),
+///   BIV_ERROR_OUT_OF_MEMORY. Any thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn biv_dataset_subset(
     dataset: *const biv_dataset,
@@ -258,10 +276,11 @@ pub unsafe extern "C" fn biv_dataset_subset(
     })
 }
 
-/// A copy with the rows in a random order, which `seed` determines.
+/// Makes a copy with the rows in a random order.
 ///
+/// @param seed determines the order.
 /// @param out the new handle, to be freed with biv_dataset_free(); NULL on failure.
-/// @return BIV_OK, BIV_ERROR_INVALID_HANDLE, BIV_ERROR_OUT_OF_MEMORY.
+/// @return BIV_OK, BIV_ERROR_INVALID_HANDLE, BIV_ERROR_OUT_OF_MEMORY. Any thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn biv_dataset_shuffle(
     dataset: *const biv_dataset,
@@ -274,7 +293,8 @@ pub unsafe extern "C" fn biv_dataset_shuffle(
 
 /// The data set's sizes.
 ///
-/// @return BIV_OK, BIV_ERROR_INVALID_HANDLE, BIV_ERROR_INVALID_ARGUMENT.
+/// @param out a struct of the caller's, with its struct_size set.
+/// @return BIV_OK, BIV_ERROR_INVALID_HANDLE, BIV_ERROR_INVALID_ARGUMENT. Any thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn biv_dataset_get_info(dataset: *const biv_dataset, out: *mut biv_dataset_info) -> biv_status {
     boundary(|| {
@@ -293,9 +313,12 @@ pub unsafe extern "C" fn biv_dataset_get_info(dataset: *const biv_dataset, out: 
     })
 }
 
-/// Copies the features into an array of shape [rows, ...] as they were given, or [rows, features].
+/// Copies the features.
 ///
-/// @return BIV_OK, BIV_ERROR_INVALID_HANDLE, BIV_ERROR_SHAPE, BIV_ERROR_INVALID_ARGUMENT.
+/// @param out an array of the caller's to be filled, of the shape that the features were given in, [rows, ...],
+///   or of shape [rows, features].
+/// @return BIV_OK, BIV_ERROR_INVALID_HANDLE, BIV_ERROR_SHAPE, BIV_ERROR_INVALID_ARGUMENT,
+///   BIV_ERROR_OUT_OF_MEMORY. Any thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn biv_dataset_copy_features(
     dataset: *const biv_dataset,
@@ -315,18 +338,20 @@ pub unsafe extern "C" fn biv_dataset_copy_features(
     })
 }
 
-/// Copies the labels, in their unit, into an array of shape [rows, outputs], or [rows] for one output.
+/// Copies the labels, in their unit.
 ///
-/// @return as biv_dataset_copy_features().
+/// @param out an array of the caller's to be filled, of shape [rows, outputs], or [rows] for one output.
+/// @return as biv_dataset_copy_features(). Any thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn biv_dataset_copy_labels(dataset: *const biv_dataset, out: *const biv_array_out) -> biv_status {
     // SAFETY: the header's contract for `out`.
     boundary(|| unsafe { copy_columns(&*handle::get(dataset)?, out, |dataset| Ok(dataset.labels())) })
 }
 
-/// Copies the labels as they were before simulated noise; without such noise, the labels.
+/// Copies the labels as they were before simulated noise was added; without such noise, the labels.
 ///
-/// @return as biv_dataset_copy_features().
+/// @param out as for biv_dataset_copy_labels().
+/// @return as biv_dataset_copy_features(). Any thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn biv_dataset_copy_clean_labels(
     dataset: *const biv_dataset,
@@ -336,9 +361,10 @@ pub unsafe extern "C" fn biv_dataset_copy_clean_labels(
     boundary(|| unsafe { copy_columns(&*handle::get(dataset)?, out, |dataset| Ok(dataset.clean_labels())) })
 }
 
-/// Copies the variances of the labels' noise, shaped as the labels.
+/// Copies the variances of the labels' noise, in the square of the labels' unit.
 ///
-/// @return as biv_dataset_copy_features(); BIV_ERROR_UNSUPPORTED when they are unknown.
+/// @param out as for biv_dataset_copy_labels().
+/// @return as biv_dataset_copy_features(); BIV_ERROR_UNSUPPORTED where the variances are unknown. Any thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn biv_dataset_copy_variances(
     dataset: *const biv_dataset,
@@ -365,8 +391,8 @@ unsafe fn copy_columns(
     unsafe { fill(out, "out", &[dataset.rows(), dataset.outputs()], values) }
 }
 
-/// Frees a handle. NULL and a handle that was freed before are left alone, and so is the last message.
-/// Trainers made from the data set keep what they need of it. Any thread.
+/// Frees a handle. Does nothing to NULL and to a handle that was freed before, and keeps the thread's last
+/// message. A trainer has its own copy of what it needs. Any thread.
 #[unsafe(no_mangle)]
 pub extern "C" fn biv_dataset_free(dataset: *mut biv_dataset) {
     handle::free(dataset);

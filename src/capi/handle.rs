@@ -4,74 +4,32 @@
 //! another type or a random number is found out and never followed.
 
 use super::boundary::contain;
-use super::dataset::biv_dataset;
-use super::experiment::biv_text;
-use super::model::biv_model;
 use super::pointer;
-use super::trainer::biv_trainer;
-use crate::data::Dataset;
-use crate::train::session::Session;
-use crate::train::trainer::SharedModel;
 use crate::{Error, Result};
 use parking_lot::RwLock;
 use slotmap::{DefaultKey, Key, KeyData, SlotMap};
-use std::ffi::CString;
+use std::any::Any;
 use std::sync::{Arc, LazyLock};
 
 #[cfg(not(target_pointer_width = "64"))]
 compile_error!("a handle needs a pointer of 64 bits");
 
-/// An object that a handle may stand for.
-pub(super) enum Object {
-    Dataset(Arc<Dataset>),
-    Model(SharedModel),
-    Trainer(Arc<Session>),
-    Text(Arc<CString>),
-}
-
-static TABLE: LazyLock<RwLock<SlotMap<DefaultKey, Object>>> = LazyLock::new(Default::default);
-
 /// A type of handle: ties the opaque C type to what is behind it.
 pub(super) trait Handle {
     /// What the table holds.
-    type Target;
+    type Target: Any + Send + Sync;
     /// The C name.
     const NAME: &'static str;
-    fn wrap(target: Self::Target) -> Object;
-    /// A reference of the caller's own, so that the object outlives a concurrent free.
-    fn unwrap(object: &Object) -> Option<Self::Target>;
 }
 
-macro_rules! handle {
-    ($c:ident, $variant:ident, $target:ty) => {
-        impl Handle for $c {
-            type Target = $target;
-            const NAME: &'static str = stringify!($c);
-
-            fn wrap(target: Self::Target) -> Object {
-                Object::$variant(target)
-            }
-
-            fn unwrap(object: &Object) -> Option<Self::Target> {
-                if let Object::$variant(target) = object { Some(target.clone()) } else { None }
-            }
-        }
-    };
+/// What a handle stands for.
+struct Object {
+    /// The C name of the handle's type.
+    name: &'static str,
+    target: Arc<dyn Any + Send + Sync>,
 }
 
-handle!(biv_dataset, Dataset, Arc<Dataset>);
-handle!(biv_model, Model, SharedModel);
-handle!(biv_trainer, Trainer, Arc<Session>);
-handle!(biv_text, Text, Arc<CString>);
-
-fn name(object: &Object) -> &'static str {
-    match object {
-        Object::Dataset(_) => biv_dataset::NAME,
-        Object::Model(_) => biv_model::NAME,
-        Object::Trainer(_) => biv_trainer::NAME,
-        Object::Text(_) => biv_text::NAME,
-    }
-}
+static TABLE: LazyLock<RwLock<SlotMap<DefaultKey, Object>>> = LazyLock::new(Default::default);
 
 /// The key that a handle is; `None` for numbers that no key has.
 fn key<H>(handle: *const H) -> Option<DefaultKey> {
@@ -83,10 +41,10 @@ fn key<H>(handle: *const H) -> Option<DefaultKey> {
 ///
 /// # Safety
 /// `out` is NULL or points to a handle to be written.
-pub(super) unsafe fn create<H: Handle>(out: *mut *mut H, make: impl FnOnce() -> Result<H::Target>) -> Result<()> {
+pub(super) unsafe fn create<H: Handle>(out: *mut *mut H, make: impl FnOnce() -> Result<Arc<H::Target>>) -> Result<()> {
     // SAFETY: the caller's promise.
     unsafe { pointer::write(out, std::ptr::null_mut(), "the handle's place (out)")? };
-    let object = H::wrap(make()?);
+    let object = Object { name: H::NAME, target: make()? };
     let key = {
         let mut table = TABLE.write();
         crate::base::fault::point();
@@ -96,22 +54,23 @@ pub(super) unsafe fn create<H: Handle>(out: *mut *mut H, make: impl FnOnce() -> 
     unsafe { pointer::write(out, key.data().as_ffi() as usize as *mut H, "the handle's place (out)") }
 }
 
-/// The object behind `handle`.
-pub(super) fn get<H: Handle>(handle: *const H) -> Result<H::Target> {
+/// The object behind `handle`: a reference of the caller's own, so that the object outlives a concurrent free.
+pub(super) fn get<H: Handle>(handle: *const H) -> Result<Arc<H::Target>> {
+    let name = H::NAME;
     if handle.is_null() {
-        return Err(Error::InvalidHandle(format!("the {} handle is NULL", H::NAME)));
+        return Err(Error::InvalidHandle(format!("the {name} handle is NULL")));
     }
     let table = TABLE.read();
     crate::base::fault::point();
     let object = key(handle).and_then(|key| table.get(key)).ok_or_else(|| {
-        Error::InvalidHandle(format!("the {} handle {handle:p} was freed, or never was a handle", H::NAME))
+        Error::InvalidHandle(format!("the {name} handle {handle:p} was freed, or never was a handle"))
     })?;
-    H::unwrap(object)
-        .ok_or_else(|| Error::InvalidHandle(format!("a {} handle was expected, this is a {}", H::NAME, name(object))))
+    let target = if object.name == name { object.target.clone().downcast().ok() } else { None };
+    target.ok_or_else(|| Error::InvalidHandle(format!("a {name} handle was expected, this is a {}", object.name)))
 }
 
 /// As [`get`], with NULL meaning none.
-pub(super) fn get_optional<H: Handle>(handle: *const H) -> Result<Option<H::Target>> {
+pub(super) fn get_optional<H: Handle>(handle: *const H) -> Result<Option<Arc<H::Target>>> {
     if handle.is_null() { Ok(None) } else { get(handle).map(Some) }
 }
 
@@ -121,7 +80,7 @@ pub(super) fn free<H: Handle>(handle: *const H) {
     let _ = contain(|| {
         let Some(key) = key(handle) else { return Ok(()) };
         let mut table = TABLE.write();
-        let ours = table.get(key).is_some_and(|object| name(object) == H::NAME);
+        let ours = table.get(key).is_some_and(|object| object.name == H::NAME);
         let removed = if ours { table.remove(key) } else { None };
         // The object is dropped when the table is no longer locked.
         drop(table);

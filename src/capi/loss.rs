@@ -9,19 +9,20 @@ use crate::base::memory::reserve;
 use crate::train::loss::Loss;
 use std::ffi::c_char;
 
-/// A loss on a mini-batch.
+/// The value of a loss on a mini-batch.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct biv_loss_result {
     /// Set to sizeof(biv_loss_result) before the call.
     pub struct_size: usize,
-    /// The loss.
+    /// The loss: for several outputs, the mean over them.
     pub value: f64,
-    /// The effective batch size (sum w)^2 / sum w^2; the mean over the outputs.
+    /// The effective batch size, (sum w)^2 / sum w^2 of the rows' weights w; for several outputs, the mean.
     pub effective_batch_size: f64,
-    /// The epsilon used, infinite where only equal weights reach a minimum batch; 0 for losses without one.
+    /// The epsilon that was used, in the unit of the variances: infinite where only equal weights reach the
+    /// minimum effective batch size, 0 for a loss without an epsilon.
     pub epsilon: f64,
-    /// How many rows have a weight.
+    /// How many rows have a weight that is not 0.
     pub samples_used: i64,
 }
 
@@ -30,19 +31,24 @@ unsafe impl pointer::SizedStruct for biv_loss_result {
     const NAME: &'static str = "biv_loss_result";
 }
 
-/// Computes a loss and its gradient in double precision, with no model and no
-/// trainer: mse (1/K) sum e^2; cutoff_mse the mean of e^2 where v < threshold;
-/// iv (1/K) sum e^2/(v + epsilon); biv sum w e^2 / sum w, w = 1/(v + epsilon)
-/// (Mai, Khamies, Paull 2021). Several outputs: the mean over them, each by itself.
+/// Computes a loss and its gradient in double precision, for a training loop of the caller's own.
 ///
-/// @param loss JSON, schema "loss": {"kind": "biv", "epsilon": 0.1}; NULL for that.
-///   Epsilon may also be {"min_effective_batch_size": 64} or {"min_effective_batch_ratio": 0.5}.
-/// @param predictions @param labels @param variances shape [rows] or [rows, outputs], all three
-///   the same. Epsilon and threshold are in the unit of the variances. variances may be NULL for mse.
-/// @param result what it amounts to.
-/// @param gradient the derivative by each prediction, shaped as they are; NULL when not wanted.
-/// @return BIV_OK, BIV_ERROR_INVALID_CONFIG, BIV_ERROR_SHAPE, BIV_ERROR_INVALID_ARGUMENT (NaN,
-///   infinite, negative variance, variances missing), BIV_ERROR_NUMERICAL. Any thread.
+/// With the errors e, the variances v and K rows: "mse" is (1/K) sum e^2; "cutoff_mse" is the mean of e^2 over the
+/// rows with v < threshold; "iv" is (1/K) sum e^2/(v + epsilon); "biv" is sum w e^2 / sum w with
+/// w = 1/(v + epsilon) (Mai, Khamies, Paull 2021). Several outputs are computed each by itself; the loss is
+/// their mean.
+///
+/// @param loss JSON, schema "loss": {"kind": "biv", "epsilon": 0.1}; NULL for that. Epsilon may also be
+///   {"min_effective_batch_size": 64} or {"min_effective_batch_ratio": 0.5}. Epsilon and threshold are in the
+///   unit of the variances.
+/// @param predictions @param labels shape [rows] or [rows, outputs], both the same, in any unit.
+/// @param variances the labels' shape, the square of their unit, at least 0; may be NULL for "mse".
+/// @param result a struct of the caller's, with its struct_size set.
+/// @param gradient an array of the caller's to be filled, of the predictions' shape: the derivative of the
+///   loss by each prediction. NULL when not wanted.
+/// @return BIV_OK, BIV_ERROR_INVALID_CONFIG, BIV_ERROR_SHAPE, BIV_ERROR_INVALID_ARGUMENT (a value that is NaN
+///   or infinite, a negative variance, variances that are missing), BIV_ERROR_NUMERICAL (the loss is not
+///   finite), BIV_ERROR_OUT_OF_MEMORY. Any thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn biv_loss_compute(
     loss: *const c_char,
@@ -77,7 +83,7 @@ pub unsafe extern "C" fn biv_loss_compute(
         let variances = variances.map(|v| finite("variances", v.to_f64()?, 0.0)).transpose()?;
         let predictions = finite("predictions", predictions.to_f64()?, f64::MIN)?;
         let labels = finite("labels", labels.to_f64()?, f64::MIN)?;
-        // The computation holds up to six numbers for each prediction, and ends the process where it has no memory.
+        // The computation has up to six numbers for each prediction, in buffers whose allocation cannot fail.
         drop(reserve::<[f64; 6]>(predictions.len())?);
         let found = loss.evaluate(outputs, &predictions, &labels, variances.as_deref())?;
         pointer::check_sized(result)?;

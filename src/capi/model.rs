@@ -2,8 +2,9 @@
 
 use super::array::{biv_array, biv_array_out, fill, view};
 use super::boundary::boundary;
+use super::handle::{self, Handle};
+use super::pointer;
 use super::status::biv_status;
-use super::{handle, pointer};
 use crate::base::memory::collect;
 use crate::data::array::ArrayView;
 use crate::model::archive::StoredArray;
@@ -15,11 +16,15 @@ use std::ffi::c_char;
 use std::path::Path;
 use std::sync::Arc;
 
-/// A network and, once it was trained, the normalisation of its data. Any thread
-/// may use it; calls on one model take turns. While a trainer trains it, other
-/// calls come in between two steps.
+/// A network and, once it was trained, the normalisation of its data. Calls on one model take turns. While a
+/// trainer trains the model, other calls run between two steps.
 pub struct biv_model {
     _private: (),
+}
+
+impl Handle for biv_model {
+    type Target = Mutex<Model>;
+    const NAME: &'static str = "biv_model";
 }
 
 /// The sizes of a model.
@@ -34,7 +39,7 @@ pub struct biv_model_info {
     pub outputs: i64,
     /// The number of trainable values.
     pub parameters: i64,
-    /// 1 when predictions are in the labels' unit by the model's own normalisation, else 0.
+    /// 1 when the model has a normalisation, which its predictions undo, else 0.
     pub normalized: i32,
 }
 
@@ -43,12 +48,13 @@ unsafe impl pointer::SizedStruct for biv_model_info {
     const NAME: &'static str = "biv_model_info";
 }
 
-/// Makes a network on the CPU, its weights drawn as PyTorch's defaults by a seed of its own.
+/// Makes a network on the CPU. Its initial weights are distributed as PyTorch's defaults; "seed" determines them.
 ///
-/// @param options JSON, schema "model": {"kind": "mlp", "inputs": 19, "hidden": [100, 50],
-///   "outputs": 1, "batch_norm": false, "seed": 0} or {"kind": "vanilla_ann", "dataset": "bike"}.
+/// @param options JSON, schema "model": {"kind": "mlp", "inputs": 19, "hidden": [100, 50], "outputs": 1,
+///   "batch_norm": false, "seed": 0}, {"kind": "vanilla_ann", "dataset": "bike"}, {"kind": "vanilla_cnn",
+///   "height": 64, "width": 64} or {"kind": "resnet", "depth": 18, "height": 64, "width": 64}.
 /// @param out the new handle, to be freed with biv_model_free(); NULL on failure.
-/// @return BIV_OK, BIV_ERROR_INVALID_CONFIG, BIV_ERROR_OUT_OF_MEMORY.
+/// @return BIV_OK, BIV_ERROR_INVALID_CONFIG, BIV_ERROR_OUT_OF_MEMORY. Any thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn biv_model_create(options: *const c_char, out: *mut *mut biv_model) -> biv_status {
     // SAFETY: the header's contract for all pointers.
@@ -60,11 +66,12 @@ pub unsafe extern "C" fn biv_model_create(options: *const c_char, out: *mut *mut
     })
 }
 
-/// Reads the model that biv_model_save() wrote, onto the CPU.
+/// Reads a model that biv_model_save() wrote, onto the CPU.
 ///
+/// @param path the file, UTF-8.
 /// @param out the new handle, to be freed with biv_model_free(); NULL on failure.
-/// @return BIV_OK, BIV_ERROR_NOT_FOUND, BIV_ERROR_IO, BIV_ERROR_CORRUPT,
-///   BIV_ERROR_INVALID_ARGUMENT for a training checkpoint.
+/// @return BIV_OK, BIV_ERROR_NOT_FOUND, BIV_ERROR_IO, BIV_ERROR_CORRUPT, BIV_ERROR_INVALID_ARGUMENT (the file
+///   is a trainer's checkpoint), BIV_ERROR_OUT_OF_MEMORY. Any thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn biv_model_load(path: *const c_char, out: *mut *mut biv_model) -> biv_status {
     // SAFETY: the header's contract for all pointers.
@@ -73,12 +80,12 @@ pub unsafe extern "C" fn biv_model_load(path: *const c_char, out: *mut *mut biv_
     })
 }
 
-/// Saves weights and normalisation. A file at `path` is replaced, in one go, when the new one is complete.
+/// Saves the model's weights and normalisation. A file at `path` is replaced at once when the new one is
+/// complete; on failure it is as it was. A symbolic link is followed.
 ///
-/// A link is followed.
-///
+/// @param path the file, UTF-8.
 /// @return BIV_OK, BIV_ERROR_INVALID_HANDLE, BIV_ERROR_IO, BIV_ERROR_NOT_FOUND (no such folder),
-///   BIV_ERROR_INVALID_ARGUMENT (no regular file): on failure an older file is untouched.
+///   BIV_ERROR_INVALID_ARGUMENT (what is there is no regular file), BIV_ERROR_OUT_OF_MEMORY. Any thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn biv_model_save(model: *const biv_model, path: *const c_char) -> biv_status {
     // SAFETY: the header's contract for `path`.
@@ -87,7 +94,8 @@ pub unsafe extern "C" fn biv_model_save(model: *const biv_model, path: *const c_
 
 /// The model's sizes.
 ///
-/// @return BIV_OK, BIV_ERROR_INVALID_HANDLE, BIV_ERROR_INVALID_ARGUMENT.
+/// @param out a struct of the caller's, with its struct_size set.
+/// @return BIV_OK, BIV_ERROR_INVALID_HANDLE, BIV_ERROR_INVALID_ARGUMENT. Any thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn biv_model_get_info(model: *const biv_model, out: *mut biv_model_info) -> biv_status {
     boundary(|| {
@@ -107,9 +115,11 @@ pub unsafe extern "C" fn biv_model_get_info(model: *const biv_model, out: *mut b
 
 /// Describes the model as JSON: its options, its device and the name and shape of every tensor.
 ///
-/// @param buffer room for `capacity` bytes; NULL with capacity 0 only asks for the size.
-/// @param needed set to the size of the text with its NUL; may be NULL.
-/// @return BIV_OK, BIV_ERROR_INVALID_HANDLE, BIV_ERROR_BUFFER_TOO_SMALL, BIV_ERROR_INVALID_ARGUMENT.
+/// @param buffer the caller's room for the text; NULL with a capacity of 0 only asks for the size.
+/// @param capacity the size of `buffer` in bytes.
+/// @param needed set to the size of the text in bytes, its NUL included; may be NULL.
+/// @return BIV_OK, BIV_ERROR_INVALID_HANDLE, BIV_ERROR_BUFFER_TOO_SMALL, BIV_ERROR_INVALID_ARGUMENT. Any
+///   thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn biv_model_describe(
     model: *const biv_model,
@@ -131,8 +141,9 @@ pub unsafe extern "C" fn biv_model_describe(
 /// Copies one of the model's tensors.
 ///
 /// @param name as in biv_model_describe() and in PyTorch's state_dict: "0.weight" has shape [outputs, inputs].
-/// @param out an array of the tensor's shape.
-/// @return BIV_OK, BIV_ERROR_INVALID_HANDLE, BIV_ERROR_NOT_FOUND, BIV_ERROR_SHAPE, BIV_ERROR_INVALID_ARGUMENT.
+/// @param out an array of the caller's to be filled, of the tensor's shape.
+/// @return BIV_OK, BIV_ERROR_INVALID_HANDLE, BIV_ERROR_NOT_FOUND, BIV_ERROR_SHAPE, BIV_ERROR_INVALID_ARGUMENT,
+///   BIV_ERROR_OUT_OF_MEMORY. Any thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn biv_model_get_tensor(
     model: *const biv_model,
@@ -149,11 +160,12 @@ pub unsafe extern "C" fn biv_model_get_tensor(
 
 /// Overwrites one of the model's tensors.
 ///
-/// @param values an array of exactly the tensor's shape, all finite.
-/// @return as biv_model_get_tensor().
+/// @param name as for biv_model_get_tensor().
+/// @param values an array of exactly the tensor's shape. All values are finite, as f32 too.
+/// @return as biv_model_get_tensor(). Any thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn biv_model_set_tensor(
-    model: *const biv_model,
+    model: *mut biv_model,
     name: *const c_char,
     values: *const biv_array,
 ) -> biv_status {
@@ -165,12 +177,14 @@ pub unsafe extern "C" fn biv_model_set_tensor(
     })
 }
 
-/// Predicts labels, in the labels' unit (where the model was trained with normalisation, by undoing it).
+/// Predicts labels, in the labels' unit: a model that was trained with normalisation applies it to the features
+/// and undoes it in the predictions.
 ///
-/// @param features shape [rows, ...] with as many values in a row as the model has inputs, in
-///   their own unit, all finite. No rows give no predictions.
-/// @param out shape [rows, outputs], or [rows] for one output.
-/// @return BIV_OK, BIV_ERROR_INVALID_HANDLE, BIV_ERROR_SHAPE, BIV_ERROR_INVALID_ARGUMENT, BIV_ERROR_OUT_OF_MEMORY.
+/// @param features shape [rows, ...] with as many values in a row as the model has inputs, in the unit of the
+///   training data, all finite. There may be no rows.
+/// @param out an array of the caller's to be filled, of shape [rows, outputs], or [rows] for one output.
+/// @return BIV_OK, BIV_ERROR_INVALID_HANDLE, BIV_ERROR_SHAPE, BIV_ERROR_INVALID_ARGUMENT,
+///   BIV_ERROR_OUT_OF_MEMORY, BIV_ERROR_DEVICE. Any thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn biv_model_predict(
     model: *const biv_model,
@@ -204,8 +218,8 @@ pub(super) unsafe fn predict(model: &Model, features: &ArrayView, out: *const bi
     unsafe { fill(out, "out", &[*rows, model.outputs()], &predictions) }
 }
 
-/// Frees a handle. NULL and a handle that was freed before are left alone, and so is the last message.
-/// A trainer keeps its model alive. Any thread.
+/// Frees a handle. Does nothing to NULL and to a handle that was freed before, and keeps the thread's last
+/// message. A trainer keeps its model alive. Any thread.
 #[unsafe(no_mangle)]
 pub extern "C" fn biv_model_free(model: *mut biv_model) {
     handle::free(model);

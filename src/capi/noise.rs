@@ -6,12 +6,13 @@ use super::status::biv_status;
 use crate::data::noise::VarianceDistribution;
 use std::ffi::c_char;
 
-/// Draws noise variances, as biv_dataset_add_noise() does.
+/// Draws noise variances from a distribution, as biv_dataset_add_noise() does.
 ///
 /// @param distribution JSON, schema "distribution": {"kind": "gamma", "alpha": 2, "beta": 0.5}.
-/// @param seed the same seed gives the same variances.
-/// @param variances room for `count` values.
-/// @return BIV_OK, BIV_ERROR_INVALID_CONFIG, BIV_ERROR_INVALID_ARGUMENT. Any thread.
+/// @param seed determines the variances.
+/// @param variances the caller's room for `count` values; may be NULL where `count` is 0.
+/// @param count how many to draw.
+/// @return BIV_OK, BIV_ERROR_INVALID_CONFIG, BIV_ERROR_INVALID_ARGUMENT, BIV_ERROR_OUT_OF_MEMORY. Any thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn biv_noise_sample(
     distribution: *const c_char,

@@ -3,24 +3,31 @@
 use super::array::{biv_array, biv_array_out, view, view_optional};
 use super::boundary::boundary;
 use super::dataset::biv_dataset;
+use super::handle::{self, Handle};
 use super::model::{biv_model, predict};
+use super::pointer;
 use super::status::biv_status;
-use super::{handle, pointer};
-use crate::Result;
+use crate::base::log;
 use crate::data::Dataset;
 use crate::train::metrics::Metrics;
 use crate::train::session::Session;
 use crate::train::trainer::{EpochReport, StepReport, Trainer, TrainerOptions};
+use crate::{Error, Result};
 use std::ffi::{c_char, c_void};
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 
-/// Trains one model with Adam. It keeps what it needs of model and data, so
-/// their handles may be freed. Any thread may use it; calls on one trainer take
-/// turns, except biv_trainer_cancel() and biv_trainer_get_progress(), which never wait.
+/// Trains one model with Adam. It shares the model and has its own copy of the data, so their handles may be
+/// freed. Calls on one trainer take turns, except biv_trainer_cancel() and biv_trainer_get_progress(), which
+/// never wait.
 pub struct biv_trainer {
     _private: (),
+}
+
+impl Handle for biv_trainer {
+    type Target = Session;
+    const NAME: &'static str = "biv_trainer";
 }
 
 /// What one step did.
@@ -31,13 +38,13 @@ pub struct biv_step {
     pub struct_size: usize,
     /// The mini-batch's loss before the step, in normalised units.
     pub loss: f64,
-    /// The effective batch size (sum w)^2 / sum w^2, from 1 to the number of rows.
+    /// The effective batch size, (sum w)^2 / sum w^2 of the rows' weights w: from 1 to the number of rows.
     pub effective_batch_size: f64,
-    /// The epsilon used, in normalised units; 0 for losses without one.
+    /// The epsilon that was used, in normalised units; 0 for a loss without an epsilon.
     pub epsilon: f64,
     /// The number of rows in the mini-batch.
     pub rows: i64,
-    /// How many of them have a weight. 0: the cutoff left none and no step was taken.
+    /// How many of them have a weight that is not 0. Where the cutoff left none, no step was taken.
     pub samples_used: i64,
 }
 
@@ -51,11 +58,11 @@ pub struct biv_metrics {
     pub rows: i64,
     /// Mean squared error, in the square of the labels' unit.
     pub mse: f64,
-    /// Its square root.
+    /// The square root of mse, in the labels' unit.
     pub rmse: f64,
     /// Mean absolute error, in the labels' unit.
     pub mae: f64,
-    /// Coefficient of determination, the same in every unit; NaN where the labels are constant.
+    /// Coefficient of determination, without a unit; NaN where the labels are constant.
     pub r2: f64,
     /// mse in normalised units.
     pub normalized_mse: f64,
@@ -69,19 +76,19 @@ pub struct biv_metrics {
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct biv_epoch {
-    /// The size of this struct in the library: fields beyond it do not exist.
+    /// The size of this struct in the library. Fields of a later header lie beyond it and do not exist.
     pub struct_size: usize,
     /// The number of epochs completed, this one included.
     pub epoch: i64,
-    /// Mini-batches seen, those without a label to learn from included.
+    /// The number of mini-batches, the skipped ones included.
     pub batches: i64,
-    /// Mini-batches that were skipped because the cutoff left no label.
+    /// How many mini-batches were skipped because the cutoff left them no label.
     pub skipped: i64,
-    /// The mean loss of the others, in normalised units.
+    /// The mean loss of the mini-batches that were not skipped, in normalised units.
     pub loss: f64,
-    /// Their mean effective batch size.
+    /// The mean effective batch size of the same.
     pub effective_batch_size: f64,
-    /// The metrics on the test set; NULL when none was given. Valid during the callback.
+    /// The errors on the test set; NULL where no test set was given. Valid during the callback.
     pub test: *const biv_metrics,
 }
 
@@ -91,11 +98,11 @@ pub struct biv_epoch {
 pub struct biv_progress {
     /// Set to sizeof(biv_progress) before the call.
     pub struct_size: usize,
-    /// Epochs completed.
+    /// The number of epochs completed.
     pub epoch: i64,
-    /// Mini-batches taken from the epoch in progress.
+    /// The number of mini-batches taken from the epoch in progress.
     pub batch: i64,
-    /// Steps taken.
+    /// The number of steps taken.
     pub steps: i64,
     /// The loss of the last step, in normalised units; 0 before the first.
     pub loss: f64,
@@ -161,32 +168,34 @@ impl biv_epoch {
     }
 }
 
-/// Called by biv_trainer_fit() after every epoch, on the thread that called it.
-/// The trainer is free meanwhile: the callback may evaluate, predict, save and set
-/// the learning rate. It must return normally: an exception or longjmp that
-/// leaves it is undefined behaviour.
+/// Hears of every epoch of biv_trainer_fit(), on the thread that called that.
+///
+/// The trainer is not in use meanwhile: the callback may evaluate, predict, save and set the learning rate. It
+/// must return normally: a C++ exception or longjmp that leaves it is undefined behaviour.
 ///
 /// @param user what biv_trainer_fit() was given.
-/// @param epoch valid during the call.
-/// @return 0 to go on, anything else to stop.
+/// @param epoch what the epoch did; valid during the call.
+/// @return 0 to continue, anything else to stop.
 pub type biv_epoch_callback = Option<unsafe extern "C" fn(user: *mut c_void, epoch: *const biv_epoch) -> i32>;
 
-/// Makes a trainer that starts from the model's present weights and moves them to its device.
+/// Makes a trainer that starts from the model's weights as they are.
 ///
-/// @param model trained in place: predictions of the model follow the training.
-/// @param dataset copied to the device; NULL for a trainer that only biv_trainer_step_on() feeds.
+/// With "normalize", features and labels are normalised by the statistics of the data set, of its clean labels
+/// where noise was simulated. A model that has a normalisation keeps it.
+///
+/// @param model is moved to the trainer's device and trained in place: its predictions follow the training.
+/// @param dataset is copied to the device; NULL for a trainer that is used with biv_trainer_step_on() only.
 /// @param options JSON, schema "trainer": {"loss": {"kind": "biv", "epsilon": 0.1}, "batch_size": 256,
 ///   "learning_rate": 0.001, "normalize": true, "drop_last": true, "seed": 0, "device": "cpu",
-///   "adam": {...}}; NULL for these defaults. The statistics for normalisation come from the
-///   data set's labels before simulated noise; a model that has some already keeps them.
+///   "adam": {...}}; NULL for these defaults.
 /// @param out the new handle, to be freed with biv_trainer_free(); NULL on failure.
 /// @return BIV_OK, BIV_ERROR_INVALID_HANDLE, BIV_ERROR_INVALID_CONFIG, BIV_ERROR_SHAPE,
-///   BIV_ERROR_INVALID_ARGUMENT (the loss needs variances and there are none; batch_size is more
-///   than the rows; a BatchNorm would see a mini-batch of one row), BIV_ERROR_DEVICE,
-///   BIV_ERROR_UNSUPPORTED (cuda_graph without libbiv_cuda.so), BIV_ERROR_OUT_OF_MEMORY.
+///   BIV_ERROR_INVALID_ARGUMENT (the loss needs variances and there are none; batch_size is more than the rows;
+///   a BatchNorm would get a mini-batch of one row), BIV_ERROR_DEVICE, BIV_ERROR_UNSUPPORTED (cuda_graph
+///   without libbiv_cuda.so), BIV_ERROR_OUT_OF_MEMORY. Any thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn biv_trainer_create(
-    model: *const biv_model,
+    model: *mut biv_model,
     dataset: *const biv_dataset,
     options: *const c_char,
     out: *mut *mut biv_trainer,
@@ -201,26 +210,29 @@ pub unsafe extern "C" fn biv_trainer_create(
     })
 }
 
-/// Takes one step on the next mini-batch of the trainer's data set: a seeded
-/// shuffle, anew every epoch.
+/// Takes one step on the next mini-batch of the trainer's data set. Every epoch has an order of its own, which
+/// the trainer's seed determines.
 ///
-/// @param out what the step did; may be NULL.
-/// @return BIV_OK, BIV_ERROR_INVALID_HANDLE, BIV_ERROR_UNSUPPORTED (no data set),
-///   BIV_ERROR_NUMERICAL (the loss is not finite: the weights are as before the step).
+/// @param out a struct of the caller's, with its struct_size set: what the step did. May be NULL.
+/// @return BIV_OK, BIV_ERROR_INVALID_HANDLE, BIV_ERROR_INVALID_ARGUMENT, BIV_ERROR_UNSUPPORTED (the trainer has
+///   no data set), BIV_ERROR_NUMERICAL (the loss is not finite; the weights are as before the step),
+///   BIV_ERROR_OUT_OF_MEMORY, BIV_ERROR_DEVICE. Any thread.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn biv_trainer_step(trainer: *const biv_trainer, out: *mut biv_step) -> biv_status {
+pub unsafe extern "C" fn biv_trainer_step(trainer: *mut biv_trainer, out: *mut biv_step) -> biv_status {
     // SAFETY: the header's contract for `out`.
     boundary(|| unsafe { step(trainer, out, Trainer::step) })
 }
 
-/// Takes one step on a mini-batch of the caller's, in the user's units; arrays as in
-/// biv_dataset_create_from_arrays(). The data set's own order is left as it is.
+/// Takes one step on a mini-batch of the caller's. The order of the trainer's own data set is not changed.
 ///
-/// @param out what the step did; may be NULL.
-/// @return BIV_OK, BIV_ERROR_INVALID_HANDLE, BIV_ERROR_SHAPE, BIV_ERROR_INVALID_ARGUMENT, BIV_ERROR_NUMERICAL.
+/// @param features @param labels @param variances as for biv_dataset_create_from_arrays().
+/// @param out as for biv_trainer_step().
+/// @return BIV_OK, BIV_ERROR_INVALID_HANDLE, BIV_ERROR_SHAPE, BIV_ERROR_INVALID_ARGUMENT, BIV_ERROR_NUMERICAL
+///   (the loss is not finite; the weights are as before the step), BIV_ERROR_OUT_OF_MEMORY, BIV_ERROR_DEVICE.
+///   Any thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn biv_trainer_step_on(
-    trainer: *const biv_trainer,
+    trainer: *mut biv_trainer,
     features: *const biv_array,
     labels: *const biv_array,
     variances: *const biv_array,
@@ -246,7 +258,7 @@ unsafe fn step(
 ) -> Result<()> {
     let session = handle::get(trainer)?;
     if !out.is_null() {
-        // Found out before the step is taken, not after.
+        // Checked before the step is taken, not after.
         // SAFETY: the caller's promise.
         unsafe { pointer::check_sized(out)? };
     }
@@ -260,18 +272,20 @@ unsafe fn step(
     if out.is_null() { Ok(()) } else { unsafe { pointer::write_sized(out, report.into()) } }
 }
 
-/// Trains for `epochs` epochs (the first may be the rest of one that was begun).
+/// Trains for a number of epochs. Where steps have begun an epoch, its rest is the first.
 ///
-/// @param test evaluated after each epoch; may be NULL.
+/// @param epochs at least 0.
+/// @param test a data set that the model is evaluated on after each epoch; may be NULL.
 /// @param callback called after each epoch; may be NULL.
 /// @param user passed to the callback.
-/// @return BIV_OK, BIV_ERROR_CANCELLED (by the callback or biv_trainer_cancel(): what was trained
-///   stays and the trainer can go on), BIV_ERROR_BUSY (it is fitting already),
-///   BIV_ERROR_INVALID_HANDLE, BIV_ERROR_INVALID_ARGUMENT, BIV_ERROR_SHAPE, BIV_ERROR_UNSUPPORTED,
-///   BIV_ERROR_NUMERICAL.
+/// @return BIV_OK, BIV_ERROR_CANCELLED (the callback or biv_trainer_cancel() stopped it; what was trained stays
+///   and the trainer can go on), BIV_ERROR_BUSY (another fit of this trainer is running),
+///   BIV_ERROR_INVALID_HANDLE, BIV_ERROR_INVALID_ARGUMENT, BIV_ERROR_SHAPE (the test set does not fit the
+///   model), BIV_ERROR_UNSUPPORTED (the trainer has no data set), BIV_ERROR_NUMERICAL (a loss is not finite),
+///   BIV_ERROR_OUT_OF_MEMORY, BIV_ERROR_DEVICE. Any thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn biv_trainer_fit(
-    trainer: *const biv_trainer,
+    trainer: *mut biv_trainer,
     epochs: i64,
     test: *const biv_dataset,
     callback: biv_epoch_callback,
@@ -280,8 +294,9 @@ pub unsafe extern "C" fn biv_trainer_fit(
     boundary(|| {
         let (session, test) = (handle::get(trainer)?, handle::get_optional(test)?);
         let epochs = u64::try_from(epochs)
-            .map_err(|_| crate::Error::InvalidArgument(format!("epochs is {epochs}, must be at least 0")))?;
+            .map_err(|_| Error::InvalidArgument(format!("epochs is {epochs}, must be at least 0")))?;
         session.fit(epochs, test.as_deref(), |report, metrics| {
+            log::deliver();
             let metrics = metrics.map(|&metrics| biv_metrics::from(metrics));
             let epoch = biv_epoch::new(report, metrics.as_ref());
             // SAFETY: the header's contract for a callback; `epoch` outlives the call.
@@ -291,22 +306,22 @@ pub unsafe extern "C" fn biv_trainer_fit(
     })
 }
 
-/// Makes the biv_trainer_fit() that is running on another thread return
-/// BIV_ERROR_CANCELLED after its present step. Does nothing when none is running.
-/// Never waits.
+/// Makes a biv_trainer_fit() that is running return BIV_ERROR_CANCELLED after its present step. Does nothing
+/// where none is running.
 ///
-/// @return BIV_OK, BIV_ERROR_INVALID_HANDLE.
+/// @return BIV_OK, BIV_ERROR_INVALID_HANDLE. Any thread; never waits.
 #[unsafe(no_mangle)]
-pub extern "C" fn biv_trainer_cancel(trainer: *const biv_trainer) -> biv_status {
+pub extern "C" fn biv_trainer_cancel(trainer: *mut biv_trainer) -> biv_status {
     boundary(|| {
         handle::get(trainer)?.cancel();
         Ok(())
     })
 }
 
-/// How far training has come, for hosts that poll instead of taking callbacks. Never waits.
+/// How far training has come, for hosts that poll instead of being called back.
 ///
-/// @return BIV_OK, BIV_ERROR_INVALID_HANDLE, BIV_ERROR_INVALID_ARGUMENT.
+/// @param out a struct of the caller's, with its struct_size set.
+/// @return BIV_OK, BIV_ERROR_INVALID_HANDLE, BIV_ERROR_INVALID_ARGUMENT. Any thread; never waits.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn biv_trainer_get_progress(trainer: *const biv_trainer, out: *mut biv_progress) -> biv_status {
     boundary(|| {
@@ -324,9 +339,13 @@ pub unsafe extern "C" fn biv_trainer_get_progress(trainer: *const biv_trainer, o
     })
 }
 
-/// The model's errors on a data set, in evaluation mode.
+/// The errors of the model's predictions on a data set, measured against the labels that it has. A BatchNorm
+/// uses its running statistics.
 ///
-/// @return BIV_OK, BIV_ERROR_INVALID_HANDLE, BIV_ERROR_SHAPE, BIV_ERROR_NUMERICAL, BIV_ERROR_INVALID_ARGUMENT.
+/// @param dataset any that fits the model, the training data too.
+/// @param out a struct of the caller's, with its struct_size set.
+/// @return BIV_OK, BIV_ERROR_INVALID_HANDLE, BIV_ERROR_SHAPE, BIV_ERROR_NUMERICAL, BIV_ERROR_INVALID_ARGUMENT,
+///   BIV_ERROR_OUT_OF_MEMORY, BIV_ERROR_DEVICE. Any thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn biv_trainer_evaluate(
     trainer: *const biv_trainer,
@@ -341,7 +360,10 @@ pub unsafe extern "C" fn biv_trainer_evaluate(
     })
 }
 
-/// Predicts with the trainer's model: as biv_model_predict().
+/// Predicts with the trainer's model.
+///
+/// @param features @param out as for biv_model_predict().
+/// @return as biv_model_predict(). Any thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn biv_trainer_predict(
     trainer: *const biv_trainer,
@@ -355,9 +377,9 @@ pub unsafe extern "C" fn biv_trainer_predict(
     })
 }
 
-/// Adam's learning rate.
+/// The learning rate of Adam.
 ///
-/// @return BIV_OK, BIV_ERROR_INVALID_HANDLE, BIV_ERROR_INVALID_ARGUMENT.
+/// @return BIV_OK, BIV_ERROR_INVALID_HANDLE, BIV_ERROR_INVALID_ARGUMENT. Any thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn biv_trainer_get_learning_rate(trainer: *const biv_trainer, out: *mut f64) -> biv_status {
     // SAFETY: the header's contract for `out`.
@@ -367,43 +389,44 @@ pub unsafe extern "C" fn biv_trainer_get_learning_rate(trainer: *const biv_train
 /// Sets the learning rate from the next step on.
 ///
 /// @param learning_rate finite and greater than 0.
-/// @return BIV_OK, BIV_ERROR_INVALID_HANDLE, BIV_ERROR_INVALID_CONFIG.
+/// @return BIV_OK, BIV_ERROR_INVALID_HANDLE, BIV_ERROR_INVALID_CONFIG. Any thread.
 #[unsafe(no_mangle)]
-pub extern "C" fn biv_trainer_set_learning_rate(trainer: *const biv_trainer, learning_rate: f64) -> biv_status {
+pub extern "C" fn biv_trainer_set_learning_rate(trainer: *mut biv_trainer, learning_rate: f64) -> biv_status {
     boundary(|| handle::get(trainer)?.trainer().set_learning_rate(learning_rate))
 }
 
-/// A new handle for the model in training.
+/// Makes another handle for the model that the trainer trains.
 ///
-/// @param out to be freed with biv_model_free(); NULL on failure.
-/// @return BIV_OK, BIV_ERROR_INVALID_HANDLE, BIV_ERROR_INVALID_ARGUMENT.
+/// @param out the new handle, to be freed with biv_model_free(); NULL on failure.
+/// @return BIV_OK, BIV_ERROR_INVALID_HANDLE, BIV_ERROR_INVALID_ARGUMENT. Any thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn biv_trainer_get_model(trainer: *const biv_trainer, out: *mut *mut biv_model) -> biv_status {
     // SAFETY: the header's contract for `out`.
     boundary(|| unsafe { handle::create(out, || Ok(handle::get(trainer)?.trainer().model().clone())) })
 }
 
-/// Saves a checkpoint: model, normalisation, optimiser, options and position. A
-/// file at `path` is replaced, in one go, when the new one is complete.
+/// Saves a checkpoint: the model, its normalisation, the optimiser, the options and the position in the data. A
+/// file at `path` is replaced at once when the new one is complete; on failure it is as it was. A symbolic
+/// link is followed.
 ///
-/// A link is followed.
-///
-/// @return BIV_OK, BIV_ERROR_INVALID_HANDLE, BIV_ERROR_IO, BIV_ERROR_NOT_FOUND (no such folder),
-///   BIV_ERROR_INVALID_ARGUMENT (no regular file): on failure an older file is untouched.
+/// @param path the file, UTF-8.
+/// @return as biv_model_save(). Any thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn biv_trainer_save(trainer: *const biv_trainer, path: *const c_char) -> biv_status {
     // SAFETY: the header's contract for `path`.
     boundary(|| unsafe { handle::get(trainer)?.trainer().save(Path::new(pointer::text(path, "path")?)) })
 }
 
-/// Makes the trainer that biv_trainer_save() saved, with a model of its own. On
-/// a CPU, training goes on bit for bit as if it had never stopped.
+/// Makes the trainer that biv_trainer_save() saved, with a model of its own. On a CPU, training continues bit
+/// for bit as if it had never stopped.
 ///
-/// @param dataset the one it was trained on; NULL when it had none.
-/// @param device replaces the saved device; NULL to keep it.
+/// @param path the file, UTF-8.
+/// @param dataset the one that the trainer was trained on; NULL where it had none.
+/// @param device "cpu", "cuda", "cuda:N" or "auto", instead of the saved one; NULL to keep that.
 /// @param out the new handle, to be freed with biv_trainer_free(); NULL on failure.
-/// @return BIV_OK, BIV_ERROR_INVALID_HANDLE, BIV_ERROR_NOT_FOUND, BIV_ERROR_IO, BIV_ERROR_CORRUPT, BIV_ERROR_SHAPE (the
-///   data set is another one), BIV_ERROR_INVALID_ARGUMENT (a model file), BIV_ERROR_DEVICE.
+/// @return BIV_OK, BIV_ERROR_INVALID_HANDLE, BIV_ERROR_NOT_FOUND, BIV_ERROR_IO, BIV_ERROR_CORRUPT,
+///   BIV_ERROR_SHAPE (the data set is another one), BIV_ERROR_INVALID_ARGUMENT (the file is a model's, or there
+///   is no such device), BIV_ERROR_DEVICE, BIV_ERROR_OUT_OF_MEMORY. Any thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn biv_trainer_load(
     path: *const c_char,
@@ -422,8 +445,8 @@ pub unsafe extern "C" fn biv_trainer_load(
     })
 }
 
-/// Frees a handle. NULL and a handle that was freed before are left alone. A
-/// call that is running on another thread ends in its own time. Any thread.
+/// Frees a handle. Does nothing to NULL and to a handle that was freed before, and keeps the thread's last
+/// message. A call that is running on another thread is not stopped. Any thread.
 #[unsafe(no_mangle)]
 pub extern "C" fn biv_trainer_free(trainer: *mut biv_trainer) {
     handle::free(trainer);
