@@ -2,16 +2,16 @@
  * @file
  * libbiv in C++17: batch inverse-variance training for regression labels of known noise.
  *
- * A thin layer over biv.h, header-only; link with -lbiv. What is said there about options, units, threads and
- * reproducibility holds here. What is different:
+ * A thin layer over biv.h, header-only; link with -lbiv. What biv.h says about options, units, threads and
+ * reproducibility holds here. The differences:
  *
- * - Dataset, Model and Trainer own their handles: they are moved, not copied, and free themselves. Using one that was
- *   moved from is an Error. Their order of destruction does not matter.
+ * - Dataset, Model and Trainer own their handles: they are moved, not copied, and free themselves, in any order. Using
+ *   one that was moved from is an Error.
  * - Every failure is an Error with the library's status and message.
  * - Arrays are passed as View (pointer, shape, strides) and copied before the call returns; results are
  *   std::vector<double>, row-major.
  * - Options are JSON text or nested braces: {{"kind", "mlp"}, {"inputs", 19}, {"hidden", {100, 50}}}.
- * - Callbacks are lambdas; an exception thrown in one stops the training and comes out of the call.
+ * - Callbacks are lambdas; an exception that one throws stops the training and comes out of the call.
  *
  * Strings are UTF-8. Include Eigen before this file and its matrices and vectors are Views, too.
  */
@@ -29,6 +29,7 @@
 #include <limits>
 #include <locale>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <sstream>
 #include <stdexcept>
@@ -39,8 +40,7 @@
 
 namespace biv {
 
-/** What every failure of the library is thrown as; what() is its message: what was wrong, where, what would be right.
- */
+/** A failure of the library; what() is its message: what was wrong, where, what would be right. */
 class Error : public std::runtime_error {
  public:
   Error(biv_status status, const std::string &message) : std::runtime_error(message), status_(status) {}
@@ -593,10 +593,10 @@ class Model {
 struct Epoch {
   std::int64_t epoch;            /**< The number of epochs completed, this one included. */
   std::int64_t batches;          /**< Mini-batches seen. */
-  std::int64_t skipped;          /**< Those of them that the cutoff left no label of. */
+  std::int64_t skipped;          /**< How many were skipped because the cutoff left them no label. */
   double loss;                   /**< The mean loss of the others, in normalised units. */
-  double effective_batch_size;   /**< Their mean effective batch size. */
-  std::optional<Metrics> test{}; /**< On the test set, where one was given. */
+  double effective_batch_size;   /**< The mean effective batch size of the others. */
+  std::optional<Metrics> test{}; /**< The errors on the test set, where one was given. */
 
   explicit Epoch(const ::biv_epoch &given)
       : epoch(given.epoch),
@@ -608,7 +608,7 @@ struct Epoch {
   }
 };
 
-/** Called after every epoch, on the thread that called fit(); true to go on, false to stop. */
+/** Called after every epoch, on the thread that called fit(); true to continue, false to stop. */
 using EpochCallback = std::function<bool(const Epoch &)>;
 
 /**
@@ -634,7 +634,8 @@ class Trainer {
       : Trainer(detail::made<biv_trainer>(biv_trainer_create, model.handle_.get(), nullptr, options.json())) {}
 
   /**
-   * The trainer that save() saved, with a model of its own. On a CPU it goes on bit for bit as if it had never stopped.
+   * The trainer that save() saved, with a model of its own. On a CPU it continues bit for bit as if it had never
+   * stopped.
    *
    * @param dataset the one it was trained on; none when it had none.
    * @param device replaces the saved one, unless empty.
@@ -658,7 +659,7 @@ class Trainer {
    *
    * @param test evaluated after each epoch, where there is one.
    * @param callback called after each epoch, with the trainer free to evaluate, predict and save. An exception that it
-   *   throws stops the training and comes out of here; the trainer can go on.
+   *   throws stops the training and comes out of here; the trainer can continue.
    * @return whether all epochs were trained; false when the callback or cancel() stopped it.
    */
   bool fit(std::int64_t epochs, const Dataset *test = nullptr, const EpochCallback &callback = {}) {
@@ -669,7 +670,7 @@ class Trainer {
     return status == BIV_OK;
   }
 
-  /** Makes the fit() that another thread is in stop after its present step. Never waits. */
+  /** Makes a fit() that is running on another thread stop after its present step. Never waits. */
   void cancel() { detail::check(biv_trainer_cancel(handle_.get())); }
 
   /** How far training has come. Never waits. */
@@ -713,9 +714,9 @@ class Trainer {
 struct Loss {
   double value;
   double effective_batch_size;  /**< (sum w)^2 / sum w^2; the mean over the outputs. */
-  double epsilon;               /**< The one used; 0 for losses without. */
-  std::int64_t samples_used;    /**< How many rows have a weight. */
-  std::vector<double> gradient; /**< The derivative by each prediction, shaped as they are. */
+  double epsilon;               /**< The epsilon that was used; 0 for a loss without an epsilon. */
+  std::int64_t samples_used;    /**< How many rows have a weight that is not 0. */
+  std::vector<double> gradient; /**< The derivative by each prediction, of the predictions' shape. */
 };
 
 /**
@@ -746,21 +747,21 @@ inline std::vector<double> sample_noise(const Options &distribution, std::uint64
   return variances;
 }
 
-/** What a computation counts. */
+/** What ExperimentProgress counts. */
 enum class Stage { loading = BIV_STAGE_LOADING, training = BIV_STAGE_TRAINING, sweep = BIV_STAGE_SWEEP };
 
 /** How far a long computation has come. */
 struct ExperimentProgress {
   Stage stage;               /**< What `done` and `total` count: images, mini-batches or runs. */
   std::string run;           /**< The run: its tag, in a sweep its variant and seed. */
-  std::int64_t done;         /**< Done. */
-  std::int64_t total;        /**< Of how many. */
-  std::int64_t epoch;        /**< Epochs completed. */
-  std::int64_t epochs;       /**< Of how many; 0 outside training. */
+  std::int64_t done;         /**< How many are done. */
+  std::int64_t total;        /**< How many there are. */
+  std::int64_t epoch;        /**< The number of epochs completed. */
+  std::int64_t epochs;       /**< The number of epochs in all; 0 outside training. */
   double loss;               /**< The mean training loss of the present epoch; NaN where there is none. */
   double rmse;               /**< The last RMSE on the test set, in the labels' unit; NaN before the first. */
   double samples_per_second; /**< Images or training rows; NaN for Stage::sweep. */
-  double seconds_left;       /**< An estimate; NaN before there is one. */
+  double seconds_left;       /**< The estimated time to the end; NaN before there is one. */
 
   explicit ExperimentProgress(const ::biv_experiment_progress &given)
       : stage(static_cast<Stage>(given.stage)),
@@ -775,7 +776,7 @@ struct ExperimentProgress {
         seconds_left(given.seconds_left) {}
 };
 
-/** Called often, on the thread that called; true to go on, false to stop with BIV_ERROR_CANCELLED. */
+/** Called often, on the thread that called; true to continue, false to stop with BIV_ERROR_CANCELLED. */
 using ExperimentCallback = std::function<bool(const ExperimentProgress &)>;
 
 namespace detail {
@@ -798,13 +799,13 @@ std::string run(Function function, const Options &options, const ExperimentCallb
 
 }  // namespace detail
 
-/** Checks an experiment's description, schema "experiment", and gives it with every default filled in, as JSON. */
+/** Checks an experiment's description, schema "experiment", and returns it with every default filled in, as JSON. */
 inline std::string resolve_experiment(const Options &config) {
   return detail::copy({"text", detail::made<biv_text>(biv_experiment_resolve, config.json())});
 }
 
 /**
- * Runs an experiment: reads and divides the data, makes the labels noisy, trains and evaluates.
+ * Runs an experiment: reads and splits the data, adds noise to the labels, trains and evaluates.
  *
  * @param callback called after each mini-batch. An exception that it throws stops the run and comes out of here.
  * @return JSON with the test errors at the end ("last") and at their best ("best").
@@ -814,21 +815,72 @@ inline std::string run_experiment(const Options &config, const ExperimentCallbac
   return detail::run(&biv_experiment_run, config, callback);
 }
 
-/** Runs every loss with every noise and every seed, schema "sweep"; gives the table and the runs as JSON. */
+/** Runs every combination of losses, noises and seeds, schema "sweep"; returns the table and the runs as JSON. */
 inline std::string run_sweep(const Options &sweep, const ExperimentCallback &callback = {}) {
   return detail::run(&biv_sweep_run, sweep, callback);
-}
-
-/** Draws faces whose age shows into a new folder, for Dataset::from_images; schema "faces". */
-inline void draw_faces(const std::string &folder, const Options &options = {}) {
-  detail::check(biv_faces_draw(folder.c_str(), options.json()));
 }
 
 /** The library's version, for example "0.1.0". */
 inline std::string version() { return biv_version(); }
 
-/** What the library was built from, as JSON. */
-inline std::string build_info() { return biv_build_info(); }
+/** What the library is built from and runs on, as JSON. */
+inline std::string build_info() { return detail::made<const char>(biv_build_info); }
+
+/** How much a LogFunction hears. */
+enum class LogLevel { silent = BIV_LOG_SILENT, warning = BIV_LOG_WARNING, info = BIV_LOG_INFO };
+
+/** Hears a message of the library's and its level. It may call the library. An exception that it throws is dropped. */
+using LogFunction = std::function<void(LogLevel, const std::string &)>;
+
+namespace detail {
+
+/** The function that hears the log. It is shared, so that it lives as long as it runs. */
+class Log {
+ public:
+  static void set(LogFunction function) {
+    auto next = std::make_shared<const LogFunction>(std::move(function));
+    const std::lock_guard<std::mutex> lock(mutex());
+    std::swap(current(), next);
+  }
+
+  static void call(void *, std::int32_t level, const char *message) noexcept {
+    try {
+      const std::shared_ptr<const LogFunction> function = get();
+      if (function && *function) (*function)(static_cast<LogLevel>(level), message);
+    } catch (...) {
+    }
+  }
+
+ private:
+  static std::shared_ptr<const LogFunction> get() {
+    const std::lock_guard<std::mutex> lock(mutex());
+    return current();
+  }
+  /* Never destroyed: the library may be called while the process ends. */
+  static std::mutex &mutex() {
+    static std::mutex &mutex = *new std::mutex;
+    return mutex;
+  }
+  static std::shared_ptr<const LogFunction> &current() {
+    static auto &current = *new std::shared_ptr<const LogFunction>;
+    return current;
+  }
+};
+
+}  // namespace detail
+
+/**
+ * Sets who hears what the library says beside errors, each message once: by default nobody; then `function`, instead of
+ * the one before. It is called on a thread that is in a function of the library, never on two at the same time.
+ *
+ * When this returns, the function before it is not running, unless it is the one that calls this; the caller must hold
+ * no lock that it takes.
+ */
+inline void set_log(LogLevel level, LogFunction function = {}) {
+  const bool listens = function != nullptr;
+  detail::Log::set(std::move(function));
+  detail::check(biv_set_log(static_cast<std::int32_t>(level), listens ? &detail::Log::call : nullptr, nullptr));
+}
 
 /** The JSON Schema of the options called `name`, for example "trainer". */
 inline std::string config_schema(const std::string &name) {

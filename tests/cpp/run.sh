@@ -11,7 +11,7 @@ eigen=${EIGEN_INCLUDE:-/usr/include/eigen3}
 [ -e "$eigen/Eigen/Dense" ] || eigen=
 warnings=(-Wall -Wextra -Werror -pedantic)
 # Eigen as a system's header: its warnings are its own.
-include=(-Ibindings/cpp -I"$prefix/include" ${eigen:+-isystem "$eigen"})
+include=(-Ibindings/cpp -I"$prefix/include" ${eigen:+-isystem "$eigen"} "-DBIV_PROGRAM=\"$prefix/bin/biv\"")
 link=(-L"$prefix/lib" "-Wl,-rpath,$prefix/lib" -lbiv -pthread)
 
 # compile SOURCE PROGRAM [OPTION...]

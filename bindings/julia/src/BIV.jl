@@ -23,8 +23,8 @@ export read_csv, read_named, read_images, synthetic, add_noise, split_rows, subs
 export features, labels, clean_labels, variances, info
 export fit!, step!, evaluate, predict, cancel!, progress, learning_rate, learning_rate!, model
 export save, load_model, load_trainer, describe, tensor, tensor!
-export loss, sample_noise, run_experiment, run_sweep, resolve, draw_faces
-export version, build_info, schema, threads, threads!, cuda_devices
+export loss, sample_noise, run_experiment, run_sweep, resolve
+export version, build_info, set_log, schema, threads, threads!, cuda_devices
 
 "A failure of the library: its status, such as `:SHAPE`, and its message: what was wrong, where, what would be right."
 struct BIVError <: Exception
@@ -56,7 +56,7 @@ for (type, free, doc) in (
             end
         end
 
-        "Frees the object at once; using it afterwards is a `BIVError`, closing it again nothing."
+        "Frees the object at once. Using it afterwards is a `BIVError`; closing it again does nothing."
         function Base.close(object::$type)
             handle, object.handle = object.handle, C_NULL
             handle == C_NULL || LibBIV.$free(handle)
@@ -260,7 +260,7 @@ end
 """
     predict(model, x; obsdim = 1)
 
-Predictions in the labels' units for features in theirs, `n` or `n × outputs`. Of a trainer: its model's.
+Predicts labels in their units, `n` or `n × outputs`, from features in theirs. A trainer predicts with its model.
 """
 predict(model::Model, x::AbstractArray; obsdim::Integer=1) = predictions(LibBIV.biv_model_predict, model, info(model), x, obsdim)
 predict(trainer::Trainer, x::AbstractArray; obsdim::Integer=1) =
@@ -273,7 +273,7 @@ function predictions(predict, object, sizes, x, obsdim)
     end
 end
 
-"Saves a model (enough to predict) or a trainer (enough to go on), replacing an older file in one go."
+"Saves a model (enough to predict) or a trainer (enough to continue). A file that is there is replaced at once."
 save(model::Model, path) = using_handles(handle -> LibBIV.biv_model_save(handle, path), model)
 
 # Training.
@@ -281,7 +281,7 @@ save(model::Model, path) = using_handles(handle -> LibBIV.biv_model_save(handle,
 """
     Trainer(model, data = nothing; loss = (kind = "biv", epsilon = 0.1), batch_size = 256, learning_rate = 0.001, ...)
 
-A trainer that starts from the model's present weights. Without data, [`step!`](@ref) takes mini-batches of yours.
+A trainer that starts from the model's weights as they are. Without data, [`step!`](@ref) takes mini-batches of yours.
 """
 Trainer(model::Model, data::Union{Dataset,Nothing}=nothing, json::Union{Nothing,AbstractString}=nothing; fields...) =
     GC.@preserve model data create(
@@ -320,7 +320,7 @@ mutable struct Callback
     stopped::Bool
 end
 
-"Runs the callback; what it throws is kept for later, and stops the library."
+"Runs the callback. What it throws stops the library and is kept, to be thrown again."
 function called(user::Ptr{Cvoid}, argument)
     callback = unsafe_pointer_to_objref(user)::Callback
     try
@@ -377,7 +377,7 @@ evaluate(trainer::Trainer, data::Dataset) = filled(
     LibBIV.biv_metrics,
     place -> using_handles((handle, data) -> LibBIV.biv_trainer_evaluate(handle, data, place), trainer, data))
 
-"Makes the `fit!` that is running on another thread end after its present step."
+"Makes a `fit!` that is running on another thread stop after its present step."
 cancel!(trainer::Trainer) = using_handles(LibBIV.biv_trainer_cancel, trainer)
 
 "How far training has come."
@@ -461,16 +461,46 @@ for (name, c_name, doc) in (
     end
 end
 
-"Draws faces whose age shows, for tests: `draw_faces(folder; count = 100, size = 64)`."
-draw_faces(folder, json=nothing; fields...) = check(LibBIV.biv_faces_draw(folder, options(json, fields)))
-
 # The library.
 
 "The library's version."
 version() = VersionNumber(unsafe_string(LibBIV.biv_version()))
 
-"What the library was built from, and whose BLAS libtorch calls."
-build_info() = parse_json(unsafe_string(LibBIV.biv_build_info()))
+"What the library is built from and runs on, such as whose BLAS libtorch calls."
+function build_info()
+    place = Ref{Cstring}(C_NULL)
+    check(LibBIV.biv_build_info(place))
+    return parse_json(unsafe_string(place[]))
+end
+
+"The function that hears the log, or `nothing`."
+const LISTENER = Ref{Any}(nothing)
+
+function on_log(::Ptr{Cvoid}, level::Int32, message::Cstring)
+    try
+        LISTENER[] === nothing || LISTENER[](level == 1 ? :warning : :info, unsafe_string(message))
+    catch
+        # An error has nobody here to go to.
+    end
+    return nothing
+end
+
+"""
+    set_log(f, level = :warning)
+    set_log(nothing)
+
+Calls `f(level, message)` with what the library says beside errors, each message once; `nothing` hears nothing. Up to
+`:warning` that is what makes work slow and what was not expected, with `:info` also what is in use. An error that `f`
+throws is dropped. The library calls `f` only within a call of Julia's, never on a thread of its own. Set it while no
+other task is in the library.
+"""
+function set_log(f, level::Symbol=:warning)
+    levels = (silent=0, warning=1, info=2)
+    haskey(levels, level) || throw(ArgumentError("level is :$level, must be :silent, :warning or :info"))
+    LISTENER[] = f
+    callback = f === nothing ? C_NULL : @cfunction(on_log, Cvoid, (Ptr{Cvoid}, Int32, Cstring))
+    check(LibBIV.biv_set_log(levels[level], callback, C_NULL))
+end
 
 "The JSON Schema of the options called `name`."
 function schema(name)

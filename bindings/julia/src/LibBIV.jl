@@ -139,8 +139,9 @@ end
 @c biv_status_name(Status)::Cstring
 @c biv_version()::Cstring
 @c biv_abi_version()::Int32
-@c biv_build_info()::Cstring
+@c biv_build_info(Ptr{Cstring})::Status
 @c biv_last_error_message()::Cstring
+@c biv_set_log(Int32, Ptr{Cvoid}, Ptr{Cvoid})::Status
 @c biv_config_schema(Cstring, Ptr{Cstring})::Status
 @c biv_cuda_device_count(Ptr{Int32})::Status
 @c biv_get_num_threads(Ptr{Int32})::Status
@@ -189,7 +190,6 @@ end
 @c biv_experiment_resolve(Cstring, Ptr{Object})::Status
 @c biv_experiment_run(Cstring, Ptr{Cvoid}, Ptr{Cvoid}, Ptr{Object})::Status
 @c biv_sweep_run(Cstring, Ptr{Cvoid}, Ptr{Cvoid}, Ptr{Object})::Status
-@c biv_faces_draw(Cstring, Cstring)::Status
 @c biv_text_get(Object, Ptr{Cstring})::Status
 @c biv_text_free(Object)::Cvoid
 

@@ -200,6 +200,18 @@ end
     @test haskey(schema("trainer"), "properties")
     # Whatever BLAS Julia has: libtorch calls its own.
     @test build_info()["blas"] == "libtorch_cpu.so"
+    before, heard = threads(), []
+    set_log((level, message) -> (push!(heard, (level, message)); error("dropped")), :info)
+    @test any(startswith(message, "this is libbiv") for (level, message) in heard if level == :info)
+    empty!(heard)
+    threads!(1001)
+    threads!(1001)
+    @test length(heard) == 1 && heard[1][1] == :warning && startswith(heard[1][2], "1001 threads")
+    set_log(nothing)
+    threads!(1002)
+    @test length(heard) == 1
+    threads!(before)
+    failure(() -> set_log(println, :loud), "level is :loud")
     for _ in 1:2000
         Dataset(x, y)
     end

@@ -1,5 +1,5 @@
 classdef Callback < handle
-    %biv.Callback  Calls a function for the library and keeps what came of it; for the package itself.
+    %biv.Callback  Calls a function for the library and keeps its events and its error; for the package itself.
     %   No error may pass through the library: it is kept here, training is stopped, and what began the training
     %   raises it afterwards.
     %   biv.Callback(F, KEEP) calls F, or nothing when that is [], and keeps the events when KEEP is true.

@@ -1,7 +1,7 @@
 classdef Dataset < biv.Handle
     %biv.Dataset  Features, labels and, where they are known, the variances of the labels' noise.
-    %   It never changes after it was made: each method that changes something gives a new one. Rows are
-    %   observations: features are n x d (or n x ... for images), labels and variances n x 1, or n x m for m outputs.
+    %   A data set never changes: a method that changes something returns a new one. Rows are observations:
+    %   features are n x d (or n x ... for images), labels and variances n x 1, or n x m for m outputs.
     %   Labels have a unit of their own; variances are in its square. Features are kept in single precision, labels
     %   and variances in double. NaN and infinity are refused.
     %
@@ -58,7 +58,7 @@ classdef Dataset < biv.Handle
         end
 
         function data = named(name, path)
-            %NAMED  Reads a data set that has a format of its own.
+            %NAMED  Reads a published data set from its files.
             %   named('bike', FILE) is UCI Bike Sharing, hour.csv; named('wine', FOLDER) UCI Wine Quality.
             data = biv.Dataset(biv_mex('dataset_named', name, path));
         end
@@ -71,7 +71,7 @@ classdef Dataset < biv.Handle
         end
 
         function data = synthetic(varargin)
-            %SYNTHETIC  Data whose clean function is known: Friedman's first.
+            %SYNTHETIC  A data set of a known function, Friedman's first, without noise.
             %   synthetic('Rows', N, 'Features', 10, 'Outputs', 1, 'Seed', 0)
             data = biv.Dataset(biv_mex('dataset_synthetic', biv.json(varargin{:})));
         end
@@ -87,8 +87,8 @@ classdef Dataset < biv.Handle
         end
 
         function [train, test] = split(this, varargin)
-            %SPLIT  Two copies of parts: the first 'TrainSize' rows and the last 'TestSize' (default: the rest).
-            %   They are shuffled before by default. Options: 'Shuffle', 'KeepGroups', 'Seed'.
+            %SPLIT  Two data sets of copies: of the first 'TrainSize' rows and of the last 'TestSize' (default: all others).
+            %   The rows are shuffled first, unless 'Shuffle' is false. Options: 'Shuffle', 'KeepGroups', 'Seed'.
             [train, test] = biv_mex('dataset_split', this.Key, biv.json(varargin{:}));
             train = biv.Dataset(train);
             test = biv.Dataset(test);
@@ -127,7 +127,7 @@ classdef Dataset < biv.Handle
 
         function sizes = info(this)
             %INFO  A struct with rows, features, outputs, has_variances, has_clean_labels and left_out.
-            %   features is the number of values in a row, left_out that of damaged images left out in reading.
+            %   features is the number of values in a row, left_out the number of damaged images that were left out.
             sizes = biv_mex('dataset_info', this.Key);
         end
 

@@ -1,8 +1,8 @@
 classdef (Abstract) Handle < handle
     %biv.Handle  What biv.Dataset, biv.Model and biv.Trainer have in common: an object of the library's.
-    %   It is freed when the last variable that holds it goes, or at once by delete(x); to delete it twice does no
-    %   harm. Every use after that is the error biv:InvalidHandle. What depends on an object keeps what it needs
-    %   of it, so the order does not matter.
+    %   It is freed with the last variable that holds it, or at once by delete(x); a second delete does nothing.
+    %   Every use after that is the error biv:InvalidHandle. An object keeps what it needs of others, so the
+    %   order does not matter.
     %
     %   Copies of the variable are the same object. An object cannot be saved in a MAT-file: biv.Model and
     %   biv.Trainer have save and load of their own.
@@ -13,7 +13,7 @@ classdef (Abstract) Handle < handle
 
     methods
         function delete(this)
-            %DELETE  Frees the object; harmless when it is freed already.
+            %DELETE  Frees the object; does nothing where it was freed already.
             if this.Key ~= 0
                 biv_mex([lower(this.kind()) '_free'], this.Key);
                 this.Key = uint64(0);

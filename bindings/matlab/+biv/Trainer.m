@@ -24,7 +24,7 @@ classdef Trainer < biv.Handle
     %       delete(trainer)                              frees it now
     %
     %   Errors are biv:InvalidConfig, biv:Shape, biv:InvalidArgument, biv:Numerical, biv:Busy, biv:Cancelled and so
-    %   on, with the library's message. Ctrl-C stops fit at the end of the epoch; training can go on from there.
+    %   on, with the library's message. Ctrl-C stops fit at the end of the epoch; training can continue from there.
     %
     %   Example
     %       model = biv.Model.create('Kind', 'mlp', 'Inputs', 10, 'Hidden', [32 16]);
@@ -39,8 +39,8 @@ classdef Trainer < biv.Handle
 
     methods (Static)
         function trainer = create(model, data, varargin)
-            %CREATE  Makes a trainer that starts from the model's present weights and trains it in place.
-            %   create(MODEL, DATA, ...) copies DATA to the device; [] is for a trainer that only stepOn feeds.
+            %CREATE  Makes a trainer that starts from the model's weights as they are and trains the model in place.
+            %   create(MODEL, DATA, ...) copies DATA to the device; [] is for a trainer that is used with stepOn only.
             %   Options and defaults: 'Loss', a struct of kind 'biv' (epsilon 0.1), 'iv' (epsilon), 'mse' or
             %   'cutoff_mse' (threshold); 'BatchSize' 256; 'LearningRate' 0.001; 'Normalize' true; 'DropLast' true;
             %   'Seed' 0; 'Device' 'cpu', 'cuda', 'cuda:N' or 'auto'; 'Precision' 'f32' or 'bf16'; 'Adam', a struct.
@@ -51,7 +51,7 @@ classdef Trainer < biv.Handle
         end
 
         function trainer = load(path, varargin)
-            %LOAD  Makes the trainer that save saved, with a model of its own; on a CPU, bit for bit.
+            %LOAD  Makes the trainer that save saved, with a model of its own. On a CPU it continues bit for bit.
             %   load(PATH, 'Dataset', DATA, 'Device', 'cpu'): DATA is the one that it was trained on, unless it had
             %   none; the device is the saved one by default.
             given = biv.parse(struct('Dataset', [], 'Device', []), varargin{:});
@@ -62,9 +62,9 @@ classdef Trainer < biv.Handle
 
     methods
         function result = step(this)
-            %STEP  Takes one step on the next mini-batch of the data set: a seeded shuffle, anew every epoch.
+            %STEP  Takes one step on the next mini-batch of the data set. Every epoch has an order of its own.
             %   The result has loss (before the step, normalised), effective_batch_size, epsilon, rows and
-            %   samples_used (rows that have a weight; 0 when the cutoff left none and no step was taken).
+            %   samples_used (rows with a weight that is not 0; 0 where the cutoff left none and no step was taken).
             result = biv_mex('trainer_step', this.Key);
         end
 
@@ -78,7 +78,7 @@ classdef Trainer < biv.Handle
         end
 
         function history = fit(this, epochs, varargin)
-            %FIT  Trains for EPOCHS epochs (the first may be the rest of one that was begun).
+            %FIT  Trains for EPOCHS epochs. Where steps have begun an epoch, its rest is the first.
             %   HISTORY = fit(TRAINER, EPOCHS, 'Test', TEST, 'Callback', F) is a struct array with an element for
             %   each epoch: epoch, batches, skipped, loss (mean, normalised), effective_batch_size (mean) and test,
             %   the metrics on TEST as evaluate gives them, [] without TEST.
@@ -112,7 +112,7 @@ classdef Trainer < biv.Handle
         end
 
         function cancel(this)
-            %CANCEL  Makes the fit that is running, if one is, end with the error biv:Cancelled.
+            %CANCEL  Makes a fit that is running end with the error biv:Cancelled.
             biv_mex('trainer_cancel', this.Key);
         end
 

@@ -6,7 +6,7 @@ function text = json(varargin)
 %   biv.json(TEXT)              TEXT, taken for JSON.
 %   biv.json()                  {}, all defaults.
 %
-%   Every function of the package that takes options takes them in these forms. Values are numbers, true and
+%   Every function of the package that has options takes them in these forms. Values are numbers, true and
 %   false, text, structs, cell arrays (lists) and containers.Map (for keys that are no valid field names, as some
 %   columns). [] is null, where an option may be. Arrays of more or less than one element are lists, and so are
 %   single values of options that are lists: 'Hidden', 32 is [32], 'Labels', 'Income' is ["Income"]. Numbers keep

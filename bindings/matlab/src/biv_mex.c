@@ -19,7 +19,7 @@
 /* Every function of biv.h. */
 /* clang-format off */
 #define FUNCTIONS(X) \
-  X(status_name) X(version) X(abi_version) X(build_info) X(last_error_message) X(config_schema) \
+  X(status_name) X(version) X(abi_version) X(build_info) X(last_error_message) X(set_log) X(config_schema) \
   X(cuda_device_count) X(get_num_threads) X(set_num_threads) X(dataset_create_from_arrays) \
   X(dataset_create_from_arrays_with_std) X(dataset_create_from_csv) X(dataset_create_named) \
   X(dataset_create_from_images) X(dataset_create_synthetic) X(dataset_add_noise) X(dataset_split) \
@@ -29,7 +29,7 @@
   X(model_set_tensor) X(model_predict) X(model_free) X(trainer_create) X(trainer_step) X(trainer_step_on) \
   X(trainer_fit) X(trainer_cancel) X(trainer_get_progress) X(trainer_evaluate) X(trainer_predict) \
   X(trainer_get_learning_rate) X(trainer_set_learning_rate) X(trainer_get_model) X(trainer_save) X(trainer_load) \
-  X(trainer_free) X(experiment_resolve) X(experiment_run) X(sweep_run) X(faces_draw) X(text_get) X(text_free)
+  X(trainer_free) X(experiment_resolve) X(experiment_run) X(sweep_run) X(text_get) X(text_free)
 /* clang-format on */
 
 #define POINTER(name) __typeof__(biv_##name) *name;
@@ -244,7 +244,9 @@ static mxArray *step_struct(const biv_step *step) {
 typedef struct job {
   biv_status (*train)(struct job *);
   mxArray *(*describe)(const void *event);
-  const void *object, *test; /* handles, or in `object` the description of an experiment */
+  biv_trainer *trainer;
+  const biv_dataset *test;
+  const char *config; /* of an experiment or a sweep */
   int64_t epochs;
   biv_status (*run)(const char *, biv_experiment_callback, void *, biv_text **);
   biv_text *result;
@@ -362,8 +364,32 @@ static mxArray *progress_struct(const void *event) {
 static int32_t on_epoch(void *user, const biv_epoch *epoch) { return tell(user, epoch); }
 static int32_t on_progress(void *user, const biv_experiment_progress *progress) { return tell(user, progress); }
 
-static biv_status fit(job *j) { return biv.trainer_fit(j->object, j->epochs, j->test, on_epoch, j); }
-static biv_status experiment(job *j) { return j->run(j->object, on_progress, j, &j->result); }
+static biv_status fit(job *j) { return biv.trainer_fit(j->trainer, j->epochs, j->test, on_epoch, j); }
+static biv_status experiment(job *j) { return j->run(j->config, on_progress, j, &j->result); }
+
+/* ---- The log ------------------------------------------------------------------------------------------ */
+
+/* Messages that the host has not asked for yet, one to a line. They wait here because the library may say them on the
+ * thread that trains, which must not enter the interpreter. */
+static struct {
+  pthread_mutex_t lock;
+  char *text;
+  size_t size;
+} said = {PTHREAD_MUTEX_INITIALIZER, NULL, 0};
+
+static void on_log(void *user, int32_t level, const char *message) {
+  (void)user;
+  const char *kind = level == BIV_LOG_WARNING ? "warning" : "info";
+  size_t more = strlen(kind) + strlen(message) + 3;
+  pthread_mutex_lock(&said.lock);
+  char *longer = realloc(said.text, said.size + more + 1);
+  if (longer) {
+    snprintf(longer + said.size, more + 1, "%s: %s\n", kind, message);
+    said.text = longer;
+    said.size += more;
+  }
+  pthread_mutex_unlock(&said.lock);
+}
 
 /* ---- Commands: `in` has as many arguments as the table says, `out` room for as many results ------------- */
 
@@ -376,7 +402,33 @@ static void version(mxArray **out, arguments in) {
 
 static void build_info(mxArray **out, arguments in) {
   (void)in;
-  out[0] = mxCreateString(biv.build_info());
+  const char *json;
+  check(biv.build_info(&json));
+  out[0] = mxCreateString(json);
+}
+
+static void set_log(mxArray **out, arguments in) {
+  (void)out;
+  static const char *const levels[] = {"silent", "warning", "info"};
+  const char *level = text(in[0], "level");
+  for (int32_t i = BIV_LOG_SILENT; i <= BIV_LOG_INFO; ++i) {
+    if (strcmp(level, levels[i]) != 0) continue;
+    check(biv.set_log(i, on_log, NULL));
+    return;
+  }
+  refuse("level", "must be 'silent', 'warning' or 'info'");
+}
+
+/* what was said since the last call */
+static void messages(mxArray **out, arguments in) {
+  (void)in;
+  pthread_mutex_lock(&said.lock);
+  char *text = said.text;
+  said.text = NULL;
+  said.size = 0;
+  pthread_mutex_unlock(&said.lock);
+  out[0] = mxCreateString(text ? text : "");
+  free(text);
 }
 
 static void schema(mxArray **out, arguments in) {
@@ -655,7 +707,7 @@ static void trainer_fit(mxArray **out, arguments in) {
   (void)out;
   int64_t epochs = whole(in[1], "epochs", 1);
   if (!mxIsEmpty(in[2])) dataset_sizes(in[2]);
-  job j = {.train = fit, .describe = epoch_struct, .object = key(in[0]), .test = key(in[2]), .epochs = epochs};
+  job j = {.train = fit, .describe = epoch_struct, .trainer = key(in[0]), .test = key(in[2]), .epochs = epochs};
   train(&j, in[3]);
   check_with(j.status, j.message);
 }
@@ -739,7 +791,7 @@ static void experiment_resolve(mxArray **out, arguments in) {
 static void run(mxArray **out, arguments in, job j, const char *name) {
   j.train = experiment;
   j.describe = progress_struct;
-  j.object = text(in[0], name);
+  j.config = text(in[0], name);
   train(&j, in[1]);
   check_with(j.status, j.message);
   out[0] = take_text(j.result);
@@ -747,11 +799,6 @@ static void run(mxArray **out, arguments in, job j, const char *name) {
 
 static void experiment_run(mxArray **out, arguments in) { run(out, in, (job){.run = biv.experiment_run}, "config"); }
 static void sweep_run(mxArray **out, arguments in) { run(out, in, (job){.run = biv.sweep_run}, "sweep"); }
-
-static void faces_draw(mxArray **out, arguments in) {
-  (void)out;
-  check(biv.faces_draw(text(in[0], "folder"), text(in[1], "options")));
-}
 
 /* ---- The gateway -------------------------------------------------------------------------------------- */
 
@@ -766,6 +813,8 @@ static const struct command {
   { #name, name, inputs }
     COMMAND(version, 0),
     COMMAND(build_info, 0),
+    COMMAND(set_log, 1),
+    COMMAND(messages, 0),
     COMMAND(schema, 1),
     COMMAND(cuda_devices, 0),
     COMMAND(get_threads, 0),
@@ -813,7 +862,6 @@ static const struct command {
     COMMAND(experiment_resolve, 1),
     COMMAND(experiment_run, 2),
     COMMAND(sweep_run, 2),
-    COMMAND(faces_draw, 2),
 };
 
 void mexFunction(int nlhs, mxArray *plhs[], int nrhs, const mxArray *prhs[]) {

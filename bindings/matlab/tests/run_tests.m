@@ -178,13 +178,15 @@ if exist(hour, 'file')
 end
 
 faces = fullfile(folder, 'faces');
-biv.drawFaces(faces, 'Count', 6, 'Size', 24, 'Seed', 1);
+[library, ~] = fileparts(getenv('BIV_LIBRARY'));
+[status, printed] = system(sprintf('"%s" faces "%s" --count 6 --size 24 --seed 1', ...
+    fullfile(library, '..', 'bin', 'biv'), faces));
+t.that(['faces are drawn: ' printed], status == 0);
 images = biv.Dataset.fromImages(faces, 'Size', struct('height', 16, 'width', 12));
 pixels = features(images, [3 16 12]);
 t.that('images', isequal(size(pixels), [6 3 16 12]) && min(pixels(:)) >= 0 && max(pixels(:)) <= 1);
 t.that('the colours are in the second dimension', isequal(features(subset(images, 2), [3 16 12]), pixels(2, :, :, :)));
 t.raises('biv:NotFound', 'nowhere', @() biv.Dataset.fromImages('nowhere'));
-t.raises('biv:InvalidArgument', 'empty', @() biv.drawFaces(faces));
 
 % ---- Models ----
 model = biv.Model.create('Kind', 'mlp', 'Inputs', 3, 'Hidden', 4, 'Seed', 1);
@@ -359,6 +361,23 @@ t.raises('biv:InvalidArgument', 'variances', @() biv.loss(p, l, []));
 t.raises('biv:Shape', 'labels', @() biv.loss(p, l(1:2), u));
 t.raises('biv:InvalidArgument', 'NaN', @() biv.loss(p, l, NaN(3, 1)));
 t.raises('biv:InvalidConfig', 'epsilon', @() biv.loss(p, l, u, 'Kind', 'biv', 'Epsilon', 0));
+
+% ---- The log ----
+threads = biv.numThreads();
+biv.setLog('info');
+lines = biv.messages();
+t.that('what is in use is said', any(strncmp(lines, 'info: this is libbiv', 20)));
+t.that('nothing is said twice', isempty(biv.messages()));
+biv.setLog('warning');
+biv.numThreads(1001);
+biv.numThreads(1002);
+lines = biv.messages();
+t.that('warnings are said', isequal(size(lines), [2 1]) && ~isempty(strfind(lines{2}, 'warning: 1002 threads')));
+biv.setLog('silent');
+biv.numThreads(1003);
+t.that('silence', isempty(biv.messages()));
+biv.numThreads(threads);
+t.raises('biv:InvalidArgument', 'level', @() biv.setLog('loud'));
 
 % ---- Experiments ----
 config = struct('dataset', struct('kind', 'synthetic', 'train_size', 500, 'test_size', 100), 'epochs', 2, ...
