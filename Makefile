@@ -17,7 +17,7 @@ TORCH ?= $(realpath $(or $(LIBTORCH),$(CURDIR)/.libtorch/torch))/lib
 FILL = sed -e 's|@TORCH@|$(TORCH)|' -e 's|@VERSION@|$(VERSION)|' -e 's|@SONAME@|$(SONAME)|'
 WARNINGS := -Wall -Wextra -Werror -pedantic
 LINK = -I$(STAGE)/include -L$(STAGE)/lib -Wl,-rpath,$(STAGE)/lib -lbiv -lm -pthread
-HEADER = -DBIV_HEADER='"$(STAGE)/include/biv.h"'
+INSTALLED = -DBIV_HEADER='"$(STAGE)/include/biv.h"' -DBIV_PROGRAM='"$(STAGE)/bin/biv"'
 SANITIZE := -fsanitize=address,undefined -fno-sanitize-recover=all
 C_TESTS := $(notdir $(basename $(wildcard tests/c/*.c)))
 
@@ -164,7 +164,7 @@ examples: stage
 
 build/tests/%: tests/c/%.c $(wildcard tests/c/*.h) include/biv.h
 	@mkdir -p build/tests
-	$(CC) -std=c11 -g $(WARNINGS) -D_GNU_SOURCE $(HEADER) $< -o $@ $(LINK)
+	$(CC) -std=c11 -g $(WARNINGS) -D_GNU_SOURCE $(INSTALLED) $< -o $@ $(LINK)
 
 c-tests: stage
 	@$(MAKE) --no-print-directory $(addprefix build/tests/,$(C_TESTS))
@@ -175,7 +175,7 @@ c-tests: stage
 sanitize: stage
 	@mkdir -p build/sanitized
 	@for test in $(C_TESTS); do \
-	  $(CC) -std=c11 -g $(WARNINGS) $(SANITIZE) -D_GNU_SOURCE $(HEADER) tests/c/$$test.c -o build/sanitized/$$test $(LINK) || exit 1; \
+	  $(CC) -std=c11 -g $(WARNINGS) $(SANITIZE) -D_GNU_SOURCE $(INSTALLED) tests/c/$$test.c -o build/sanitized/$$test $(LINK) || exit 1; \
 	  ASAN_OPTIONS=allocator_may_return_null=1 ./build/sanitized/$$test > build/sanitized/$$test.out 2>&1; status=$$?; \
 	  [ $$status = 0 ] || { cat build/sanitized/$$test.out; exit 1; }; tail -1 build/sanitized/$$test.out; \
 	done
@@ -193,7 +193,7 @@ faults: stage
 	$(CARGO) build --release --lib --features faults
 	@mkdir -p build/faults && cp target/release/libbiv.so build/faults/$(SONAME) && ln -sf $(SONAME) build/faults/libbiv.so
 	@$(CARGO) build --release --quiet
-	$(CC) -std=c11 -g $(WARNINGS) -D_GNU_SOURCE -DBIV_FAULTS $(HEADER) -Wno-unused-function tests/c/contract.c -o build/faults/contract -I$(STAGE)/include -Lbuild/faults -Wl,-rpath,$(CURDIR)/build/faults -lbiv -lm -pthread
+	$(CC) -std=c11 -g $(WARNINGS) -D_GNU_SOURCE -DBIV_FAULTS $(INSTALLED) -Wno-unused-function tests/c/contract.c -o build/faults/contract -I$(STAGE)/include -Lbuild/faults -Wl,-rpath,$(CURDIR)/build/faults -lbiv -lm -pthread
 	@./build/faults/contract
 
 ## bindings-test: C++, Julia and Octave programs, and the same bits from every language
@@ -211,7 +211,7 @@ slurm: stage
 ## valgrind: the C and C++ tests again, for invalid accesses and leaks of our own
 valgrind: stage
 	@$(MAKE) --no-print-directory $(addprefix build/tests/,$(C_TESTS))
-	$(CXX) -std=c++17 -g $(WARNINGS) -Ibindings/cpp tests/cpp/api.cpp -o build/tests/cpp-api $(LINK)
+	$(CXX) -std=c++17 -g $(WARNINGS) -Ibindings/cpp $(INSTALLED) tests/cpp/api.cpp -o build/tests/cpp-api $(LINK)
 	@echo $(C_TESTS) cpp-api | xargs -n 1 -P $$(nproc) sh -c 'scripts/valgrind.sh ./build/tests/$$0 > build/tests/$$0.valgrind 2>&1; \
 	  status=$$?; cat build/tests/$$0.valgrind; exit $$status'
 

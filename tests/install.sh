@@ -42,7 +42,9 @@ int main(void) {
   const double x = 2, y = 3;
   if (ddot_(&n, &x, &step, &y, &step) != 6) return 2;
 #endif
-  puts(biv_build_info());
+  const char *info = NULL;
+  if (biv_build_info(&info) != BIV_OK) return 3;
+  puts(info);
   return 0;
 }
 C
@@ -53,7 +55,7 @@ cat > "$folder/main.cpp" <<'CPP'
 
 int main() {
   const biv::Model model({{"kind", "mlp"}, {"inputs", 2}, {"hidden", {3}}});
-  std::cout << biv_build_info() << '\n';
+  std::cout << biv::build_info() << '\n';
   return model.info().parameters == 13 ? 0 : 1;
 }
 CPP

@@ -127,6 +127,13 @@ static inline int files_in(const char *folder, bool remove) {
   return count;
 }
 
+/* Lets the program `biv` draw test images into a new folder. */
+static inline void draw_faces(const char *folder, int count, int size) {
+  char command[2 * PATH_MAX];
+  snprintf(command, sizeof command, "'%s' faces '%s' --count %d --size %d", BIV_PROGRAM, folder, count, size);
+  CHECK(system(command) == 0);
+}
+
 /* Removes a folder from temporary_folder() with its files. */
 static inline void remove_folder(char *folder) {
   files_in(folder, true);

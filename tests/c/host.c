@@ -38,15 +38,11 @@ static void use_everything(const char *folder) {
                     "\"test_size\": 32}, \"loss\": {\"kind\": \"mse\"}}, \"grid\": {\"seeds\": [1, 2]}, \"jobs\": 2}",
                     NULL, NULL, &text));
   biv_text_free(text);
-  char faces[PATH_MAX];
-  snprintf(faces, sizeof faces, "%s/faces", folder);
-  CHECK_OK(biv_faces_draw(faces, "{\"count\": 4, \"size\": 16}"));
-  CHECK_OK(biv_dataset_create_from_images(faces, NULL, &images));
-  files_in(faces, true);
-  rmdir(faces);
+  CHECK_OK(biv_dataset_create_from_images(in(folder, "faces"), NULL, &images));
   int32_t devices = 0;
   CHECK_OK(biv_cuda_device_count(&devices));
-  CHECK(biv_build_info() != NULL);
+  const char *info = NULL;
+  CHECK_OK(biv_build_info(&info));
   biv_dataset_free(images);
   biv_trainer_free(trainer);
   biv_trainer_free(brief);
@@ -326,12 +322,16 @@ static void test_one_trainer_on_many_threads(void) {
 
 int main(int argc, char **argv) {
   if (argc == 3) return another_host(argv[1], argv[2]);
-  char *folder = temporary_folder();
+  char *folder = temporary_folder(), faces[PATH_MAX];
+  snprintf(faces, sizeof faces, "%s/faces", folder);
+  draw_faces(faces, 4, 16);
   test_hosts_end_in_peace(folder);
   test_the_parent_goes_on_after_fork();
   test_calls_at_the_end_of_a_thread();
   test_trainers_on_many_threads();
   test_one_trainer_on_many_threads();
+  files_in(faces, true);
+  rmdir(faces);
   remove_folder(folder);
   return report("host");
 }

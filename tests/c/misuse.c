@@ -1,6 +1,5 @@
-/* Bad input of every kind: each gives its own status and a message that says what was wrong, and harms nothing. */
-#include <stddef.h>
-
+/* What the messages say: of each kind of error what was wrong, where, and what would be right. That every function
+ * refuses every wrong argument and writes nothing is contract.c's. */
 #include "common.h"
 
 #define INVALID BIV_ERROR_INVALID_ARGUMENT
@@ -28,206 +27,45 @@ static const float x[] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10};
 static const double y[] = {1, 2};
 static double one[1] = {7};
 
-/* Memory that was set to 1s and not written since. */
-static bool untouched(const void *memory, size_t from, size_t to) {
-  while (from < to && ((const char *)memory)[from] == 1) from++;
-  return from == to;
-}
-
 static void nothing_was_harmed(void) {
   biv_metrics metrics = SIZED(biv_metrics);
   CHECK_OK(biv_trainer_evaluate(trainer, data, &metrics));
   CHECK(metrics.rows == 40 && isfinite(metrics.mse));
 }
 
-/* NULL. */
+/* Pointers and handles. */
 
 static void null_pointers_are_named(void) {
+  const double *values = y;
   const char *text;
-  const char *csv = in(folder, "x.csv"), *file = in(folder, "x.biv");
   CHECK_STATUS(biv_config_schema(NULL, &text), INVALID, "name is NULL");
-  CHECK_STATUS(biv_config_schema("csv", NULL), INVALID, "out is NULL");
   CHECK_STATUS(biv_cuda_device_count(NULL), INVALID, "out is NULL");
-  CHECK_STATUS(biv_get_num_threads(NULL), INVALID, "out is NULL");
-
-  NO_DATASET(biv_dataset_create_from_arrays(NULL, F64(y, 2), NULL, &made), INVALID, "features is NULL");
+  NO_DATASET(biv_dataset_create_from_arrays(NULL, F64(values, 2), NULL, &made), INVALID, "features is NULL");
   NO_DATASET(biv_dataset_create_from_arrays(F32(x, 2, 5), NULL, NULL, &made), INVALID, "labels is NULL");
-  CHECK_STATUS(biv_dataset_create_from_arrays(F32(x, 2, 5), F64(y, 2), NULL, NULL), INVALID, "out) is NULL");
-  NO_DATASET(biv_dataset_create_from_arrays_with_std(NULL, F64(y, 2), F64(y, 2), &made), INVALID, "features is NULL");
-  NO_DATASET(biv_dataset_create_from_arrays_with_std(F32(x, 2), NULL, F64(y, 2), &made), INVALID, "labels is NULL");
-  NO_DATASET(biv_dataset_create_from_arrays_with_std(F32(x, 2), F64(y, 2), NULL, &made), INVALID,
+  NO_DATASET(biv_dataset_create_from_arrays_with_std(F32(x, 2), F64(values, 2), NULL, &made), INVALID,
              "standard_deviations is NULL");
-  CHECK_STATUS(biv_dataset_create_from_arrays_with_std(F32(x, 2), F64(y, 2), F64(y, 2), NULL), INVALID, "out) is NULL");
-  NO_DATASET(biv_dataset_create_from_csv(NULL, "{\"labels\": [\"y\"]}", &made), INVALID, "path is NULL");
-  NO_DATASET(biv_dataset_create_from_csv(csv, NULL, &made), CONFIG, "missing field `labels`");
-  CHECK_STATUS(biv_dataset_create_from_csv(csv, "{\"labels\": [\"y\"]}", NULL), INVALID, "out) is NULL");
-  NO_DATASET(biv_dataset_create_named(NULL, folder, &made), INVALID, "name is NULL");
-  NO_DATASET(biv_dataset_create_named("bike", NULL, &made), INVALID, "path is NULL");
-  CHECK_STATUS(biv_dataset_create_named("bike", folder, NULL), INVALID, "out) is NULL");
-  NO_DATASET(biv_dataset_create_synthetic(NULL, &made), CONFIG, "missing field `rows`");
   CHECK_STATUS(biv_dataset_create_synthetic("{\"rows\": 1}", NULL), INVALID, "out) is NULL");
-  NO_DATASET(biv_dataset_add_noise(data, NULL, &made), CONFIG, "missing field `distribution`");
-  CHECK_STATUS(biv_dataset_add_noise(data, "{}", NULL), INVALID, "out) is NULL");
   NO_DATASET(biv_dataset_split(data, "{\"train_size\": 1}", NULL, &made), INVALID, "train is NULL");
-  NO_DATASET(biv_dataset_split(data, "{\"train_size\": 1}", &made, NULL), INVALID, "test is NULL");
   NO_DATASET(biv_dataset_subset(data, NULL, 1, &made), INVALID, "indices is NULL");
-  CHECK_STATUS(biv_dataset_subset(data, SIZES(0), 1, NULL), INVALID, "out) is NULL");
-  CHECK_STATUS(biv_dataset_shuffle(data, 0, NULL), INVALID, "out) is NULL");
   CHECK_STATUS(biv_dataset_get_info(data, NULL), INVALID, "biv_dataset_info is NULL");
-  CHECK_STATUS(biv_dataset_copy_features(data, NULL), INVALID, "out is NULL");
-  CHECK_STATUS(biv_dataset_copy_labels(data, NULL), INVALID, "out is NULL");
-  CHECK_STATUS(biv_dataset_copy_clean_labels(data, NULL), INVALID, "out is NULL");
-  CHECK_STATUS(biv_dataset_copy_variances(data, NULL), INVALID, "out is NULL");
-
-  biv_loss_result result = SIZED(biv_loss_result);
-  CHECK_STATUS(biv_noise_sample(NULL, 0, one, 1), CONFIG, "missing field `kind`");
-  CHECK_STATUS(biv_noise_sample("{\"kind\": \"gamma\", \"alpha\": 1, \"beta\": 1}", 0, NULL, 1), INVALID,
-               "variances is NULL");
-  CHECK_STATUS(biv_loss_compute(NULL, NULL, F64(y, 2), F64(y, 2), &result, NULL), INVALID, "predictions is NULL");
-  CHECK_STATUS(biv_loss_compute(NULL, F64(y, 2), NULL, F64(y, 2), &result, NULL), INVALID, "labels is NULL");
-  CHECK_STATUS(biv_loss_compute(NULL, F64(y, 2), F64(y, 2), F64(y, 2), NULL, NULL), INVALID, "biv_loss_result is NULL");
-
-  NO_MODEL(biv_model_create(NULL, &made), CONFIG, "missing field `kind`");
-  CHECK_STATUS(biv_model_create("{\"kind\": \"mlp\", \"inputs\": 1, \"hidden\": []}", NULL), INVALID, "out) is NULL");
-  NO_MODEL(biv_model_load(NULL, &made), INVALID, "path is NULL");
-  CHECK_STATUS(biv_model_load(file, NULL), INVALID, "out) is NULL");
-  CHECK_STATUS(biv_model_save(model, NULL), INVALID, "path is NULL");
-  CHECK_STATUS(biv_model_get_info(model, NULL), INVALID, "biv_model_info is NULL");
-  CHECK_STATUS(biv_model_describe(model, NULL, 0, NULL), INVALID, "buffer is NULL");
   CHECK_STATUS(biv_model_describe(model, NULL, 100, NULL), INVALID, "buffer is NULL");
-  CHECK_STATUS(biv_model_get_tensor(model, NULL, F64_OUT(one, 1)), INVALID, "name is NULL");
-  CHECK_STATUS(biv_model_get_tensor(model, "4.bias", NULL), INVALID, "out is NULL");
-  CHECK_STATUS(biv_model_set_tensor(model, NULL, F64(one, 1)), INVALID, "name is NULL");
-  CHECK_STATUS(biv_model_set_tensor(model, "4.bias", NULL), INVALID, "values is NULL");
-  CHECK_STATUS(biv_model_predict(model, NULL, F64_OUT(one, 1)), INVALID, "features is NULL");
-  CHECK_STATUS(biv_model_predict(model, F32(x, 1, 5), NULL), INVALID, "out is NULL");
-
-  CHECK_STATUS(biv_trainer_create(model, data, NULL, NULL), INVALID, "out) is NULL");
-  CHECK_STATUS(biv_trainer_step_on(trainer, NULL, F64(y, 2), F64(y, 2), NULL), INVALID, "features is NULL");
-  CHECK_STATUS(biv_trainer_step_on(trainer, F32(x, 2, 5), NULL, F64(y, 2), NULL), INVALID, "labels is NULL");
-  CHECK_STATUS(biv_trainer_get_progress(trainer, NULL), INVALID, "biv_progress is NULL");
-  CHECK_STATUS(biv_trainer_evaluate(trainer, data, NULL), INVALID, "biv_metrics is NULL");
-  CHECK_STATUS(biv_trainer_predict(trainer, NULL, F64_OUT(one, 1)), INVALID, "features is NULL");
-  CHECK_STATUS(biv_trainer_predict(trainer, F32(x, 1, 5), NULL), INVALID, "out is NULL");
-  CHECK_STATUS(biv_trainer_get_learning_rate(trainer, NULL), INVALID, "out is NULL");
-  CHECK_STATUS(biv_trainer_get_model(trainer, NULL), INVALID, "out) is NULL");
-  CHECK_STATUS(biv_trainer_save(trainer, NULL), INVALID, "path is NULL");
-  NO_TRAINER(biv_trainer_load(NULL, data, NULL, &made), INVALID, "path is NULL");
-  CHECK_STATUS(biv_trainer_load(file, data, NULL, NULL), INVALID, "out) is NULL");
+  NO_MODEL(biv_model_load(NULL, &made), INVALID, "path is NULL");
+  /* Options that are NULL are the defaults: what is said is which of them has none. */
+  NO_MODEL(biv_model_create(NULL, &made), CONFIG, "missing field `kind`");
+  NO_DATASET(biv_dataset_create_synthetic(NULL, &made), CONFIG, "missing field `rows`");
 }
 
-/* Handles. */
-
-#define REFUSED(call) check_status((call), BIV_ERROR_INVALID_HANDLE, text, #call, __FILE__, __LINE__)
-#define REFUSED_AND_NULL(type, call) MAKES_NOTHING(type, call, BIV_ERROR_INVALID_HANDLE, text)
-
-/* Every function that takes a handle refuses these. */
-static void bad_handles_are_refused(biv_dataset *bad_data, biv_model *bad_model, biv_trainer *bad_trainer,
-                                    const char *text) {
-  biv_dataset_info dataset_info = SIZED(biv_dataset_info);
-  REFUSED_AND_NULL(biv_dataset, biv_dataset_add_noise(bad_data, "{}", &made));
-  REFUSED_AND_NULL(biv_dataset, biv_dataset_subset(bad_data, SIZES(0), 1, &made));
-  REFUSED_AND_NULL(biv_dataset, biv_dataset_shuffle(bad_data, 0, &made));
-  biv_dataset *train = data, *test = data;
-  REFUSED(biv_dataset_split(bad_data, "{\"train_size\": 1}", &train, &test));
-  CHECK(train == NULL && test == NULL);
-  REFUSED(biv_dataset_get_info(bad_data, &dataset_info));
-  REFUSED(biv_dataset_copy_features(bad_data, F64_OUT(one, 1)));
-  REFUSED(biv_dataset_copy_labels(bad_data, F64_OUT(one, 1)));
-  REFUSED(biv_dataset_copy_clean_labels(bad_data, F64_OUT(one, 1)));
-  REFUSED(biv_dataset_copy_variances(bad_data, F64_OUT(one, 1)));
-  biv_dataset_free(bad_data);
-
-  biv_model_info model_info = SIZED(biv_model_info);
-  size_t needed;
-  REFUSED(biv_model_save(bad_model, in(folder, "never.biv")));
-  REFUSED(biv_model_get_info(bad_model, &model_info));
-  REFUSED(biv_model_describe(bad_model, NULL, 0, &needed));
-  REFUSED(biv_model_get_tensor(bad_model, "0.bias", F64_OUT(one, 1)));
-  REFUSED(biv_model_set_tensor(bad_model, "0.bias", F64(one, 1)));
-  REFUSED(biv_model_predict(bad_model, F32(x, 1, 5), F64_OUT(one, 1)));
-  REFUSED_AND_NULL(biv_trainer, biv_trainer_create(bad_model, NULL, NULL, &made));
-  biv_model_free(bad_model);
-
-  biv_step step = SIZED(biv_step);
-  biv_progress progress = SIZED(biv_progress);
-  biv_metrics metrics = SIZED(biv_metrics);
-  REFUSED(biv_trainer_step(bad_trainer, &step));
-  REFUSED(biv_trainer_step_on(bad_trainer, F32(x, 2, 5), F64(y, 2), F64(y, 2), &step));
-  REFUSED(biv_trainer_fit(bad_trainer, 1, NULL, NULL, NULL));
-  REFUSED(biv_trainer_cancel(bad_trainer));
-  REFUSED(biv_trainer_get_progress(bad_trainer, &progress));
-  REFUSED(biv_trainer_evaluate(bad_trainer, data, &metrics));
-  REFUSED(biv_trainer_evaluate(trainer, bad_data, &metrics));
-  REFUSED(biv_trainer_predict(bad_trainer, F32(x, 1, 5), F64_OUT(one, 1)));
-  REFUSED(biv_trainer_get_learning_rate(bad_trainer, one));
-  REFUSED(biv_trainer_set_learning_rate(bad_trainer, 0.1));
-  REFUSED_AND_NULL(biv_model, biv_trainer_get_model(bad_trainer, &made));
-  REFUSED(biv_trainer_save(bad_trainer, in(folder, "never.biv")));
-  biv_trainer_free(bad_trainer);
-
-  /* Where a data set is optional, only NULL means none. */
-  if (bad_data != NULL) {
-    REFUSED_AND_NULL(biv_trainer, biv_trainer_create(model, bad_data, NULL, &made));
-    REFUSED(biv_trainer_fit(trainer, 1, bad_data, NULL, NULL));
-  }
-  CHECK(access(in(folder, "never.biv"), F_OK) != 0);
-  nothing_was_harmed();
-}
-
-static void stale_and_foreign_handles_are_refused(void) {
-  bad_handles_are_refused(NULL, NULL, NULL, "handle is NULL");
-  bad_handles_are_refused((biv_dataset *)model, (biv_model *)trainer, (biv_trainer *)data,
-                          "handle was expected, this is");
-
-  biv_dataset *old_data = noisy_dataset(40, 1);
-  biv_trainer *old_trainer = small_trainer(old_data, "{\"batch_size\": 10}");
-  biv_model *old_model = NULL;
-  CHECK_OK(biv_trainer_get_model(old_trainer, &old_model));
-  biv_dataset_free(old_data);
-  biv_model_free(old_model);
-  biv_trainer_free(old_trainer);
-  bad_handles_are_refused(old_data, old_model, old_trainer, "was freed, or never was a handle");
-  /* Nor do they come back when others take their places. */
-  biv_dataset *others[3];
-  for (size_t i = 0; i < COUNT(others); i++) others[i] = noisy_dataset(40, 1);
-  bad_handles_are_refused(old_data, old_model, old_trainer, "was freed, or never was a handle");
-  for (size_t i = 0; i < COUNT(others); i++) biv_dataset_free(others[i]);
-}
-
-static void numbers_that_are_no_handles_are_refused(void) {
-  uintptr_t real = (uintptr_t)data;
-  const uintptr_t numbers[] = {4096, (uintptr_t)&real, 0x123456789abcdef0, UINTPTR_MAX, real + 1000};
-  for (size_t i = 0; i < COUNT(numbers); i++) {
-    void *bad = (void *)numbers[i];
-    bad_handles_are_refused(bad, bad, bad, "was freed, or never was a handle");
-  }
-  /* Numbers that differ from a handle in one bit, and small ones, which may look like places in a table. */
-  for (uintptr_t number = 1; number < 300; number++) {
-    uintptr_t close = number <= 64 ? real ^ ((uintptr_t)1 << (number - 1)) : number - 64;
-    if (close == (uintptr_t)model || close == (uintptr_t)trainer) continue;
-    biv_dataset_info info = SIZED(biv_dataset_info);
-    biv_model_info sizes = SIZED(biv_model_info);
-    biv_progress progress = SIZED(biv_progress);
-    CHECK_STATUS(biv_dataset_get_info((biv_dataset *)close, &info), BIV_ERROR_INVALID_HANDLE, "never was a handle");
-    CHECK_STATUS(biv_model_get_info((biv_model *)close, &sizes), BIV_ERROR_INVALID_HANDLE, "never was a handle");
-    CHECK_STATUS(biv_trainer_get_progress((biv_trainer *)close, &progress), BIV_ERROR_INVALID_HANDLE, "never was a");
-  }
-}
-
-static void freeing_is_harmless_and_leaves_the_message(void) {
+static void handles_are_told_apart(void) {
+  biv_dataset_info info = SIZED(biv_dataset_info);
   biv_dataset *freed = noisy_dataset(5, 1);
-  CHECK_STATUS(biv_set_num_threads(0), CONFIG, "threads: is 0, must be 1 to 4096");
   biv_dataset_free(freed);
-  biv_dataset_free(freed);
-  biv_dataset_free(NULL);
-  biv_model_free(NULL);
-  biv_trainer_free(NULL);
-  biv_model_free((biv_model *)data);
-  biv_trainer_free((biv_trainer *)model);
-  biv_dataset_free((biv_dataset *)trainer);
-  CHECK(strstr(biv_last_error_message(), "threads: is 0") != NULL);
-  nothing_was_harmed();
+  const biv_status bad = BIV_ERROR_INVALID_HANDLE;
+  CHECK_STATUS(biv_dataset_get_info(NULL, &info), bad, "the biv_dataset handle is NULL");
+  CHECK_STATUS(biv_dataset_get_info(freed, &info), bad, "was freed, or never was a handle");
+  CHECK_STATUS(biv_dataset_get_info((biv_dataset *)model, &info), bad,
+               "a biv_dataset handle was expected, this is a biv_model");
+  CHECK_STATUS(biv_trainer_cancel((biv_trainer *)data), bad,
+               "a biv_trainer handle was expected, this is a biv_dataset");
 }
 
 /* Arrays. */
@@ -263,20 +101,8 @@ static void impossible_arrays_are_named(void) {
       {{(const char *)x + 2, BIV_F64, 1, SIZES(2), NULL, 0}, INVALID, "data is not aligned"},
   };
   for (size_t i = 0; i < COUNT(impossible); i++) {
-    const biv_array *bad = &impossible[i].array;
-    biv_status status = impossible[i].status;
-    const char *text = impossible[i].text;
-    biv_loss_result result = SIZED(biv_loss_result);
-    NO_DATASET(biv_dataset_create_from_arrays(bad, F64(y, 2), NULL, &made), status, text);
-    NO_DATASET(biv_dataset_create_from_arrays(F32(x, 2, 5), bad, NULL, &made), status, text);
-    NO_DATASET(biv_dataset_create_from_arrays(F32(x, 2, 5), F64(y, 2), bad, &made), status, text);
-    NO_DATASET(biv_dataset_create_from_arrays_with_std(F32(x, 2, 5), F64(y, 2), bad, &made), status, text);
-    CHECK_STATUS(biv_loss_compute(NULL, bad, F64(y, 2), F64(y, 2), &result, NULL), status, text);
-    CHECK_STATUS(biv_model_set_tensor(model, "0.weight", bad), status, text);
-    CHECK_STATUS(biv_model_predict(model, bad, F64_OUT(one, 1)), status, text);
-    CHECK_STATUS(biv_trainer_predict(trainer, bad, F64_OUT(one, 1)), status, text);
-    CHECK_STATUS(biv_trainer_step_on(trainer, bad, F64(y, 2), F64(y, 2), NULL), status, text);
-    CHECK_STATUS(biv_trainer_step_on(trainer, F32(x, 2, 5), F64(y, 2), bad, NULL), status, text);
+    NO_DATASET(biv_dataset_create_from_arrays(&impossible[i].array, F64(y, 2), NULL, &made), impossible[i].status,
+               impossible[i].text);
   }
   biv_array *unaligned_struct = (biv_array *)(void *)(unaligned + 1);
   NO_DATASET(biv_dataset_create_from_arrays(unaligned_struct, F64(y, 2), NULL, &made), INVALID, "not aligned");
@@ -286,118 +112,29 @@ static void impossible_arrays_are_named(void) {
   nothing_was_harmed();
 }
 
-/* Outputs are written when all is right, or not at all. */
-static void outputs_that_do_not_fit_are_left_alone(void) {
-  double labels[40], features[200];
+static void outputs_that_do_not_fit_are_named(void) {
+  double labels[40];
   const struct {
-    biv_array_out labels, features;
+    biv_array_out out;
     biv_status status;
     const char *text;
   } outputs[] = {
-      {{labels, BIV_F64, 1, SIZES(39), NULL, 0},
-       {features, BIV_F64, 2, SIZES(5, 40), NULL, 0},
-       SHAPE,
-       "the result has shape"},
-      {{labels, BIV_F64, 2, SIZES(1, 40), NULL, 0},
-       {features, BIV_F64, 1, SIZES(200), NULL, 0},
-       SHAPE,
-       "the result has shape"},
-      {{labels, BIV_F64, 2, SIZES(40, 2), SIZES(1, 0), 0},
-       {features, BIV_F64, 2, SIZES(40, 5), SIZES(0, 1), 0},
-       SHAPE,
-       "make its elements overlap"},
-      {{labels, BIV_F64, 1, SIZES(40), SIZES(0), 0},
-       {features, BIV_F64, 2, SIZES(40, 5), SIZES(4, 1), 0},
-       SHAPE,
-       "make its elements overlap"},
-      {{labels, BIV_F64, 1, SIZES(40), NULL, 39},
-       {features, BIV_F64, 2, SIZES(40, 5), SIZES(1, 40), 199},
-       SHAPE,
-       "from there, its size is"},
-      {{labels, BIV_F64, 1, SIZES(40), SIZES(-1), 40},
-       {features, BIV_F64, 2, SIZES(40, 5), SIZES(5, -1), 200},
-       SHAPE,
-       "before data"},
-      {{NULL, BIV_F64, 1, SIZES(40), NULL, 0}, {NULL, BIV_F64, 2, SIZES(40, 5), NULL, 0}, INVALID, "out.data is NULL"},
-      {{(char *)labels + 1, BIV_F32, 1, SIZES(40), NULL, 0},
-       {(char *)features + 4, BIV_F64, 2, SIZES(40, 5), NULL, 0},
-       INVALID,
-       "out.data is not aligned"},
-      {{labels, 7, 1, SIZES(40), NULL, 0}, {features, -1, 2, SIZES(40, 5), NULL, 0}, INVALID, "out.dtype is"},
-      {{labels, BIV_F64, 1, NULL, NULL, 0}, {features, BIV_F64, 2, NULL, NULL, 0}, INVALID, "out.shape is NULL"},
+      {{labels, BIV_F64, 1, SIZES(39), NULL, 0}, SHAPE, "out: the array has shape [39], the result has shape [40, 1]"},
+      {{labels, BIV_F64, 2, SIZES(40, 2), SIZES(1, 0), 0}, SHAPE, "out: the strides make elements overlap"},
+      {{labels, BIV_F64, 1, SIZES(40), NULL, 39}, SHAPE, "40 from there, its size is 39"},
+      {{NULL, BIV_F64, 1, SIZES(40), NULL, 0}, INVALID, "out.data is NULL"},
+      {{(char *)labels + 1, BIV_F32, 1, SIZES(40), NULL, 0}, INVALID, "out.data is not aligned"},
+      {{labels, 7, 1, SIZES(40), NULL, 0}, INVALID, "out.dtype is 7"},
+      {{labels, BIV_F64, 1, NULL, NULL, 0}, INVALID, "out.shape is NULL"},
   };
-  for (size_t i = 0; i < COUNT(outputs); i++) {
-    memset(labels, 1, sizeof labels);
-    memset(features, 1, sizeof features);
-    biv_status status = outputs[i].status;
-    const char *text = outputs[i].text;
-    CHECK_STATUS(biv_dataset_copy_labels(data, &outputs[i].labels), status, text);
-    CHECK_STATUS(biv_dataset_copy_clean_labels(data, &outputs[i].labels), status, text);
-    CHECK_STATUS(biv_dataset_copy_variances(data, &outputs[i].labels), status, text);
-    CHECK_STATUS(biv_dataset_copy_features(data, &outputs[i].features), status, text);
-    CHECK_STATUS(biv_model_get_tensor(model, "0.weight", &outputs[i].features), status, text);
-    CHECK_STATUS(biv_model_predict(model, F32(((float[200]){0}), 40, 5), &outputs[i].labels), status, text);
-    CHECK_STATUS(biv_trainer_predict(trainer, F32(((float[200]){0}), 40, 5), &outputs[i].labels), status, text);
-    CHECK(untouched(labels, 0, sizeof labels));
-    CHECK(untouched(features, 0, sizeof features));
-  }
+  for (size_t i = 0; i < COUNT(outputs); i++)
+    CHECK_STATUS(biv_dataset_copy_labels(data, &outputs[i].out), outputs[i].status, outputs[i].text);
 }
 
-/* Structs that are filled. */
-
-#define REFUSES_SIZE(type, size, call)                                                       \
-  do {                                                                                       \
-    type out;                                                                                \
-    memset(&out, 1, sizeof out);                                                             \
-    out.struct_size = (size);                                                                \
-    check_status((call), INVALID, "set it to sizeof(" #type ")", #call, __FILE__, __LINE__); \
-    CHECK(untouched(&out, sizeof(size_t), sizeof out));                                      \
-  } while (0)
-
-/* What was forgotten, or is no size at all. */
-static void struct_sizes_that_are_none_are_refused(void) {
-  const size_t sizes[] = {0, 1, sizeof(size_t), 1000000, SIZE_MAX};
-  for (size_t i = 0; i < COUNT(sizes); i++) {
-    REFUSES_SIZE(biv_dataset_info, sizes[i], biv_dataset_get_info(data, &out));
-    REFUSES_SIZE(biv_model_info, sizes[i], biv_model_get_info(model, &out));
-    REFUSES_SIZE(biv_progress, sizes[i], biv_trainer_get_progress(trainer, &out));
-    REFUSES_SIZE(biv_metrics, sizes[i], biv_trainer_evaluate(trainer, data, &out));
-    REFUSES_SIZE(biv_step, sizes[i], biv_trainer_step(trainer, &out));
-    REFUSES_SIZE(biv_step, sizes[i], biv_trainer_step_on(trainer, F32(x, 2, 5), F64(y, 2), F64(y, 2), &out));
-    double gradient[2] = {7, 7};
-    REFUSES_SIZE(biv_loss_result, sizes[i],
-                 biv_loss_compute(NULL, F64(y, 2), F64(y, 2), F64(y, 2), &out, F64_OUT(gradient, 2)));
-    /* Nothing is written unless the call succeeds. */
-    CHECK(gradient[0] == 7 && gradient[1] == 7);
-  }
-  biv_progress progress = SIZED(biv_progress);
-  CHECK_OK(biv_trainer_get_progress(trainer, &progress));
-  CHECK(progress.steps == 0);
-  nothing_was_harmed();
-}
-
-/* A program of a later header has fields that this library does not know: they become 0. */
-static void later_structs_are_filled_up_with_zeros(void) {
-  struct {
-    biv_metrics known;
-    double later[4];
-  } metrics;
-  memset(&metrics, 1, sizeof metrics);
-  metrics.known.struct_size = sizeof metrics;
-  CHECK_OK(biv_trainer_evaluate(trainer, data, &metrics.known));
-  CHECK(metrics.known.struct_size == sizeof metrics && metrics.known.rows == 40);
-  CHECK(metrics.known.normalized_mae > 0);
-  for (size_t i = 0; i < COUNT(metrics.later); i++) CHECK(metrics.later[i] == 0);
-}
-
-/* A program of an earlier header has fewer: what lies behind them is not touched. */
-static void earlier_structs_are_not_overrun(void) {
-  biv_metrics metrics;
-  memset(&metrics, 1, sizeof metrics);
-  metrics.struct_size = offsetof(biv_metrics, rmse);
-  CHECK_OK(biv_trainer_evaluate(trainer, data, &metrics));
-  CHECK(metrics.rows == 40 && metrics.mse > 1e-200);
-  CHECK(untouched(&metrics, offsetof(biv_metrics, rmse), sizeof metrics));
+static void struct_sizes_are_named(void) {
+  biv_metrics metrics = {.struct_size = 0};
+  CHECK_STATUS(biv_trainer_evaluate(trainer, data, &metrics), INVALID,
+               "struct_size is 0: set it to sizeof(biv_metrics) before the call");
 }
 
 /* Data sets. */
@@ -455,7 +192,6 @@ static void parts_that_do_not_exist_are_refused(void) {
   NO_DATASET(biv_dataset_subset(data, SIZES(0, 40), 2, &made), INVALID, "row 40 was asked for, there are 40 rows");
   NO_DATASET(biv_dataset_subset(data, SIZES(-1), 1, &made), INVALID, "the index -1 is negative");
   NO_DATASET(biv_dataset_subset(data, SIZES(INT64_MIN), 1, &made), INVALID, "is negative");
-  NO_DATASET(biv_dataset_subset(data, SIZES(0), 0, &made), INVALID, "at least one row");
   NO_DATASET(biv_dataset_subset(data, NULL, 0, &made), INVALID, "at least one row");
   NO_DATASET(biv_dataset_subset(data, SIZES(0), SIZE_MAX, &made), INVALID, "more than memory holds");
   biv_dataset *clean = NULL;
@@ -467,7 +203,7 @@ static void parts_that_do_not_exist_are_refused(void) {
 /* One handle for two parts would lose the first. */
 static void a_split_needs_two_places(void) {
   biv_dataset *both = NULL;
-  CHECK_STATUS(biv_dataset_split(data, "{\"train_size\": 20}", &both, &both), INVALID, "");
+  CHECK_STATUS(biv_dataset_split(data, "{\"train_size\": 20}", &both, &both), INVALID, "are the same place");
   biv_dataset_free(both);
 }
 
@@ -657,46 +393,6 @@ static void options_are_read_strictly(void) {
   CHECK(text == NULL);
 }
 
-/* Ten megabytes are read, and a name of that length is not repeated in full. */
-static void huge_options_are_an_error_like_others(void) {
-  enum { SIZE = 10 * 1000 * 1000 };
-  char *text = malloc(SIZE + 64);
-  size_t start = (size_t)sprintf(text, "{\"rows\": 1, \"");
-  memset(text + start, 'x', SIZE);
-  strcpy(text + start + SIZE, "\": 1}");
-  NO_DATASET(biv_dataset_create_synthetic(text, &made), CONFIG, "unknown field");
-  CHECK(strlen(biv_last_error_message()) < 4096);
-  memset(text, ' ', SIZE);
-  strcpy(text + SIZE, "{\"rows\": 1}");
-  biv_dataset *dataset = NULL;
-  CHECK_OK(biv_dataset_create_synthetic(text, &dataset));
-  biv_dataset_free(dataset);
-  free(text);
-}
-
-/* Five thousand brackets must not reach the end of the stack. */
-static void deep_options_are_an_error_like_others(void) {
-  enum { DEPTH = 5000 };
-  static const char *const starts[] = {"",
-                                       "{\"rows\": ",
-                                       "{\"loss\": {\"kind\": \"biv\", \"epsilon\": ",
-                                       "{\"kind\": ",
-                                       "{\"adam\": ",
-                                       "{\"distribution\": {\"kind\": \"gamma\", \"mean\": "};
-  static char text[DEPTH + 128];
-  for (size_t i = 0; i < COUNT(starts); i++) {
-    for (int braces = 0; braces < 2; braces++) {
-      char *end = text + sprintf(text, "%s", starts[i]);
-      for (int depth = 0; depth < DEPTH / 5; depth++) end += sprintf(end, braces ? "{\"a\":" : "[[[[[");
-      NO_DATASET(biv_dataset_create_synthetic(text, &made), CONFIG, "synthetic");
-      NO_DATASET(biv_dataset_add_noise(data, text, &made), CONFIG, "noise");
-      NO_MODEL(biv_model_create(text, &made), CONFIG, "model");
-      NO_TRAINER(biv_trainer_create(model, data, text, &made), CONFIG, "trainer");
-      CHECK_STATUS(biv_noise_sample(text, 0, one, 1), CONFIG, "noise");
-    }
-  }
-}
-
 /* Losses. */
 
 static void losses_refuse_what_has_no_value(void) {
@@ -732,7 +428,7 @@ static void losses_refuse_what_has_no_value(void) {
                BIV_ERROR_NUMERICAL, "the loss is inf");
   double gradient[3] = {7, 7, 7};
   CHECK_STATUS(biv_loss_compute(NULL, F64(y, 2), F64(y, 2), F64(y, 2), &result, F64_OUT(gradient, 3)), SHAPE,
-               "gradient: the output array has shape [3]");
+               "gradient: the array has shape [3]");
   CHECK(gradient[0] == 7);
 }
 
@@ -920,15 +616,11 @@ int main(void) {
   CHECK_OK(biv_trainer_create(model, data, "{\"batch_size\": 10}", &trainer));
 
   null_pointers_are_named();
-  stale_and_foreign_handles_are_refused();
-  numbers_that_are_no_handles_are_refused();
-  freeing_is_harmless_and_leaves_the_message();
+  handles_are_told_apart();
 
   impossible_arrays_are_named();
-  outputs_that_do_not_fit_are_left_alone();
-  struct_sizes_that_are_none_are_refused();
-  later_structs_are_filled_up_with_zeros();
-  earlier_structs_are_not_overrun();
+  outputs_that_do_not_fit_are_named();
+  struct_sizes_are_named();
 
   arrays_that_do_not_fit_together_are_refused();
   values_that_are_no_data_are_named();
@@ -940,8 +632,6 @@ int main(void) {
   synthetic_sizes_are_checked();
 
   options_are_read_strictly();
-  huge_options_are_an_error_like_others();
-  deep_options_are_an_error_like_others();
 
   losses_refuse_what_has_no_value();
   models_beyond_memory_are_an_error();
