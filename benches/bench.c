@@ -385,7 +385,9 @@ int main(int argc, char **argv) {
   }
   check(biv_set_num_threads((int32_t)number("threads", 1)));
   workloads[at].prepare();
-  printf("{\"ready\": %s}\n", biv_build_info());
+  const char *info = NULL;
+  check(biv_build_info(&info));
+  printf("{\"ready\": %s}\n", info);
   fflush(stdout);
   for (long long units; scanf("%lld", &units) == 1;) {
     double start = seconds(), value = workloads[at].work(units), taken = seconds() - start;
