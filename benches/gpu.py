@@ -126,7 +126,7 @@ def measure(device, sizes):
     torch.backends.cudnn.benchmark = True
     if device == "cuda":
         print(json.dumps({"gpu": torch.cuda.get_device_name(), "torch": torch.__version__,
-                          "cuda": torch.version.cuda, "host": platform.platform()}))
+                          "cuda": torch.version.cuda, "host": f"{platform.system()} {platform.machine()}"}))
     for variant, (_, _, _, networks) in VARIANTS.items():
         for what in networks:
             rows, size = sizes[what]
@@ -148,14 +148,15 @@ def report(lines, path):
     text = ["# Training on a GPU", "",
             f"{machine.get('gpu', 'unknown GPU')}, PyTorch and libtorch {machine.get('torch', '?')}, "
             f"CUDA {machine.get('cuda', '?')}, {machine.get('host', '?')}. Written by `run.sh` of `make gpu-check`.", "",
-            "A step is the gather of the mini-batch from data on the GPU, forward, BIV loss, backward and Adam;",
-            "the median over epochs of the time of an epoch by its steps.", ""]
+            "A step gathers the mini-batch from data on the GPU and runs forward, the BIV loss, backward and Adam. Its time is",
+            "that of an epoch divided by its steps, as the median of the epochs. Both sides search for the fastest convolution",
+            "(PyTorch by `torch.backends.cudnn.benchmark`).", ""]
     for what, title in TITLES.items():
         figures = {record["variant"]: record["us"] for record in records if record.get("what") == what}
         if not figures:
             continue
         eager = figures.get("PyTorch, eager")
-        text += [f"## {title}", "", "| | us a step | rows/s | PyTorch eager = 1 |", "|---|---|---|---|"]
+        text += [f"## {title}", "", "| | µs per step | rows/s | times as fast as PyTorch eager |", "|---|---|---|---|"]
         for variant, us in figures.items():
             times = f"{eager / us:.2f}" if eager else ""
             text.append(f"| {variant} | {us:.1f} | {BATCH * 1e6 / us:,.0f} | {times} |")
