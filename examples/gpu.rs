@@ -1,6 +1,7 @@
-//! Times training on a GPU, one line of JSON for each figure: `gpu.py` prints the same for PyTorch.
+//! Times training on a GPU and prints one line of JSON for each figure. `gpu.py` does the same for PyTorch.
 //!
-//! `cargo run --release --example gpu`, or in the bundle of `make gpu-check`. Prints nothing where there is no GPU.
+//! Run it with `cargo run --release --example gpu`, or in the folder that `make gpu-check` fills. Without a GPU it prints
+//! no figures.
 
 use biv::base::options::parse;
 use biv::data::noise::NoiseOptions;
@@ -16,7 +17,7 @@ use std::time::Instant;
 const MLP: &str = r#"{"kind": "vanilla_ann", "dataset": "bike"}"#;
 const RESNET: &str = r#"{"kind": "resnet", "depth": 18, "height": 200, "width": 200}"#;
 
-/// Rows of an epoch, and how many epochs are timed.
+/// The rows of an epoch, and the number of epochs that are timed.
 const TABLE_ROWS: usize = 51_200;
 const IMAGES: usize = 2560;
 const EPOCHS: usize = 5;
@@ -56,7 +57,7 @@ fn time(what: &str, network: &str, data: &Dataset, options: &str, graph: bool) -
     };
     let mut epoch = || -> biv::Result<f64> {
         let start = Instant::now();
-        // An epoch ends when its last loss has been read.
+        // An epoch waits for its last loss, so the GPU is done when it returns.
         let report = trainer.epoch(|_, _| ControlFlow::Continue(()))?;
         Ok(start.elapsed().as_secs_f64() * 1e6 / report.batches as f64)
     };

@@ -1,4 +1,4 @@
-//! The parity experiment from Rust: see tests/parity/run.sh.
+//! The experiment that gives the same bits in every language, in Rust; tests/parity/run.sh compares them.
 
 use biv::base::options::parse;
 use biv::data::noise::NoiseOptions;

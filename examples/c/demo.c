@@ -68,7 +68,7 @@ typedef struct {
   double effective_batch_size;
 } method;
 
-/* Every call is checked; a demo may end the program, the library never does. */
+/* Checks a call. A demo may end the program; the library never does. */
 static void check(biv_status status) {
   if (status != BIV_OK) {
     fprintf(stderr, "\n%s: %s\n", biv_status_name(status), biv_last_error_message());
@@ -98,10 +98,10 @@ typedef struct {
   const experiment *experiment;
   method *method;
   int seed, run, runs;
-  int terminal; /* progress is shown in place there, else in a line for each run */
+  int terminal; /* whether to show progress in place, instead of a line for each run */
 } progress;
 
-/* After each epoch: record the test error, show how far we are. */
+/* After each epoch: records the test error and shows the progress. */
 static int32_t on_epoch(void *user, const biv_epoch *epoch) {
   progress *p = user;
   const experiment *e = p->experiment;
@@ -134,7 +134,7 @@ static void train(const experiment *e, method *m, const biv_dataset *data, const
   biv_model_free(model);
 }
 
-/* One seed: new division of the rows, new noise, and every method on the same data. */
+/* One seed: a new split, new noise, and every method on the same data. */
 static void run_seed(const experiment *e, method *methods, int count, int seed) {
   char options[2 * OPTIONS];
   biv_dataset *all, *clean, *noisy, *test;
@@ -185,7 +185,7 @@ static void print_table(const experiment *e, const method *methods, int count) {
   }
 }
 
-/* The sentence that the table is for. */
+/* Compares BIV with MSE and the best cutoff in one sentence. */
 static void print_verdict(const experiment *e, const method *methods, int count) {
   const method *biv = &methods[count - 1], *mse = &methods[1], *cutoff = &methods[2];
   for (int i = 3; i < 2 + e->cutoff_count; ++i)

@@ -1,5 +1,7 @@
-/* Survey estimates with margins of error: incomes of US counties (ACS 2017), read from a CSV file, trained with early
- * stopping by a callback, saved, loaded and predicted. `incomes FILE.csv`; without the file, synthetic data. */
+/* Survey estimates with margins of error: the incomes of US counties (ACS 2017). Reads them from a CSV file, trains
+ * with early stopping by a callback, saves and loads the model, and predicts with it.
+ *
+ *   incomes [FILE.csv]    without the file, on synthetic data */
 #include <biv.h>
 #include <stdio.h>
 
@@ -28,7 +30,7 @@ static int fail(void) {
 int main(int count, char **arguments) {
   biv_dataset *data = NULL, *train = NULL, *test = NULL;
   if (count > 1) {
-    /* Margins of error at 90 %: divided by 1.645 they are standard errors. */
+    /* Margins of error at 90 % are 1.645 times the standard errors. */
     const char *columns =
         "{\"labels\": [\"Income\"], \"standard_errors\": [\"IncomeErr\"], \"error_divisor\": 1.645, "
         "\"features\": [\"Poverty\", \"Professional\", \"MeanCommute\", \"Drive\", \"WorkAtHome\", \"Unemployment\"], "
@@ -57,7 +59,7 @@ int main(int count, char **arguments) {
   if (biv_trainer_get_progress(trainer, &progress)) return fail();
   printf("%lld epochs, best test RMSE %.2f\n", (long long)progress.epoch, patience.best);
 
-  /* What is saved predicts the same elsewhere: weights and normalisation are in the file. */
+  /* A loaded model predicts the same: the file has the weights and the normalisation. */
   biv_model *loaded = NULL;
   double first = 0, again = 0, row[6];
   int64_t one_by_6[] = {1, 6}, one[] = {1}, index[] = {0};

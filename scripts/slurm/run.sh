@@ -6,8 +6,8 @@
 #SBATCH --requeue
 #SBATCH --signal=B:USR1@60
 #
-# Trains one experiment as a Slurm job. Options of sbatch stand before the script
-# and win over the lines above; docs/cluster.md tells the rest.
+# Trains one experiment as a Slurm job. Options of sbatch come before the script and
+# override the lines above. docs/cluster.md has the details.
 set -euo pipefail
 
 if [ $# != 3 ] && [ $# != 5 ] && [ $# != 6 ]; then
@@ -34,14 +34,14 @@ biv=$(command -v "${BIV:-biv}") || {
   exit 127
 }
 
-# The same strings always name the same run, so that a job that is requeued or
-# submitted again goes on where it was; other strings name another one.
+# The same strings always name the same run directory, so a job that is requeued or
+# submitted again continues there. Other strings name another directory.
 tag=${1%%,*}
 hash=$(printf '%s\0' "$@" | sha256sum)
 run=${BIV_OUT:-runs}/${tag//\//_}-${hash::12}
 
-# Slurm sends SIGUSR1 to this script a minute before the time limit: the job goes
-# back to the queue. A SIGTERM of Slurm reaches biv as well, so the script only waits.
+# A minute before the time limit, Slurm sends SIGUSR1 to this script, which requeues
+# the job. Slurm sends SIGTERM to biv as well, so the script only waits.
 trap 'scontrol requeue "$SLURM_JOB_ID" || :' USR1
 trap : TERM
 
@@ -50,6 +50,6 @@ echo "run.sh: $run"
   ${4:+--params_settings="$4"} ${5:+--parameters="$5"} ${6:+--extra_exp="$6"} \
   --out "$run" --resume --device "${BIV_DEVICE:-auto}" --threads "${SLURM_CPUS_PER_TASK:-$(nproc)}" &
 
-# A trapped signal ends `wait` early: only biv's end ends the job.
+# A trapped signal ends `wait` early, so wait again until biv has ended.
 while status=0 && { wait $! || status=$?; } && kill -0 $! 2> /dev/null; do :; done
 exit "$status"

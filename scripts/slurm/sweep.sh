@@ -6,8 +6,8 @@
 #SBATCH --requeue
 #SBATCH --signal=B:USR1@60
 #
-# Trains one cell of a grid as one task of a Slurm job array. Options of sbatch stand
-# before the script and win over the lines above; docs/cluster.md tells the rest.
+# Trains one cell of a grid as one task of a Slurm job array. Options of sbatch come
+# before the script and override the lines above. docs/cluster.md has the details.
 set -euo pipefail
 
 if [ $# -lt 1 ] || [ $# -gt 2 ] || [ -z "${SLURM_ARRAY_TASK_ID:-}" ]; then
@@ -30,15 +30,15 @@ biv=$(command -v "${BIV:-biv}") || {
 }
 out=${2:-${BIV_OUT:-runs}/$(basename "$1" .toml)}
 
-# Slurm sends SIGUSR1 to this script a minute before the time limit: the task goes
-# back to the queue, by its own name, since the array's last task bears the array's id.
-# A SIGTERM of Slurm reaches biv as well, so the script only waits.
+# A minute before the time limit, Slurm sends SIGUSR1 to this script, which requeues the
+# task. It names the task by array and index, because the last task of an array has the
+# array's job id. Slurm sends SIGTERM to biv as well, so the script only waits.
 trap 'scontrol requeue "${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID" || :' USR1
 trap : TERM
 
 echo "sweep.sh: cell $SLURM_ARRAY_TASK_ID of $1 into $out"
 "$biv" sweep "$1" --out "$out" --only "$SLURM_ARRAY_TASK_ID" --threads "${SLURM_CPUS_PER_TASK:-$(nproc)}" &
 
-# A trapped signal ends `wait` early: only biv's end ends the job.
+# A trapped signal ends `wait` early, so wait again until biv has ended.
 while status=0 && { wait $! || status=$?; } && kill -0 $! 2> /dev/null; do :; done
 exit "$status"
