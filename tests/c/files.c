@@ -97,7 +97,7 @@ static void test_other_data(const char *folder, const biv_trainer *trainer) {
 }
 
 /* Saving fails; the file that was there is there, byte for byte, and nothing else is. */
-static void check_survival(const char *folder, const biv_trainer *trainer, const biv_dataset *data,
+static void check_survival(const char *folder, biv_trainer *trainer, const biv_dataset *data,
                            biv_status (*save)(const biv_trainer *, const char *)) {
   const char *path = in(folder, "checkpoint.biv");
   size_t before_size = 0, after_size = 0;
@@ -125,7 +125,7 @@ static biv_status save_limited(const biv_trainer *trainer, const char *path) {
   return status;
 }
 
-static void test_disk_full(const char *folder, const biv_trainer *trainer, const biv_dataset *data) {
+static void test_disk_full(const char *folder, biv_trainer *trainer, const biv_dataset *data) {
   /* A limit on the size of files stops the writing half way. */
   signal(SIGXFSZ, SIG_IGN);
   CHECK_OK(biv_trainer_save(trainer, in(folder, "checkpoint.biv")));
@@ -149,7 +149,7 @@ static void test_disk_full(const char *folder, const biv_trainer *trainer, const
 }
 
 /* A folder that nothing can be written to: for root, who may write to any, on a read-only file system. */
-static void test_read_only(const biv_trainer *trainer, const biv_dataset *data) {
+static void test_read_only(biv_trainer *trainer, const biv_dataset *data) {
   char *folder = temporary_folder();
   CHECK_OK(biv_trainer_save(trainer, in(folder, "checkpoint.biv")));
   bool bound = mount(folder, folder, "none", MS_BIND, NULL) == 0;
