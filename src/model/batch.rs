@@ -34,12 +34,12 @@ pub fn labels(data: &Dataset, normalization: &Normalization, device: Device) -> 
 /// The features that mini-batches are taken from.
 #[derive(Debug)]
 pub struct Source {
-    place: Place,
+    storage: Storage,
     shape: Vec<usize>,
 }
 
 #[derive(Debug)]
-enum Place {
+enum Storage {
     /// On the device: normalised numbers, or bytes.
     Device(Tensor),
     /// Images on a CPU: shared with the data set instead of copied.
@@ -52,12 +52,14 @@ impl Source {
     /// # Errors
     /// [`Error::Shape`], [`Error::OutOfMemory`].
     pub fn new(data: &Dataset, shape: &[usize], normalization: &Normalization, device: Device) -> Result<Self> {
-        let place = match (data.features(), device) {
-            (Features::Numbers(_), _) => Place::Device(features(data.features().rows(), shape, normalization, device)?),
-            (pixels, Device::Cpu) => Place::Host(pixels.clone()),
-            (Features::Pixels { pixels, rows }, _) => Place::Device(bytes(pixels, rows, shape)?.f_to_device(device)?),
+        let storage = match (data.features(), device) {
+            (Features::Numbers(_), _) => {
+                Storage::Device(features(data.features().rows(), shape, normalization, device)?)
+            }
+            (pixels, Device::Cpu) => Storage::Host(pixels.clone()),
+            (Features::Pixels { pixels, rows }, _) => Storage::Device(bytes(pixels, rows, shape)?.f_to_device(device)?),
         };
-        Ok(Source { place, shape: shape.to_vec() })
+        Ok(Source { storage, shape: shape.to_vec() })
     }
 
     /// All rows as normalised numbers, where they are so.
@@ -65,9 +67,9 @@ impl Source {
     /// # Errors
     /// [`Error::Internal`] for images.
     pub fn numbers(&self) -> Result<&Tensor> {
-        match &self.place {
-            Place::Device(tensor) => Ok(tensor),
-            Place::Host(_) => Err(Error::Internal("images are not numbers yet".into())),
+        match &self.storage {
+            Storage::Device(tensor) => Ok(tensor),
+            Storage::Host(_) => Err(Error::Internal("images are not numbers yet".into())),
         }
     }
 
@@ -83,8 +85,8 @@ impl Source {
         normalization: &Normalization,
         precision: Precision,
     ) -> Result<Tensor> {
-        match &self.place {
-            Place::Device(bytes) if bytes.kind() == Kind::Uint8 => {
+        match &self.storage {
+            Storage::Device(bytes) if bytes.kind() == Kind::Uint8 => {
                 if precision == Precision::Bf16 {
                     let (scale, shift) = byte_scale(normalization)?;
                     if let Some(images) = ops::gather_images(bytes, index, scale, shift)? {
@@ -93,8 +95,8 @@ impl Source {
                 }
                 scaled(&bytes.f_index_select(0, index)?, normalization)
             }
-            Place::Device(numbers) => Ok(numbers.f_index_select(0, index)?),
-            Place::Host(all) => {
+            Storage::Device(numbers) => Ok(numbers.f_index_select(0, index)?),
+            Storage::Host(all) => {
                 let rows = all.subset(indices, self.shape.iter().product())?;
                 features(rows.rows(), &self.shape, normalization, index.device())
             }
