@@ -21,7 +21,11 @@ INSTALLED = -DBIV_HEADER='"$(STAGE)/include/biv.h"' -DBIV_PROGRAM='"$(STAGE)/bin
 SANITIZE := -fsanitize=address,undefined -fno-sanitize-recover=all
 C_TESTS := $(notdir $(basename $(wildcard tests/c/*.c)))
 
-.PHONY: all libtorch build install dist stage demo test lint header symbols abi deny readme examples c-tests bindings-test install-test slurm valgrind faults sanitize host-torch fuzz miri goldens cuda kernels gpu-check bench clean
+# What CI runs each time, and what it runs before a release as well (.ci/run).
+TESTS := rust-tests libtorch-test header symbols abi readme examples c-tests kernels host-torch bindings-test install-test
+CHECKS := deny abi-test sanitize kernels-sanitized valgrind faults stress slurm dist-test fuzz
+
+.PHONY: all libtorch build install dist stage demo test check checks lint $(TESTS) $(CHECKS) miri goldens cuda gpu-check bench clean
 .DELETE_ON_ERROR:
 
 all: build
@@ -92,7 +96,7 @@ GPU_CHECK := build/gpu-check
 gpu-check: build build/cuda/libbiv_cuda.so
 	rm -rf $(GPU_CHECK) && install -d $(GPU_CHECK)
 	$(CARGO) build --release --example gpu
-	install -s -m 755 $$($(CARGO) test --release --test cuda --no-run 2>&1 | sed -n 's|.*Executable tests/cuda.rs (\(.*\))|\1|p') $(GPU_CHECK)/cuda-tests
+	install -s -m 755 $$($(CARGO) test --release --test integration --no-run 2>&1 | sed -n 's|.*Executable tests/integration/main.rs (\(.*\))|\1|p') $(GPU_CHECK)/cuda-tests
 	install -s -m 755 $$($(CARGO) test --release --lib --no-run 2>&1 | sed -n 's|.*Executable unittests src/lib.rs (\(.*\))|\1|p') $(GPU_CHECK)/unit-tests
 	install -s -m 755 target/release/examples/gpu $(GPU_CHECK)/gpu
 	install -m 755 build/cuda/libbiv_cuda.so benches/gpu.py $(GPU_CHECK)
@@ -108,11 +112,22 @@ demo: stage
 	$(CC) -std=c11 -O2 $(WARNINGS) examples/c/demo.c -o build/demo $(LINK)
 	./build/demo $(DATA)
 
-## test: everything that is tested
-test: stage
+## test: what is tested with each change
+test: $(TESTS)
+
+## check: the tests, and everything that takes long: sanitizers, valgrind, injected panics, Slurm, fuzzing, the tarball
+check: lint test $(CHECKS)
+
+checks:
+	@echo $(CHECKS)
+
+# The ignored ones, where this machine has what they need, after the others.
+rust-tests: libtorch
 	$(CARGO) test --release
+	@CARGO=$(CARGO) tests/optional.sh
+
+libtorch-test:
 	python3 tests/test_libtorch.py
-	@$(MAKE) --no-print-directory header symbols abi readme examples c-tests kernels host-torch bindings-test install-test
 
 ## lint: format and lints, without changing anything
 lint: libtorch
@@ -140,8 +155,11 @@ symbols: stage
 
 ## abi: the header keeps what packaging/abi/ promises (docs/abi.md)
 abi:
-	@scripts/abi.sh --self-test
 	@scripts/abi.sh
+
+# Each kind of break of the ABI is found.
+abi-test:
+	@scripts/abi.sh --self-test
 
 ## deny: licences, bans and sources of the crates, and their known vulnerabilities, by cargo-deny and deny.toml
 deny:
@@ -169,7 +187,8 @@ build/tests/%: tests/c/%.c $(wildcard tests/c/*.h) include/biv.h
 c-tests: stage
 	@$(MAKE) --no-print-directory $(addprefix build/tests/,$(C_TESTS))
 	@for test in $(C_TESTS); do ./build/tests/$$test > build/tests/$$test.out; status=$$?; cat build/tests/$$test.out; [ $$status = 0 ] || exit 1; done
-	@echo "c11 ($$($(CC) --version | head -1)): $$(sed -nE 's/^[a-z]+: ([0-9]+) passed.*/\1/p' build/tests/*.out | awk '{ sum += $$1 } END { print sum }') tests"
+	@echo "c11 ($$($(CC) --version | head -1)): $$(sed -nE 's/^[a-z]+: ([0-9]+) passed.*/\1/p' build/tests/*.out | awk '{ sum += $$1 } END { print sum }') tests, \
+	$$(cat build/tests/*.out | grep -c '^skipped: ' || true) skipped"
 
 ## sanitize: the C tests again under the address, leak and undefined-behaviour sanitizers (C++: tests/cpp/run.sh)
 sanitize: stage
@@ -190,9 +209,8 @@ host-torch: stage
 
 ## faults: panics injected at every point of every function, in a library built for it
 faults: stage
-	$(CARGO) build --release --lib --features faults
-	@mkdir -p build/faults && cp target/release/libbiv.so build/faults/$(SONAME) && ln -sf $(SONAME) build/faults/libbiv.so
-	@$(CARGO) build --release --quiet
+	$(CARGO) build --release --lib --features faults --target-dir target/faults
+	@mkdir -p build/faults && cp target/faults/release/libbiv.so build/faults/$(SONAME) && ln -sf $(SONAME) build/faults/libbiv.so
 	$(CC) -std=c11 -g $(WARNINGS) -D_GNU_SOURCE -DBIV_FAULTS $(INSTALLED) -Wno-unused-function tests/c/contract.c -o build/faults/contract -I$(STAGE)/include -Lbuild/faults -Wl,-rpath,$(CURDIR)/build/faults -lbiv -lm -pthread
 	@./build/faults/contract
 
@@ -200,9 +218,18 @@ faults: stage
 bindings-test: stage
 	@tests/bindings.sh
 
-## install-test: a project outside this one uses the installed library, and that of DIST=TARBALL
+## install-test: a project outside this one uses the installed library
 install-test: build
 	@tests/install.sh
+
+# The same for the tarball.
+dist-test: dist
+	@DIST=build/$(DIST).tar.gz tests/install.sh
+
+## stress: eight threads on the same and different handles for a minute
+stress: stage
+	@$(MAKE) --no-print-directory build/tests/stress
+	@BIV_STRESS_SECONDS=60 ./build/tests/stress
 
 ## slurm: the cluster scripts on a Slurm of one machine, started for them (as root)
 slurm: stage

@@ -23,8 +23,8 @@ export LD_LIBRARY_PATH="$torch/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
 
 # In f32 throughout: PyTorch's default has convolutions in TF32, which has 3 digits.
 export NVIDIA_TF32_OVERRIDE=0
-./unit-tests --nocapture --test-threads 1 a_gpu_
-./cuda-tests --nocapture --test-threads 1
+./unit-tests --ignored --nocapture --test-threads 1 a_gpu_
+./cuda-tests --ignored --nocapture --test-threads 1 cuda::
 unset NVIDIA_TF32_OVERRIDE
 ./gpu > figures
 "$python" gpu.py >> figures || echo "gpu-check: PyTorch was not timed" >&2

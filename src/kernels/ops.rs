@@ -103,7 +103,6 @@ pub(crate) fn max_pool(images: &Tensor, window: Window) -> Result<Tensor> {
 mod tests {
     use super::*;
     use crate::base::random::{Purpose, stream};
-    use crate::kernels::cuda::has_gpu;
     use crate::torch::device::set_threads;
     use crate::torch::scopes::Autocast;
     use rand::RngExt;
@@ -207,10 +206,8 @@ mod tests {
     }
 
     #[test]
+    #[ignore = "needs a GPU: make gpu-check"]
     fn a_gpu_has_libtorchs_batch_norm() {
-        if !has_gpu("a_gpu_has_libtorchs_batch_norm") {
-            return;
-        }
         let mut random = random_tensors();
         // Two, four and eight channels to a thread, less than a block of pixels, several of them.
         let shapes =
@@ -246,10 +243,8 @@ mod tests {
     }
 
     #[test]
+    #[ignore = "needs a GPU: make gpu-check"]
     fn a_gpu_has_libtorchs_first_convolution() {
-        if !has_gpu("a_gpu_has_libtorchs_first_convolution") {
-            return;
-        }
         let mut random = random_tensors();
         for (shape, outputs, size) in [([2, 3, 32, 32], 8, 7), ([3, 1, 33, 20], 4, 3), ([2, 4, 17, 19], 16, 5)] {
             let (images, weight) =
@@ -274,10 +269,8 @@ mod tests {
     }
 
     #[test]
+    #[ignore = "needs a GPU: make gpu-check"]
     fn a_gpu_gathers_images() {
-        if !has_gpu("a_gpu_gathers_images") {
-            return;
-        }
         let bytes = Tensor::arange(5 * 3 * 20 * 30, (Kind::Int64, Device::Cpu)).remainder(251.0).to_kind(Kind::Uint8);
         let bytes = bytes.view([5, 3, 20, 30]).to_device(Device::Cuda(0));
         let index = Tensor::from_slice(&[4i64, 0, 2, 4]).to_device(Device::Cuda(0));

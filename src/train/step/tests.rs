@@ -4,7 +4,6 @@ use super::*;
 use crate::base::random::{Purpose, permutation, stream};
 use crate::data::Dataset;
 use crate::data::Normalization;
-use crate::kernels::cuda::has_gpu;
 use crate::model::ModelOptions;
 use crate::model::archive::Archive;
 use crate::model::batch::Source;
@@ -237,10 +236,8 @@ fn chosen(device: Device, widths: &[usize], norm: bool, precision: Precision) ->
 }
 
 #[test]
+#[ignore = "needs a GPU: make gpu-check"]
 fn a_gpu_trains_small_networks_by_its_kernel() {
-    if !has_gpu("a_gpu_trains_small_networks_by_its_kernel") {
-        return;
-    }
     let name = |widths: &[usize], norm, precision| chosen(Device::Cuda(0), widths, norm, precision);
     assert_eq!(name(&[19, 100, 50, 20, 10, 1], false, Precision::F32), "GpuQueue");
     assert_eq!(name(&[19, 100, 50, 20, 10, 1], true, Precision::F32), "Deferred by hand");

@@ -1,4 +1,4 @@
-//! What several integration tests need.
+//! What several modules need.
 
 use biv::base::options::parse;
 use biv::data::Dataset;
@@ -7,6 +7,7 @@ use biv::model::{Model, ModelOptions};
 use biv::train::trainer::{EpochReport, SharedModel, StepReport, Trainer, TrainerOptions};
 use parking_lot::Mutex;
 use std::ops::ControlFlow;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 /// A model made of JSON options.
@@ -28,4 +29,10 @@ pub fn noisy(data: &Dataset, json: &str) -> Dataset {
 /// An epoch that nobody watches.
 pub fn epoch(trainer: &mut Trainer) -> EpochReport {
     trainer.epoch(|_: &Trainer, _: &StepReport| ControlFlow::Continue(())).unwrap()
+}
+
+/// A file or folder of the real data sets, which are no part of the project: under BIV_DATA_DIR.
+pub fn real_data(name: &str) -> PathBuf {
+    let folder = std::env::var_os("BIV_DATA_DIR").expect("BIV_DATA_DIR is the folder of the real data sets");
+    PathBuf::from(folder).join(name)
 }

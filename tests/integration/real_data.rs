@@ -1,13 +1,9 @@
-//! The real data sets, where they are there: all load, and the errors on Bike
+//! The real data sets: all load, and the errors on Bike
 //! Sharing agree with an independent PyTorch implementation's. With
 //! `--nocapture` it prints the table of benches/README.md.
 
-mod common;
-
+use crate::common::{epoch, model, noisy, real_data, trainer};
 use biv::data::{NamedDataset, SplitOptions};
-use common::{epoch, model, noisy, trainer};
-use std::io::Write;
-use std::path::PathBuf;
 
 const SEEDS: u64 = 5;
 const EPOCHS: usize = 40;
@@ -25,23 +21,10 @@ const METHODS: [(&str, &str, bool, f64); 5] = [
     ("biv", r#"{"kind": "biv", "epsilon": 0.1}"#, true, 49.0),
 ];
 
-/// A file of the real data sets, which are not part of the project: under
-/// BIV_DATA_DIR, or in the folder beside the checkout. Says so when it is missing.
-fn real_data(file: &str) -> Option<PathBuf> {
-    let folder = std::env::var("BIV_DATA_DIR").unwrap_or_else(|_| "../shared/data".into());
-    let path = PathBuf::from(folder).join(file);
-    if path.exists() {
-        return Some(path);
-    }
-    // Not println: the test runner would keep it to itself.
-    let skipped = "SKIPPED: it is not there; set BIV_DATA_DIR to the folder of the real data";
-    let _ = writeln!(std::io::stderr(), "{}: {skipped}", path.display());
-    None
-}
-
 #[test]
+#[ignore = "needs the real data sets: tests/optional.sh"]
 fn errors_on_bike_sharing_agree_with_an_independent_implementation() {
-    let Some(path) = real_data("bike/hour.csv") else { return };
+    let path = real_data("bike/hour.csv");
     let all = NamedDataset::Bike.load(&path).unwrap();
     assert_eq!((all.rows(), all.width()), (17_379, 19));
 
@@ -72,8 +55,9 @@ fn errors_on_bike_sharing_agree_with_an_independent_implementation() {
 }
 
 #[test]
+#[ignore = "needs the real data sets: tests/optional.sh"]
 fn wine_loads_with_its_eleven_features() {
-    let Some(path) = real_data("wine") else { return };
+    let path = real_data("wine");
     let wine = NamedDataset::Wine.load(&path).unwrap();
     assert_eq!((wine.rows(), wine.width(), wine.outputs()), (1599 + 4898, 11, 1));
     assert_eq!(wine.labels()[0], 5.0);
@@ -91,8 +75,9 @@ fn wine_loads_with_its_eleven_features() {
 }
 
 #[test]
+#[ignore = "needs the real data sets: tests/optional.sh"]
 fn county_incomes_come_with_standard_errors() {
-    let Some(path) = real_data("acs/acs2017_county_data.csv") else { return };
+    let path = real_data("acs/acs2017_county_data.csv");
     let options = r#"{"labels": ["Income"], "standard_errors": ["IncomeErr"], "error_divisor": 1.645,
                       "features": ["Poverty", "Professional", "Unemployment", "State"], "one_hot": ["State"],
                       "skip_missing": true}"#;

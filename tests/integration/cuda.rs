@@ -1,13 +1,9 @@
-//! A GPU trains as the CPU does. Each test is skipped, saying so, where there is none.
+//! A GPU trains as the CPU does.
 
-mod common;
-
+use crate::common::{epoch, model, noisy, trainer};
 use biv::data::{Dataset, SyntheticOptions};
-use biv::torch::device::cuda_device_count;
 use biv::train::trainer::{StepReport, Trainer};
 use biv::{Error, Result};
-use common::{epoch, model, noisy, trainer};
-use std::io::Write;
 use std::ops::ControlFlow;
 
 const MLP: &str = r#"{"kind": "mlp", "inputs": 19, "hidden": [100, 50, 20, 10], "seed": 3}"#;
@@ -18,16 +14,6 @@ const LINEAR: &str = r#"{"kind": "mlp", "inputs": 19, "hidden": []}"#;
 const MLP_LARGE: &str = r#"{"kind": "mlp", "inputs": 19, "hidden": [400, 400]}"#;
 const CNN: &str = r#"{"kind": "vanilla_cnn", "height": 64, "width": 64, "seed": 2}"#;
 const RESNET: &str = r#"{"kind": "resnet", "height": 96, "width": 96, "seed": 1}"#;
-
-/// Whether there is a GPU; says so if there is none.
-fn gpu(test: &str) -> bool {
-    let found = cuda_device_count() > 0;
-    if !found {
-        // The harness would keep what eprintln! says to itself.
-        let _ = writeln!(std::io::stderr().lock(), "{test}: SKIPPED: there is no CUDA device");
-    }
-    found
-}
 
 /// Friedman's function with noise.
 fn table(rows: usize, outputs: usize) -> Dataset {
@@ -72,10 +58,8 @@ fn assert_close(found: &[f64], expected: &[f64], tolerance: f64, what: &str) {
 }
 
 #[test]
+#[ignore = "needs a GPU: make gpu-check"]
 fn losses_are_the_cpus() {
-    if !gpu("losses_are_the_cpus") {
-        return;
-    }
     let f32 = r#""precision": "f32""#;
     let bf16 = r#""precision": "bf16""#;
     for (network, data, batch, epochs, precision, tolerance) in [
@@ -101,10 +85,8 @@ fn losses_are_the_cpus() {
 }
 
 #[test]
+#[ignore = "needs a GPU: make gpu-check"]
 fn a_checkpoint_goes_on_on_the_other_device() {
-    if !gpu("a_checkpoint_goes_on_on_the_other_device") {
-        return;
-    }
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("checkpoint.biv");
     let data = table(600, 2);
@@ -123,10 +105,8 @@ fn a_checkpoint_goes_on_on_the_other_device() {
 }
 
 #[test]
+#[ignore = "needs a GPU: make gpu-check"]
 fn divergence_stops_at_the_step_and_keeps_the_weights() {
-    if !gpu("divergence_stops_at_the_step_and_keeps_the_weights") {
-        return;
-    }
     let data = table(2000, 1);
     let ends = ["cpu", "cuda"].map(|device| {
         let mut trainer = trainer(model(MLP), &data, &on(device, r#""batch_size": 20"#)).unwrap();
@@ -147,10 +127,8 @@ fn divergence_stops_at_the_step_and_keeps_the_weights() {
 }
 
 #[test]
+#[ignore = "needs a GPU: make gpu-check"]
 fn a_recorded_step_is_the_step() {
-    if !gpu("a_recorded_step_is_the_step") {
-        return;
-    }
     for (network, data, precision) in [
         (MLP_LARGE, table(1000, 1), "f32"),
         (MLP_BATCH_NORM, table(1000, 2), "f32"),
@@ -169,24 +147,14 @@ fn a_recorded_step_is_the_step() {
             found.extend(losses(&mut trainer, 1));
             Ok(found)
         };
-        match train(true) {
-            Err(Error::Unsupported(message)) => {
-                let _ = writeln!(std::io::stderr().lock(), "a_recorded_step_is_the_step: SKIPPED: {message}");
-                return;
-            }
-            found => {
-                let tolerance = if precision == "bf16" { 0.2 } else { 0.02 };
-                assert_close(&found.unwrap(), &train(false).unwrap(), tolerance, network);
-            }
-        }
+        let tolerance = if precision == "bf16" { 0.2 } else { 0.02 };
+        assert_close(&train(true).unwrap(), &train(false).unwrap(), tolerance, network);
     }
 }
 
 #[test]
+#[ignore = "needs a GPU: make gpu-check"]
 fn a_small_network_repeats_itself() {
-    if !gpu("a_small_network_repeats_itself") {
-        return;
-    }
     let data = table(1000, 2);
     let options = r#""batch_size": 100, "adam": {"weight_decay": 0.01}"#;
     let [first, again] =
@@ -207,10 +175,8 @@ fn a_small_network_repeats_itself() {
 }
 
 #[test]
+#[ignore = "needs a GPU: make gpu-check"]
 fn a_cnn_learns() {
-    if !gpu("a_cnn_learns") {
-        return;
-    }
     let data = images(64, 64);
     let options = on("cuda", r#""batch_size": 16, "precision": "bf16""#);
     let mut trainer = trainer(model(CNN), &data, &options).unwrap();

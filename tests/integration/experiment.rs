@@ -1,13 +1,14 @@
 //! Whole experiments through the command line and the library: settings, run
 //! directories, resuming, sweeps, and what goes wrong.
 
+use crate::common::real_data;
 use biv::Error;
 use biv::experiment::{Config, Outcome, Progress, Stage, Sweep, run};
 use biv::model::archive::{Archive, ArchiveKind};
 use rand::Rng;
 use serde_json::{Value, json};
 use std::ops::ControlFlow;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 /// The command line program.
@@ -437,21 +438,10 @@ fn what_goes_wrong_is_said_and_nothing_is_begun() {
     assert_eq!(std::fs::read_dir(&full).unwrap().count(), 1, "what was there is left alone");
 }
 
-/// The folder with real data, or a line that says that there is none.
-fn real_data(test: &str) -> Option<PathBuf> {
-    let default = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data");
-    let folder = std::env::var_os("BIV_DATA_DIR").map_or_else(default, PathBuf::from);
-    if folder.join("bike/hour.csv").exists() && folder.join("wine").exists() {
-        return Some(folder);
-    }
-    use std::io::Write;
-    let _ = writeln!(std::io::stderr(), "{test}: SKIPPED: no bike and wine in {}", folder.display());
-    None
-}
-
 #[test]
+#[ignore = "needs the real data sets: tests/optional.sh"]
 fn the_published_command_lines_run_on_bike_and_wine() {
-    let Some(data) = real_data("the_published_command_lines_run_on_bike_and_wine") else { return };
+    let data = real_data("");
     let folder = tempfile::tempdir().unwrap();
     let lines = [
         ["vanilla_ann,cutoffMSE", "True,binary_uniform", "meanvar_avg,0.5,3000", "True,0.5,1,0.3,0"],

@@ -1,13 +1,11 @@
 //! Numbers at their limits: results are finite and right, or a clear error.
 
 // Not all of it is needed here.
+use crate::common::{epoch, model, trainer};
 #[allow(dead_code)]
-mod common;
-
 use biv::Error;
 use biv::data::Dataset;
 use biv::train::loss::{Epsilon, Loss, MinimumBatch, Weights};
-use common::{epoch, model, trainer};
 
 /// Variances at the limits of what a label may come with.
 fn extremes() -> Vec<(&'static str, Vec<f64>)> {

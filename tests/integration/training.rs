@@ -1,12 +1,10 @@
 //! Training as a whole: it learns, it resumes, it stops, it reports.
 
-mod common;
-
+use crate::common::{epoch, model, noisy, trainer};
 use biv::Error;
 use biv::data::{Dataset, SplitOptions, SyntheticOptions};
 use biv::train::session::Session;
 use biv::train::trainer::Trainer;
-use common::{epoch, model, noisy, trainer};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 

@@ -1,0 +1,15 @@
+//! The library and its program from outside: one program, linked once, with a module for each subject.
+//!
+//! A test that needs what not every machine has is ignored, with its reason; `tests/optional.sh` runs
+//! those for which this machine has it.
+
+mod architecture;
+mod checkpoints;
+mod common;
+mod cuda;
+mod experiment;
+mod golden;
+mod image_networks;
+mod numerics;
+mod real_data;
+mod training;
