@@ -204,7 +204,7 @@ TORCH_HOST = $(CXX) -std=c++17 -O1 $(WARNINGS) -isystem $(TORCH)/../include
 TORCH_LINK = $(LINK) -L$(TORCH) -Wl,-rpath,$(TORCH) -ltorch_cpu -lc10
 host-torch: stage
 	@$(TORCH_HOST) tests/host/torch.cpp -o build/host-torch $(TORCH_LINK)
-	@$(TORCH_HOST) tests/host/allocator.cpp src/torch/pool.cpp -o build/host-allocator $(TORCH_LINK)
+	@$(TORCH_HOST) tests/host/allocator.cpp src/torch/arena.cpp -o build/host-allocator $(TORCH_LINK)
 	@./build/host-torch && ./build/host-allocator
 
 ## faults: panics injected at every point of every function, in a library built for it

@@ -20,7 +20,7 @@ fn compile_cpp(libtorch: &Path) {
         .cpp(true)
         .std("c++17")
         .files(
-            ["torch/runtime", "torch/ops", "torch/pool", "kernels/cpu/conv", "kernels/cpu/norm"]
+            ["torch/runtime", "torch/ops", "torch/arena", "kernels/cpu/conv", "kernels/cpu/norm"]
                 .map(|name| format!("src/{name}.cpp")),
         )
         .flag(format!("-isystem{}", libtorch.join("include").display()))

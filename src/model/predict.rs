@@ -6,7 +6,7 @@ use crate::data::{FeatureRows, Normalization, Scale};
 use crate::kernels::mlp::{self, Plan};
 use crate::kernels::team::Team;
 use crate::torch::tensor::{to_f32, values};
-use crate::torch::{Pool, Precision};
+use crate::torch::{Arena, Precision};
 use crate::{Error, Result};
 
 /// Rows that go through the network at once in prediction, at most.
@@ -33,8 +33,8 @@ impl Model {
         if !features.len().is_multiple_of(inputs) {
             return Err(Error::Shape(format!("{} values are not rows of {inputs} features", features.len())));
         }
-        let memory = Pool::new()?;
-        let _memory = memory.enter();
+        let arena = Arena::new()?;
+        let _arena = arena.enter();
         let normalization = self.normalization_or_identity();
         let rows = FeatureRows::Numbers(features);
         collect(normalization.predictions(&self.predict_normalized(rows, &normalization, Precision::F32)?))

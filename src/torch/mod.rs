@@ -1,15 +1,15 @@
 //! What libtorch has and tch does not bind, safe to use.
 
 pub(crate) mod adam;
+mod arena;
 pub mod device;
 pub(crate) mod ffi;
 pub(crate) mod flat;
 pub(crate) mod ops;
-mod pool;
 mod precision;
 pub(crate) mod runtime;
 pub(crate) mod scopes;
 pub(crate) mod tensor;
 
-pub(crate) use pool::Pool;
+pub(crate) use arena::Arena;
 pub use precision::Precision;

@@ -1,4 +1,5 @@
-// A host that uses libtorch itself: its memory is as without the library, inside and outside of the library's calls.
+// A host that uses libtorch itself: during the library's calls and between them, the memory of its own tensors is
+// managed as without the library.
 #include <ATen/ATen.h>
 #include <biv.h>
 #include <c10/core/CPUAllocator.h>
@@ -19,17 +20,17 @@ static int passed = 0, failed = 0;
     if (!(condition)) std::printf("%s:%d: %s\n", __FILE__, __LINE__, #condition); \
   } while (0)
 
-// src/torch/pool.cpp, compiled into this program: a pool of its own.
-struct SharedPool;
-extern "C" const SharedPool *biv_torch_pool_create();
-extern "C" void biv_torch_pool_free(const SharedPool *);
-extern "C" const SharedPool *biv_torch_pool_enter(const SharedPool *);
+// src/torch/arena.cpp is compiled into this program too.
+struct SharedArena;
+extern "C" const SharedArena *biv_torch_arena_create();
+extern "C" void biv_torch_arena_free(const SharedArena *);
+extern "C" const SharedArena *biv_torch_arena_enter(const SharedArena *);
 
-// The library's own symbols are hidden: this is what its calls do.
+// What the library's calls do. Its own symbols are hidden.
 struct Scope {
-  explicit Scope(const SharedPool *pool) : before(biv_torch_pool_enter(pool)) {}
-  ~Scope() { biv_torch_pool_enter(before); }
-  const SharedPool *before;
+  explicit Scope(const SharedArena *arena) : before(biv_torch_arena_enter(arena)) {}
+  ~Scope() { biv_torch_arena_enter(before); }
+  const SharedArena *before;
 };
 
 constexpr int64_t MIB = 1 << 20;
@@ -38,7 +39,7 @@ static at::Tensor bytes(int64_t count) { return at::empty({count}, at::kByte); }
 
 static c10::DeleterFnPtr deleter(const at::Tensor &tensor) { return tensor.storage().data_ptr().get_deleter(); }
 
-// The process's resident memory.
+// The process's resident memory in bytes.
 static int64_t resident() {
   std::ifstream file("/proc/self/statm");
   int64_t size = 0, pages = 0;
@@ -51,7 +52,7 @@ static at::Tensor written(int64_t count) { return bytes(count).fill_(7); }
 
 static void outside_of_calls_the_hosts_allocator_works(c10::DeleterFnPtr hosts) {
   for (int64_t count : {int64_t{1}, MIB - 1, MIB, 100 * MIB}) EXPECT(deleter(bytes(count)) == hosts);
-  // Memory that is kept without its deleter, as oneDNN's.
+  // Memory that is kept without its deleter, as oneDNN does.
   at::Allocator *allocator = c10::GetCPUAllocator();
   EXPECT(allocator->raw_deleter() != nullptr);
   for (size_t count : {size_t{64}, size_t(8 * MIB)}) {
@@ -67,10 +68,10 @@ static void outside_of_calls_the_hosts_allocator_works(c10::DeleterFnPtr hosts) 
 }
 
 static void inside_a_scope_large_memory_is_used_again(c10::DeleterFnPtr hosts) {
-  const SharedPool *pool = biv_torch_pool_create();
+  const SharedArena *arena = biv_torch_arena_create();
   void *first = nullptr;
   {
-    Scope scope(pool);
+    Scope scope(arena);
     EXPECT(deleter(bytes(MIB - 1)) == hosts);
     at::Tensor large = written(30 * MIB);
     EXPECT(deleter(large) != hosts);
@@ -78,7 +79,7 @@ static void inside_a_scope_large_memory_is_used_again(c10::DeleterFnPtr hosts) {
     first = large.data_ptr();
     large.reset();
     EXPECT(bytes(30 * MIB).data_ptr() == first);
-    // A part of it, and the rest.
+    // A block of it, then the rest.
     at::Tensor part = bytes(10 * MIB), rest = bytes(20 * MIB);
     EXPECT(part.data_ptr() == first && static_cast<char *>(rest.data_ptr()) == static_cast<char *>(first) + 10 * MIB);
     part.reset();
@@ -89,7 +90,7 @@ static void inside_a_scope_large_memory_is_used_again(c10::DeleterFnPtr hosts) {
       EXPECT(deleter(bytes(30 * MIB)) == hosts);
     }
     std::thread([hosts] { EXPECT(deleter(bytes(30 * MIB)) == hosts); }).join();
-    // Without the deleter, and from the other side of the scope.
+    // Without the deleter, and returned outside of the scope.
     at::Allocator *allocator = c10::GetCPUAllocator();
     void *memory = allocator->raw_allocate(30 * MIB);
     EXPECT(memory == first);
@@ -99,26 +100,26 @@ static void inside_a_scope_large_memory_is_used_again(c10::DeleterFnPtr hosts) {
   void *hosts_memory = c10::GetCPUAllocator()->raw_allocate(30 * MIB);
   EXPECT(hosts_memory != first);
   {
-    Scope scope(pool);
+    Scope scope(arena);
     EXPECT(bytes(30 * MIB).data_ptr() == first);
     c10::GetCPUAllocator()->raw_deallocate(hosts_memory);
     EXPECT(bytes(30 * MIB).data_ptr() == first);
   }
-  biv_torch_pool_free(pool);
+  biv_torch_arena_free(arena);
 }
 
 static void memory_goes_back_with_the_pool_and_may_outlive_it() {
   const int64_t before = resident();
-  const SharedPool *pool = biv_torch_pool_create();
+  const SharedArena *arena = biv_torch_arena_create();
   at::Tensor survivor, other_survivor;
   {
-    Scope scope(pool);
+    Scope scope(arena);
     survivor = written(64 * MIB);
     other_survivor = written(64 * MIB);
     at::Tensor other = written(256 * MIB);
   }
   EXPECT(resident() - before > 300 * MIB);
-  biv_torch_pool_free(pool);
+  biv_torch_arena_free(arena);
   EXPECT(resident() - before < 144 * MIB);
   other_survivor.reset();
   EXPECT(resident() - before < 80 * MIB);
@@ -129,12 +130,12 @@ static void memory_goes_back_with_the_pool_and_may_outlive_it() {
 
 static void what_is_kept_is_bounded() {
   const int64_t before = resident();
-  const SharedPool *pool = biv_torch_pool_create();
-  Scope scope(pool);
-  // One tensor at a time, each larger than what was kept: without a bound 2 GiB.
+  const SharedArena *arena = biv_torch_arena_create();
+  Scope scope(arena);
+  // One tensor at a time, each larger than all that was kept: 2 GiB if there were no bound.
   for (int64_t size = 2; size <= 64; ++size) written(size * MIB);
   EXPECT(resident() - before < (64 + 16 + 8) * MIB);
-  // Of many sizes at a time, in an order that leaves gaps.
+  // Tensors of many sizes at a time, in an order that leaves gaps.
   for (int round = 0; round < 50; ++round) {
     std::vector<at::Tensor> tensors;
     for (int i = 0; i < 16; ++i) tensors.push_back(written((2 + (round * 7 + i * 5) % 11) * MIB));
@@ -142,17 +143,17 @@ static void what_is_kept_is_bounded() {
     for (int i = 0; i < 16; i += 2) tensors[i] = written((2 + (round * 3 + i) % 7) * MIB);
   }
   EXPECT(resident() - before < 300 * MIB);
-  biv_torch_pool_free(pool);
+  biv_torch_arena_free(arena);
 }
 
-// Threads make tensors in pools of their own and in one that they share, and give each other's back.
+// Threads make tensors in their own arenas and in a shared one, and free each other's.
 static void threads_do_not_disturb_each_other(c10::DeleterFnPtr hosts) {
-  const SharedPool *shared = biv_torch_pool_create();
+  const SharedArena *shared = biv_torch_arena_create();
   std::atomic<int> wrong{0};
   std::mutex mutex;
   std::vector<at::Tensor> left;
   auto work = [&](int id) {
-    const SharedPool *own = biv_torch_pool_create();
+    const SharedArena *own = biv_torch_arena_create();
     for (int i = 0; i < 300; ++i) {
       const int64_t size = (1 + (i * 13 + id) % 5) * MIB + i;
       at::Tensor tensor;
@@ -167,17 +168,17 @@ static void threads_do_not_disturb_each_other(c10::DeleterFnPtr hosts) {
       left.push_back(tensor);
       if (left.size() > 8) left.erase(left.begin() + i % 8);
     }
-    biv_torch_pool_free(own);
+    biv_torch_arena_free(own);
   };
   std::vector<std::thread> threads;
   for (int id = 0; id < 4; ++id) threads.emplace_back(work, id);
   for (std::thread &thread : threads) thread.join();
-  biv_torch_pool_free(shared);
+  biv_torch_arena_free(shared);
   left.clear();
   EXPECT(wrong == 0);
 }
 
-// The library trains a network whose tensors are large, while other threads of the host go on with theirs.
+// The library trains a network with large tensors, while another thread of the host makes its own.
 static void the_host_goes_on_while_the_library_trains(c10::DeleterFnPtr hosts) {
   std::atomic<bool> done{false};
   std::atomic<int> wrong{0}, rounds{0};
@@ -210,7 +211,7 @@ static void the_host_goes_on_while_the_library_trains(c10::DeleterFnPtr hosts) {
   EXPECT(deleter(bytes(100 * MIB)) == hosts);
 }
 
-// An allocator of the host's own, put there after the library's.
+// An allocator that the host sets after the library's.
 struct Counting final : at::Allocator {
   at::DataPtr allocate(size_t size) override {
     ++count;
@@ -225,13 +226,13 @@ static void a_later_allocator_of_the_hosts_is_obeyed() {
   at::Tensor older = written(8 * MIB);
   auto *counting = new Counting;
   c10::SetCPUAllocator(counting);
-  const SharedPool *pool = biv_torch_pool_create();
+  const SharedArena *arena = biv_torch_arena_create();
   {
-    Scope scope(pool);
+    Scope scope(arena);
     bytes(8 * MIB);
     bytes(8);
   }
-  biv_torch_pool_free(pool);
+  biv_torch_arena_free(arena);
   EXPECT(counting->count == 2);
   EXPECT(c10::GetCPUAllocator() == counting);
   c10::SetCPUAllocator(counting->before);

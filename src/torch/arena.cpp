@@ -1,11 +1,9 @@
-// Memory for large tensors on the CPU. libtorch takes it from the system for
-// every result and gives it back after its last use, so that each operation
-// meets pages that have to be mapped and zeroed first: half of the time of an
-// image network. A pool keeps such memory for the next operation.
+// An arena: memory for large tensors on the CPU. libtorch gets the memory of each result from the system and returns it
+// after its last use, so each operation first has new pages mapped and zeroed: half of the time of an image network. An
+// arena keeps such memory for the next operation.
 //
-// libtorch has one allocator per process, and the host may use it too. So ours
-// only looks whether the calling thread is inside a pool's scope: elsewhere, and
-// for small memory always, the allocator that was there before does the work.
+// libtorch has one allocator for each process, and the host may use it too. So ours only serves threads that are inside
+// an arena's scope, and large tensors. Everything else goes to the allocator that was there before.
 
 #include <c10/core/CPUAllocator.h>
 #include <sys/mman.h>
@@ -22,13 +20,13 @@
 
 namespace {
 
-// Less than this is left to the allocator that was there before.
+// Smaller memory is left to the allocator that was there before.
 constexpr size_t LARGE = size_t{1} << 20;
 constexpr size_t HUGE_PAGE = size_t{2} << 20;
 
 size_t whole_pages(size_t size) { return (size + HUGE_PAGE - 1) / HUGE_PAGE * HUGE_PAGE; }
 
-// `size` bytes straight from the system, whole huge pages; NULL when it has none.
+// Gets `size` bytes, which are whole huge pages, from the system; NULL when it has none.
 char *map_memory(size_t size) {
   void *start = mmap(nullptr, size + HUGE_PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (start == MAP_FAILED) return nullptr;
@@ -40,11 +38,11 @@ char *map_memory(size_t size) {
   return memory;
 }
 
-// Memory for the tensors of one trainer or one prediction: whole huge pages,
-// taken inside its scope and given back anywhere, by any thread, after its end too.
-class Pool {
+// The memory of the tensors of one trainer or one prediction, in whole huge pages. It is taken inside the arena's
+// scope, and may be given back by any thread, even after the arena was freed.
+class Arena {
  public:
-  ~Pool() { shrink_to(0); }
+  ~Arena() { shrink_to(0); }
 
   // NULL when there is no memory.
   char *take(size_t size) {
@@ -58,7 +56,7 @@ class Pool {
     if (!memory) return nullptr;
     used_ += size;
     most_used_ = std::max(most_used_, used_);
-    // What is kept makes the pool larger than its user ever was by a quarter at most.
+    // The arena holds at most a quarter more than was ever in use at one time.
     shrink_to(most_used_ + most_used_ / 4 - used_);
     return memory;
   }
@@ -74,7 +72,7 @@ class Pool {
     if (closed_) shrink_to(0);
   }
 
-  // Keeps nothing from now on.
+  // Makes the arena keep nothing from now on.
   void close() {
     std::lock_guard<std::mutex> lock(mutex_);
     closed_ = true;
@@ -82,16 +80,16 @@ class Pool {
   }
 
  private:
-  // The first `size` bytes of the smallest range that has them.
+  // Takes the first `size` bytes of the smallest kept range that is large enough; NULL if none is.
   char *take_kept(size_t size) {
     auto best = kept_.end();
     for (auto range = kept_.begin(); range != kept_.end(); ++range) {
       if (range->second >= size && (best == kept_.end() || range->second < best->second)) best = range;
     }
-    return best == kept_.end() ? nullptr : cut(best, size);
+    return best == kept_.end() ? nullptr : split_off(best, size);
   }
 
-  // Adds a range, in one piece with its neighbours.
+  // Keeps a range, merged with its neighbours.
   void keep(char *memory, size_t size) {
     auto range = kept_.emplace(memory, size).first;
     kept_bytes_ += size;
@@ -108,18 +106,18 @@ class Pool {
     }
   }
 
-  // Gives memory back to the system, from the smallest ranges first.
+  // Returns memory to the system until at most `bytes` are kept, the smallest ranges first.
   void shrink_to(size_t bytes) {
     while (kept_bytes_ > bytes) {
       auto smallest = std::min_element(kept_.begin(), kept_.end(),
                                        [](const auto &a, const auto &b) { return a.second < b.second; });
       const size_t size = std::min(smallest->second, whole_pages(kept_bytes_ - bytes));
-      munmap(cut(smallest, size), size);
+      munmap(split_off(smallest, size), size);
     }
   }
 
-  // Takes the first `size` bytes out of a range.
-  char *cut(std::map<char *, size_t>::iterator range, size_t size) {
+  // Removes the first `size` bytes from a kept range.
+  char *split_off(std::map<char *, size_t>::iterator range, size_t size) {
     char *memory = range->first;
     if (range->second == size) {
       kept_.erase(range);
@@ -134,19 +132,19 @@ class Pool {
   }
 
   std::mutex mutex_;
-  // Where each range that nobody uses begins, and its size.
+  // The kept ranges, which nobody uses: where each begins, and its size.
   std::map<char *, size_t> kept_;
   size_t kept_bytes_ = 0, used_ = 0, most_used_ = 0;
   bool closed_ = false;
 };
 
-using SharedPool = std::shared_ptr<Pool>;
+using SharedArena = std::shared_ptr<Arena>;
 
-// The pool in whose scope this thread is.
-thread_local const SharedPool *current = nullptr;
+// The arena whose scope this thread is in; NULL for none.
+thread_local const SharedArena *current = nullptr;
 
-// Finds the way home for every block that is in use, whoever gives it back:
-// oneDNN keeps its memory without the deleter that came with it.
+// Serves a thread from its arena. It remembers the arena of each block in use, as blocks may come back without the
+// deleter that they were given with: oneDNN keeps its memory that way.
 class ScopedAllocator final : public c10::Allocator {
  public:
   explicit ScopedAllocator(c10::Allocator *before) : before_(before) {}
@@ -174,13 +172,12 @@ class ScopedAllocator final : public c10::Allocator {
 
   void copy_data(void *to, const void *from, size_t size) const override { before_->copy_data(to, from, size); }
 
-  // The one of this process, put before the allocator that is there. One that
-  // the host has set with a priority stays, and one that it sets later replaces
-  // ours: then nothing is kept, and all is as without us.
+  // The only one of this process, put in front of the allocator that is there. An allocator that the host has set with
+  // a priority stays, and one that it sets later replaces ours: then arenas have no effect.
   static ScopedAllocator &installed() {
     static ScopedAllocator *allocator = [] {
       auto *made = new ScopedAllocator(c10::GetCPUAllocator());
-      // Other threads may be reading the pointer.
+      // Other threads may be reading the pointer to it.
       std::atomic_thread_fence(std::memory_order_release);
       c10::SetCPUAllocator(made);
       return made;
@@ -190,22 +187,22 @@ class ScopedAllocator final : public c10::Allocator {
 
  private:
   struct Loan {
-    SharedPool pool;
+    SharedArena arena;
     size_t size;
   };
 
-  // The deleter of our blocks, and of whatever was allocated without one.
+  // The deleter of our blocks, and of all memory that was allocated through us without one.
   static void release(void *memory) {
     ScopedAllocator &self = installed();
     const Loan loan = self.returned(memory);
-    if (loan.pool) {
-      loan.pool->give(static_cast<char *>(memory), loan.size);
+    if (loan.arena) {
+      loan.arena->give(static_cast<char *>(memory), loan.size);
     } else {
       self.before_->raw_deallocate(memory);
     }
   }
 
-  // The loan of `memory`, which ends; without a pool when it was none of ours.
+  // Ends the loan of `memory`. It has no arena if the memory is not ours.
   Loan returned(void *memory) {
     if (reinterpret_cast<uintptr_t>(memory) % HUGE_PAGE != 0) return {};
     std::lock_guard<std::mutex> lock(mutex_);
@@ -225,24 +222,24 @@ class ScopedAllocator final : public c10::Allocator {
 
 extern "C" {
 
-// A pool, or NULL without memory for one. Freed with biv_torch_pool_free.
-const SharedPool *biv_torch_pool_create() {
+// Makes an arena, to be freed with biv_torch_arena_free. NULL where there is no memory for one.
+const SharedArena *biv_torch_arena_create() {
   try {
     ScopedAllocator::installed();
-    return new SharedPool(std::make_shared<Pool>());
+    return new SharedArena(std::make_shared<Arena>());
   } catch (...) {
     return nullptr;
   }
 }
 
-// What the pool keeps goes back to the system now, what tensors still use when they go.
-void biv_torch_pool_free(const SharedPool *pool) {
-  (*pool)->close();
-  delete pool;
+// Frees an arena: what it keeps goes back to the system now, and what tensors still use when they are freed.
+void biv_torch_arena_free(const SharedArena *arena) {
+  (*arena)->close();
+  delete arena;
 }
 
-// From now on this thread's large tensors are in `pool`; with NULL, where the
-// host wants them. Returns what it was before.
-const SharedPool *biv_torch_pool_enter(const SharedPool *pool) { return std::exchange(current, pool); }
+// From now on this thread's large tensors are in `arena`; with NULL, where the host's allocator puts them. Returns the
+// arena before.
+const SharedArena *biv_torch_arena_enter(const SharedArena *arena) { return std::exchange(current, arena); }
 
 }  // extern "C"
