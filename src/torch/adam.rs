@@ -1,4 +1,4 @@
-//! Adam by libtorch's fused kernel, with and without a device's decision whether the step counts.
+//! Adam by libtorch's fused kernel. In the guarded form the device itself decides whether the step counts.
 
 use super::ffi::{AtTensor, pointer, torch};
 use crate::{Error, Result};
@@ -27,7 +27,7 @@ unsafe extern "C" {
         count: usize,
         steps: *const AtTensor,
         learning_rate: *const AtTensor,
-        failed: *const AtTensor,
+        found_inf: *const AtTensor,
         beta1: f64,
         beta2: f64,
         weight_decay: f64,
@@ -84,8 +84,8 @@ pub(crate) struct GuardedAdam<'a> {
     /// The step's number, counted from 1.
     pub steps: &'a Tensor,
     pub learning_rate: &'a Tensor,
-    /// 1 where the step is to change nothing, else 0.
-    pub failed: &'a Tensor,
+    /// 1 where the step must change nothing, because a loss was not finite; else 0.
+    pub found_inf: &'a Tensor,
 }
 
 /// One step of Adam in place, by libtorch's fused kernel.
@@ -101,7 +101,7 @@ pub(crate) fn guarded_adam(tensors: &GuardedAdam, constants: AdamConstants) -> R
             count,
             pointer(tensors.steps),
             pointer(tensors.learning_rate),
-            pointer(tensors.failed),
+            pointer(tensors.found_inf),
             constants.beta1,
             constants.beta2,
             constants.weight_decay,

@@ -1,4 +1,4 @@
-//! What crosses to C++ and back: pointers to tensors, and messages.
+//! What crosses between Rust and C++: pointers to tensors, and messages.
 
 use crate::{Error, Result};
 use std::ffi::{CStr, c_char};
@@ -15,17 +15,17 @@ pub(crate) fn pointer(tensor: &Tensor) -> *const AtTensor {
     tensor.as_ptr().cast()
 }
 
-/// What libtorch said, as an error of the kind that it is.
+/// Takes a message of libtorch's, NULL meaning success, as the matching error.
 pub(crate) fn torch(text: *mut c_char) -> Result<()> {
     message(text).map_err(|text| Error::from(TchError::Torch(text)))
 }
 
-/// Takes a message of C++'s, NULL meaning success.
+/// Takes a message of C++, NULL meaning success.
 pub(crate) fn message(text: *mut c_char) -> std::result::Result<(), String> {
     take(text).map_or(Ok(()), Err)
 }
 
-/// Takes a text of C++'s.
+/// Takes a text of C++; `None` for NULL.
 pub(crate) fn take(text: *mut c_char) -> Option<String> {
     if text.is_null() {
         return None;

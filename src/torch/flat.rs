@@ -1,14 +1,14 @@
-//! Tensors whose values lie side by side in one.
+//! Tensors whose values are side by side in one tensor.
 
 use crate::Result;
 use tch::{Device, Kind, Tensor};
 
-/// Some tensors as parts of one.
+/// Some tensors that are parts of one.
 #[derive(Debug)]
 pub(crate) struct Flat {
     /// The values of all parts, in their order.
     pub all: Tensor,
-    /// Each in its own shape.
+    /// The parts, each in its own shape.
     pub parts: Vec<Tensor>,
 }
 
@@ -30,7 +30,7 @@ impl Flat {
         Ok(Flat { all, parts })
     }
 
-    /// As [`Flat::zeros`], with the values of `tensors`.
+    /// Copies of `tensors`, which are f32 and on one device.
     ///
     /// # Errors
     /// As [`Flat::zeros`].

@@ -1,4 +1,4 @@
-// The way from C++ to Rust: no exception crosses it.
+// How C++ functions return to Rust: no exception crosses.
 
 #pragma once
 
@@ -10,7 +10,7 @@
 
 namespace {
 
-// Runs `body`. Returns NULL, or the message of its exception, made with strdup.
+// Runs `body`. Returns NULL, or its exception's message, made with strdup.
 template <class Body>
 char *guarded(Body body) noexcept {
   try {
@@ -23,6 +23,7 @@ char *guarded(Body body) noexcept {
   }
 }
 
+// The `count` tensors behind `tensors`.
 inline std::vector<at::Tensor> list(at::Tensor *const *tensors, size_t count) {
   std::vector<at::Tensor> result;
   result.reserve(count);

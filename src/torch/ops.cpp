@@ -11,7 +11,8 @@
 
 extern "C" {
 
-// Finds where the values of a contiguous f32 tensor in the host's memory are, and how many. False for other tensors.
+// Finds where the values of a contiguous f32 tensor in the host's memory are, and how many there are. False for other
+// tensors.
 bool biv_torch_memory(const at::Tensor *tensor, void **start, size_t *count) noexcept {
   try {
     if (!tensor->is_cpu() || tensor->scalar_type() != at::kFloat || !tensor->is_contiguous()) return false;
@@ -23,11 +24,11 @@ bool biv_torch_memory(const at::Tensor *tensor, void **start, size_t *count) noe
   }
 }
 
-// One step of Adam on all the parameters by libtorch's fused kernel. The five
-// lists have `count` tensors each; `steps` are the step counts, one per tensor.
+// One step of Adam on all parameters by libtorch's fused kernel. The five lists have `count` tensors each. `steps` are
+// the numbers of the step, one for each tensor.
 char *biv_torch_fused_adam(at::Tensor *const *parameters, at::Tensor *const *gradients, at::Tensor *const *means,
-                          at::Tensor *const *squares, at::Tensor *const *steps, size_t count, double learning_rate,
-                          double beta1, double beta2, double weight_decay, double epsilon) {
+                           at::Tensor *const *squares, at::Tensor *const *steps, size_t count, double learning_rate,
+                           double beta1, double beta2, double weight_decay, double epsilon) {
   return guarded([&] {
     at::NoGradGuard no_grad;
     at::_fused_adam_(list(parameters, count), list(gradients, count), list(means, count), list(squares, count),
@@ -37,22 +38,22 @@ char *biv_torch_fused_adam(at::Tensor *const *parameters, at::Tensor *const *gra
 }
 
 // One step of Adam whose learning rate and step count are tensors on the
-// parameters' device, and which changes nothing where `failed` is 1.
+// parameters' device, and which changes nothing where `found_inf` is 1.
 char *biv_torch_guarded_adam(at::Tensor *const *parameters, at::Tensor *const *gradients, at::Tensor *const *means,
-                            at::Tensor *const *squares, size_t count, const at::Tensor *steps,
-                            const at::Tensor *learning_rate, const at::Tensor *failed, double beta1, double beta2,
-                            double weight_decay, double epsilon) {
+                             at::Tensor *const *squares, size_t count, const at::Tensor *steps,
+                             const at::Tensor *learning_rate, const at::Tensor *found_inf, double beta1, double beta2,
+                             double weight_decay, double epsilon) {
   return guarded([&] {
     at::NoGradGuard no_grad;
     at::_fused_adam_(list(parameters, count), list(gradients, count), list(means, count), list(squares, count),
                      /*max_exp_avg_sqs=*/{}, std::vector<at::Tensor>(count, *steps), *learning_rate, beta1, beta2,
-                     weight_decay, epsilon, /*amsgrad=*/false, /*maximize=*/false, /*grad_scale=*/{}, *failed);
+                     weight_decay, epsilon, /*amsgrad=*/false, /*maximize=*/false, /*grad_scale=*/{}, *found_inf);
   });
 }
 
 // Writes relu(input weight^T + bias) to `output`. (tch's binding of the operation leaves the bias out.)
 char *biv_torch_linear_relu(at::Tensor *output, const at::Tensor *bias, const at::Tensor *input,
-                           const at::Tensor *weight) {
+                            const at::Tensor *weight) {
   return guarded([&] {
     at::NoGradGuard no_grad;
     at::_addmm_activation_out(*output, *bias, *input, weight->t());
@@ -61,8 +62,8 @@ char *biv_torch_linear_relu(at::Tensor *output, const at::Tensor *bias, const at
 
 // The derivatives of a BatchNorm in training for its input, weight and bias: three new tensors.
 char *biv_torch_batch_norm_backward(const at::Tensor *delta, const at::Tensor *input, const at::Tensor *weight,
-                                   const at::Tensor *mean, const at::Tensor *inverse_std, double epsilon,
-                                   at::Tensor **results) {
+                                    const at::Tensor *mean, const at::Tensor *inverse_std, double epsilon,
+                                    at::Tensor **results) {
   return guarded([&] {
     at::NoGradGuard no_grad;
     auto [input_gradient, weight_gradient, bias_gradient] =
@@ -74,8 +75,8 @@ char *biv_torch_batch_norm_backward(const at::Tensor *delta, const at::Tensor *i
   });
 }
 
-// Copies `source`, in the host's memory, into `target` without waiting for the device: by way of pinned
-// memory, which libtorch does not use again before the device has read it.
+// Copies `source`, in the host's memory, into `target` without waiting for the device. The copy goes through pinned
+// memory, which libtorch does not reuse before the device has read it.
 char *biv_torch_upload(at::Tensor *target, const at::Tensor *source) {
   return guarded([&] {
     at::NoGradGuard no_grad;

@@ -1,4 +1,4 @@
-//! Operations of libtorch's that tch does not bind as a training step needs them.
+//! Operations of libtorch that tch does not bind, or not in the form that a training step needs.
 
 use super::ffi::{AtTensor, pointer, torch};
 use crate::Result;

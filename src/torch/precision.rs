@@ -1,4 +1,4 @@
-//! The arithmetic of a forward pass.
+//! The precision of a forward pass.
 
 use super::scopes::Autocast;
 use super::tensor::channels_last;
@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tch::{Device, Tensor};
 
-/// In which numbers a forward pass computes. Weights, loss, gradients and optimiser are f32 always.
+/// The type of number that a forward pass computes in. Weights, loss, gradients and optimiser are f32 always.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Precision {
@@ -30,7 +30,7 @@ impl Precision {
     ) -> Result<Tensor> {
         let _autocast = Autocast::new(device, self == Precision::Bf16)?;
         let output = match self {
-            // The format in which convolutions are the faster, but for those of f32 on a GPU.
+            // Convolutions are faster in this format, except in f32 on a GPU.
             precision if x.dim() == 4 && (precision == Precision::Bf16 || !device.is_cuda()) => {
                 network(&channels_last(x)?)?
             }

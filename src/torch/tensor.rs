@@ -1,4 +1,4 @@
-//! The memory of tensors: as slices, as copies, and on its way to a device.
+//! The values of tensors: as slices, as copies, and uploaded to a device.
 
 use super::ffi::{AtTensor, pointer, torch};
 use crate::base::memory::reserve;
@@ -13,7 +13,7 @@ unsafe extern "C" {
 
 /// The values of a contiguous f32 tensor in the host's memory, row-major.
 ///
-/// Whoever changes a model's tensors holds that model's lock, and so does whoever reads them here.
+/// Code that changes a model's tensors or reads them here must hold that model's lock.
 pub(crate) fn values(tensor: &Tensor) -> Result<&[f32]> {
     let (start, count) = memory(tensor)?;
     // SAFETY: the tensor, borrowed for as long as the slice, keeps its memory alive: `count` values from
@@ -21,7 +21,7 @@ pub(crate) fn values(tensor: &Tensor) -> Result<&[f32]> {
     Ok(unsafe { std::slice::from_raw_parts(start, count) })
 }
 
-/// As [`values`], to be changed. The tensors share no memory.
+/// As [`values`], for writing. The tensors must not share memory.
 pub(crate) fn values_mut<'a>(tensors: impl Iterator<Item = &'a mut Tensor>) -> Result<Vec<&'a mut [f32]>> {
     let places = tensors.map(|tensor| memory(tensor)).collect::<Result<Vec<_>>>()?;
     for (index, (start, count)) in places.iter().enumerate() {
@@ -62,7 +62,7 @@ pub(crate) fn to_f32(tensor: &Tensor) -> Result<Vec<f32>> {
     Ok(values)
 }
 
-/// The same images, each pixel's channels side by side in memory. The layers keep that order.
+/// The same images in the channels-last format: each pixel's channels are side by side in memory. Layers keep it.
 pub(crate) fn channels_last(images: &Tensor) -> Result<Tensor> {
     Ok(images.f_permute([0, 2, 3, 1])?.f_contiguous()?.f_permute([0, 3, 1, 2])?)
 }

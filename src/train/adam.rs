@@ -60,7 +60,7 @@ impl Adam {
         Ok(())
     }
 
-    /// As [`Adam::step`], with the step's number and the learning rate on the parameters' device. Where `failed`
+    /// As [`Adam::step`], with the step's number and the learning rate on the parameters' device. Where `found_inf`
     /// is 1 there, nothing changes. The caller counts the step.
     pub(crate) fn guarded_step(
         &mut self,
@@ -68,10 +68,10 @@ impl Adam {
         gradients: &[Tensor],
         steps: &Tensor,
         learning_rate: &Tensor,
-        failed: &Tensor,
+        found_inf: &Tensor,
     ) -> Result<()> {
         let (means, squares) = (&self.means.parts[..], &self.squares.parts[..]);
-        let tensors = GuardedAdam { parameters, gradients, means, squares, steps, learning_rate, failed };
+        let tensors = GuardedAdam { parameters, gradients, means, squares, steps, learning_rate, found_inf };
         guarded_adam(&tensors, self.constants())
     }
 
