@@ -64,12 +64,17 @@ dist: build
 	tar -C build/dist -cf - $(DIST) | gzip -1 > build/$(DIST).tar.gz
 	@echo "build/$(DIST).tar.gz"
 
-# Compiled against libtorch's headers; its CUDA libraries need not be there before it is loaded.
+# Compiled against libtorch's headers. It names libtorch's libraries, whose symbols are not global; they need not be there
+# before it is loaded, so it is linked with empty ones of the same names.
 KERNELS := $(patsubst src/kernels/cuda/%.cu,build/cuda/%.inc,$(wildcard src/kernels/cuda/*.cu))
+CUDA_NEEDS := torch_cuda c10_cuda torch_cpu c10
 build/cuda/libbiv_cuda.so: $(wildcard src/kernels/cuda/*.cpp src/kernels/cuda/*.hpp) src/torch/guarded.hpp $(KERNELS) | libtorch
 	@python3 scripts/libtorch.py --cuda-headers build/cuda
+	@mkdir -p build/cuda/stubs
+	@for name in $(CUDA_NEEDS); do $(CC) -shared -Wl,-soname,lib$$name.so -x c /dev/null -o build/cuda/stubs/lib$$name.so || exit 1; done
 	$(CXX) -std=c++17 -O2 -Wall -Werror -fPIC -shared -Ibuild/cuda -isystem $(TORCH)/../include \
-	  -isystem build/cuda/nvidia/cu13/include $(filter %.cpp,$^) -o $@
+	  -isystem build/cuda/nvidia/cu13/include $(filter %.cpp,$^) -o $@ \
+	  -Lbuild/cuda/stubs -Wl,--no-as-needed $(CUDA_NEEDS:%=-l%)
 	@for name in $$(sed -nE 's/.*c"(biv_cuda_[a-z0-9_]+)".*/\1/p' src/kernels/cuda/library.rs); do \
 	nm -D --defined-only $@ | grep -q " $$name$$" || { echo "$@ has no $$name"; rm $@; exit 1; }; done
 

@@ -1,5 +1,5 @@
-// libtorch's modes, switches and libraries. No exception leaves a function: it returns NULL, or a message made with strdup
-// that the caller frees.
+// libtorch's modes, switches and libraries. No exception leaves a function: it returns NULL, or a message made with
+// strdup that the caller frees.
 
 #include <ATen/Context.h>
 #include <ATen/autocast_mode.h>
@@ -8,6 +8,7 @@
 #include <ATen/ops/mm.h>
 #include <ATen/ops/ones.h>
 #include <c10/core/InferenceMode.h>
+#include <c10/core/impl/LocalDispatchKeySet.h>
 #include <dlfcn.h>
 #include <link.h>
 #include <torch/headeronly/version.h>
@@ -19,8 +20,7 @@
 
 namespace {
 
-// Finds the place, in the loaded library `name`, of the address of the function
-// `symbol` that it calls.
+// Where the loaded library `name` keeps the address of the function `symbol`, which it calls.
 struct Slot {
   const char *name, *symbol;
   void *const *place;
@@ -58,15 +58,22 @@ at::DeviceType device_type(bool cuda) { return cuda ? at::kCUDA : at::kCPU; }
 
 extern "C" {
 
-// A thread's autocast for one type of device.
+// A thread's autocast for one type of device, as AutocastState in scopes.rs.
 struct biv_torch_autocast {
   bool enabled;
   bool cached;
   at::ScalarType dtype;
 };
+static_assert(sizeof(biv_torch_autocast) == 3 && offsetof(biv_torch_autocast, dtype) == 2);
 
-// Sets this thread's autocast to bfloat16 or switches it off, and keeps what it
-// was in `before`. Without the cache, so that no copy of a weight outlives a step.
+// Whether this thread's operations on the CPU are cast.
+bool biv_torch_autocasts_on_cpu() {
+  // at::autocast::is_autocast_enabled without its checks, as it is asked for each layer.
+  return !c10::impl::tls_is_dispatch_key_excluded(c10::DispatchKey::AutocastCPU);
+}
+
+// Sets this thread's autocast to bfloat16 or switches it off, and writes what it was to `before`. The cache is off, so
+// no copy of a weight outlives a step.
 char *biv_torch_autocast_set(bool cuda, bool enabled, biv_torch_autocast *before) {
   return guarded([&] {
     at::DeviceType device = device_type(cuda);
@@ -88,8 +95,8 @@ char *biv_torch_autocast_restore(bool cuda, const biv_torch_autocast *before) {
   });
 }
 
-// Puts this thread into libtorch's ordinary mode, in which tensors can be trained, and gives what undoes it; NULL
-// where there is no memory for that.
+// Puts this thread into libtorch's ordinary mode, in which tensors can be trained. Returns what undoes it; NULL where
+// there is no memory for that.
 c10::InferenceMode *biv_torch_ordinary_mode_enter() {
   try {
     return new c10::InferenceMode(false);
@@ -98,11 +105,11 @@ c10::InferenceMode *biv_torch_ordinary_mode_enter() {
   }
 }
 
-// Puts the thread back into the mode before.
+// Puts the thread back into its former mode.
 void biv_torch_ordinary_mode_leave(c10::InferenceMode *mode) { delete mode; }
 
-// Sets one of libtorch's switches, which are the whole process's: TF32 in products of matrices (0) and in
-// convolutions (1), trying out which algorithm for a convolution is the fastest (2). `before` is what it was.
+// Sets one of libtorch's switches, which hold for the whole process: TF32 in products of matrices (0), TF32 in
+// convolutions (1), timing which algorithm for a convolution is the fastest (2). `before` becomes what it was.
 char *biv_torch_switch(int which, bool on, bool *before) {
   return guarded([&] {
     at::Context &context = at::globalContext();
@@ -122,20 +129,19 @@ char *biv_torch_switch(int which, bool on, bool *before) {
   });
 }
 
-// Makes libtorch's CUDA part known to the process. The linker leaves it out
-// (nothing refers to it by name), so that one binary runs with and without it.
-char *biv_torch_load_cuda() {
-  return guarded([] {
-    if (!dlopen("libtorch_cuda.so", RTLD_NOW | RTLD_GLOBAL)) throw std::runtime_error(dlerror());
+// Loads a library of libtorch's that registers itself with it, as libtorch_cuda.so does. We are not linked with that
+// one, so that one binary runs with and without it. Its symbols are not visible to the host's other libraries.
+char *biv_torch_load(const char *name) {
+  return guarded([&] {
+    if (!dlopen(name, RTLD_NOW | RTLD_LOCAL)) throw std::runtime_error(dlerror());
   });
 }
 
-// The file whose dgemm_ libtorch calls for products of matrices: its own, unless
-// a BLAS of the host's comes first. NULL where that cannot be told; else the
-// caller frees it.
+// The file whose dgemm_ libtorch calls for products of matrices: its own, unless a BLAS of the host's comes before it.
+// The caller frees it; NULL where it cannot be told.
 char *biv_torch_blas() {
   try {
-    // The address is found out at the first call.
+    // The first call looks up the address.
     at::NoGradGuard no_grad;
     at::Tensor ones = at::ones({32, 32}, at::kDouble);
     at::mm(ones, ones);

@@ -1,4 +1,4 @@
-//! Modes of libtorch that hold for a time: autocast, inference mode, and switches of the whole process.
+//! Modes of libtorch that are set for a time: autocast, inference mode, and switches of the whole process.
 
 use super::ffi::{message, torch};
 use crate::{Error, Result};
@@ -13,7 +13,7 @@ struct InferenceMode {
     _private: [u8; 0],
 }
 
-/// A thread's autocast for one type of device.
+/// A thread's autocast for one type of device, as `biv_torch_autocast` in `runtime.cpp`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 struct AutocastState {
@@ -23,12 +23,21 @@ struct AutocastState {
     dtype: i8,
 }
 
+const _: () = assert!(size_of::<AutocastState>() == 3 && std::mem::offset_of!(AutocastState, dtype) == 2);
+
 unsafe extern "C" {
+    fn biv_torch_autocasts_on_cpu() -> bool;
     fn biv_torch_autocast_set(cuda: bool, enabled: bool, before: *mut AutocastState) -> *mut c_char;
     fn biv_torch_autocast_restore(cuda: bool, before: *const AutocastState) -> *mut c_char;
     fn biv_torch_ordinary_mode_enter() -> *mut InferenceMode;
     fn biv_torch_ordinary_mode_leave(mode: *mut InferenceMode);
     fn biv_torch_switch(which: c_int, on: bool, before: *mut bool) -> *mut c_char;
+}
+
+/// Whether this thread's operations on the CPU are cast to bfloat16 where that is safe.
+pub(crate) fn autocasts_on_cpu() -> bool {
+    // SAFETY: the function takes nothing and may be called at any time.
+    unsafe { biv_torch_autocasts_on_cpu() }
 }
 
 /// While it lives, this thread's autocast is bfloat16 or off, whatever the host
@@ -60,8 +69,8 @@ impl Drop for Autocast {
     }
 }
 
-/// While it lives, this thread is in libtorch's ordinary mode: tensors that are made can be trained, even where the
-/// host is in its inference mode. Then it is as before.
+/// While it lives, this thread is in libtorch's ordinary mode: new tensors can be trained, even where the host is in
+/// inference mode. Then it is as before.
 pub(crate) struct OrdinaryMode(*mut InferenceMode);
 
 impl OrdinaryMode {
@@ -85,7 +94,7 @@ pub(crate) enum Switch {
     MatrixTf32,
     /// TF32 in convolutions.
     ConvolutionTf32,
-    /// Trying out which algorithm for a convolution is the fastest.
+    /// Timing which algorithm for a convolution is the fastest.
     ConvolutionSearch,
 }
 
@@ -99,11 +108,11 @@ impl Switch {
     }
 }
 
-/// Keeps a switch on. When the last of all that do so is gone, it is as it was before the first.
+/// Keeps a switch on. When the last one for the switch is dropped, it is as it was before the first.
 #[derive(Debug)]
 pub(crate) struct SwitchedOn(Switch);
 
-/// How many keep each switch on, and what it was before.
+/// For each switch, how many keep it on, and what it was before.
 static SWITCHES: Mutex<[(usize, bool); 3]> = Mutex::new([(0, false); 3]);
 
 impl SwitchedOn {
