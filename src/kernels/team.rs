@@ -1,5 +1,6 @@
-//! The threads that share a step's work.
+//! The threads that a step's work is divided among.
 
+use crate::base::log::{self, Level};
 use crate::base::threads;
 use parking_lot::Mutex;
 use rayon::ThreadPool;
@@ -8,49 +9,63 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
-/// How often a thread that has nothing to do looks for work before it sleeps: about a hundred microseconds. To be woken
-/// takes tens of them.
+/// How often a thread without work looks for some before it sleeps: for about a hundred microseconds. Waking a thread takes
+/// tens of microseconds.
 const PATIENCE: usize = 2000;
 
-/// Epilogue so many looks it lets others on its core go first: they may be those that it waits for.
+/// After this many looks it lets other threads of its core run: it may be waiting for one of them.
 const TURN: usize = 20;
 
 thread_local! {
     static LIMIT: Cell<usize> = const { Cell::new(usize::MAX) };
 }
 
-/// Lets the teams that this thread asks for have `count` threads at most, where several such threads work side by side.
+/// Limits the teams that this thread gathers to `count` threads, for programs that train in several threads side by side.
 pub fn limit_threads(count: usize) {
     LIMIT.set(count.max(1));
 }
 
-/// The caller's thread and some others of the process that work together.
+/// The caller's thread and some threads of the library that work together.
 #[derive(Clone, Debug)]
 pub struct Team(Option<Arc<Helpers>>);
 
-/// All threads of a team but the caller's.
+/// The threads of a team other than the caller's.
 #[derive(Debug)]
 struct Helpers {
     pool: ThreadPool,
-    /// How often they were asked for help.
+    /// How often they were called.
     calls: AtomicUsize,
 }
 
 impl Team {
-    /// As many threads as libtorch uses inside an operation. Teams of one size have the same threads.
+    /// As many threads as libtorch uses inside an operation, within this thread's limit. Teams of one size have the same
+    /// threads.
     pub fn gather() -> Self {
-        static LAST: Mutex<Option<Arc<Helpers>>> = Mutex::new(None);
-        let others = usize::try_from(tch::get_num_threads()).unwrap_or(1).min(LIMIT.get()).saturating_sub(1);
+        Team::of(usize::try_from(tch::get_num_threads()).unwrap_or(1).min(LIMIT.get()))
+    }
+
+    fn of(size: usize) -> Self {
+        /// The helpers of each size that was asked for: teams of different sizes take turns without starting threads.
+        static HELPERS: Mutex<Vec<Arc<Helpers>>> = Mutex::new(vec![]);
+        let others = size.saturating_sub(1);
         if others == 0 {
             return Team::alone();
         }
-        let mut last = LAST.lock();
-        if last.as_ref().is_none_or(|helpers| helpers.pool.current_num_threads() != others) {
-            // Where the system gives no more threads, the caller's does it all.
-            let pool = threads::pool("kernel", others).ok();
-            *last = pool.map(|pool| Arc::new(Helpers { pool, calls: AtomicUsize::new(0) }));
+        let mut all = HELPERS.lock();
+        if let Some(helpers) = all.iter().find(|helpers| helpers.pool.current_num_threads() == others) {
+            return Team(Some(Arc::clone(helpers)));
         }
-        Team(last.clone())
+        match threads::pool("kernel", others) {
+            Ok(pool) => {
+                let helpers = Arc::new(Helpers { pool, calls: AtomicUsize::new(0) });
+                all.push(Arc::clone(&helpers));
+                Team(Some(helpers))
+            }
+            Err(cause) => {
+                log::once(Level::Warning, &format!("multi-layer perceptrons train on one thread: {cause}"));
+                Team::alone()
+            }
+        }
     }
 
     /// The caller's thread only.
@@ -76,14 +91,14 @@ impl Team {
             for _ in 0..count {
                 scope.spawn(|_| {
                     let helpers = Arc::clone(helpers);
-                    // Epilogue this: the next call is often near.
+                    // When its work is done, this thread waits a while for the next call, which is often near.
                     rayon::spawn(move || await_until(|| helpers.calls.load(Relaxed) != call));
                     help();
                     helping.fetch_sub(1, Release);
                 });
             }
             help();
-            // The others are at their last items.
+            // The others are still at their last items.
             await_until(|| helping.load(Acquire) == 0);
         });
     }
@@ -94,7 +109,7 @@ impl Team {
     }
 }
 
-/// Waits without sleep until `done`, or until that takes long.
+/// Waits until `done` without sleeping, but not for long.
 fn await_until(done: impl Fn() -> bool) {
     for look in 1..=PATIENCE {
         if done() {
@@ -105,5 +120,22 @@ fn await_until(done: impl Fn() -> bool) {
         } else {
             std::hint::spin_loop();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn teams_of_different_sizes_take_turns_without_new_threads() {
+        let threads = |size| {
+            let team = Team::of(size);
+            assert_eq!(team.size(), size);
+            team.0.map_or(vec![], |helpers| helpers.pool.broadcast(|_| std::thread::current().id()))
+        };
+        let first = [1, 2, 3].map(threads);
+        assert_eq!(first.each_ref().map(Vec::len), [0, 1, 2]);
+        assert_eq!([1, 2, 3].map(threads), first);
     }
 }
