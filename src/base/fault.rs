@@ -1,24 +1,27 @@
-//! Panics on demand, for tests of what a panic leaves behind (feature `faults`; without it there is nothing here).
+//! Panics on demand, for tests of what a panic leaves behind: in unit tests, and with the feature `faults`. Otherwise
+//! a point does nothing.
 
-#[cfg(feature = "faults")]
-use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
+#[cfg(any(test, feature = "faults"))]
+use std::cell::Cell;
 
-/// How many fault points from now the one is that panics; 0 for none.
-#[cfg(feature = "faults")]
-static LEFT: AtomicI64 = AtomicI64::new(0);
+#[cfg(any(test, feature = "faults"))]
+thread_local! {
+    /// Which of this thread's next points panics, counted from 1; 0 for none.
+    static LEFT: Cell<i64> = const { Cell::new(0) };
+}
 
-/// A fault point, where a panic would hurt: with a lock held, a file half written, a step half taken.
+/// A place where a panic would hurt: with a lock held, a file half written, a step half taken.
 #[inline(always)]
 pub(crate) fn point() {
-    #[cfg(feature = "faults")]
-    if LEFT.load(Relaxed) > 0 && LEFT.fetch_sub(1, Relaxed) == 1 {
+    #[cfg(any(test, feature = "faults"))]
+    if LEFT.get() > 0 && LEFT.replace(LEFT.get() - 1) == 1 {
         panic!("an injected panic");
     }
 }
 
-/// Makes the n-th fault point from now panic, counted from 1; 0 for none. Returns how far away the last one asked for
-/// still was.
-#[cfg(feature = "faults")]
-pub(crate) fn panic_at(n: i64) -> i64 {
-    LEFT.swap(n, Relaxed)
+/// Makes this thread's `number`th fault point from now panic, counted from 1; 0 for none. Returns what was left of the
+/// number before.
+#[cfg(any(test, feature = "faults"))]
+pub(crate) fn panic_at(number: i64) -> i64 {
+    LEFT.replace(number)
 }

@@ -1,9 +1,9 @@
-//! The loops where the time goes, in the widest vectors that the machine has.
+//! Matrix products and sums, in the widest vectors that the processor has. Most of a step's time is spent here.
 //!
-//! Each function is generic over the instruction set, which [`pulp::Arch`] chooses at run time. All lanes are
-//! in use whatever the widths of the layers, since a vector holds one neuron's values for many rows.
+//! Each function is generic over the instruction set, which [`pulp::Arch`] chooses at run time. A vector holds the
+//! values of one neuron for several rows, so all its lanes are in use whatever the widths of the layers.
 
-// Iterators over the blocks of sums would keep the compiler from holding them in registers.
+// With iterators over the blocks of sums the compiler would not keep the sums in registers.
 #![allow(clippy::needless_range_loop)]
 
 use super::plan::split_off;
@@ -13,10 +13,10 @@ use pulp::bytemuck::cast;
 /// How many rows of a mini-batch go through the network together.
 pub(super) const TILE: usize = 64;
 
-/// Columns of a tile are worked on in groups of so many: a vector of any instruction set has its part of one.
+/// Columns of a tile are processed in groups of this many: a multiple of every instruction set's vector.
 pub(super) const GROUP: usize = 16;
 
-/// One value (of a feature, of a neuron) for each row of a tile.
+/// The values of one feature or neuron, one for each row of a tile.
 #[repr(C, align(64))]
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Row(pub [f32; TILE]);
@@ -26,53 +26,53 @@ impl Row {
     pub(super) const ONES: Row = Row([1.0; TILE]);
 }
 
-/// A row-major matrix of coefficients, `width` to a row, or its transpose.
+/// A row-major matrix with `width` values to a row, or its transpose.
 #[derive(Clone, Copy)]
-pub(super) struct Coefficients<'a> {
+pub(super) struct Matrix<'a> {
     pub values: &'a [f32],
     pub width: usize,
     pub transposed: bool,
 }
 
-impl<'a> Coefficients<'a> {
+impl<'a> Matrix<'a> {
     /// Without the first `count` rows.
     #[inline(always)]
     fn skip(self, count: usize) -> Self {
         let start = if self.transposed { count } else { count * self.width };
-        Coefficients { values: &self.values[start..], ..self }
+        Matrix { values: &self.values[start..], ..self }
     }
 }
 
-/// What becomes of the sums of a [`product`].
+/// What [`gemm`] does to its sums before it writes them.
 #[derive(Clone, Copy)]
-pub(super) enum Finish<'a> {
-    /// They stay.
-    Keep,
-    /// What is negative becomes 0.
+pub(super) enum GemmEpilogue<'a> {
+    /// Nothing.
+    Nothing,
+    /// Negative sums become 0.
     Relu,
-    /// They become 0 where these are not positive.
+    /// Sums become 0 where these values are not positive: the derivative of a ReLU, whose output they are.
     WherePositive(&'a [Row]),
 }
 
-impl<'a> Finish<'a> {
-    /// For the outputs from `first` on.
+impl<'a> GemmEpilogue<'a> {
+    /// The epilogue of the outputs from `first` on.
     #[inline(always)]
     fn skip(self, first: usize) -> Self {
         match self {
-            Finish::WherePositive(rows) => Finish::WherePositive(&rows[first..]),
+            GemmEpilogue::WherePositive(rows) => GemmEpilogue::WherePositive(&rows[first..]),
             other => other,
         }
     }
 
-    /// For the vector `at` of output `row`.
+    /// Applies it to vector `at` of output `row`.
     #[inline(always)]
     fn apply<S: Simd>(self, simd: S, sums: S::f32s, row: usize, at: usize) -> S::f32s {
         let zero = simd.splat_f32s(0.0);
         match self {
-            Finish::Keep => sums,
-            // NaN stays NaN, so that the loss shows it.
-            Finish::Relu => simd.select_f32s(simd.less_than_f32s(sums, zero), zero, sums),
-            Finish::WherePositive(rows) => {
+            GemmEpilogue::Nothing => sums,
+            // NaN stays NaN, so that it shows in the loss.
+            GemmEpilogue::Relu => simd.select_f32s(simd.less_than_f32s(sums, zero), zero, sums),
+            GemmEpilogue::WherePositive(rows) => {
                 let values = S::as_simd_f32s(&rows[row].0).0[at];
                 simd.select_f32s(simd.greater_than_f32s(values, zero), sums, zero)
             }
@@ -80,74 +80,74 @@ impl<'a> Finish<'a> {
     }
 }
 
-/// `output[r] = start[r] + sum over k of coefficients(r, k) input[k]`, finished, in the first `columns`; without `start`
-/// from 0.
+/// `output[r] = epilogue(start[r] + sum over k of matrix(r, k) input[k])` in the first `columns` columns. Without
+/// `start` the sums begin at 0.
 ///
 /// Blocks of 6 outputs times 4 (AVX-512) or 2 vectors of rows fill the registers.
 #[inline(always)]
-pub(super) fn product<S: Simd>(
+pub(super) fn gemm<S: Simd>(
     simd: S,
-    coefficients: Coefficients,
+    matrix: Matrix,
     start: Option<&[f32]>,
     input: &[Row],
     output: &mut [Row],
     columns: usize,
-    finish: Finish,
+    epilogue: GemmEpilogue,
 ) {
     for (index, block) in output.chunks_mut(6).enumerate() {
         let first = 6 * index;
-        let coefficients = coefficients.skip(first);
+        let matrix = matrix.skip(first);
         let start = start.map(|start| &start[first..]);
-        let finish = finish.skip(first);
+        let epilogue = epilogue.skip(first);
         match block.len() {
-            1 => product_rows::<S, 1>(simd, coefficients, start, input, block, columns, finish),
-            2 => product_rows::<S, 2>(simd, coefficients, start, input, block, columns, finish),
-            3 => product_rows::<S, 3>(simd, coefficients, start, input, block, columns, finish),
-            4 => product_rows::<S, 4>(simd, coefficients, start, input, block, columns, finish),
-            5 => product_rows::<S, 5>(simd, coefficients, start, input, block, columns, finish),
-            _ => product_rows::<S, 6>(simd, coefficients, start, input, block, columns, finish),
+            1 => gemm_rows::<S, 1>(simd, matrix, start, input, block, columns, epilogue),
+            2 => gemm_rows::<S, 2>(simd, matrix, start, input, block, columns, epilogue),
+            3 => gemm_rows::<S, 3>(simd, matrix, start, input, block, columns, epilogue),
+            4 => gemm_rows::<S, 4>(simd, matrix, start, input, block, columns, epilogue),
+            5 => gemm_rows::<S, 5>(simd, matrix, start, input, block, columns, epilogue),
+            _ => gemm_rows::<S, 6>(simd, matrix, start, input, block, columns, epilogue),
         }
     }
 }
 
-/// [`product`] for `M` outputs.
+/// [`gemm`] for `M` outputs.
 #[inline(always)]
-fn product_rows<S: Simd, const M: usize>(
+fn gemm_rows<S: Simd, const M: usize>(
     simd: S,
-    coefficients: Coefficients,
+    matrix: Matrix,
     start: Option<&[f32]>,
     input: &[Row],
     output: &mut [Row],
     columns: usize,
-    finish: Finish,
+    epilogue: GemmEpilogue,
 ) {
     let vectors = columns / S::F32_LANES;
     match vectors {
-        1 => product_block::<S, M, 1>(simd, coefficients, start, input, output, 0, finish),
-        2 => product_block::<S, M, 2>(simd, coefficients, start, input, output, 0, finish),
+        1 => gemm_block::<S, M, 1>(simd, matrix, start, input, output, 0, epilogue),
+        2 => gemm_block::<S, M, 2>(simd, matrix, start, input, output, 0, epilogue),
         _ if S::REGISTER_COUNT >= 32 => {
             for at in (0..vectors).step_by(4) {
-                product_block::<S, M, 4>(simd, coefficients, start, input, output, at, finish);
+                gemm_block::<S, M, 4>(simd, matrix, start, input, output, at, epilogue);
             }
         }
         _ => {
             for at in (0..vectors).step_by(2) {
-                product_block::<S, M, 2>(simd, coefficients, start, input, output, at, finish);
+                gemm_block::<S, M, 2>(simd, matrix, start, input, output, at, epilogue);
             }
         }
     }
 }
 
-/// [`product`] for `M` outputs and the `N` vectors from `at` on.
+/// [`gemm`] for `M` outputs and the `N` vectors from `at` on.
 #[inline(always)]
-fn product_block<S: Simd, const M: usize, const N: usize>(
+fn gemm_block<S: Simd, const M: usize, const N: usize>(
     simd: S,
-    Coefficients { values, width, transposed }: Coefficients,
+    Matrix { values, width, transposed }: Matrix,
     start: Option<&[f32]>,
     input: &[Row],
     output: &mut [Row],
     at: usize,
-    finish: Finish,
+    epilogue: GemmEpilogue,
 ) {
     let mut sums = [[simd.splat_f32s(0.0); N]; M];
     if let Some(start) = start {
@@ -155,7 +155,7 @@ fn product_block<S: Simd, const M: usize, const N: usize>(
             sums[m] = [simd.splat_f32s(start[m]); N];
         }
     }
-    // A loop for each orientation: what is known of the lists' lengths spares it checks.
+    // One loop for each orientation: the compiler then knows the lists' lengths and leaves out the bounds checks.
     if transposed {
         for (coefficients, row) in values.chunks(width).zip(input) {
             let coefficients = &coefficients[..M];
@@ -184,47 +184,48 @@ fn product_block<S: Simd, const M: usize, const N: usize>(
     for m in 0..M {
         let row = &mut S::as_mut_simd_f32s(&mut output[m].0).0[at..at + N];
         for n in 0..N {
-            row[n] = finish.apply(simd, sums[m][n], m, at + n);
+            row[n] = epilogue.apply(simd, sums[m][n], m, at + n);
         }
     }
 }
 
-/// What the gradient of a layer is made of, in one tile. Epilogue both lists are [`BEYOND`] rows more.
+/// What one tile contributes to a layer's gradient. Both lists go on for [`OVERREAD`] more rows.
 #[derive(Clone, Copy, Default)]
-pub(super) struct Pair<'a> {
-    /// The deltas of some outputs.
+pub(super) struct TilePair<'a> {
+    /// The derivatives of the loss by some of the layer's outputs.
     pub deltas: &'a [Row],
-    /// The values of all inputs and then ones, the input of the bias.
+    /// The values of all the layer's inputs, and then a row of ones: the input of the bias.
     pub values: &'a [Row],
-    /// The columns that may have an effect are the first.
+    /// How many columns count, the first ones. The others are not read.
     pub columns: usize,
 }
 
-/// How far blocks of a gradient reach beyond the last row that they need. What comes of the others is not kept.
-pub(super) const BEYOND: usize = 16;
+/// How many rows beyond the last one needed a block of the gradient may read. What it computes of them is dropped.
+pub(super) const OVERREAD: usize = 16;
 
 /// The most tiles whose gradients are summed at once.
-pub(super) const MOST_PAIRS: usize = 4;
+pub(super) const MAX_PAIRS: usize = 4;
 
 /// How many rows of a tile are in one vector of a [`Panel`].
 const QUAD: usize = 4;
 
-/// The values of some inputs in the order in which [`outer`] takes them: for each four rows up to four vectors.
-pub(super) type Panel = [Row; MOST_PAIRS * TILE / QUAD];
+/// The values of some inputs in the order in which [`weight_gradient`] reads them: for every four rows of a tile, up to
+/// four vectors.
+pub(super) type Panel = [Row; MAX_PAIRS * TILE / QUAD];
 
-/// One to begin with.
-pub(super) const PANEL: Panel = [Row::ZERO; _];
+/// An empty panel.
+pub(super) const EMPTY_PANEL: Panel = [Row::ZERO; _];
 
-/// The gradient by `weight` (row-major) and `bias`, `sum over all rows of delta[o] value[i]`, added to what is there
-/// unless it is to be `fresh`. `pairs` are the tiles, at most [`MOST_PAIRS`].
+/// The gradient of a layer's `weight` (row-major) and `bias`: `sum over all rows of delta[o] value[i]`, written if
+/// `fresh`, else added to what is there. `pairs` are the tiles, at most [`MAX_PAIRS`].
 ///
-/// A vector has four rows of some inputs, not many rows of one: so there is little to sum over lanes in the end, and
-/// what comes out is consecutive in memory. Blocks are of as many inputs as a vector has lanes, at the end of half or a
-/// quarter of that, and of as many outputs as fill the registers.
+/// A vector holds four rows of several inputs instead of many rows of one input: so there is little to sum over lanes
+/// at the end, and the results are consecutive in memory. A block has as many inputs as a vector has lanes (the last one
+/// may have half or a quarter of that), and as many outputs as fill the registers.
 #[inline(always)]
-pub(super) fn outer<S: Simd>(
+pub(super) fn weight_gradient<S: Simd>(
     simd: S,
-    pairs: &[Pair],
+    pairs: &[TilePair],
     panel: &mut Panel,
     weight: &mut [f32],
     bias: &mut [f32],
@@ -232,26 +233,26 @@ pub(super) fn outer<S: Simd>(
 ) {
     let inputs = weight.len() / bias.len();
     if S::F32_LANES < QUAD {
-        return (0..=inputs).for_each(|i| outer_lane(pairs, i, weight, bias, fresh));
+        return (0..=inputs).for_each(|i| weight_gradient_scalar(pairs, i, weight, bias, fresh));
     }
     for i in (0..=inputs).step_by(S::F32_LANES) {
         let wide = S::REGISTER_COUNT >= 32;
         match ((inputs + 1 - i) * QUAD).div_ceil(S::F32_LANES) {
-            1 if wide => outer_blocks::<S, 10, 1>(simd, pairs, panel, i, weight, bias, fresh),
-            1 => outer_blocks::<S, 5, 1>(simd, pairs, panel, i, weight, bias, fresh),
-            2 if wide => outer_blocks::<S, 10, 2>(simd, pairs, panel, i, weight, bias, fresh),
-            2 => outer_blocks::<S, 5, 2>(simd, pairs, panel, i, weight, bias, fresh),
-            _ if wide => outer_blocks::<S, 5, 4>(simd, pairs, panel, i, weight, bias, fresh),
-            _ => outer_blocks::<S, 2, 4>(simd, pairs, panel, i, weight, bias, fresh),
+            1 if wide => weight_gradient_blocks::<S, 10, 1>(simd, pairs, panel, i, weight, bias, fresh),
+            1 => weight_gradient_blocks::<S, 5, 1>(simd, pairs, panel, i, weight, bias, fresh),
+            2 if wide => weight_gradient_blocks::<S, 10, 2>(simd, pairs, panel, i, weight, bias, fresh),
+            2 => weight_gradient_blocks::<S, 5, 2>(simd, pairs, panel, i, weight, bias, fresh),
+            _ if wide => weight_gradient_blocks::<S, 5, 4>(simd, pairs, panel, i, weight, bias, fresh),
+            _ => weight_gradient_blocks::<S, 2, 4>(simd, pairs, panel, i, weight, bias, fresh),
         }
     }
 }
 
-/// [`outer`] for the inputs of `N` vectors, from `i` on, by blocks of `M` outputs.
+/// [`weight_gradient`] for the inputs of `N` vectors, from input `i` on, in blocks of `M` outputs.
 #[inline(always)]
-fn outer_blocks<S: Simd, const M: usize, const N: usize>(
+fn weight_gradient_blocks<S: Simd, const M: usize, const N: usize>(
     simd: S,
-    pairs: &[Pair],
+    pairs: &[TilePair],
     panel: &mut Panel,
     i: usize,
     weight: &mut [f32],
@@ -262,20 +263,20 @@ fn outer_blocks<S: Simd, const M: usize, const N: usize>(
     pack::<S, N>(simd, pairs, panel, i);
     let mut rows = weight;
     for (block, biases) in bias.chunks_mut(M).enumerate() {
-        let sums = outer_block::<S, M, N>(simd, pairs, panel, M * block);
+        let sums = weight_gradient_block::<S, M, N>(simd, pairs, panel, M * block);
         for (bias, &sums) in biases.iter_mut().zip(&sums) {
             let row = split_off(&mut rows, inputs);
-            put::<S, N>(simd, sums, &mut row[i..], bias, fresh);
+            store_gradient::<S, N>(simd, sums, &mut row[i..], bias, fresh);
         }
     }
 }
 
-/// [`outer`] for input `i` without vectors.
+/// [`weight_gradient`] for input `i`, without vectors.
 #[inline(always)]
-fn outer_lane(pairs: &[Pair], i: usize, weight: &mut [f32], bias: &mut [f32], fresh: bool) {
+fn weight_gradient_scalar(pairs: &[TilePair], i: usize, weight: &mut [f32], bias: &mut [f32], fresh: bool) {
     let inputs = weight.len() / bias.len();
     for (o, bias) in bias.iter_mut().enumerate() {
-        let rows = |pair: &Pair| pair.deltas[o].0.into_iter().zip(pair.values[i].0).take(pair.columns);
+        let rows = |pair: &TilePair| pair.deltas[o].0.into_iter().zip(pair.values[i].0).take(pair.columns);
         let products = pairs.iter().flat_map(rows);
         let sum = products.map(|(delta, value)| delta * value).sum::<f32>();
         let gradient = if i < inputs { &mut weight[o * inputs + i] } else { bias };
@@ -283,11 +284,11 @@ fn outer_lane(pairs: &[Pair], i: usize, weight: &mut [f32], bias: &mut [f32], fr
     }
 }
 
-/// Fills `panel` with the inputs from `i` on: vector `n` of four rows has, in lanes `4 g` to `4 g + 3`, those of input
-/// `N g + n`.
+/// Fills `panel` with the inputs from `i` on. Vector `n` of four rows holds those rows of input `N g + n` in its lanes
+/// `4 g` to `4 g + 3`.
 #[inline(always)]
-fn pack<S: Simd, const N: usize>(simd: S, pairs: &[Pair], panel: &mut Panel, i: usize) {
-    for (Pair { values, columns, .. }, panel) in pairs.iter().zip(panel.chunks_mut(TILE / QUAD)) {
+fn pack<S: Simd, const N: usize>(simd: S, pairs: &[TilePair], panel: &mut Panel, i: usize) {
+    for (TilePair { values, columns, .. }, panel) in pairs.iter().zip(panel.chunks_mut(TILE / QUAD)) {
         let panel = &mut panel[..columns / QUAD];
         let values = &values[i..][..N * S::F32_LANES / QUAD];
         for n in 0..N {
@@ -314,33 +315,34 @@ fn pack<S: Simd, const N: usize>(simd: S, pairs: &[Pair], panel: &mut Panel, i: 
     }
 }
 
-/// Four vectors of four quads, so that quad `g` of vector `s` becomes quad `s` of vector `g`.
+/// Transposes four vectors of four quads: quad `g` of vector `s` becomes quad `s` of vector `g`.
 #[inline(always)]
 fn transpose_quads<S: Simd>(simd: S, mut vectors: [S::f32s; 4]) -> [S::f32s; 4] {
-    // A complex number of double precision is a quad. Quads that go to one vector come to different places.
+    // A quad is handled as one complex number of double precision. Rotated first, the quads that go to one vector are
+    // at different places.
     for x in 1..4 {
         vectors[x] = cast(simd.rotate_right_c64s(cast(vectors[x]), x));
     }
     let [a, b, c, d] = vectors;
-    let pairs = [mixed(simd, a, b, 4).0, mixed(simd, b, c, 4).0, mixed(simd, c, d, 4).0, mixed(simd, d, a, 4).0];
+    let pairs = [blend(simd, a, b, 4).0, blend(simd, b, c, 4).0, blend(simd, c, d, 4).0, blend(simd, d, a, 4).0];
     for x in 0..4 {
         let from = (4 - x) % 4;
-        let quads = mixed(simd, pairs[from], pairs[(from + 2) % 4], 8).0;
+        let quads = blend(simd, pairs[from], pairs[(from + 2) % 4], 8).0;
         vectors[x] = cast(simd.rotate_right_c64s(cast(quads), from));
     }
     vectors
 }
 
-/// The sums of the `M` outputs from `o` on. Lane `4 g + n` is that of input `N g + n`.
+/// The sums for the `M` outputs from `o` on. Lane `4 g + n` belongs to input `N g + n`.
 #[inline(always)]
-fn outer_block<S: Simd, const M: usize, const N: usize>(
+fn weight_gradient_block<S: Simd, const M: usize, const N: usize>(
     simd: S,
-    pairs: &[Pair],
+    pairs: &[TilePair],
     panel: &Panel,
     o: usize,
 ) -> [S::f32s; M] {
     let mut sums = [[simd.splat_f32s(0.0); N]; M];
-    for (Pair { deltas, columns, .. }, panel) in pairs.iter().zip(panel.chunks(TILE / QUAD)) {
+    for (TilePair { deltas, columns, .. }, panel) in pairs.iter().zip(panel.chunks(TILE / QUAD)) {
         let (deltas, panel) = (&deltas[o..][..M], &panel[..columns / QUAD]);
         let mut quads = [&[][..]; M];
         for m in 0..M {
@@ -365,33 +367,35 @@ fn outer_block<S: Simd, const M: usize, const N: usize>(
     totals
 }
 
-/// In even lanes the sum of that lane of `a` and its neighbour, in odd ones that of `b`.
+/// Sums of two neighbouring lanes: those of `a` in the even lanes, those of `b` in the odd ones.
 #[inline(always)]
 fn merge_lanes<S: Simd>(simd: S, a: S::f32s, b: S::f32s) -> S::f32s {
-    let (own, other) = mixed(simd, a, b, 1);
-    // A complex number is two lanes.
+    let (own, other) = blend(simd, a, b, 1);
+    // A pair of lanes is handled as one complex number.
     simd.add_f32s(own, cast(simd.swap_re_im_c32s(cast(other))))
 }
 
-/// As [`merge_lanes`] with pairs of lanes for lanes.
+/// As [`merge_lanes`], with pairs of lanes in place of lanes.
 #[inline(always)]
 fn merge_pairs<S: Simd>(simd: S, a: S::f32s, b: S::f32s) -> S::f32s {
-    let (own, other) = mixed(simd, a, b, 2);
+    let (own, other) = blend(simd, a, b, 2);
     simd.add_f32s(own, cast(simd.swap_re_im_c64s(cast(other))))
 }
 
-/// The lanes without `bit` in their number of `a` and the others of `b`, and the opposite.
+/// Two blends of `a` and `b`: the first takes the lanes whose number lacks `bit` from `a` and the others from `b`, the
+/// second the opposite.
 #[inline(always)]
-fn mixed<S: Simd>(simd: S, a: S::f32s, b: S::f32s, bit: u32) -> (S::f32s, S::f32s) {
+fn blend<S: Simd>(simd: S, a: S::f32s, b: S::f32s, bit: u32) -> (S::f32s, S::f32s) {
     const LANES: [u32; 16] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15];
     let lanes = S::as_simd_u32s(&LANES).0[0];
     let first = simd.equal_u32s(simd.and_u32s(lanes, simd.splat_u32s(bit)), simd.splat_u32s(0));
     (simd.select_f32s(first, a, b), simd.select_f32s(first, b, a))
 }
 
-/// Writes the `sums` of [`outer_block`] for one output to the rest of its row of weights, and to its bias.
+/// Writes or adds the `sums` of [`weight_gradient_block`] for one output to the rest of its row of weights and to its
+/// bias.
 #[inline(always)]
-fn put<S: Simd, const N: usize>(simd: S, sums: S::f32s, row: &mut [f32], bias: &mut f32, fresh: bool) {
+fn store_gradient<S: Simd, const N: usize>(simd: S, sums: S::f32s, row: &mut [f32], bias: &mut f32, fresh: bool) {
     if let (QUAD, ([gradient, ..], _)) = (N, S::as_mut_simd_f32s(row)) {
         *gradient = if fresh { sums } else { simd.add_f32s(*gradient, sums) };
         return;

@@ -1,12 +1,12 @@
 //! Multi-layer perceptrons on the CPU without libtorch: forward, backward and Adam by hand.
 //!
-//! A mini-batch is cut into tiles of 64 rows, and its tiles into shares. Each thread takes a share through the network
-//! and back and adds up its gradient, all in its own core's cache; then the shares' gradients are added, and Adam moves
-//! the weights. How a mini-batch is cut, and so the result to the last bit, does not depend on the number of threads.
+//! A mini-batch is split into tiles of 64 rows, and its tiles into chunks. A thread takes a chunk forward and backward
+//! through the network and sums its gradient, all in its core's cache. Then the chunks' gradients are added, and Adam
+//! moves the weights. The partition does not depend on the number of threads, so neither does any bit of the result.
 //!
-//! Where each tile's activations are needed to the end there is one share, and the threads divide its tiles, then the
-//! weights: large layers, whose gradient would not stay in a cache, and BatchNorm, which needs the whole mini-batch
-//! after each layer.
+//! There is only one chunk where the activations of all tiles are needed to the end: for large layers, whose gradient
+//! would not stay in a cache, and with BatchNorm, which needs the whole mini-batch after each layer. The threads then
+//! divide the tiles among them, and after that the weights.
 //!
 //! The derivatives, for a layer `z = W a + b`, `a' = relu(z)` and `d = dL/dz` (Rumelhart, Hinton,
 //! Williams 1986): `dL/dW = sum over rows of d a^T`, `dL/db = sum d`, `dL/da = W^T d`. BatchNorm's are
@@ -18,41 +18,42 @@ mod plan;
 mod tile;
 
 use crate::Result;
+use crate::base::fault;
 use crate::base::memory::filled;
 use crate::data::Scale;
 use crate::kernels::adam_step::AdamStep;
 use crate::kernels::spec::{BATCH_NORM_EPSILON, BATCH_NORM_MOMENTUM};
 use crate::kernels::team::Team;
-use gemm::{MOST_PAIRS, PANEL, TILE};
+use gemm::{EMPTY_PANEL, MAX_PAIRS, TILE};
 use parking_lot::Mutex;
-use passes::{Backward, Evaluate, Forward, Gradient, Part, Pass, Update};
-pub use plan::{Batch, Plan, State};
+use passes::{Backward, ChunkPass, Evaluate, Forward, Gradient, ParameterRange, Update};
+pub use plan::{BatchSlices, Plan, TrainingState};
 use plan::{NormStatistics, Parameters, split_off};
 use pulp::Arch;
 use std::ops::Range;
-use tile::{Share, Tile, tile_count};
+use tile::{Chunk, Tile, tile_count};
 
-/// Weights times rows of a step from which on a second thread saves more than it takes to wake it.
+/// From this many weights times rows on, a second thread saves more time than it takes to wake it.
 const SHARED_WORK: usize = 1_000_000;
 
-/// The most weights whose gradient each share has by itself.
-const SHARED_WEIGHTS: usize = 1 << 16;
+/// With more weights than this there is only one chunk, and one gradient.
+const CHUNKED_WEIGHTS: usize = 1 << 16;
 
-/// The least number of tiles of a share: its gradient is worth its own sums.
-const SHARE: usize = 2;
+/// The fewest tiles in a chunk: with fewer, adding its gradient to the others' is not worth it.
+const MIN_CHUNK_TILES: usize = 2;
 
-/// The most shares.
-const SHARES: usize = 8;
+/// The most chunks.
+const MAX_CHUNKS: usize = 8;
 
-/// The memory of training, allocated once.
+/// Trains networks of one shape. Its memory is allocated once for each size of mini-batch.
 #[derive(Debug)]
 pub struct Kernel {
     plan: Plan,
     arch: Arch,
-    shares: Vec<Share>,
-    /// Of the mini-batch, per neuron.
+    chunks: Vec<Chunk>,
+    /// The mini-batch's, one for each neuron.
     statistics: Vec<NormStatistics>,
-    /// As [`Tile::sums`], of the mini-batch.
+    /// The mini-batch's [`Tile::sums`].
     sums: Vec<[f32; 2]>,
 }
 
@@ -64,40 +65,44 @@ impl Kernel {
 
     /// As [`Kernel::new`], with the instructions of `arch`.
     pub fn on(plan: &Plan, arch: Arch) -> Self {
-        Kernel { plan: plan.clone(), arch, shares: vec![], statistics: vec![], sums: vec![] }
+        Kernel { plan: plan.clone(), arch, chunks: vec![], statistics: vec![], sums: vec![] }
     }
 
-    /// Forward, backward and one step of Adam, shared by `team`. Returns the loss before the step, the sum of
-    /// coefficients times squared errors; where that is not finite, nothing has changed.
+    /// Forward, backward and one step of Adam, its work divided among `team`. Returns the loss before the step: the sum
+    /// of coefficients times squared errors. Where that is not finite, nothing has changed.
     ///
     /// # Errors
     /// [`Error::OutOfMemory`](crate::Error::OutOfMemory): nothing has changed.
-    pub fn step(&mut self, mut state: State, batch: &Batch, adam: &AdamStep, team: &Team) -> Result<f64> {
-        self.cut(batch.rows.len())?;
+    pub fn step(&mut self, mut state: TrainingState, batch: &BatchSlices, adam: &AdamStep, team: &Team) -> Result<f64> {
+        self.partition(batch.rows.len())?;
         let work = batch.rows.len() * self.plan.parameter_count();
         let team = if work < SHARED_WORK { &Team::alone() } else { team };
         let layers = self.plan.split(state.parameters);
         let parameters = Parameters(&layers);
-        match &mut self.shares[..] {
+        match &mut self.chunks[..] {
             [_] if self.plan.norm || team.size() > 1 => self.by_tiles(parameters, batch, team),
-            // A share that nobody helps with goes all the way, be it the only one.
-            shares => {
+            // An unassisted chunk runs forward and backward in one pass.
+            chunks => {
                 let (plan, arch) = (&self.plan, self.arch);
-                team.each(shares, |share| arch.dispatch(Pass { plan, parameters, batch, share }));
+                team.each(chunks, |chunk| arch.dispatch(ChunkPass { plan, parameters, batch, chunk }));
             }
         }
-        let loss = self.shares.iter().map(|share| share.loss).sum::<f64>();
+        let loss = self.chunks.iter().map(|chunk| chunk.loss).sum::<f64>();
         if !loss.is_finite() {
             return Ok(loss);
         }
-        self.follow_statistics(&mut state.buffers, batch.rows.len());
-        self.descend(state, adam, team);
+        fault::point();
+        let TrainingState { parameters, means, squares, buffers } = &mut state;
+        let moved = self.move_statistics(buffers, batch.rows.len());
+        fault::point();
+        self.apply_update([parameters, means, squares], adam, team);
+        moved.keep();
         Ok(loss)
     }
 
-    /// Divides `rows` rows among shares.
-    fn cut(&mut self, rows: usize) -> Result<()> {
-        if self.shares.iter().map(|share| share.rows.len()).sum::<usize>() == rows {
+    /// Partitions `rows` rows into chunks.
+    fn partition(&mut self, rows: usize) -> Result<()> {
+        if self.chunks.iter().map(|chunk| chunk.rows.len()).sum::<usize>() == rows {
             return Ok(());
         }
         let plan = &self.plan;
@@ -106,33 +111,33 @@ impl Kernel {
             self.sums = filled(plan.neuron_count(), [0.0; 2])?;
         }
         let tiles = tile_count(rows);
-        let alone = plan.norm || plan.parameter_count() > SHARED_WEIGHTS;
-        let size = if alone { tiles } else { tiles.div_ceil(SHARES).max(SHARE) };
-        let in_memory = if size < tiles { size.min(MOST_PAIRS) } else { tiles };
-        // None rather than some where memory runs out.
-        self.shares.clear();
-        let mut shares = Vec::new();
+        let alone = plan.norm || plan.parameter_count() > CHUNKED_WEIGHTS;
+        let size = if alone { tiles } else { tiles.div_ceil(MAX_CHUNKS).max(MIN_CHUNK_TILES) };
+        let in_memory = if size < tiles { size.min(MAX_PAIRS) } else { tiles };
+        // Where memory runs out there are no chunks, rather than some.
+        self.chunks.clear();
+        let mut chunks = Vec::new();
         for start in (0..tiles).step_by(size) {
             let rows = start * TILE..rows.min((start + size) * TILE);
             let tiles = (0..in_memory.min(tile_count(rows.len()))).map(|_| Tile::new(plan, true));
             let tiles = tiles.collect::<Result<_>>()?;
-            shares.push(Share { rows, tiles, gradient: filled(plan.parameter_count(), 0.0)?, loss: 0.0 });
+            chunks.push(Chunk { rows, tiles, gradient: filled(plan.parameter_count(), 0.0)?, loss: 0.0 });
         }
-        self.shares = shares;
+        self.chunks = chunks;
         Ok(())
     }
 
-    /// The gradient of the only share: the team divides its tiles, then its weights.
-    fn by_tiles(&mut self, parameters: Parameters, batch: &Batch, team: &Team) {
-        self.forward_and_back(parameters, batch, team);
-        let Kernel { plan, arch, shares, .. } = self;
-        let [Share { tiles, gradient, .. }] = &mut shares[..] else { return };
+    /// The gradient of the only chunk: the team divides its tiles, then its weights.
+    fn by_tiles(&mut self, parameters: Parameters, batch: &BatchSlices, team: &Team) {
+        self.forward_and_backward(parameters, batch, team);
+        let Kernel { plan, arch, chunks, .. } = self;
+        let [Chunk { tiles, gradient, .. }] = &mut chunks[..] else { return };
         let (plan, tiles, arch) = (&*plan, &tiles[..], *arch);
         let mut gradient = &mut gradient[..];
         let mut pieces = Vec::new();
         for layer in 0..plan.layers() {
             let [mut weight, mut bias, _] = plan.split_off(layer, &mut gradient);
-            // A few pieces for each thread, of whole blocks of outputs.
+            // A few pieces for each thread, each of whole blocks of outputs.
             let (inputs, outputs) = (plan.widths[layer], plan.widths[layer + 1]);
             let piece = match team.size() {
                 1 => outputs,
@@ -145,17 +150,17 @@ impl Kernel {
             }
         }
         team.each(&mut pieces, |(layer, first, weight, bias)| {
-            let (layer, first, panel) = (*layer, *first, &mut PANEL.clone());
+            let (layer, first, panel) = (*layer, *first, &mut EMPTY_PANEL.clone());
             arch.dispatch(Gradient { plan, tiles, panel, layer, first, weight, bias, fresh: true });
         });
     }
 
-    /// All of the only share's tiles forward and back. It ends backward where it ended forward, so the last segment does
-    /// both.
-    fn forward_and_back(&mut self, parameters: Parameters, batch: &Batch, team: &Team) {
+    /// All tiles of the only chunk, forward and backward. The last segment does both: its backward pass needs nothing of
+    /// other tiles.
+    fn forward_and_backward(&mut self, parameters: Parameters, batch: &BatchSlices, team: &Team) {
         let segments = self.plan.segments();
-        let Kernel { plan, arch, shares, statistics, sums } = self;
-        let [Share { tiles, loss, rows, .. }] = &mut shares[..] else { return };
+        let Kernel { plan, arch, chunks, statistics, sums } = self;
+        let [Chunk { tiles, loss, rows, .. }] = &mut chunks[..] else { return };
         for (tile, start) in tiles.iter_mut().zip(rows.clone().step_by(TILE)) {
             tile.set_rows(start..rows.end);
         }
@@ -180,11 +185,12 @@ impl Kernel {
         *loss = tiles.iter().map(|tile| tile.loss).sum();
     }
 
-    /// Moves BatchNorm's running statistics towards the mini-batch's.
-    fn follow_statistics(&self, buffers: &mut [&mut [f32]], count: usize) {
-        let mut buffers = buffers.chunks_mut(2);
+    /// Moves BatchNorm's running statistics towards those of the mini-batch, of `count` rows.
+    fn move_statistics<'a, 'b>(&self, buffers: &'a mut [&'b mut [f32]], count: usize) -> MovedStatistics<'a, 'b> {
+        let before = buffers.concat();
+        let mut pairs = buffers.chunks_mut(2);
         for layer in 0..self.plan.layers() {
-            let (true, Some([mean, variance])) = (self.plan.is_hidden(layer), buffers.next()) else { return };
+            let (true, Some([mean, variance])) = (self.plan.is_hidden(layer), pairs.next()) else { break };
             let neurons = self.statistics[self.plan.neurons(layer)].iter();
             for ((mean, variance), statistics) in mean.iter_mut().zip(variance.iter_mut()).zip(neurons) {
                 let momentum = BATCH_NORM_MOMENTUM as f32;
@@ -193,12 +199,13 @@ impl Kernel {
                 *variance += momentum * (unbiased - *variance);
             }
         }
+        MovedStatistics { buffers, before }
     }
 
-    /// Adds the shares' gradients and moves the weights.
-    fn descend(&mut self, state: State, adam: &AdamStep, team: &Team) {
-        if let (true, [share]) = (self.plan.norm, &mut self.shares[..]) {
-            let mut gradient = &mut share.gradient[..];
+    /// Adds up the chunks' gradients, and moves the parameters and Adam's means and squares by them.
+    fn apply_update(&mut self, [parameters, means, squares]: [&mut [f32]; 3], adam: &AdamStep, team: &Team) {
+        if let (true, [chunk]) = (self.plan.norm, &mut self.chunks[..]) {
+            let mut gradient = &mut chunk.gradient[..];
             for layer in 0..self.plan.layers() {
                 let [_, _, norm] = self.plan.split_off(layer, &mut gradient);
                 let (weight, bias) = norm.split_at_mut(norm.len() / 2);
@@ -207,18 +214,46 @@ impl Kernel {
                 }
             }
         }
-        // In each step a thread has the same part, which is still in its core's cache.
-        let part = self.plan.parameter_count().div_ceil(team.size());
-        let moments = state.means.chunks_mut(part).zip(state.squares.chunks_mut(part));
-        let parts = state.parameters.chunks_mut(part).zip(moments).enumerate();
-        let parts = parts.map(|(at, (values, (means, squares)))| Part { start: at * part, values, means, squares });
-        let (arch, shares) = (self.arch, &self.shares[..]);
-        team.each(&mut parts.collect::<Vec<_>>(), |part| arch.dispatch(Update { adam, shares, part }));
+        // The ranges are the same in each step: a thread may find its own in its core's cache.
+        let length = self.plan.parameter_count().div_ceil(team.size());
+        let moments = means.chunks_mut(length).zip(squares.chunks_mut(length));
+        let ranges =
+            parameters.chunks_mut(length).zip(moments).enumerate().map(|(index, (values, (means, squares)))| {
+                ParameterRange { start: index * length, values, means, squares }
+            });
+        let (arch, chunks) = (self.arch, &self.chunks[..]);
+        team.each(&mut ranges.collect::<Vec<_>>(), |range| arch.dispatch(Update { adam, chunks, range }));
     }
 }
 
-/// The network's outputs, row-major, for rows of features that `scales` bring to normalised units, shared by `team`.
-/// `buffers` are each BatchNorm's running mean and variance, which take the place of a mini-batch's.
+/// BatchNorm's running statistics, moved by a step that is not finished. Dropped without [`keep`](Self::keep), by a
+/// panic, it puts them back: they never move without the weights.
+struct MovedStatistics<'a, 'b> {
+    buffers: &'a mut [&'b mut [f32]],
+    /// Their values before the step, one buffer after the other.
+    before: Vec<f32>,
+}
+
+impl MovedStatistics<'_, '_> {
+    /// Lets them stay as they are.
+    fn keep(mut self) {
+        self.buffers = &mut [];
+    }
+}
+
+impl Drop for MovedStatistics<'_, '_> {
+    fn drop(&mut self) {
+        let mut before = &self.before[..];
+        for buffer in self.buffers.iter_mut() {
+            let (values, rest) = before.split_at(buffer.len());
+            buffer.copy_from_slice(values);
+            before = rest;
+        }
+    }
+}
+
+/// The network's outputs, row-major, for rows of features, which `scales` convert to normalised units. `buffers` are each
+/// BatchNorm's running mean and variance, which replace a mini-batch's. The work is divided among `team`.
 ///
 /// # Errors
 /// [`Error::OutOfMemory`](crate::Error::OutOfMemory).
@@ -238,7 +273,7 @@ pub fn predict(
     let mut predictions = filled(rows * outputs, 0.0)?;
     let pieces = Mutex::new(features.chunks(TILE * inputs).zip(predictions.chunks_mut(TILE * outputs)));
     let next = || pieces.lock().next();
-    // A pass forward is a third of a step.
+    // A forward pass is a third of a step's work.
     let team = if rows * plan.parameter_count() < 3 * SHARED_WORK { &Team::alone() } else { team };
     let tiles = (0..team.size().min(tile_count(rows))).map(|_| Tile::new(plan, false));
     team.each(&mut tiles.collect::<Result<Vec<_>>>()?, |tile| {
@@ -251,7 +286,7 @@ pub fn predict(
     Ok(predictions)
 }
 
-/// Each neuron's mean and variance over the mini-batch from those over the tiles (Chan, Golub, LeVeque 1983).
+/// Merges the tiles' means and variances of each neuron into those of the mini-batch (Chan, Golub, LeVeque 1983).
 fn merge_moments(neurons: Range<usize>, tiles: &[Tile], statistics: &mut [NormStatistics]) {
     for neuron in neurons {
         let (mut count, mut mean, mut squares) = (0.0f64, 0.0f64, 0.0f64);
@@ -269,8 +304,51 @@ fn merge_moments(neurons: Range<usize>, tiles: &[Tile], statistics: &mut [NormSt
     }
 }
 
+/// Adds up the tiles' sums of each neuron.
 fn merge_sums(neurons: Range<usize>, tiles: &[Tile], sums: &mut [[f32; 2]]) {
     for neuron in neurons {
         sums[neuron] = [0, 1].map(|which| tiles.iter().map(|tile| tile.sums[neuron][which]).sum());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernels::adam_step::AdamOptions;
+
+    #[test]
+    fn a_panic_within_a_step_leaves_everything_as_it_was() {
+        let plan = Plan { widths: vec![3, 4, 2], norm: true };
+        let parameters: Vec<f32> = (0..plan.parameter_count()).map(|at| (at as f32).sin()).collect();
+        let (zeros, running) = (vec![0.0; parameters.len()], [vec![0.5; 4], vec![2.0; 4]]);
+        let features: Vec<f32> = (0..30).map(|at| (at as f32).cos()).collect();
+        let (labels, coefficients, rows) = ([1.0; 20], [0.1; 20], (0..10).collect::<Vec<_>>());
+        let batch = BatchSlices { features: &features, labels: &labels, rows: &rows, coefficients: &coefficients };
+        let adam = AdamStep::new(&AdamOptions::default(), 1, 0.1);
+        let mut points = 0;
+        for number in 1.. {
+            let (mut values, mut means, mut squares) = (parameters.clone(), zeros.clone(), zeros.clone());
+            let mut statistics = running.clone();
+            let mut kernel = Kernel::new(&plan);
+            fault::panic_at(number);
+            let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+                let buffers = statistics.iter_mut().map(|list| &mut list[..]).collect();
+                let state =
+                    TrainingState { parameters: &mut values, means: &mut means, squares: &mut squares, buffers };
+                kernel.step(state, &batch, &adam, &Team::alone())
+            }));
+            if fault::panic_at(0) > 0 {
+                assert!(result.unwrap().unwrap().is_finite());
+                assert!(statistics != running && values != parameters, "a whole step moves everything");
+                break;
+            }
+            assert!(result.is_err());
+            assert_eq!(
+                (statistics, values, means, squares),
+                (running.clone(), parameters.clone(), zeros.clone(), zeros.clone())
+            );
+            points += 1;
+        }
+        assert_eq!(points, 2, "one before the statistics move, one between them and the weights");
     }
 }

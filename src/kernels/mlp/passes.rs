@@ -1,20 +1,20 @@
-//! What a thread does with a tile, a share of the mini-batch or a part of the weights.
+//! The units of work of a thread: on a tile, on a chunk of the mini-batch, or on some of the weights.
 
-use super::SHARES;
-use super::gemm::{MOST_PAIRS, PANEL, Pair, Panel, TILE, outer};
-use super::plan::{Batch, NormStatistics, Parameters, Plan};
-use super::tile::{Share, Tile};
+use super::MAX_CHUNKS;
+use super::gemm::{EMPTY_PANEL, MAX_PAIRS, Panel, TILE, TilePair, weight_gradient};
+use super::plan::{BatchSlices, NormStatistics, Parameters, Plan};
+use super::tile::{Chunk, Tile};
 use crate::data::Scale;
 use crate::kernels::adam_step::AdamStep;
 use pulp::{Simd, WithSimd};
 use std::ops::Range;
 
-/// A tile's way through some layers in training.
+/// A tile forward through some layers, in training.
 pub(super) struct Forward<'a> {
     pub plan: &'a Plan,
     pub parameters: Parameters<'a>,
     pub statistics: &'a [NormStatistics],
-    pub batch: &'a Batch<'a>,
+    pub batch: &'a BatchSlices<'a>,
     pub layers: Range<usize>,
     pub tile: &'a mut Tile,
 }
@@ -40,13 +40,13 @@ impl WithSimd for Forward<'_> {
     }
 }
 
-/// A tile's way back.
+/// A tile backward through some layers.
 pub(super) struct Backward<'a> {
     pub plan: &'a Plan,
     pub parameters: Parameters<'a>,
     pub statistics: &'a [NormStatistics],
     pub sums: &'a [[f32; 2]],
-    pub batch: &'a Batch<'a>,
+    pub batch: &'a BatchSlices<'a>,
     pub layers: Range<usize>,
     pub tile: &'a mut Tile,
 }
@@ -62,7 +62,7 @@ impl WithSimd for Backward<'_> {
             tile.denormalize(plan, parameters, last, statistics, sums, batch.rows.len());
         }
         for layer in layers.rev().filter(|&layer| layer > 0) {
-            tile.back(simd, plan, parameters, layer);
+            tile.backward_linear(simd, plan, parameters, layer);
             if plan.norm {
                 tile.norm_gradients(simd, plan, layer - 1);
             }
@@ -70,7 +70,7 @@ impl WithSimd for Backward<'_> {
     }
 }
 
-/// A tile's way through the network in evaluation.
+/// A tile forward through the network, in evaluation.
 pub(super) struct Evaluate<'a> {
     pub plan: &'a Plan,
     pub parameters: Parameters<'a>,
@@ -97,23 +97,23 @@ impl WithSimd for Evaluate<'_> {
     }
 }
 
-/// The whole way of a share, with its gradient.
-pub(super) struct Pass<'a> {
+/// A chunk forward and backward through the network, with its gradient.
+pub(super) struct ChunkPass<'a> {
     pub plan: &'a Plan,
     pub parameters: Parameters<'a>,
-    pub batch: &'a Batch<'a>,
-    pub share: &'a mut Share,
+    pub batch: &'a BatchSlices<'a>,
+    pub chunk: &'a mut Chunk,
 }
 
-impl WithSimd for Pass<'_> {
+impl WithSimd for ChunkPass<'_> {
     type Output = ();
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Pass { plan, parameters, batch, share } = self;
-        let Share { rows, tiles, gradient, loss } = share;
+        let ChunkPass { plan, parameters, batch, chunk } = self;
+        let Chunk { rows, tiles, gradient, loss } = chunk;
         let layers = 0..plan.layers();
-        let mut panel = PANEL;
+        let mut panel = EMPTY_PANEL;
         *loss = 0.0;
         for start in rows.clone().step_by(tiles.len() * TILE) {
             let mut taken = 0;
@@ -135,17 +135,17 @@ impl WithSimd for Pass<'_> {
     }
 }
 
-/// The gradient by weight and bias of the neurons of a layer from `first` on.
+/// The gradient of weight and bias of some neurons of a layer, from neuron `first` on.
 pub(super) struct Gradient<'a> {
     pub plan: &'a Plan,
     pub tiles: &'a [Tile],
-    /// To work in.
+    /// Scratch memory.
     pub panel: &'a mut Panel,
     pub layer: usize,
     pub first: usize,
     pub weight: &'a mut [f32],
     pub bias: &'a mut [f32],
-    /// Whether what is there is of a step before.
+    /// Whether to overwrite what is there, which is of an earlier step.
     pub fresh: bool,
 }
 
@@ -155,21 +155,21 @@ impl WithSimd for Gradient<'_> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
         let Gradient { plan, tiles, panel, layer, first, weight, bias, fresh } = self;
-        for (index, tiles) in tiles.chunks(MOST_PAIRS).enumerate() {
-            let mut pairs = [Pair::default(); MOST_PAIRS];
+        for (index, tiles) in tiles.chunks(MAX_PAIRS).enumerate() {
+            let mut pairs = [TilePair::default(); MAX_PAIRS];
             for (pair, tile) in pairs.iter_mut().zip(tiles) {
                 *pair = tile.pair(plan, layer, first);
             }
-            outer(simd, &pairs[..tiles.len()], panel, weight, bias, fresh && index == 0);
+            weight_gradient(simd, &pairs[..tiles.len()], panel, weight, bias, fresh && index == 0);
         }
     }
 }
 
-/// The sum of the shares' gradients, and the step of Adam on it.
+/// The sum of the chunks' gradients, and the step of Adam with it, for some of the parameters.
 pub(super) struct Update<'a, 'b> {
     pub adam: &'a AdamStep,
-    pub shares: &'a [Share],
-    pub part: &'a mut Part<'b>,
+    pub chunks: &'a [Chunk],
+    pub range: &'a mut ParameterRange<'b>,
 }
 
 impl WithSimd for Update<'_, '_> {
@@ -177,12 +177,12 @@ impl WithSimd for Update<'_, '_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Update { adam, shares, part: Part { start, values, means, squares } } = self;
-        let mut gradients = [(&[][..], &[][..]); SHARES];
-        for (gradient, share) in gradients.iter_mut().zip(shares) {
-            *gradient = S::as_simd_f32s(&share.gradient[*start..][..values.len()]);
+        let Update { adam, chunks, range: ParameterRange { start, values, means, squares } } = self;
+        let mut gradients = [(&[][..], &[][..]); MAX_CHUNKS];
+        for (gradient, chunk) in gradients.iter_mut().zip(chunks) {
+            *gradient = S::as_simd_f32s(&chunk.gradient[*start..][..values.len()]);
         }
-        let gradients = &gradients[..shares.len()];
+        let gradients = &gradients[..chunks.len()];
         let (values, values_left) = S::as_mut_simd_f32s(values);
         let (means, means_left) = S::as_mut_simd_f32s(means);
         let (squares, squares_left) = S::as_mut_simd_f32s(squares);
@@ -209,8 +209,8 @@ impl WithSimd for Update<'_, '_> {
 }
 
 /// Some of the parameters, with Adam's state.
-pub(super) struct Part<'a> {
-    /// Where they are among all.
+pub(super) struct ParameterRange<'a> {
+    /// The index of the first one among all parameters.
     pub start: usize,
     pub values: &'a mut [f32],
     pub means: &'a mut [f32],

@@ -1,4 +1,4 @@
-//! The shape of a multi-layer perceptron, and the lists that its numbers are in.
+//! The shape of a multi-layer perceptron, and how its values are laid out in lists.
 
 use std::ops::Range;
 
@@ -17,7 +17,7 @@ impl Plan {
         self.widths.len() - 1
     }
 
-    /// Where the neurons of `layer` are in a list of those of all layers, in which each layer is followed by one more.
+    /// Where the neurons of `layer` are in a list of all layers' neurons, in which one extra place follows each layer.
     pub(super) fn neurons(&self, layer: usize) -> Range<usize> {
         let start = self.widths[1..=layer].iter().sum::<usize>() + layer;
         start..start + self.widths[layer + 1]
@@ -45,7 +45,7 @@ impl Plan {
         layer + 1 < self.layers()
     }
 
-    /// The parameters by layer, from a list of all.
+    /// Splits a list of all parameters into those of each layer.
     pub(super) fn split<'a>(&self, mut list: &'a [f32]) -> Vec<[&'a [f32]; 3]> {
         let layers = (0..self.layers()).map(|layer| {
             self.sizes(layer).map(|count| {
@@ -57,24 +57,24 @@ impl Plan {
         layers.collect()
     }
 
-    /// Cuts the parameters of `layer` off a list of all: weight, bias, and both of its BatchNorm.
+    /// Splits the parameters of `layer` off the front of a list: weight, bias, and both of its BatchNorm.
     pub(super) fn split_off<'a>(&self, layer: usize, list: &mut &'a mut [f32]) -> [&'a mut [f32]; 3] {
         self.sizes(layer).map(|count| split_off(list, count))
     }
 
-    /// The place of the weight of `layer` in the list of the trainable tensors; its bias and its BatchNorm's follow.
+    /// The index of the weight of `layer` in the list of the trainable tensors. Its bias and its BatchNorm's follow.
     pub(crate) fn first_parameter(&self, layer: usize) -> usize {
         layer * if self.norm { 4 } else { 2 }
     }
 
-    /// Layers that a tile goes through without a word from the others.
+    /// Ranges of layers that a tile passes without results of the other tiles: with BatchNorm one layer each, else all.
     pub(super) fn segments(&self) -> Vec<Range<usize>> {
         let length = if self.norm { 1 } else { self.layers() };
         (0..self.layers()).step_by(length).map(|start| start..start + length).collect()
     }
 }
 
-/// Each layer's weight (`outputs x inputs`, row-major), bias, and its BatchNorm's weight and bias in one list.
+/// For each layer its weight (`outputs x inputs`, row-major), its bias, and its BatchNorm's weight and bias in one list.
 #[derive(Clone, Copy)]
 pub(super) struct Parameters<'a>(pub &'a [[&'a [f32]; 3]]);
 
@@ -90,27 +90,27 @@ impl<'a> Parameters<'a> {
     }
 }
 
-/// A mini-batch, in normalised units.
+/// A mini-batch: the data set's values in normalised units, and which of its rows to take.
 #[derive(Clone, Copy, Debug)]
-pub struct Batch<'a> {
-    /// Row-major, of the whole data set.
+pub struct BatchSlices<'a> {
+    /// The features of the whole data set, row-major.
     pub features: &'a [f32],
-    /// As the features.
+    /// The labels of the whole data set, row-major.
     pub labels: &'a [f32],
-    /// Which rows of the data set are the mini-batch.
+    /// The rows of the data set that are in the mini-batch.
     pub rows: &'a [usize],
-    /// What the mini-batch's squared errors are weighed with, row-major.
+    /// The weights of the mini-batch's squared errors, one for each row and output, row-major.
     pub coefficients: &'a [f32],
 }
 
-/// What a step changes.
+/// Everything that a step changes.
 #[derive(Debug)]
-pub struct State<'a> {
-    /// All trainable values: for each layer its weight, bias, and its BatchNorm's weight and bias.
+pub struct TrainingState<'a> {
+    /// All trainable values: for each layer its weight, its bias, and its BatchNorm's weight and bias.
     pub parameters: &'a mut [f32],
-    /// Adam's mean of the gradients, as the parameters.
+    /// Adam's running mean of the gradients, in the order of the parameters.
     pub means: &'a mut [f32],
-    /// Adam's mean of their squares, as the parameters.
+    /// Adam's running mean of the squared gradients, in the order of the parameters.
     pub squares: &'a mut [f32],
     /// Each BatchNorm's running mean and variance, in the order of the layers.
     pub buffers: Vec<&'a mut [f32]>,
@@ -120,13 +120,13 @@ pub struct State<'a> {
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct NormStatistics {
     pub mean: f32,
-    /// The population's.
+    /// The population variance.
     pub variance: f32,
-    /// With BatchNorm's epsilon.
+    /// `1 / sqrt(variance + epsilon)`.
     pub inverse_std: f32,
 }
 
-/// Cuts the first `count` values off `list`.
+/// Splits the first `count` values off the front of `list`.
 pub(super) fn split_off<'a>(list: &mut &'a mut [f32], count: usize) -> &'a mut [f32] {
     let (first, rest) = std::mem::take(list).split_at_mut(count);
     *list = rest;

@@ -1,7 +1,7 @@
-//! A tile: 64 rows of a mini-batch on their way through the network and back.
+//! A tile: up to 64 rows of a mini-batch, and their way forward and backward through the network.
 
-use super::gemm::{BEYOND, Coefficients, Finish, GROUP, Pair, Row, TILE, product, sum};
-use super::plan::{Batch, NormStatistics, Parameters, Plan};
+use super::gemm::{GROUP, GemmEpilogue, Matrix, OVERREAD, Row, TILE, TilePair, gemm, sum};
+use super::plan::{BatchSlices, NormStatistics, Parameters, Plan};
 use crate::Result;
 use crate::base::memory::filled;
 use crate::data::Scale;
@@ -9,37 +9,37 @@ use crate::kernels::spec::BATCH_NORM_EPSILON;
 use pulp::Simd;
 use std::ops::Range;
 
-/// The memory of a tile. What belongs to a layer is at [`Plan::neurons`] in each list.
+/// The memory of a tile. In each list the neurons of a layer are at [`Plan::neurons`].
 #[derive(Debug)]
 pub(super) struct Tile {
-    /// Which rows of the mini-batch are here: 1 to 64. The other columns have no effect.
+    /// Which rows of the mini-batch are in the tile, 1 to 64, one to a column. The columns beyond them have no effect.
     rows: Range<usize>,
-    /// 1 for columns that are rows, else 0.
+    /// 1 for the columns that hold rows, 0 for the others.
     mask: Row,
-    /// The features, and then ones.
+    /// The features, then a row of ones.
     input: Vec<Row>,
-    /// Each layer's output, after its activation, and then ones.
+    /// Each layer's output after its activation, then a row of ones.
     values: Vec<Row>,
-    /// The derivative of the loss by each layer's output, before its activation.
+    /// The derivative of the loss by each layer's output before its activation.
     deltas: Vec<Row>,
-    /// What BatchNorm has normalised, before its weight and bias.
+    /// BatchNorm's normalised values, before its weight and bias.
     normalized: Vec<Row>,
-    /// Two numbers for each neuron, which BatchNorm adds up over the tiles.
+    /// Two numbers for each neuron that BatchNorm sums over the tiles.
     pub sums: Vec<[f32; 2]>,
     /// This tile's part of the loss.
     pub loss: f64,
 }
 
 impl Tile {
-    /// The memory for a pass forward, and for `training` also for one backward.
+    /// Allocates the memory of a pass forward and, for `training`, of one backward.
     ///
     /// # Errors
     /// [`Error::OutOfMemory`](crate::Error::OutOfMemory).
     pub(super) fn new(plan: &Plan, training: bool) -> Result<Self> {
         let rows = |wanted: bool, count: usize| filled(if wanted { count } else { 0 }, Row::ZERO);
-        let neurons = plan.neuron_count() + BEYOND;
+        let neurons = plan.neuron_count() + OVERREAD;
         let norm = training && plan.norm;
-        let mut input = rows(true, plan.widths[0] + 1 + BEYOND)?;
+        let mut input = rows(true, plan.widths[0] + 1 + OVERREAD)?;
         input[plan.widths[0]] = Row::ONES;
         let mut values = rows(true, neurons)?;
         for layer in 0..plan.layers() {
@@ -57,18 +57,18 @@ impl Tile {
         })
     }
 
-    /// How many rows of the mini-batch are here.
+    /// How many rows of the mini-batch are in the tile.
     pub(super) fn len(&self) -> usize {
         self.rows.len()
     }
 
-    /// How many columns are worked on: those that are rows, and some that repeat the last.
+    /// How many columns are computed: those that hold rows, and a few that repeat the last row.
     #[inline(always)]
     fn columns(&self) -> usize {
         self.rows.len().next_multiple_of(GROUP)
     }
 
-    /// Takes the first of the rows `rows` of a mini-batch, at most [`TILE`].
+    /// Assigns the first rows of `rows`, at most [`TILE`], to the tile.
     pub(super) fn set_rows(&mut self, rows: Range<usize>) {
         let rows = rows.start..rows.end.min(rows.start + TILE);
         if rows.len() != self.rows.len() {
@@ -79,11 +79,11 @@ impl Tile {
         self.rows = rows;
     }
 
-    /// Takes features, those of row `at` of the mini-batch from `row(at)`.
-    // By itself: with AVX-512 the compiler would scatter, which is no faster, and fill registers with indices.
+    /// Copies the features in: those of row `at` of the mini-batch are `row(at)`.
+    // Not inlined: with AVX-512 the compiler would use scatter instructions, which are no faster and take up registers.
     #[inline(never)]
     pub(super) fn fill<'a>(&mut self, plan: &Plan, row: impl Fn(usize) -> &'a [f32]) {
-        /// Columns that are written at once.
+        /// How many columns are written at once.
         const WIDE: usize = 4;
         let inputs = plan.widths[0];
         for start in (0..self.columns()).step_by(WIDE) {
@@ -97,7 +97,7 @@ impl Tile {
         }
     }
 
-    /// Brings the features to normalised units.
+    /// Converts the features to normalised units.
     #[inline(always)]
     pub(super) fn scale(&mut self, scales: &[Scale]) {
         let columns = self.columns();
@@ -108,23 +108,23 @@ impl Tile {
         }
     }
 
-    /// What the gradient of `layer` is made of, from output `first` on.
+    /// What this tile contributes to the gradient of `layer`, from output `first` on.
     #[inline(always)]
-    pub(super) fn pair(&self, plan: &Plan, layer: usize, first: usize) -> Pair<'_> {
+    pub(super) fn pair(&self, plan: &Plan, layer: usize, first: usize) -> TilePair<'_> {
         let values = layer.checked_sub(1).map_or(&self.input[..], |before| &self.values[plan.neurons(before).start..]);
-        Pair { deltas: &self.deltas[plan.neurons(layer).start + first..], values, columns: self.columns() }
+        TilePair { deltas: &self.deltas[plan.neurons(layer).start + first..], values, columns: self.columns() }
     }
 
-    /// The Linear of `layer`, and its ReLU unless BatchNorm comes first.
+    /// The Linear of `layer`, and its ReLU unless a BatchNorm comes between them.
     #[inline(always)]
     pub(super) fn linear<S: Simd>(&mut self, simd: S, plan: &Plan, parameters: Parameters, layer: usize) {
-        let finish = if plan.is_hidden(layer) && !plan.norm { Finish::Relu } else { Finish::Keep };
+        let epilogue = if plan.is_hidden(layer) && !plan.norm { GemmEpilogue::Relu } else { GemmEpilogue::Nothing };
         let (neurons, columns) = (plan.neurons(layer), self.columns());
         let (before, output) = self.values.split_at_mut(neurons.start);
         let input = if layer == 0 { &self.input[..plan.widths[0]] } else { &before[plan.neurons(layer - 1)] };
         let (values, bias) = parameters.linear(layer);
-        let coefficients = Coefficients { values, width: plan.widths[layer], transposed: false };
-        product(simd, coefficients, Some(bias), input, &mut output[..neurons.len()], columns, finish);
+        let matrix = Matrix { values, width: plan.widths[layer], transposed: false };
+        gemm(simd, matrix, Some(bias), input, &mut output[..neurons.len()], columns, epilogue);
     }
 
     /// Mean and sum of squared deviations of each neuron of `layer`, for BatchNorm.
@@ -157,7 +157,7 @@ impl Tile {
         }
     }
 
-    /// BatchNorm of `layer` with the mini-batch's statistics, and its ReLU.
+    /// The BatchNorm of `layer` with the mini-batch's statistics, and its ReLU.
     #[inline(always)]
     pub(super) fn normalize(
         &mut self,
@@ -181,7 +181,7 @@ impl Tile {
 
     /// The tile's part of the loss, and its derivative by the network's outputs.
     #[inline(always)]
-    pub(super) fn compare(&mut self, plan: &Plan, batch: &Batch) {
+    pub(super) fn compare(&mut self, plan: &Plan, batch: &BatchSlices) {
         let neurons = plan.neurons(plan.layers() - 1);
         let (outputs, columns) = (neurons.len(), self.columns());
         self.loss = 0.0;
@@ -197,16 +197,16 @@ impl Tile {
         }
     }
 
-    /// From the derivative by the outputs of `layer` to that by those of the layer before, through its ReLU.
+    /// From the derivative by the outputs of `layer` to that by the outputs of the layer before it, through its ReLU.
     #[inline(always)]
-    pub(super) fn back<S: Simd>(&mut self, simd: S, plan: &Plan, parameters: Parameters, layer: usize) {
+    pub(super) fn backward_linear<S: Simd>(&mut self, simd: S, plan: &Plan, parameters: Parameters, layer: usize) {
         let (neurons, columns) = (plan.neurons(layer), self.columns());
         let before = plan.neurons(layer - 1);
         let (deltas, outputs) = self.deltas.split_at_mut(neurons.start);
         let (values, _) = parameters.linear(layer);
-        let coefficients = Coefficients { values, width: plan.widths[layer], transposed: true };
-        let finish = Finish::WherePositive(&self.values[before.clone()]);
-        product(simd, coefficients, None, &outputs[..neurons.len()], &mut deltas[before], columns, finish);
+        let matrix = Matrix { values, width: plan.widths[layer], transposed: true };
+        let epilogue = GemmEpilogue::WherePositive(&self.values[before.clone()]);
+        gemm(simd, matrix, None, &outputs[..neurons.len()], &mut deltas[before], columns, epilogue);
     }
 
     /// The derivatives of the loss by bias and weight of each neuron's BatchNorm in `layer`.
@@ -260,7 +260,7 @@ impl Tile {
         }
     }
 
-    /// BatchNorm of `layer` with the running statistics, and its ReLU.
+    /// The BatchNorm of `layer` with the running statistics, and its ReLU.
     #[inline(always)]
     pub(super) fn evaluate_norm(&mut self, plan: &Plan, parameters: Parameters, buffers: &[&[f32]], layer: usize) {
         let (weight, bias) = parameters.norm(layer);
@@ -285,24 +285,25 @@ impl Tile {
     }
 }
 
-/// NaN stays NaN.
+/// `max(value, 0)`, but NaN stays NaN.
 #[inline(always)]
 fn relu(value: f32) -> f32 {
     if value < 0.0 { 0.0 } else { value }
 }
 
-/// How many tiles `rows` rows fill.
+/// How many tiles hold `rows` rows.
 pub(super) fn tile_count(rows: usize) -> usize {
     rows.div_ceil(TILE)
 }
 
 /// Consecutive rows of a mini-batch, with their part of the gradient.
 #[derive(Debug)]
-pub(super) struct Share {
+pub(super) struct Chunk {
     pub rows: Range<usize>,
-    /// One of several shares goes through its rows with a few tiles, again and again; the only share has one for each.
+    /// Where there are several chunks, each has a few tiles, which it uses again and again. An only chunk has a tile for
+    /// every 64 rows.
     pub tiles: Vec<Tile>,
-    /// In the order of the parameters.
+    /// Of its rows, in the order of the parameters.
     pub gradient: Vec<f32>,
     pub loss: f64,
 }
