@@ -1,6 +1,6 @@
-// CUDA kernels on the CPU: a process for each block, in it a thread for each of the kernel's. Tests what kernels
-// compute where there is no GPU; not their speed, and only these few of CUDA's functions. The Makefile brings the
-// kernels into the form that this includes: a block's shared memory is static.
+// Emulates CUDA on the CPU: each block is a process, and each of its threads a thread. It tests what kernels compute
+// where there is no GPU. It has only the few functions of CUDA's that they use. The Makefile prepares the kernels for
+// it: a block's shared memory becomes static.
 
 #pragma once
 
@@ -40,14 +40,14 @@ struct Index {
 inline thread_local Index threadIdx;
 inline Index blockIdx, blockDim, gridDim;
 
-// Of the block that this process is.
+// The barriers and the warps' exchange of the block that this process is.
 inline std::unique_ptr<std::barrier<>> all_threads;
 inline std::vector<std::unique_ptr<std::barrier<>>> warps;
 inline double lanes[1024];
 
 inline float4 make_float4(float x, float y, float z, float w) { return {x, y, z, w}; }
 inline void __syncthreads() { all_threads->arrive_and_wait(); }
-// The atomic operations here are fences themselves.
+// The atomic operations below are fences already.
 inline void __threadfence() {}
 inline void atomicAdd(unsigned *place, unsigned value) { __atomic_fetch_add(place, value, __ATOMIC_SEQ_CST); }
 inline float __ldcg(const float *place) { return *place; }
@@ -75,10 +75,10 @@ inline uint16_t bfloat16(float value) {
   return value == value ? static_cast<uint16_t>((bits + 0x7fff + (bits >> 16 & 1)) >> 16) : 0x7fff;
 }
 
-// The one instruction that the kernels spell out.
+// The only assembly in the kernels is this one instruction.
 #define asm(...) both = bfloat16(low) | static_cast<unsigned>(bfloat16(high)) << 16
 
-// Memory that all blocks share, of zeros.
+// Memory that all blocks share, initially 0.
 template <class Value>
 Value *global(size_t count) {
   void *memory = mmap(nullptr, count * sizeof(Value), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
@@ -86,7 +86,7 @@ Value *global(size_t count) {
   return static_cast<Value *>(memory);
 }
 
-// Runs `kernel()` by all threads of all blocks, and waits for them.
+// Runs `kernel()` in all threads of all blocks, and waits for them.
 template <class Kernel>
 void launch(Index blocks, int threads, Kernel kernel) {
   gridDim = blocks, blockDim = {threads, 1};
@@ -122,7 +122,7 @@ void launch(Index blocks, int threads, Kernel kernel) {
   }
 }
 
-// Values between -1 and 1, the same in each run.
+// A value between -1 and 1. The sequence is the same in each run.
 inline float random_value() {
   static uint32_t state = 1;
   state = state * 1664525 + 1013904223;
@@ -131,7 +131,7 @@ inline float random_value() {
 
 inline int checks = 0;
 
-// `tolerance` is part of the largest value.
+// `tolerance` is relative to the largest value.
 template <class Found, class Expected>
 void check_close(const Found &found, const Expected &expected, size_t count, double tolerance, const char *what) {
   double largest = 1e-3;

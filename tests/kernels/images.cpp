@@ -1,8 +1,8 @@
-// The kernels for images on a GPU, on the CPU, beside the same layers in double precision.
+// Runs the GPU's kernels for images on the CPU and compares them with the same layers in double precision.
 
 #include "emulated.hpp"
 
-// A block's.
+// A block's shared memory.
 float shared[1 << 14];
 
 #include "images.inc"
@@ -31,17 +31,17 @@ std::vector<double> values(const Bits *images, int count) {
   return result;
 }
 
-enum class After { kNothing, kRelu, kShortcutAndRelu, kReluAndMaxPool };
+enum class Epilogue { kNothing, kRelu, kShortcutAndRelu, kReluAndMaxPool };
 
-// What is to come out, in double precision.
+// The expected results, in double precision.
 struct Exact {
-  std::vector<double> output, by_input, by_shortcut, by_weight, by_bias, running_mean, running_var;
+  std::vector<double> output, grad_input, grad_shortcut, grad_weight, grad_bias, running_mean, running_var;
 };
 
 Exact exactly(const std::vector<double> &x, const std::vector<double> &shortcut, const std::vector<double> &delta,
-              const float *weight, const float *bias, After after) {
+              const float *weight, const float *bias, Epilogue epilogue) {
   Exact exact;
-  std::vector<double> normal(kValues), inverse_std(kChannels), z(kValues), by_z(kValues);
+  std::vector<double> normal(kValues), inverse_std(kChannels), z(kValues), grad_z(kValues);
   for (int c = 0; c < kChannels; ++c) {
     double mean = 0, var = 0;
     for (int i = c; i < kValues; i += kChannels) mean += x[i] / kPixels;
@@ -49,12 +49,12 @@ Exact exactly(const std::vector<double> &x, const std::vector<double> &shortcut,
     inverse_std[c] = 1 / std::sqrt(var + kEpsilon);
     for (int i = c; i < kValues; i += kChannels) {
       normal[i] = (x[i] - mean) * inverse_std[c];
-      z[i] = weight[c] * normal[i] + bias[c] + (after == After::kShortcutAndRelu ? shortcut[i] : 0);
+      z[i] = weight[c] * normal[i] + bias[c] + (epilogue == Epilogue::kShortcutAndRelu ? shortcut[i] : 0);
     }
     exact.running_mean.push_back(kMomentum * mean);
     exact.running_var.push_back(1 - kMomentum + kMomentum * var * kPixels / (kPixels - 1));
   }
-  if (after == After::kReluAndMaxPool) {
+  if (epilogue == Epilogue::kReluAndMaxPool) {
     for (int p = 0; p < kPooledValues; ++p) {
       const int c = p % kChannels, column = p / kChannels % kPooledWidth;
       const int row = p / kChannels / kPooledWidth % kPooledHeight,
@@ -69,37 +69,37 @@ Exact exactly(const std::vector<double> &x, const std::vector<double> &shortcut,
         }
       }
       exact.output.push_back(best);
-      if (place >= 0) by_z[place] += delta[p];
+      if (place >= 0) grad_z[place] += delta[p];
     }
   } else {
     for (int i = 0; i < kValues; ++i) {
-      const bool passes = after == After::kNothing || z[i] > 0;
+      const bool passes = epilogue == Epilogue::kNothing || z[i] > 0;
       exact.output.push_back(passes ? z[i] : 0);
-      by_z[i] = passes ? delta[i] : 0;
+      grad_z[i] = passes ? delta[i] : 0;
     }
   }
-  exact.by_shortcut = by_z;
-  exact.by_weight.resize(kChannels), exact.by_bias.resize(kChannels), exact.by_input.resize(kValues);
+  exact.grad_shortcut = grad_z;
+  exact.grad_weight.resize(kChannels), exact.grad_bias.resize(kChannels), exact.grad_input.resize(kValues);
   for (int i = 0; i < kValues; ++i) {
-    exact.by_bias[i % kChannels] += by_z[i];
-    exact.by_weight[i % kChannels] += by_z[i] * normal[i];
+    exact.grad_bias[i % kChannels] += grad_z[i];
+    exact.grad_weight[i % kChannels] += grad_z[i] * normal[i];
   }
   for (int i = 0; i < kValues; ++i) {
     const int c = i % kChannels;
-    const double rest = by_z[i] - exact.by_bias[c] / kPixels - normal[i] * exact.by_weight[c] / kPixels;
-    exact.by_input[i] = weight[c] * inverse_std[c] * rest;
+    const double rest = grad_z[i] - exact.grad_bias[c] / kPixels - normal[i] * exact.grad_weight[c] / kPixels;
+    exact.grad_input[i] = weight[c] * inverse_std[c] * rest;
   }
   return exact;
 }
 
-void compare_batch_norm(After after) {
-  const bool pools = after == After::kReluAndMaxPool, adds = after == After::kShortcutAndRelu;
+void compare_batch_norm(Epilogue epilogue) {
+  const bool pools = epilogue == Epilogue::kReluAndMaxPool, adds = epilogue == Epilogue::kShortcutAndRelu;
   const int outputs = pools ? kPooledValues : kValues;
   Bits *input = random_images(kValues, 3), *shortcut = random_images(kValues, 0), *delta = random_images(outputs, 0);
-  Bits *output = global<Bits>(outputs), *stopped = global<Bits>(kValues), *by_input = global<Bits>(kValues);
+  Bits *output = global<Bits>(outputs), *relu_delta = global<Bits>(kValues), *grad_input = global<Bits>(kValues);
   float *weight = global<float>(kChannels), *bias = global<float>(kChannels);
   float *running_mean = global<float>(kChannels), *running_var = global<float>(kChannels);
-  float *by_weight = global<float>(kChannels), *by_bias = global<float>(kChannels);
+  float *grad_weight = global<float>(kChannels), *grad_bias = global<float>(kChannels);
   float *sums = global<float>(2 * kChannels * kBlocks), *lists = global<float>(4 * kChannels);
   float *line = global<float>(3 * kChannels);
   Marks *marks = global<Marks>(kPooledPixels * kGroups);
@@ -107,7 +107,7 @@ void compare_batch_norm(After after) {
   std::generate_n(bias, kChannels, random_value);
   std::fill_n(running_var, kChannels, 1.0f);
   const Sizes sizes{kHeight, kWidth, kPooledHeight, kPooledWidth};
-  const float floor = after == After::kNothing ? -INFINITY : 0;
+  const float floor = epilogue == Epilogue::kNothing ? -INFINITY : 0;
   const Index blocks{kBlocks, 1}, finish{(kChannels + 1) / 2, 1};
 
   launch(blocks, kThreads, [&] { add_moments(input, kPixels, kGroups, sums); });
@@ -123,26 +123,28 @@ void compare_batch_norm(After after) {
     launch(blocks, kThreads,
            [&] { normalize(input, adds ? shortcut : nullptr, kPixels, kGroups, lists, floor, output); });
     launch(blocks, kThreads, [&] {
-      add_deltas(input, delta, adds ? output : nullptr, kPixels, kGroups, lists, floor, adds ? stopped : nullptr, sums);
+      add_deltas(input, delta, adds ? output : nullptr, kPixels, kGroups, lists, floor, adds ? relu_delta : nullptr,
+                 sums);
     });
   }
-  launch(finish, 64, [&] { finish_deltas(sums, kBlocks, kPixels, kChannels, lists, by_weight, by_bias, line); });
+  launch(finish, 64, [&] { finish_deltas(sums, kBlocks, kPixels, kChannels, lists, grad_weight, grad_bias, line); });
   if (pools) {
     launch(blocks, kThreads,
-           [&] { go_back_from_pooled(input, delta, marks, kPixels, kGroups, line, sizes, by_input); });
+           [&] { backward_pooled_input(input, delta, marks, kPixels, kGroups, line, sizes, grad_input); });
   } else {
     launch(blocks, kThreads, [&] {
-      go_back(input, adds ? stopped : delta, kPixels, kGroups, lists, line, adds ? -INFINITY : floor, by_input);
+      backward_input(input, adds ? relu_delta : delta, kPixels, kGroups, lists, line, adds ? -INFINITY : floor,
+                     grad_input);
     });
   }
 
   const Exact exact =
-      exactly(values(input, kValues), values(shortcut, kValues), values(delta, outputs), weight, bias, after);
+      exactly(values(input, kValues), values(shortcut, kValues), values(delta, outputs), weight, bias, epilogue);
   check_close(values(output, outputs), exact.output, outputs, 0.005, "an output");
-  check_close(values(by_input, kValues), exact.by_input, kValues, 0.005, "a derivative by the input");
-  if (adds) check_close(values(stopped, kValues), exact.by_shortcut, kValues, 0, "a derivative by the shortcut");
-  check_close(by_weight, exact.by_weight, kChannels, 1e-5, "a derivative by a weight");
-  check_close(by_bias, exact.by_bias, kChannels, 1e-5, "a derivative by a bias");
+  check_close(values(grad_input, kValues), exact.grad_input, kValues, 0.005, "a derivative by the input");
+  if (adds) check_close(values(relu_delta, kValues), exact.grad_shortcut, kValues, 0, "a derivative by the shortcut");
+  check_close(grad_weight, exact.grad_weight, kChannels, 1e-5, "a derivative by a weight");
+  check_close(grad_bias, exact.grad_bias, kChannels, 1e-5, "a derivative by a bias");
   check_close(running_mean, exact.running_mean, kChannels, 1e-5, "a running mean");
   check_close(running_var, exact.running_var, kChannels, 1e-5, "a running variance");
 }
@@ -193,8 +195,9 @@ void compare_bytes() {
 }  // namespace
 
 int main() {
-  for (After after : {After::kNothing, After::kRelu, After::kShortcutAndRelu, After::kReluAndMaxPool}) {
-    compare_batch_norm(after);
+  for (Epilogue epilogue :
+       {Epilogue::kNothing, Epilogue::kRelu, Epilogue::kShortcutAndRelu, Epilogue::kReluAndMaxPool}) {
+    compare_batch_norm(epilogue);
   }
   compare_blocks();
   compare_bytes();

@@ -1,12 +1,26 @@
-// The kernel that trains small multi-layer perceptrons on a GPU, on the CPU, beside the same steps in double precision.
+// Runs the GPU's kernel that trains small multi-layer perceptrons on the CPU and compares it with the same steps in
+// double precision.
 
 #include "emulated.hpp"
 
-// A block's.
+// A block's shared memory.
 float4 shared[1 << 14];
 
 #define TILE 8
+#include "../../src/kernels/cuda/interface.hpp"
 #include "mlp.inc"
+
+// Both have the same layout.
+static_assert(sizeof(QueuedStep) == sizeof(biv_cuda_queued_step));
+#define SAME_OFFSET(field) static_assert(offsetof(QueuedStep, field) == offsetof(biv_cuda_queued_step, field))
+SAME_OFFSET(first);
+SAME_OFFSET(rows);
+SAME_OFFSET(rate);
+SAME_OFFSET(beta1);
+SAME_OFFSET(beta2);
+SAME_OFFSET(epsilon);
+SAME_OFFSET(weight_decay);
+SAME_OFFSET(correction);
 
 namespace {
 
@@ -17,7 +31,7 @@ struct Data {
 };
 
 // One step in double precision; returns the loss.
-double step_exactly(const Network &network, const Data &data, const Step &step, std::vector<double> &values,
+double step_exactly(const Network &network, const Data &data, const QueuedStep &step, std::vector<double> &values,
                     std::vector<double> &means, std::vector<double> &squares) {
   std::vector<double> gradient(values.size());
   double loss = 0;
@@ -66,7 +80,7 @@ double step_exactly(const Network &network, const Data &data, const Step &step, 
   return loss;
 }
 
-// Some steps on mini-batches of `sizes`, of which number `broken` has a loss that is not finite.
+// Takes steps on mini-batches of `sizes`. The loss of number `broken` is not finite.
 void compare(const std::vector<int> &widths, const std::vector<int> &sizes, int broken) {
   constexpr int kBlocks = 3, kThreads = 64, kRows = 50;
   const int layers = static_cast<int>(widths.size()) - 1, count = static_cast<int>(sizes.size());
@@ -77,7 +91,7 @@ void compare(const std::vector<int> &widths, const std::vector<int> &sizes, int 
   Data data{widths.front(), widths.back(), {}, {}, {}, {}};
   for (int i = 0; i < kRows * data.inputs; ++i) data.features.push_back(random_value());
   for (int i = 0; i < kRows * data.outputs; ++i) data.labels.push_back(random_value());
-  std::vector<Step> steps;
+  std::vector<QueuedStep> steps;
   for (int number = 0; number < count; ++number) {
     const float rate = 0.01f * static_cast<float>(number + 1), correction = 3.0f / static_cast<float>(number + 1);
     steps.push_back({static_cast<int>(data.rows.size()), sizes[number], rate, 0.9f, 0.999f, 1e-8f, 0.01f, correction});
@@ -92,18 +106,18 @@ void compare(const std::vector<int> &widths, const std::vector<int> &sizes, int 
   const size_t parameters = network.parameters;
   float *values = global<float>(parameters), *means = global<float>(parameters), *squares = global<float>(parameters);
   float *partial = global<float>(kBlocks * (parameters + 1)), *losses = global<float>(count);
-  unsigned *met = global<unsigned>(1);
+  unsigned *arrived = global<unsigned>(1);
   std::generate_n(values, parameters, [] { return random_value() / 2; });
   std::vector<double> exact(values, values + parameters), exact_means(parameters), exact_squares(parameters);
   std::vector<double> exact_losses;
-  for (const Step &step : steps) {
+  for (const QueuedStep &step : steps) {
     exact_losses.push_back(step_exactly(network, data, step, exact, exact_means, exact_squares));
     if (!std::isfinite(exact_losses.back())) break;
   }
 
   launch({kBlocks, 1}, kThreads, [&] {
     train(network, data.features.data(), data.labels.data(), data.rows.data(), data.coefficients.data(), steps.data(),
-          count, values, means, squares, partial, losses, met);
+          count, values, means, squares, partial, losses, arrived);
   });
   const size_t finite = broken < 0 ? count : broken;
   check_close(losses, exact_losses, finite, 1e-5, "a loss");
@@ -120,7 +134,7 @@ void compare(const std::vector<int> &widths, const std::vector<int> &sizes, int 
 }  // namespace
 
 int main() {
-  // More inputs than threads; more rows than all blocks take at once; parts of tiles, fewer tiles than blocks.
+  // More inputs than threads; more rows than all blocks take at once; partial tiles, and fewer tiles than blocks.
   compare({5, 70, 9, 2}, {60, 7, 33}, -1);
   compare({4, 1}, {1, 24}, -1);
   compare({3, 6, 5, 4, 3, 1}, {8, 16, 40}, -1);

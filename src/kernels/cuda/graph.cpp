@@ -1,6 +1,6 @@
-// libbiv_cuda.so: work on a GPU recorded once as a CUDA graph and then repeated by one call. A library of its
-// own, which libbiv loads when it is asked for: it needs libtorch's CUDA libraries, and CUDA's headers to be
-// compiled. As in torch/ops.cpp, every function returns NULL or a message that the caller frees.
+// CUDA graphs: work on a GPU that is captured once and then repeated by one call. This is part of libbiv_cuda.so, a
+// library of its own, which libbiv loads when a GPU is first used: it needs libtorch's CUDA libraries, and CUDA's
+// headers to be compiled. As in torch/ops.cpp, every function returns NULL or a message that the caller frees.
 
 #include <ATen/cuda/CUDAGraph.h>
 #include <c10/cuda/CUDAFunctions.h>
@@ -13,23 +13,23 @@
 
 extern "C" {
 
-// A recording. While it is made, `before` is the stream that the thread worked on.
+// Captured work. `before` is the stream that the thread used before the capture.
 struct biv_cuda_graph {
   at::cuda::CUDAGraph graph;
   c10::cuda::CUDAStream before;
 };
 
-// Starts to record what this thread, and libtorch's for it, do on `device`, instead of doing it.
+// Begins to capture what this thread, and libtorch's threads for it, start on `device`, instead of doing it.
 char *biv_cuda_graph_begin(int device, biv_cuda_graph **result) {
   return guarded([&] {
     auto index = static_cast<c10::DeviceIndex>(device);
     c10::cuda::CUDAGuard on_device(index);
     std::unique_ptr<biv_cuda_graph> recording(new biv_cuda_graph{{}, c10::cuda::getCurrentCUDAStream(index)});
-    // Everything before it is done: recordings cannot wait for other streams.
+    // A capture cannot wait for other streams, so all earlier work is done first.
     c10::cuda::device_synchronize();
     c10::cuda::setCurrentCUDAStream(c10::cuda::getStreamFromPool(/*isHighPriority=*/false, index));
     try {
-      // Other threads of the host may go on using the GPU.
+      // The host's other threads may use the GPU meanwhile.
       recording->graph.capture_begin({0, 0}, cudaStreamCaptureModeThreadLocal);
     } catch (...) {
       c10::cuda::setCurrentCUDAStream(recording->before);
@@ -39,7 +39,7 @@ char *biv_cuda_graph_begin(int device, biv_cuda_graph **result) {
   });
 }
 
-// Ends the recording. The thread then works on the stream of before again.
+// Ends the capture, also one that failed. The thread is then on its former stream again.
 char *biv_cuda_graph_end(biv_cuda_graph *recording) {
   return guarded([&] {
     c10::cuda::CUDAGuard on_device(recording->before.device_index());
@@ -53,7 +53,7 @@ char *biv_cuda_graph_end(biv_cuda_graph *recording) {
   });
 }
 
-// Does what was recorded, on the thread's stream; does not wait for it.
+// Does the captured work on the thread's stream, without waiting for it.
 char *biv_cuda_graph_replay(biv_cuda_graph *recording) {
   return guarded([&] { recording->graph.replay(); });
 }

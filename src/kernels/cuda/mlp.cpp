@@ -1,5 +1,5 @@
-// Training of small multi-layer perceptrons on a GPU: many steps in one start of a kernel, see mlp.cu. As in torch/ops.cpp,
-// every function returns NULL or a message that the caller frees.
+// Training of small multi-layer perceptrons on a GPU: one launch of the kernel in mlp.cu takes many steps. As in
+// torch/ops.cpp, every function returns NULL or a message that the caller frees.
 
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/empty.h>
@@ -9,6 +9,7 @@
 #include <cstring>
 
 #include "../../torch/guarded.hpp"
+#include "interface.hpp"
 #include "nvrtc.hpp"
 
 namespace {
@@ -19,35 +20,25 @@ constexpr char kSource[] =
 
 constexpr size_t kMostLayers = 16;
 constexpr int64_t kThreads = 512;
-// Rows that a block takes at once.
+// How many rows a block takes at once.
 constexpr int kTile = 8;
 
-// As in mlp.cu.
+// The same struct is in mlp.cu.
 struct Network {
   int layers, parameters;
   int widths[kMostLayers + 1];
 };
 
-}  // namespace
-
-// A mini-batch of so many rows, from the first of all on, and AdamStep's numbers.
-struct biv_cuda_step {
-  int32_t first, rows;
-  float rate, beta1, beta2, epsilon, weight_decay, correction;
-};
-
-namespace {
-
-struct Kernels {
-  Kernel<Network, const float *, const float *, const int64_t *, const float *, const biv_cuda_step *, int, float *,
-         float *, float *, float *, float *, unsigned *>
+struct MlpKernels {
+  Kernel<Network, const float *, const float *, const int64_t *, const float *, const biv_cuda_queued_step *, int,
+         float *, float *, float *, float *, float *, unsigned *>
       train;
-  explicit Kernels(cudaLibrary_t library) : train(library, "train") {}
+  explicit MlpKernels(cudaLibrary_t library) : train(library, "train") {}
 };
 
-const Kernels &kernels() { return compiled<Kernels>(kSource, {{"TILE", kTile}}); }
+const MlpKernels &kernels() { return compiled<MlpKernels>(kSource, {{"TILE", kTile}}); }
 
-// The block's memory in bytes, as mlp.cu divides it.
+// How many bytes of shared memory a block needs, as mlp.cu divides it.
 int64_t memory(const int64_t *widths, size_t layers) {
   int64_t rows = 2 * (*std::max_element(widths + 1, widths + layers + 1) + widths[layers]), parameters = 0;
   for (size_t layer = 0; layer < layers; ++layer) {
@@ -57,10 +48,10 @@ int64_t memory(const int64_t *widths, size_t layers) {
   return 4 * (rows * kTile + parameters);
 }
 
-// Room on the device for several lists, which are copied there at once.
+// Several lists that are copied to the device at once.
 class Upload {
  public:
-  // Where a list of `count` values will be, from the start.
+  // Adds a list of `count` values. Returns the offset at which it will be.
   template <class Value>
   size_t add(const Value *values, size_t count) {
     const size_t start = (bytes_.size() + 15) / 16 * 16;
@@ -86,7 +77,7 @@ class Upload {
 
 extern "C" {
 
-// Whether networks of these widths, `layers` and one more, are for the kernel on a GPU.
+// Whether the kernel takes networks of these `layers + 1` widths on a GPU.
 char *biv_cuda_mlp_fits(int device, const int64_t *widths, size_t layers, bool *fits) {
   return guarded([&] {
     *fits = layers <= kMostLayers && Nvrtc::is_there() &&
@@ -95,20 +86,21 @@ char *biv_cuda_mlp_fits(int device, const int64_t *widths, size_t layers, bool *
   });
 }
 
-// Takes `count` steps with the numbers `steps` on the rows `rows` of `features` and `labels`, whose squared errors have
-// the weights `coefficients`, and waits for their losses. The parameters and Adam's moments are lists of all layers'.
+// Takes `count` steps and waits for their losses. `rows` are the rows of `features` and `labels` in all mini-batches,
+// `coefficients` the weights of their squared errors. The parameters and Adam's moments are lists of all layers'
+// values.
 char *biv_cuda_mlp_train(const at::Tensor *features, const at::Tensor *labels, at::Tensor *parameters,
                          at::Tensor *means, at::Tensor *squares, const int64_t *widths, size_t layers,
-                         const biv_cuda_step *steps, size_t count, const int64_t *rows, size_t row_count,
+                         const biv_cuda_queued_step *steps, size_t count, const int64_t *rows, size_t row_count,
                          const float *coefficients, float *losses) {
   return guarded([&] {
     const at::Device device = parameters->device();
     const c10::cuda::CUDAGuard on_device(device);
     Network network{static_cast<int>(layers), static_cast<int>(parameters->numel()), {}};
     std::copy_n(widths, layers + 1, network.widths);
-    const unsigned met = 0;
+    const unsigned arrived = 0;
     Upload upload;
-    const size_t at_met = upload.add(&met, 1), at_steps = upload.add(steps, count),
+    const size_t at_arrived = upload.add(&arrived, 1), at_steps = upload.add(steps, count),
                  at_rows = upload.add(rows, row_count);
     const size_t at_coefficients = upload.add(coefficients, row_count * widths[layers]);
     at::Tensor uploaded = upload.copied(device);
@@ -121,12 +113,12 @@ char *biv_cuda_mlp_train(const at::Tensor *features, const at::Tensor *labels, a
     at::Tensor found = at::empty({static_cast<int64_t>(count)}, parameters->options());
     Grid grid{static_cast<unsigned>(blocks), kThreads, static_cast<size_t>(memory(widths, layers))};
     grid.together = true;
-    kernels().train(grid, network, features->const_data_ptr<float>(), labels->const_data_ptr<float>(),
-                    reinterpret_cast<const int64_t *>(start + at_rows),
-                    reinterpret_cast<const float *>(start + at_coefficients),
-                    reinterpret_cast<const biv_cuda_step *>(start + at_steps), static_cast<int>(count),
-                    parameters->data_ptr<float>(), means->data_ptr<float>(), squares->data_ptr<float>(),
-                    partial.data_ptr<float>(), found.data_ptr<float>(), reinterpret_cast<unsigned *>(start + at_met));
+    kernels().train(
+        grid, network, features->const_data_ptr<float>(), labels->const_data_ptr<float>(),
+        reinterpret_cast<const int64_t *>(start + at_rows), reinterpret_cast<const float *>(start + at_coefficients),
+        reinterpret_cast<const biv_cuda_queued_step *>(start + at_steps), static_cast<int>(count),
+        parameters->data_ptr<float>(), means->data_ptr<float>(), squares->data_ptr<float>(), partial.data_ptr<float>(),
+        found.data_ptr<float>(), reinterpret_cast<unsigned *>(start + at_arrived));
     const at::Tensor read = found.cpu();
     std::copy_n(read.const_data_ptr<float>(), count, losses);
   });

@@ -1,37 +1,39 @@
-// Training of small multi-layer perceptrons: whole steps, one after the other, in one start of this kernel. A block has
-// the weights in its own memory and takes tiles of TILE rows of the mini-batch forward and back; together the blocks
-// add up their gradients and move the weights by Adam. The derivatives are those of src/kernel. The sums are in an
-// order of their own, which depends on no scheduling.
+// Training of small multi-layer perceptrons: one launch of this kernel takes whole steps, one after the other. A block
+// holds the weights in its shared memory and takes tiles of TILE rows of the mini-batch forward and backward. Together
+// the blocks add up their gradients and move the weights by Adam. The derivatives are those of src/kernels/mlp. The
+// order of summation does not depend on how the GPU schedules threads, so neither does any bit of the result.
 
 constexpr int kMostLayers = 16;
 constexpr int kQuads = TILE / 4;
 
-// As in mlp.cpp.
+// The same struct is in mlp.cpp.
 struct Network {
   int layers, parameters;
-  // Inputs, hidden layers, outputs.
+  // The widths of the inputs, the hidden layers and the outputs.
   int widths[kMostLayers + 1];
 };
 
-// As in mlp.cpp: a mini-batch, and the numbers of AdamStep in src/optim.rs.
-struct Step {
+// The same struct is biv_cuda_queued_step in interface.hpp.
+struct QueuedStep {
   int first, rows;
   float rate, beta1, beta2, epsilon, weight_decay, correction;
 };
+static_assert(sizeof(QueuedStep) == 32, "as in interface.hpp");
 
-// In single precision, of the rows of a tile: [neuron][row].
+// A block's shared memory, in single precision. The values of a tile are in the order [neuron][row].
 struct Memory {
   // The features, and the outputs of the hidden layers.
   float4 *inputs;
-  // The derivatives by a layer's outputs, and by those of the layer before it.
+  // The derivatives by the outputs of a layer, and of the layer before it.
   float4 *delta, *next_delta;
-  // Labels, and the weights of their squared errors.
+  // The labels, and the weights of their squared errors.
   float *labels, *coefficients;
-  // Each layer's, the rows of weights an odd number of values apart.
+  // The parameters of all layers. Rows of weights are an odd number of values apart: see row_stride.
   float *parameters;
 };
 
-__device__ int apart(int inputs) { return inputs | 1; }
+// The distance between two rows of weights in shared memory. An odd one keeps threads out of each other's memory banks.
+__device__ int row_stride(int inputs) { return inputs | 1; }
 
 __device__ int widest(const Network &network) {
   int most = 0;
@@ -48,21 +50,21 @@ __device__ void add_product(float4 &sum, float a, float4 b) {
   sum.w += a * b.w;
 }
 
-// Waits until all blocks have called it so many times as this one.
-__device__ void meet(unsigned *met, unsigned &meetings) {
+// Waits until all blocks have called it as often as this one. `arrived` counts all calls, `calls` those of this block.
+__device__ void grid_barrier(unsigned *arrived, unsigned &calls) {
   __syncthreads();
   if (threadIdx.x == 0) {
-    ++meetings;
+    ++calls;
     __threadfence();
-    atomicAdd(met, 1);
-    while (*static_cast<volatile unsigned *>(met) < meetings * gridDim.x) {
+    atomicAdd(arrived, 1);
+    while (*static_cast<volatile unsigned *>(arrived) < calls * gridDim.x) {
     }
     __threadfence();
   }
   __syncthreads();
 }
 
-// The sum over the block's threads, in all of them.
+// The sum over the block's threads, known to all of them.
 __device__ float block_sum(float value) {
   __shared__ float sums[32];
   __shared__ float sum;
@@ -77,10 +79,10 @@ __device__ float block_sum(float value) {
   return sum;
 }
 
-// Brings the parameters of all layers to the block's memory.
+// Copies the parameters of all layers to shared memory.
 __device__ void load_parameters(const Network &network, const float *from, float *to) {
   for (int layer = 0; layer < network.layers; ++layer) {
-    const int inputs = network.widths[layer], outputs = network.widths[layer + 1], row = apart(inputs);
+    const int inputs = network.widths[layer], outputs = network.widths[layer + 1], row = row_stride(inputs);
 #pragma unroll 8
     for (int i = threadIdx.x; i < outputs * inputs; i += blockDim.x)
       to[i / inputs * row + i % inputs] = __ldcg(from + i);
@@ -90,9 +92,9 @@ __device__ void load_parameters(const Network &network, const float *from, float
   }
 }
 
-// Writes weights times inputs plus bias, through a ReLU in hidden layers.
+// A layer: weights times inputs plus bias, and a ReLU if it is hidden.
 __device__ void forward(int inputs, int outputs, bool hidden, const float *weights, const float4 *x, float4 *y) {
-  const int row = apart(inputs);
+  const int row = row_stride(inputs);
   const float *bias = weights + outputs * row;
   for (int i = threadIdx.x; i < outputs * kQuads; i += blockDim.x) {
     const int output = i % outputs, quad = i / outputs;
@@ -112,7 +114,7 @@ __device__ void forward(int inputs, int outputs, bool hidden, const float *weigh
   }
 }
 
-// Writes, or adds, a layer's gradient.
+// Writes a layer's gradient, or adds it to what is there.
 __device__ void add_gradient(int inputs, int outputs, const float4 *x, const float4 *delta, bool add, float *gradient) {
   const int groups = max(static_cast<int>(blockDim.x) / inputs, 1);
   for (int i = threadIdx.x; i < inputs * groups; i += blockDim.x) {
@@ -137,10 +139,10 @@ __device__ void add_gradient(int inputs, int outputs, const float4 *x, const flo
   }
 }
 
-// Writes the derivatives by a layer's inputs, which came through a ReLU, before that.
-__device__ void back(int inputs, int outputs, const float *weights, const float4 *x, const float4 *delta,
-                     float4 *result) {
-  const int row = apart(inputs);
+// The derivatives by the inputs of the ReLU whose outputs are a layer's inputs `x`.
+__device__ void backward_input(int inputs, int outputs, const float *weights, const float4 *x, const float4 *delta,
+                               float4 *result) {
+  const int row = row_stride(inputs);
   for (int i = threadIdx.x; i < inputs * kQuads; i += blockDim.x) {
     const int input = i % inputs, quad = i / inputs;
     float4 sum = make_float4(0, 0, 0, 0);
@@ -154,11 +156,12 @@ __device__ void back(int inputs, int outputs, const float *weights, const float4
   }
 }
 
-// The loss of a tile, this thread's part of it; leaves its gradient in `gradient`, the block's, or adds it there.
+// Takes a tile forward and backward. Returns this thread's part of its loss, and writes its gradient to the block's
+// `gradient`, or adds it there.
 __device__ float train_tile(const Network &network, const float *features, const float *labels, const long *rows,
                             const float *coefficients, int count, bool add, Memory memory, float *gradient) {
   const int inputs = network.widths[0], outputs = network.widths[network.layers];
-  // A row past the end is one of zeros.
+  // Rows beyond the last one are zeros.
   float *values = reinterpret_cast<float *>(memory.inputs);
   for (int i = threadIdx.x; i < TILE * (inputs + outputs); i += blockDim.x) {
     const int row = i % TILE, number = i / TILE;
@@ -181,7 +184,7 @@ __device__ float train_tile(const Network &network, const float *features, const
     __syncthreads();
     if (hidden) {
       x = y;
-      parameters += to * apart(from) + to;
+      parameters += to * row_stride(from) + to;
       gradient += to * from + to;
     }
   }
@@ -198,37 +201,38 @@ __device__ float train_tile(const Network &network, const float *features, const
     const int from = network.widths[layer], to = network.widths[layer + 1];
     add_gradient(from, to, x, memory.delta, add, gradient);
     if (layer == 0) break;
-    back(from, to, parameters, x, memory.delta, memory.next_delta);
+    backward_input(from, to, parameters, x, memory.delta, memory.next_delta);
     __syncthreads();
     float4 *written = memory.next_delta;
     memory.next_delta = memory.delta;
     memory.delta = written;
     const int before = network.widths[layer - 1];
     x -= before * kQuads;
-    parameters -= from * apart(before) + from;
+    parameters -= from * row_stride(before) + from;
     gradient -= from * before + from;
   }
-  // The next tile writes over this one.
+  // The next tile overwrites this one.
   __syncthreads();
   return loss;
 }
 
-// 0 for what is next to it, as in src/optim.rs.
+// Replaces numbers that are almost 0 by 0, as adam_step.rs does.
 __device__ float normal(float value) { return fabsf(value) < 1e-30f ? 0 : value; }
 
-__device__ void move(const Step &step, float gradient, float &value, float &mean, float &square) {
+// One step of Adam for one parameter.
+__device__ void apply_update(const QueuedStep &step, float gradient, float &value, float &mean, float &square) {
   gradient += step.weight_decay * value;
   mean = normal(mean + (1 - step.beta1) * (gradient - mean));
   square = normal(step.beta2 * square + (1 - step.beta2) * gradient * gradient);
   value -= step.rate * mean / (sqrtf(square) * step.correction + step.epsilon);
 }
 
-// All of `steps`. `rows` and `coefficients` are those of their mini-batches, one after the other; `partial` has room
-// for each block's gradient and loss. From the first loss on that is not finite, nothing changes and the losses are
-// NaN. The blocks must all run at once; `met` is 0.
+// Takes all of `steps`. `rows` and `coefficients` are those of their mini-batches, one after the other. `partial` has
+// room for each block's gradient and loss. The first step whose loss is not finite changes nothing, nor do those after
+// it, and their losses are NaN. All blocks must run at once. `arrived` is 0 at the start.
 extern "C" __global__ void train(Network network, const float *features, const float *labels, const long *rows,
-                                 const float *coefficients, const Step *steps, int count, float *parameters,
-                                 float *means, float *squares, float *partial, float *losses, unsigned *met) {
+                                 const float *coefficients, const QueuedStep *steps, int count, float *parameters,
+                                 float *means, float *squares, float *partial, float *losses, unsigned *arrived) {
   extern __shared__ float4 shared[];
   Memory memory;
   memory.inputs = shared;
@@ -240,10 +244,10 @@ extern "C" __global__ void train(Network network, const float *features, const f
   memory.coefficients = memory.labels + outputs * TILE;
   memory.parameters = memory.coefficients + outputs * TILE;
   float *block_losses = partial + static_cast<long>(gridDim.x) * network.parameters;
-  unsigned meetings = 0;
+  unsigned calls = 0;
   bool finite = true;
   for (int number = 0; number < count; ++number) {
-    const Step step = steps[number];
+    const QueuedStep step = steps[number];
     load_parameters(network, parameters, memory.parameters);
     float *gradient = partial + static_cast<long>(blockIdx.x) * network.parameters;
     float loss = 0;
@@ -254,8 +258,8 @@ extern "C" __global__ void train(Network network, const float *features, const f
     }
     loss = block_sum(loss);
     if (threadIdx.x == 0) block_losses[blockIdx.x] = loss;
-    meet(met, meetings);
-    // Blocks without a tile have written nothing.
+    grid_barrier(arrived, calls);
+    // Blocks without a tile have written no gradient.
     const int blocks = min((step.rows + TILE - 1) / TILE, static_cast<int>(gridDim.x));
     loss = 0;
     for (int block = threadIdx.x; block < blocks; block += blockDim.x) loss += __ldcg(block_losses + block);
@@ -268,10 +272,10 @@ extern "C" __global__ void train(Network network, const float *features, const f
 #pragma unroll 16
         for (int block = 0; block < blocks; ++block)
           sum += __ldcg(partial + static_cast<long>(block) * network.parameters + i);
-        move(step, sum, value, mean, square);
+        apply_update(step, sum, value, mean, square);
         parameters[i] = value, means[i] = mean, squares[i] = square;
       }
     }
-    meet(met, meetings);
+    grid_barrier(arrived, calls);
   }
 }

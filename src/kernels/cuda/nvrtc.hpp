@@ -1,5 +1,5 @@
-// CUDA kernels in source, compiled by NVRTC for the GPU at hand when they are first needed: nothing here needs CUDA's
-// compiler. libtorch comes with NVRTC.
+// Compiles CUDA kernels from source with NVRTC, for the GPU at hand and when they are first needed. So the build needs
+// no CUDA compiler. libtorch comes with NVRTC.
 
 #pragma once
 
@@ -17,10 +17,10 @@
 
 namespace {
 
-// Numbers that the preprocessor is given.
+// Macros for the preprocessor, and their values.
 using Definitions = std::map<std::string, int>;
 
-// The functions of NVRTC, whose header libtorch does not bring.
+// The functions of NVRTC. libtorch does not bring its header.
 class Nvrtc {
  public:
   // Loaded at the first call: an exception where it is not there.
@@ -29,7 +29,7 @@ class Nvrtc {
     return nvrtc;
   }
 
-  // Whether it is there: some builds of libtorch come without.
+  // Whether it is there: some builds of libtorch come without it.
   static bool is_there() {
     try {
       get();
@@ -39,7 +39,7 @@ class Nvrtc {
     }
   }
 
-  // Machine code for GPUs of the compute capability `architecture`.
+  // Compiles `source` to machine code for GPUs of the compute capability `architecture`.
   std::string compile(const char *source, int architecture, const Definitions &definitions) const {
     void *program;
     check(create_(&program, source, "biv.cu", 0, nullptr, nullptr), "nvrtcCreateProgram");
@@ -66,7 +66,7 @@ class Nvrtc {
 
  private:
   Nvrtc() {
-    // In libtorch's folder, from where it finds NVRTC as libtorch itself does.
+    // libtorch's own wrapper of NVRTC, in libtorch's folder, which finds NVRTC as libtorch does.
     Dl_info torch;
     if (!dladdr(reinterpret_cast<void *>(&c10::cuda::device_synchronize), &torch)) {
       throw std::runtime_error("libtorch's folder cannot be told");
@@ -110,7 +110,7 @@ inline int attribute(cudaDeviceAttr which, int gpu = c10::cuda::current_device()
   return value;
 }
 
-// How many threads run a kernel, and their shared memory in bytes.
+// How many blocks and threads run a kernel, and the bytes of shared memory of a block.
 struct Grid {
   unsigned blocks, threads;
   size_t shared = 0;
@@ -125,7 +125,7 @@ class Kernel {
  public:
   Kernel(cudaLibrary_t library, const char *name) { C10_CUDA_CHECK(cudaLibraryGetKernel(&kernel_, library, name)); }
 
-  // On the thread's stream, without waiting for it.
+  // Launches the kernel on the thread's stream, without waiting for it.
   void operator()(const Grid &grid, Parameters... parameters) const {
     constexpr size_t kUsual = 48 << 10;
     if (grid.shared > kUsual) {
@@ -150,11 +150,11 @@ class Kernel {
   cudaKernel_t kernel_;
 };
 
-// The `Kernels` made of `source` for this thread's GPU: compiled once for each architecture and definitions, and kept.
-template <class Kernels>
-const Kernels &compiled(const char *source, const Definitions &definitions) {
+// The set of kernels in `source` for this thread's GPU: compiled once for each architecture and definitions, and kept.
+template <class KernelSet>
+const KernelSet &compiled(const char *source, const Definitions &definitions) {
   static std::mutex mutex;
-  static std::map<std::pair<int, Definitions>, Kernels> all;
+  static std::map<std::pair<int, Definitions>, KernelSet> all;
   const int architecture =
       10 * attribute(cudaDevAttrComputeCapabilityMajor) + attribute(cudaDevAttrComputeCapabilityMinor);
   const std::lock_guard<std::mutex> lock(mutex);
@@ -163,7 +163,7 @@ const Kernels &compiled(const char *source, const Definitions &definitions) {
   const std::string code = Nvrtc::get().compile(source, architecture, definitions);
   cudaLibrary_t library;
   C10_CUDA_CHECK(cudaLibraryLoadData(&library, code.data(), nullptr, nullptr, 0, nullptr, nullptr, 0));
-  return all.emplace(key, Kernels(library)).first->second;
+  return all.emplace(key, KernelSet(library)).first->second;
 }
 
 }  // namespace
