@@ -1,8 +1,9 @@
-//! One step of Adam (Kingma and Ba 2015) in vectors, as the kernels take it.
+//! One step of Adam (Kingma and Ba 2015): its numbers, and its arithmetic in vectors for the kernels.
 
 use pulp::Simd;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use std::mem::offset_of;
 
 /// Adam's constants other than the learning rate; the defaults are PyTorch's.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -24,7 +25,7 @@ impl Default for AdamOptions {
     }
 }
 
-/// The numbers of one step of Adam on f32 values, in the order in which kernels on a GPU have them.
+/// The numbers of one step of Adam on f32 values. `biv_cuda_queued_step` in `interface.hpp` ends with the same fields.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct AdamStep {
@@ -36,6 +37,16 @@ pub struct AdamStep {
     /// One over the square root of the second moment's bias correction.
     correction: f32,
 }
+
+const _: () = assert!(
+    size_of::<AdamStep>() == 24
+        && offset_of!(AdamStep, rate) == 0
+        && offset_of!(AdamStep, beta1) == 4
+        && offset_of!(AdamStep, beta2) == 8
+        && offset_of!(AdamStep, epsilon) == 12
+        && offset_of!(AdamStep, weight_decay) == 16
+        && offset_of!(AdamStep, correction) == 20
+);
 
 impl AdamStep {
     /// Step `number`, counted from 1.
@@ -51,7 +62,7 @@ impl AdamStep {
         }
     }
 
-    /// Some values, the running means of their gradients and those of the gradients' squares, a step on.
+    /// A step of some values, the running means of their gradients, and those of the squared gradients.
     #[inline(always)]
     pub(crate) fn apply<S: Simd>(
         &self,
@@ -71,8 +82,8 @@ impl AdamStep {
     }
 }
 
-/// 0 for what is next to it. The means of a weight that has no gradient any more (after a ReLU that is never
-/// positive) would else shrink to denormal numbers and stay there, with which processors are very slow.
+/// Replaces numbers that are almost 0 by 0. Without it the means of a weight that no longer has a gradient (its ReLU is
+/// never positive) would shrink to denormal numbers and stay there. Processors are very slow with those.
 #[inline(always)]
 fn normal<S: Simd>(simd: S, values: S::f32s) -> S::f32s {
     let small = simd.less_than_f32s(simd.abs_f32s(values), simd.splat_f32s(1e-30));

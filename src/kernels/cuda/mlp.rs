@@ -1,33 +1,43 @@
-//! Training of small multi-layer perceptrons by a kernel on a GPU: many steps in one start.
+//! Training of small multi-layer perceptrons by a kernel on a GPU: one launch takes many steps.
 
 use super::library::Library;
 use crate::kernels::adam_step::AdamStep;
 use crate::torch::ffi::{pointer, torch};
 use crate::{Error, Result};
+use std::mem::offset_of;
 use tch::{Device, Tensor};
 
-/// A mini-batch's place in a list of the rows of all, and the numbers with which the weights move.
+/// A step that is to be taken. `interface.hpp` has the same struct.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Step {
+pub(crate) struct QueuedStep {
+    /// Where the mini-batch's rows begin in [`QueuedSteps::rows`], and how many there are.
     pub first: i32,
     pub rows: i32,
     pub adam: AdamStep,
 }
 
+const _: () = assert!(
+    size_of::<QueuedStep>() == 32
+        && align_of::<QueuedStep>() == 4
+        && offset_of!(QueuedStep, first) == 0
+        && offset_of!(QueuedStep, rows) == 4
+        && offset_of!(QueuedStep, adam) == 8
+);
+
 /// Steps to take, one after the other.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Steps<'a> {
-    pub steps: &'a [Step],
-    /// Of the mini-batches, one after the other.
+pub(crate) struct QueuedSteps<'a> {
+    pub steps: &'a [QueuedStep],
+    /// The rows of all mini-batches, one mini-batch after the other.
     pub rows: &'a [i64],
-    /// One for each row and output.
+    /// The weights of the squared errors, one for each row and output.
     pub coefficients: &'a [f32],
 }
 
-/// What the steps read and change, f32 on one GPU.
+/// The tensors that the steps read and change: f32, on one GPU.
 #[derive(Debug)]
-pub(crate) struct State<'a> {
+pub(crate) struct TrainingTensors<'a> {
     pub features: &'a Tensor,
     pub labels: &'a Tensor,
     /// All layers' weights and biases, and Adam's moments, in that order.
@@ -36,7 +46,7 @@ pub(crate) struct State<'a> {
     pub squares: &'a mut Tensor,
 }
 
-/// Whether the kernel is there, and takes networks of these widths on `device`.
+/// Whether the kernel takes networks of these widths on GPU number `device`.
 pub(crate) fn fits(device: Device, widths: &[usize]) -> Result<bool> {
     let (Device::Cuda(index), Ok(library)) = (device, Library::get()) else { return Ok(false) };
     let (widths, mut fits) = (numbers(widths), false);
@@ -45,11 +55,12 @@ pub(crate) fn fits(device: Device, widths: &[usize]) -> Result<bool> {
     Ok(fits)
 }
 
-/// Takes `steps` and waits for their losses. From the first that is not finite on, nothing changes.
-pub(crate) fn train(widths: &[usize], state: State, steps: Steps) -> Result<Vec<f32>> {
+/// Takes `steps` and waits for their losses. The first step whose loss is not finite changes nothing, nor do those after
+/// it.
+pub(crate) fn train(widths: &[usize], state: TrainingTensors, steps: QueuedSteps) -> Result<Vec<f32>> {
     let [rows, outputs] = [state.labels.size()[0], state.labels.size()[1]];
     let within =
-        |step: &Step| 0 <= step.first && 0 < step.rows && (step.first + step.rows) as usize <= steps.rows.len();
+        |step: &QueuedStep| 0 <= step.first && 0 < step.rows && (step.first + step.rows) as usize <= steps.rows.len();
     let parameters: usize = widths.windows(2).map(|pair| (pair[0] + 1) * pair[1]).sum();
     let flat = [&*state.parameters, state.means, state.squares];
     if flat.iter().any(|list| list.numel() != parameters)
@@ -63,8 +74,8 @@ pub(crate) fn train(widths: &[usize], state: State, steps: Steps) -> Result<Vec<
     }
     let (library, widths) = (Library::get()?, numbers(widths));
     let mut losses = vec![0.0; steps.steps.len()];
-    // SAFETY: the tensors are borrowed for the call, at whose end the GPU is done with them, and of the sizes that
-    // were checked, as are the lists; there is room for a loss of each step.
+    // SAFETY: the tensors are borrowed for the call, at whose end the GPU is done with them. Their sizes and those of the
+    // lists were checked. There is room for the loss of each step.
     torch(unsafe {
         (library.mlp_train)(
             pointer(state.features),

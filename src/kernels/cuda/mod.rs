@@ -1,4 +1,4 @@
-//! Kernels for NVIDIA GPUs, in `libbiv_cuda.so`.
+//! Kernels and graphs for NVIDIA GPUs, which are in `libbiv_cuda.so`.
 
 mod graph;
 pub(crate) mod images;
@@ -6,3 +6,4 @@ mod library;
 pub(crate) mod mlp;
 
 pub(crate) use graph::Graph;
+pub(crate) use library::Library;

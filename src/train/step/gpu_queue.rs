@@ -3,7 +3,7 @@
 
 use super::{MiniBatch, StepLoss, StepStrategy, Weights};
 use crate::kernels::adam_step::AdamStep;
-use crate::kernels::cuda::mlp::{State, Step, Steps, train};
+use crate::kernels::cuda::mlp::{QueuedStep, QueuedSteps, TrainingTensors, train};
 use crate::model::Model;
 use crate::{Error, Result};
 use tch::Tensor;
@@ -18,7 +18,7 @@ const MANY_ROWS: usize = 1 << 20;
 #[derive(Debug)]
 pub(super) struct GpuQueue {
     widths: Vec<usize>,
-    steps: Vec<Step>,
+    steps: Vec<QueuedStep>,
     rows: Vec<i64>,
     coefficients: Vec<f32>,
     /// The features and labels of all of them.
@@ -49,7 +49,7 @@ impl StepStrategy for GpuQueue {
         }
         let number = weights.optimizer.steps() + self.steps.len() as u64 + 1;
         let adam = AdamStep::new(weights.optimizer.options(), number, learning_rate);
-        self.steps.push(Step { first: self.rows.len() as i32, rows: batch.rows.len() as i32, adam });
+        self.steps.push(QueuedStep { first: self.rows.len() as i32, rows: batch.rows.len() as i32, adam });
         self.rows.extend(batch.rows.iter().map(|&row| row as i64));
         self.coefficients.extend(batch.coefficients);
         Ok(StepLoss::Queued)
@@ -64,14 +64,14 @@ impl StepStrategy for GpuQueue {
         let Some([features, labels]) = self.data.take() else { return Ok(vec![]) };
         let mut parameters = model.flat()?.shallow_clone();
         let (means, squares) = weights.optimizer.moments();
-        let state = State {
+        let state = TrainingTensors {
             features: &features,
             labels: &labels,
             parameters: &mut parameters,
             means: &mut means.all,
             squares: &mut squares.all,
         };
-        let steps = Steps { steps: &self.steps, rows: &self.rows, coefficients: &self.coefficients };
+        let steps = QueuedSteps { steps: &self.steps, rows: &self.rows, coefficients: &self.coefficients };
         let losses = train(&self.widths, state, steps);
         self.forget();
         let losses = losses?;
