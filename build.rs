@@ -20,12 +20,19 @@ fn compile_cpp(libtorch: &Path) {
         .cpp(true)
         .std("c++17")
         .files(
-            ["torch/runtime", "torch/ops", "torch/arena", "kernels/cpu/conv", "kernels/cpu/norm"]
-                .map(|name| format!("src/{name}.cpp")),
+            [
+                "torch/runtime",
+                "torch/ops",
+                "torch/arena",
+                "kernels/cpu/features",
+                "kernels/cpu/conv",
+                "kernels/cpu/norm",
+            ]
+            .map(|name| format!("src/{name}.cpp")),
         )
         .flag(format!("-isystem{}", libtorch.join("include").display()))
         .flag("-fvisibility=hidden")
-        // Line tables, as Rust's: all of libtorch's types would take as long again.
+        // Only line tables, as for Rust: libtorch's types would double the time.
         .debug(false)
         .flag("-g1")
         .compile("biv_cpp");

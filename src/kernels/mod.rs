@@ -2,9 +2,13 @@
 
 pub(crate) mod adam_step;
 #[allow(unsafe_code)]
+pub(crate) mod cpu;
+#[allow(unsafe_code)]
 pub(crate) mod cuda;
 pub mod mlp;
-#[allow(unsafe_code)]
 pub(crate) mod ops;
+mod report;
 pub(crate) mod spec;
 pub mod team;
+
+pub use report::{KernelReport, report};

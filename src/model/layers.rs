@@ -4,7 +4,7 @@ use super::init::{normal, uniform};
 use crate::kernels::mlp::Plan;
 use crate::kernels::ops::{batch_norm, conv2d, max_pool};
 pub(super) use crate::kernels::spec::Window;
-use crate::kernels::spec::{BATCH_NORM_EPSILON, BATCH_NORM_MOMENTUM, BatchNorm, Epilogue};
+use crate::kernels::spec::{BATCH_NORM_EPSILON, BATCH_NORM_MOMENTUM, BatchNormSpec, Epilogue};
 use crate::{Error, Result};
 use rand_chacha::ChaCha12Rng;
 use tch::{Device, Kind, Tensor};
@@ -90,8 +90,8 @@ impl Layer {
                 if training && x.numel() < 2 * running_mean.numel() {
                     return Err(Error::Shape("a mini-batch of 1 row: BatchNorm needs at least 2 in training".into()));
                 }
-                let how = BatchNorm { training, momentum: BATCH_NORM_MOMENTUM, epsilon: BATCH_NORM_EPSILON };
-                batch_norm(&x, [weight, bias, running_mean, running_var], how, after)?
+                let spec = BatchNormSpec { training, momentum: BATCH_NORM_MOMENTUM, epsilon: BATCH_NORM_EPSILON };
+                batch_norm(&x, [weight, bias, running_mean, running_var], spec, after)?
             }
             Layer::Relu => x.f_relu_()?,
             Layer::MaxPool(window) => max_pool(&x, *window)?,

@@ -14,6 +14,7 @@ mod resnet;
 
 use crate::data::Normalization;
 use crate::kernels::mlp::Plan;
+use crate::kernels::ops::has_mlp_prediction;
 use crate::kernels::spec::Epilogue;
 use crate::torch::Precision;
 use crate::torch::flat::Flat;
@@ -185,7 +186,7 @@ impl Model {
 
     /// The network's shape where [`kernel`] can train it and predict with it as it is now.
     pub(crate) fn kernel_plan(&self, precision: Precision) -> Option<&Plan> {
-        self.plan().filter(|_| self.device == Device::Cpu && precision != Precision::Bf16)
+        self.plan().filter(|_| has_mlp_prediction(self.device, precision))
     }
 
     /// The network's output, f32 of shape `[rows, outputs]` in normalised units, for

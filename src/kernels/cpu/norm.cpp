@@ -1,15 +1,14 @@
-// BatchNorm of images in the channels-last format on the CPU, with what follows it in the same pass: a ReLU, or the
-// shortcut of a residual block and then a ReLU. libtorch goes from pixel to pixel, whose channels may fill no vector,
-// and on its way back threads add up in each other's cache lines.
+// BatchNorm of images in the channels-last format on the CPU, with its epilogue in the same pass: a ReLU, or the
+// shortcut of a residual block and then a ReLU. libtorch's own goes pixel by pixel, whose channels may not fill a
+// vector, and its backward pass has threads that sum in each other's cache lines.
 //
-// Here a vector goes on over the end of a pixel: all lanes are in use for any number of channels. How the sums are
-// divided does not depend on the number of threads, and so neither does a bit of the result.
+// Here a vector continues beyond the end of a pixel, so all lanes are in use for any number of channels. How the sums
+// are divided does not depend on the number of threads, so neither does any bit of the result.
 //
 // The derivatives are those of Ioffe and Szegedy 2015, section 3.
 
 #include <ATen/TensorOperators.h>
 #include <ATen/core/Tensor.h>
-#include <ATen/ops/batch_norm.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
 #include <ATen/ops/threshold_backward.h>
@@ -25,136 +24,87 @@
 #include <vector>
 
 #include "../../torch/guarded.hpp"
+#include "features.hpp"
 #include "parallel.hpp"
-
-// Compiled for several instruction sets, of which the processor's best is taken.
-#ifdef __x86_64__
-#define BIV_WIDE __attribute__((target_clones("avx512f", "avx2", "default")))
-#else
-#define BIV_WIDE
-#endif
 
 namespace {
 
-// Values that fill vectors of any instruction set.
-constexpr int64_t kVectors = 16;
-// Groups that are summed in single precision.
-constexpr int64_t kGroups = 64;
-// Values that are copied to single precision at once: they stay in a core's nearest cache.
-constexpr int64_t kPiece = 2048;
-// Parts that threads take.
-constexpr int64_t kParts = 64;
+// The loops of norm_loops.hpp, compiled for one instruction set.
+struct Loops {
+  void (*add_values)(const float *, int64_t, int64_t, float *);
+  void (*add_squares)(const float *, int64_t, int64_t, const float *, float *);
+  void (*normalize)(const float *, int64_t, int64_t, const float *, const float *, float, float *);
+  void (*normalize_and_add)(const float *, const float *, int64_t, int64_t, const float *, const float *, float,
+                            float *);
+  void (*add_deltas)(const float *, const float *, int64_t, int64_t, const float *, const float *, const float *, float,
+                     float *, float *);
+  void (*backward_input)(const float *, const float *, int64_t, int64_t, const float *, const float *, const float *,
+                         float, const float *, const float *, float *);
+  void (*widen)(const uint16_t *, int64_t, float *);
+  void (*narrow)(const float *, int64_t, uint16_t *);
+};
 
-// The loops. Each goes through `count` values in groups of `period`, the last of which may be shorter; what depends on
-// the channel is a list for one group.
+namespace baseline {
+#define BIV_WIDE
+#include "norm_loops.hpp"
+#undef BIV_WIDE
+}  // namespace baseline
 
-BIV_WIDE void add_values(const float *__restrict x, int64_t count, int64_t period, float *__restrict sums) {
-  for (int64_t i = 0; i < count; i += period) {
-    const int64_t n = std::min(period, count - i);
-    for (int64_t j = 0; j < n; ++j) sums[j] += x[i + j];
-  }
+#ifdef __x86_64__
+namespace avx2 {
+#define BIV_WIDE __attribute__((target("avx2")))
+#include "norm_loops.hpp"
+#undef BIV_WIDE
+}  // namespace avx2
+namespace avx512 {
+#define BIV_WIDE __attribute__((target("avx512f")))
+#include "norm_loops.hpp"
+#undef BIV_WIDE
+}  // namespace avx512
+#endif
+
+const Loops &loops_for(int64_t vectors) {
+#ifdef __x86_64__
+  if (vectors == kAvx512) return avx512::kLoops;
+  if (vectors == kAvx2) return avx2::kLoops;
+#endif
+  return baseline::kLoops;
 }
 
-BIV_WIDE void add_squares(const float *__restrict x, int64_t count, int64_t period, const float *__restrict means,
-                          float *__restrict sums) {
-  for (int64_t i = 0; i < count; i += period) {
-    const int64_t n = std::min(period, count - i);
-    for (int64_t j = 0; j < n; ++j) sums[j] += (x[i + j] - means[j]) * (x[i + j] - means[j]);
-  }
-}
+// So many values are whole vectors of any instruction set.
+constexpr int64_t kVectorValues = 16;
+// How many groups are summed in single precision.
+constexpr int64_t kBlockGroups = 64;
+// How many values are converted to single precision at once: they stay in a core's nearest cache.
+constexpr int64_t kPieceValues = 2048;
+// The most parts, which are divided among the threads.
+constexpr int64_t kMostParts = 64;
 
-// `max(scale x + shift, floor)`. NaN stays NaN.
-BIV_WIDE void normalize(const float *__restrict x, int64_t count, int64_t period, const float *__restrict scale,
-                        const float *__restrict shift, float floor, float *__restrict y) {
-  for (int64_t i = 0; i < count; i += period) {
-    const int64_t n = std::min(period, count - i);
-    for (int64_t j = 0; j < n; ++j) {
-      const float z = x[i + j] * scale[j] + shift[j];
-      y[i + j] = z < floor ? floor : z;
-    }
-  }
-}
-
-// `max(scale x + shift + shortcut, floor)`.
-BIV_WIDE void normalize_and_add(const float *__restrict x, const float *__restrict shortcut, int64_t count,
-                                int64_t period, const float *__restrict scale, const float *__restrict shift,
-                                float floor, float *__restrict y) {
-  for (int64_t i = 0; i < count; i += period) {
-    const int64_t n = std::min(period, count - i);
-    for (int64_t j = 0; j < n; ++j) {
-      const float z = x[i + j] * scale[j] + shift[j] + shortcut[i + j];
-      y[i + j] = z < floor ? floor : z;
-    }
-  }
-}
-
-// The sums of the derivatives by what was normalised, and of those times `x - mean`.
-BIV_WIDE void add_deltas(const float *__restrict x, const float *__restrict delta, int64_t count, int64_t period,
-                         const float *__restrict mean, const float *__restrict scale, const float *__restrict shift,
-                         float floor, float *__restrict sums, float *__restrict products) {
-  for (int64_t i = 0; i < count; i += period) {
-    const int64_t n = std::min(period, count - i);
-    for (int64_t j = 0; j < n; ++j) {
-      const float given = delta[i + j], d = x[i + j] * scale[j] + shift[j] <= floor ? 0 : given;
-      sums[j] += d;
-      products[j] += d * (x[i + j] - mean[j]);
-    }
-  }
-}
-
-BIV_WIDE void go_back(const float *__restrict x, const float *__restrict delta, int64_t count, int64_t period,
-                      const float *__restrict mean, const float *__restrict scale, const float *__restrict shift,
-                      float floor, const float *__restrict offset, const float *__restrict slope,
-                      float *__restrict result) {
-  for (int64_t i = 0; i < count; i += period) {
-    const int64_t n = std::min(period, count - i);
-    for (int64_t j = 0; j < n; ++j) {
-      const float given = delta[i + j], d = x[i + j] * scale[j] + shift[j] <= floor ? 0 : given;
-      result[i + j] = scale[j] * (d - offset[j] - (x[i + j] - mean[j]) * slope[j]);
-    }
-  }
-}
-
-BIV_WIDE void widen(const uint16_t *__restrict from, int64_t count, float *__restrict to) {
-  for (int64_t i = 0; i < count; ++i) {
-    const uint32_t bits = static_cast<uint32_t>(from[i]) << 16;
-    std::memcpy(&to[i], &bits, sizeof bits);
-  }
-}
-
-// To the nearest bfloat16, to an even one between two.
-BIV_WIDE void narrow(const float *__restrict from, int64_t count, uint16_t *__restrict to) {
-  for (int64_t i = 0; i < count; ++i) {
-    uint32_t bits;
-    std::memcpy(&bits, &from[i], sizeof bits);
-    const uint32_t rounded = (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
-    to[i] = static_cast<uint16_t>(from[i] == from[i] ? rounded : 0x7fc0);
-  }
-}
-
-// A part of a tensor's values in single precision: where they are, or copied.
+// Reads a tensor's values in single precision: where they are, or converted.
 class Reader {
  public:
-  explicit Reader(const at::Tensor &tensor) : bytes_(static_cast<const char *>(tensor.const_data_ptr())) {
+  Reader(const Loops &loops, const at::Tensor &tensor)
+      : loops_(loops), bytes_(static_cast<const char *>(tensor.const_data_ptr())) {
     is_float_ = tensor.scalar_type() == at::kFloat;
   }
   const float *operator()(int64_t start, int64_t count) {
     if (is_float_) return reinterpret_cast<const float *>(bytes_) + start;
     copy_.resize(std::max<size_t>(copy_.size(), count));
-    widen(reinterpret_cast<const uint16_t *>(bytes_) + start, count, copy_.data());
+    loops_.widen(reinterpret_cast<const uint16_t *>(bytes_) + start, count, copy_.data());
     return copy_.data();
   }
 
  private:
+  const Loops &loops_;
   const char *bytes_;
   bool is_float_;
   std::vector<float> copy_;
 };
 
-// The opposite.
+// Writes a tensor's values from single precision: directly, or converted.
 class Writer {
  public:
-  explicit Writer(const at::Tensor &tensor) : bytes_(static_cast<char *>(tensor.data_ptr())) {
+  Writer(const Loops &loops, const at::Tensor &tensor) : loops_(loops), bytes_(static_cast<char *>(tensor.data_ptr())) {
     is_float_ = tensor.scalar_type() == at::kFloat;
   }
   // Where to write the `count` values from `start` on, until `finish`.
@@ -164,36 +114,38 @@ class Writer {
     return copy_.data();
   }
   void finish(int64_t start, int64_t count) {
-    if (!is_float_) narrow(copy_.data(), count, reinterpret_cast<uint16_t *>(bytes_) + start);
+    if (!is_float_) loops_.narrow(copy_.data(), count, reinterpret_cast<uint16_t *>(bytes_) + start);
   }
 
  private:
+  const Loops &loops_;
   char *bytes_;
   bool is_float_;
   std::vector<float> copy_;
 };
 
-// How a tensor of images is gone through.
-struct Division {
+// How the values of a tensor of images are partitioned: into parts for the threads, a part into blocks, a block into
+// pieces, a piece into groups.
+struct ImagePartition {
   int64_t channels, values, pixels;
-  // Values of the fewest pixels that fill vectors.
+  // The values of a group: the fewest whole pixels that are whole vectors.
   int64_t period;
-  // Values that are summed in single precision, a whole number of periods.
+  // The values of a block, which are summed in single precision: whole groups.
   int64_t block;
 
-  explicit Division(const at::Tensor &images)
+  explicit ImagePartition(const at::Tensor &images)
       : channels(images.size(1)), values(images.numel()), pixels(values / channels) {
-    period = std::lcm(channels, kVectors);
-    block = kGroups * period;
+    period = std::lcm(channels, kVectorValues);
+    block = kBlockGroups * period;
   }
 
   int64_t blocks() const { return (values + block - 1) / block; }
-  int64_t parts() const { return std::min(blocks(), kParts); }
+  int64_t parts() const { return std::min(blocks(), kMostParts); }
 
-  // `work(part, start, count)` for each block of each part, the parts shared by threads.
+  // Calls `work(part, start, count)` for each block of each part, with one `work` made for each thread.
   template <class MakeWork>
-  void each(MakeWork make_work) const {
-    share(parts(), [&](int64_t begin, int64_t end) {
+  void for_each_block(MakeWork make_work) const {
+    parallel_for(parts(), [&](int64_t begin, int64_t end) {
       auto work = make_work();
       for (int64_t part = begin; part < end; ++part) {
         for (int64_t i = blocks() * part / parts(); i < blocks() * (part + 1) / parts(); ++i) {
@@ -203,23 +155,23 @@ struct Division {
     });
   }
 
-  // `work(start, count)` for each piece of some values: whole groups, but for the last.
+  // Calls `work(start, count)` for each piece of some values. All pieces but the last are whole groups.
   template <class Work>
-  void pieces(int64_t start, int64_t count, Work work) const {
-    const int64_t size = std::max(kPiece / period, int64_t{1}) * period;
+  void for_each_piece(int64_t start, int64_t count, Work work) const {
+    const int64_t size = std::max(kPieceValues / period, int64_t{1}) * period;
     for (int64_t i = 0; i < count; i += size) work(start + i, std::min(size, count - i));
   }
 
-  // A channel's sum from those of a group's values.
-  double folded(const std::vector<float> &sums, int64_t channel) const {
+  // A channel's sum, from the sums of a group's values.
+  double channel_sum(const std::vector<float> &sums, int64_t channel) const {
     double sum = 0;
     for (int64_t j = channel; j < period; j += channels) sum += sums[j];
     return sum;
   }
 
-  // A list for one group of what `value(channel)` is.
+  // `value(channel)` for each value of a group.
   template <class Value>
-  std::vector<float> spread(Value value) const {
+  std::vector<float> per_value(Value value) const {
     std::vector<float> list(period);
     for (int64_t j = 0; j < period; ++j) list[j] = j < channels ? value(j) : list[j - channels];
     return list;
@@ -230,7 +182,7 @@ struct Division {
 struct Moments {
   double count = 0, mean = 0, squares = 0;
 
-  // Of both parts together (Chan, Golub, LeVeque 1983).
+  // Merges those of other values (Chan, Golub, LeVeque 1983).
   void add(const Moments &other) {
     if (other.count == 0) return;
     const double difference = other.mean - mean, total = count + other.count;
@@ -240,25 +192,25 @@ struct Moments {
   }
 };
 
-std::vector<Moments> moments(const at::Tensor &input) {
-  const Division division(input);
-  const int64_t channels = division.channels;
-  std::vector<Moments> parts(division.parts() * channels);
-  division.each([&] {
-    return [&, read = Reader(input), sums = std::vector<float>(division.period)](int64_t part, int64_t start,
-                                                                                 int64_t count) mutable {
+std::vector<Moments> moments(const Loops &loops, const at::Tensor &input) {
+  const ImagePartition partition(input);
+  const int64_t channels = partition.channels;
+  std::vector<Moments> parts(partition.parts() * channels);
+  partition.for_each_block([&] {
+    return [&, read = Reader(loops, input), sums = std::vector<float>(partition.period)](int64_t part, int64_t start,
+                                                                                         int64_t count) mutable {
       const double pixels = static_cast<double>(count / channels);
       std::fill(sums.begin(), sums.end(), 0.0f);
-      division.pieces(start, count,
-                      [&](int64_t i, int64_t n) { add_values(read(i, n), n, division.period, sums.data()); });
+      partition.for_each_piece(
+          start, count, [&](int64_t i, int64_t n) { loops.add_values(read(i, n), n, partition.period, sums.data()); });
       const std::vector<float> means =
-          division.spread([&](int64_t c) { return static_cast<float>(division.folded(sums, c) / pixels); });
+          partition.per_value([&](int64_t c) { return static_cast<float>(partition.channel_sum(sums, c) / pixels); });
       std::fill(sums.begin(), sums.end(), 0.0f);
-      division.pieces(start, count, [&](int64_t i, int64_t n) {
-        add_squares(read(i, n), n, division.period, means.data(), sums.data());
+      partition.for_each_piece(start, count, [&](int64_t i, int64_t n) {
+        loops.add_squares(read(i, n), n, partition.period, means.data(), sums.data());
       });
       for (int64_t c = 0; c < channels; ++c) {
-        parts[part * channels + c].add({pixels, means[c], division.folded(sums, c)});
+        parts[part * channels + c].add({pixels, means[c], partition.channel_sum(sums, c)});
       }
     };
   });
@@ -267,35 +219,36 @@ std::vector<Moments> moments(const at::Tensor &input) {
   return result;
 }
 
-// What a pass forward does to each channel.
+// How a forward pass scales and shifts each channel.
 struct Scaling {
   std::vector<float> mean, scale, shift;
 
-  Scaling(const Division &division, const float *means, const float *inverse_stds, const at::Tensor &weight,
+  Scaling(const ImagePartition &partition, const float *means, const float *inverse_stds, const at::Tensor &weight,
           const at::Tensor &bias) {
     const float *w = weight.const_data_ptr<float>(), *b = bias.const_data_ptr<float>();
-    mean = division.spread([&](int64_t c) { return means[c]; });
-    scale = division.spread([&](int64_t c) { return w[c] * inverse_stds[c]; });
-    shift = division.spread([&](int64_t c) { return b[c] - means[c] * (w[c] * inverse_stds[c]); });
+    mean = partition.per_value([&](int64_t c) { return means[c]; });
+    scale = partition.per_value([&](int64_t c) { return w[c] * inverse_stds[c]; });
+    shift = partition.per_value([&](int64_t c) { return b[c] - means[c] * (w[c] * inverse_stds[c]); });
   }
 };
 
 float floor_of(bool relu) { return relu ? 0 : -std::numeric_limits<float>::infinity(); }
 
-// `shortcut` is added if it is defined.
-at::Tensor scaled(const at::Tensor &input, const Scaling &scaling, const at::Tensor &shortcut, bool relu) {
-  const Division division(input);
+// Normalises `input`. `shortcut` is added if it is defined.
+at::Tensor scaled(const Loops &loops, const at::Tensor &input, const Scaling &scaling, const at::Tensor &shortcut,
+                  bool relu) {
+  const ImagePartition partition(input);
   const float *scale = scaling.scale.data(), *shift = scaling.shift.data(), floor = floor_of(relu);
   at::Tensor output = at::empty_like(input, at::MemoryFormat::ChannelsLast);
-  division.each([&] {
-    return [&, read = Reader(input), read_shortcut = Reader(shortcut.defined() ? shortcut : input),
-            write = Writer(output)](int64_t, int64_t start, int64_t count) mutable {
-      division.pieces(start, count, [&](int64_t i, int64_t n) {
+  partition.for_each_block([&] {
+    return [&, read = Reader(loops, input), read_shortcut = Reader(loops, shortcut.defined() ? shortcut : input),
+            write = Writer(loops, output)](int64_t, int64_t start, int64_t count) mutable {
+      partition.for_each_piece(start, count, [&](int64_t i, int64_t n) {
         if (shortcut.defined()) {
-          normalize_and_add(read(i, n), read_shortcut(i, n), n, division.period, scale, shift, floor,
-                            write.begin(i, n));
+          loops.normalize_and_add(read(i, n), read_shortcut(i, n), n, partition.period, scale, shift, floor,
+                                  write.begin(i, n));
         } else {
-          normalize(read(i, n), n, division.period, scale, shift, floor, write.begin(i, n));
+          loops.normalize(read(i, n), n, partition.period, scale, shift, floor, write.begin(i, n));
         }
         write.finish(i, n);
       });
@@ -304,18 +257,19 @@ at::Tensor scaled(const at::Tensor &input, const Scaling &scaling, const at::Ten
   return output;
 }
 
-struct BatchNorm : torch::autograd::Function<BatchNorm> {
-  static at::Tensor forward(torch::autograd::AutogradContext *context, const at::Tensor &input,
+struct BatchNormFunction : torch::autograd::Function<BatchNormFunction> {
+  static at::Tensor forward(torch::autograd::AutogradContext *context, int64_t vectors, const at::Tensor &input,
                             const at::Tensor &weight, const at::Tensor &bias, const at::Tensor &running_mean,
                             const at::Tensor &running_var, const std::optional<at::Tensor> &given_shortcut,
                             double momentum, double epsilon, bool relu) {
-    const Division division(input);
+    const Loops &loops = loops_for(vectors);
+    const ImagePartition partition(input);
     const at::Tensor shortcut = given_shortcut.value_or(at::Tensor());
-    at::Tensor mean = at::empty({division.channels}, at::kFloat), inverse_std = at::empty_like(mean);
+    at::Tensor mean = at::empty({partition.channels}, at::kFloat), inverse_std = at::empty_like(mean);
     float *means = mean.data_ptr<float>(), *inverse_stds = inverse_std.data_ptr<float>();
     float *running_means = running_mean.data_ptr<float>(), *running_vars = running_var.data_ptr<float>();
-    const std::vector<Moments> found = moments(input);
-    for (int64_t c = 0; c < division.channels; ++c) {
+    const std::vector<Moments> found = moments(loops, input);
+    for (int64_t c = 0; c < partition.channels; ++c) {
       const Moments &channel = found[c];
       means[c] = static_cast<float>(channel.mean);
       inverse_stds[c] = static_cast<float>(1 / std::sqrt(channel.squares / channel.count + epsilon));
@@ -323,9 +277,10 @@ struct BatchNorm : torch::autograd::Function<BatchNorm> {
       running_means[c] += static_cast<float>(momentum * (channel.mean - running_means[c]));
       running_vars[c] += static_cast<float>(momentum * (unbiased - running_vars[c]));
     }
+    context->saved_data["vectors"] = vectors;
     context->saved_data["relu"] = relu;
-    at::Tensor output = scaled(input, Scaling(division, means, inverse_stds, weight, bias), shortcut, relu);
-    // Where the ReLU lets through is seen in the input, but for a shortcut.
+    at::Tensor output = scaled(loops, input, Scaling(partition, means, inverse_stds, weight, bias), shortcut, relu);
+    // Where the ReLU passes values on is computed from the input again; with a shortcut, from the output.
     context->save_for_backward({input, weight, bias, mean, inverse_std, shortcut.defined() ? output : at::Tensor()});
     return output;
   }
@@ -334,32 +289,34 @@ struct BatchNorm : torch::autograd::Function<BatchNorm> {
                                                  torch::autograd::variable_list deltas) {
     const auto saved = context->get_saved_variables();
     const at::Tensor &input = saved[0], &output = saved[5];
+    const Loops &loops = loops_for(context->saved_data["vectors"].toInt());
     bool relu = context->saved_data["relu"].toBool();
-    at::Tensor delta = deltas[0].contiguous(at::MemoryFormat::ChannelsLast), by_shortcut;
+    at::Tensor delta = deltas[0].contiguous(at::MemoryFormat::ChannelsLast), grad_shortcut;
     if (output.defined()) {
-      by_shortcut = delta = relu ? at::threshold_backward(delta, output, 0) : delta;
+      grad_shortcut = delta = relu ? at::threshold_backward(delta, output, 0) : delta;
       relu = false;
     }
     const float floor = floor_of(relu);
     const float *means = saved[3].const_data_ptr<float>(), *inverse_stds = saved[4].const_data_ptr<float>();
-    const Division division(input);
-    const int64_t channels = division.channels, period = division.period;
-    const Scaling scaling(division, means, inverse_stds, saved[1], saved[2]);
+    const ImagePartition partition(input);
+    const int64_t channels = partition.channels, period = partition.period;
+    const Scaling scaling(partition, means, inverse_stds, saved[1], saved[2]);
     const float *mean = scaling.mean.data(), *scale = scaling.scale.data(), *shift = scaling.shift.data();
 
-    // For each part and channel.
-    std::vector<std::array<double, 2>> parts(division.parts() * channels);
-    division.each([&] {
-      return [&, read = Reader(input), read_delta = Reader(delta), sums = std::vector<float>(period),
+    // Two sums for each part and channel.
+    std::vector<std::array<double, 2>> parts(partition.parts() * channels);
+    partition.for_each_block([&] {
+      return [&, read = Reader(loops, input), read_delta = Reader(loops, delta), sums = std::vector<float>(period),
               products = std::vector<float>(period)](int64_t part, int64_t start, int64_t count) mutable {
         std::fill(sums.begin(), sums.end(), 0.0f);
         std::fill(products.begin(), products.end(), 0.0f);
-        division.pieces(start, count, [&](int64_t i, int64_t n) {
-          add_deltas(read(i, n), read_delta(i, n), n, period, mean, scale, shift, floor, sums.data(), products.data());
+        partition.for_each_piece(start, count, [&](int64_t i, int64_t n) {
+          loops.add_deltas(read(i, n), read_delta(i, n), n, period, mean, scale, shift, floor, sums.data(),
+                           products.data());
         });
         for (int64_t c = 0; c < channels; ++c) {
-          parts[part * channels + c][0] += division.folded(sums, c);
-          parts[part * channels + c][1] += division.folded(products, c);
+          parts[part * channels + c][0] += partition.channel_sum(sums, c);
+          parts[part * channels + c][1] += partition.channel_sum(products, c);
         }
       };
     });
@@ -368,32 +325,32 @@ struct BatchNorm : torch::autograd::Function<BatchNorm> {
       for (int which : {0, 1}) total[i % channels][which] += parts[i][which];
     }
 
-    at::Tensor by_weight = at::empty_like(saved[1]), by_bias = at::empty_like(saved[2]);
+    at::Tensor grad_weight = at::empty_like(saved[1]), grad_bias = at::empty_like(saved[2]);
     for (int64_t c = 0; c < channels; ++c) {
-      by_bias.data_ptr<float>()[c] = static_cast<float>(total[c][0]);
-      by_weight.data_ptr<float>()[c] = static_cast<float>(total[c][1] * inverse_stds[c]);
+      grad_bias.data_ptr<float>()[c] = static_cast<float>(total[c][0]);
+      grad_weight.data_ptr<float>()[c] = static_cast<float>(total[c][1] * inverse_stds[c]);
     }
-    const double pixels = static_cast<double>(division.pixels);
-    const auto offset = division.spread([&](int64_t c) { return static_cast<float>(total[c][0] / pixels); });
-    const auto slope = division.spread(
+    const double pixels = static_cast<double>(partition.pixels);
+    const auto offset = partition.per_value([&](int64_t c) { return static_cast<float>(total[c][0] / pixels); });
+    const auto slope = partition.per_value(
         [&](int64_t c) { return static_cast<float>(total[c][1] / pixels * inverse_stds[c] * inverse_stds[c]); });
-    at::Tensor by_input = at::empty_like(input, at::MemoryFormat::ChannelsLast);
-    division.each([&] {
-      return [&, read = Reader(input), read_delta = Reader(delta), write = Writer(by_input)](int64_t, int64_t start,
-                                                                                             int64_t count) mutable {
-        division.pieces(start, count, [&](int64_t i, int64_t n) {
-          go_back(read(i, n), read_delta(i, n), n, period, mean, scale, shift, floor, offset.data(), slope.data(),
-                  write.begin(i, n));
+    at::Tensor grad_input = at::empty_like(input, at::MemoryFormat::ChannelsLast);
+    partition.for_each_block([&] {
+      return [&, read = Reader(loops, input), read_delta = Reader(loops, delta), write = Writer(loops, grad_input)](
+                 int64_t, int64_t start, int64_t count) mutable {
+        partition.for_each_piece(start, count, [&](int64_t i, int64_t n) {
+          loops.backward_input(read(i, n), read_delta(i, n), n, period, mean, scale, shift, floor, offset.data(),
+                               slope.data(), write.begin(i, n));
           write.finish(i, n);
         });
       };
     });
-    return {by_input, by_weight, by_bias, {}, {}, by_shortcut, {}, {}, {}};
+    return {{}, grad_input, grad_weight, grad_bias, {}, {}, grad_shortcut, {}, {}, {}};
   }
 };
 
-// Whether it is for the code here.
-bool is_ours(const at::Tensor &input) {
+// Whether the code here takes such an input.
+bool is_supported(const at::Tensor &input) {
   return input.is_cpu() && input.dim() == 4 && input.numel() > 0 &&
          (input.scalar_type() == at::kFloat || input.scalar_type() == at::kBFloat16) &&
          input.is_contiguous(at::MemoryFormat::ChannelsLast);
@@ -401,29 +358,25 @@ bool is_ours(const at::Tensor &input) {
 
 }  // namespace
 
-// BatchNorm, plus `shortcut` unless that is NULL, followed by a ReLU if `relu`: a new tensor. In training it moves the
-// running statistics, else it takes them.
-extern "C" char *biv_cpu_batch_norm(const at::Tensor *input, const at::Tensor *weight, const at::Tensor *bias,
-                                     const at::Tensor *running_mean, const at::Tensor *running_var,
-                                     const at::Tensor *shortcut, bool training, double momentum, double epsilon,
-                                     bool relu, at::Tensor **result) {
+// BatchNorm by the loops for `vectors`, plus `shortcut` unless that is NULL, followed by a ReLU if `relu`: a new
+// tensor; NULL where the code here does not take such an input. Training uses the mini-batch's statistics and moves the
+// running ones; otherwise the running ones are used.
+extern "C" char *biv_cpu_batch_norm(int vectors, const at::Tensor *input, const at::Tensor *weight,
+                                    const at::Tensor *bias, const at::Tensor *running_mean,
+                                    const at::Tensor *running_var, const at::Tensor *shortcut, bool training,
+                                    double momentum, double epsilon, bool relu, at::Tensor **result) {
   return guarded([&] {
+    *result = nullptr;
+    if (!is_supported(*input)) return;
     at::Tensor output, addend;
-    if (shortcut) addend = shortcut->to(input->scalar_type());
-    const bool ours = is_ours(*input);
-    if (shortcut && ours) addend = addend.contiguous(at::MemoryFormat::ChannelsLast);
-    if (!ours) {
-      output = at::batch_norm(*input, *weight, *bias, *running_mean, *running_var, training, momentum, epsilon,
-                              /*cudnn_enabled=*/false);
-      if (shortcut) output.add_(addend);
-      if (relu) output.relu_();
-    } else if (training) {
-      output = BatchNorm::apply(*input, *weight, *bias, *running_mean, *running_var, std::optional(addend), momentum,
-                                epsilon, relu);
+    if (shortcut) addend = shortcut->to(input->scalar_type()).contiguous(at::MemoryFormat::ChannelsLast);
+    if (training) {
+      output = BatchNormFunction::apply(vectors, *input, *weight, *bias, *running_mean, *running_var,
+                                        std::optional(addend), momentum, epsilon, relu);
     } else {
       const at::Tensor inverse_std = (*running_var + epsilon).rsqrt();
-      output = scaled(*input,
-                      Scaling(Division(*input), running_mean->const_data_ptr<float>(),
+      output = scaled(loops_for(vectors), *input,
+                      Scaling(ImagePartition(*input), running_mean->const_data_ptr<float>(),
                               inverse_std.const_data_ptr<float>(), *weight, *bias),
                       addend, relu);
     }

@@ -1,4 +1,4 @@
-// Loops whose parts go to libtorch's threads.
+// Loops that run on libtorch's threads.
 
 #pragma once
 
@@ -8,7 +8,7 @@
 #include <exception>
 #include <mutex>
 
-// libtorch's OpenMP, whose threads are those of its own operations; NULL in a libtorch without.
+// The OpenMP that libtorch uses, and so its threads. NULL where libtorch was built without.
 extern "C" {
 __attribute__((weak)) void GOMP_parallel(void (*work)(void *), void *data, unsigned threads, unsigned flags);
 __attribute__((weak)) int omp_get_thread_num();
@@ -17,11 +17,11 @@ __attribute__((weak)) int omp_get_num_threads();
 
 namespace {
 
-// `work(first, end)` for as many parts of [0, count) as there are threads, each on its own. Throws what a part threw.
-// at::parallel_for, a template, has one thread where it is compiled without OpenMP, as it is here: whichever OpenMP we
-// linked might not be libtorch's.
+// Calls `work(first, end)` for as many parts of [0, count) as libtorch has threads, each on its own thread. Throws what
+// a part threw. at::parallel_for is a template: compiled without OpenMP, as here, it has one thread; and an OpenMP that
+// we linked might not be libtorch's.
 template <class Work>
-void share(int64_t count, const Work &work) {
+void parallel_for(int64_t count, const Work &work) {
   const int64_t threads = std::min<int64_t>(at::get_num_threads(), count);
   const bool alone = threads < 2 || at::in_parallel_region();
   if (alone || !GOMP_parallel || !omp_get_thread_num || !omp_get_num_threads) return work(0, count);

@@ -5,7 +5,7 @@ use crate::kernels::adam_step::AdamStep;
 use crate::torch::ffi::{pointer, torch};
 use crate::{Error, Result};
 use std::mem::offset_of;
-use tch::{Device, Tensor};
+use tch::Tensor;
 
 /// A step that is to be taken. `interface.hpp` has the same struct.
 #[repr(C)]
@@ -47,11 +47,10 @@ pub(crate) struct TrainingTensors<'a> {
 }
 
 /// Whether the kernel takes networks of these widths on GPU number `device`.
-pub(crate) fn fits(device: Device, widths: &[usize]) -> Result<bool> {
-    let (Device::Cuda(index), Ok(library)) = (device, Library::get()) else { return Ok(false) };
+pub(crate) fn fits(library: &Library, device: usize, widths: &[usize]) -> Result<bool> {
     let (widths, mut fits) = (numbers(widths), false);
     // SAFETY: the list has one number more than there are layers; `fits` is a place for the result.
-    torch(unsafe { (library.mlp_fits)(index as i32, widths.as_ptr(), widths.len() - 1, &mut fits) })?;
+    torch(unsafe { (library.mlp_fits)(device as i32, widths.as_ptr(), widths.len() - 1, &mut fits) })?;
     Ok(fits)
 }
 

@@ -1,43 +1,43 @@
-// The algorithm, compiled in a namespace of its own for each kind of vectors (see ../conv.cpp).
+// The algorithm, compiled in a namespace of its own for each instruction set (see ../conv.cpp).
 
 #include "transforms.hpp"
 
-// Factors of the products at the points are elements of 32 bits, with a value or several next to each other in the
-// sum's order. Sums are in single precision.
+// In the transform domain a value is part of an element of 32 bits: one value of single precision, or two of bfloat16
+// that follow each other in the order of summation. Sums are in single precision.
 
 struct SinglePrecision {
   using Tiles = TilesOf4;
   using Value = float;
-  // Values of an element.
+  // How many values an element has.
   static constexpr int kValues = 1;
 
   BIV_INLINE static Lanes read(const Value *pixel) { return load(pixel); }
   BIV_INLINE static void write(Value *pixel, Lanes value) { store(pixel, value); }
-  // Elements of values that follow each other.
+  // Elements whose values are consecutive channels.
   BIV_INLINE static Lanes in_order(const Lanes (&values)[kValues]) { return values[0]; }
-  // Elements each of which has a value of each.
+  // Elements that take one value from each vector.
   BIV_INLINE static Lanes side_by_side(const Lanes (&values)[kValues]) { return values[0]; }
   // sum + a b
   BIV_INLINE static Lanes add_product(Lanes sum, Lanes a, Lanes b) { return multiply_add(a, b, sum); }
 };
 
-// What is at the points is in panels of this many: two vectors.
+// Outputs in the transform domain are in panels of this many channels: two vectors.
 constexpr int64_t kPanel = 2 * kLanes;
-// Of smaller outputs, and with fewer channels, a direct convolution takes less time.
+// For smaller outputs, and for fewer channels, a direct convolution takes less time.
 constexpr int64_t kFewestPixels = 64, kFewestChannels = 32;
-// Elements at the points that are worked on at once: by a thread on its own, in its core's cache, and by all, in the
-// processor's.
-constexpr int64_t kAlone = 3 << 16, kTogether = 1 << 20;
+// How many elements of the transform domain are worked on at once: by one thread, in its core's cache, and by all
+// threads, in the processor's.
+constexpr int64_t kThreadElements = 3 << 16, kSharedElements = 1 << 20;
 
-// M is SinglePrecision or Bfloat16.
+// The number of points of the transform domain. In all templates M is SinglePrecision or Bfloat16.
 template <class M>
 constexpr int kPoints = M::Tiles::kInput *M::Tiles::kInput;
 
-// Sums for `rows` rows (ROWS at most) and a panel over `depth`: c = a b, plus what c was if `add`. Element (i, d) of a
-// is at `i * row + d * step`; the rows of b and c are a panel wide.
+// The matrix product c = a b for ROWS rows, a panel of columns, and sums over `depth`; added to c if `add`. Element
+// (i, d) of a is at `i * row + d * step`. The rows of b and c are one panel wide.
 template <class M, int ROWS>
-BIV_TARGET void multiply_rows(const float *a, int64_t row, int64_t step, const float *b, int64_t depth, bool add,
-                              float *c) {
+BIV_TARGET void gemm_rows(const float *a, int64_t row, int64_t step, const float *b, int64_t depth, bool add,
+                          float *c) {
   Lanes left[ROWS], right[ROWS];
 #pragma GCC unroll 14
   for (int i = 0; i < ROWS; ++i) {
@@ -60,22 +60,22 @@ BIV_TARGET void multiply_rows(const float *a, int64_t row, int64_t step, const f
   }
 }
 
-using Multiply = void (*)(const float *, int64_t, int64_t, const float *, int64_t, bool, float *);
+using GemmRows = void (*)(const float *, int64_t, int64_t, const float *, int64_t, bool, float *);
 template <class M, int... ROWS>
-constexpr std::array<Multiply, kRows> products(std::integer_sequence<int, ROWS...>) {
-  return {multiply_rows<M, ROWS + 1>...};
+constexpr std::array<GemmRows, kRows> gemm_of_rows(std::integer_sequence<int, ROWS...>) {
+  return {gemm_rows<M, ROWS + 1>...};
 }
 
+// As gemm_rows, for any number of rows.
 template <class M>
-void multiply(const float *a, int64_t row, int64_t step, const float *b, int64_t rows, int64_t depth, bool add,
-              float *c) {
-  static constexpr auto kProducts = products<M>(std::make_integer_sequence<int, kRows>());
+void gemm(const float *a, int64_t row, int64_t step, const float *b, int64_t rows, int64_t depth, bool add, float *c) {
+  static constexpr auto kGemm = gemm_of_rows<M>(std::make_integer_sequence<int, kRows>());
   for (int64_t i = 0; i < rows; i += kRows) {
-    kProducts[std::min<int64_t>(rows - i, kRows) - 1](a + i * row, row, step, b, depth, add, c + i * kPanel);
+    kGemm[std::min<int64_t>(rows - i, kRows) - 1](a + i * row, row, step, b, depth, add, c + i * kPanel);
   }
 }
 
-// The pixels of a tile, from the first channel on.
+// For each pixel of a tile, where its channels begin.
 template <class M, int SIZE>
 using Pixels = typename M::Value *[SIZE][SIZE];
 
@@ -95,13 +95,14 @@ struct Images {
         width(tensor.size(3)),
         channels(tensor.size(1)) {}
 
+  // How many tiles there are down an image, across it, and in all images.
   int64_t down() const { return (height + kTile - 1) / kTile; }
   int64_t across() const { return (width + kTile - 1) / kTile; }
   int64_t tiles() const { return rows * down() * across(); }
   int64_t panels() const { return channels / kPanel; }
 
-  // The first channels of the SIZE x SIZE pixels that begin `margin` above and to the left of a tile; `beyond` for
-  // those that are not in an image.
+  // The SIZE x SIZE pixels that begin `margin` above and to the left of a tile. Those outside of the image are
+  // `beyond`.
   template <int SIZE>
   void pixels(int64_t tile, int margin, Value *beyond, Pixels<M, SIZE> &result) const {
     const int64_t image = tile / (down() * across());
@@ -116,19 +117,19 @@ struct Images {
   }
 };
 
-// Where the elements of a row are at the points: those of a channel `point` apart, those of one panel and the next
-// `panel`.
-struct Place {
+// Where the elements of one row (a tile) are in the transform domain: those of two points are `point` apart, those of
+// two panels `panel`.
+struct TransformedRow {
   float *elements;
   int64_t point, panel;
 
   float *lanes(int64_t column) const { return elements + column / kPanel * panel + column % kPanel; }
 };
 
-// The way from pixels to a row at the points: of one tile with its channels in order, or of as many tiles as an element
-// has values SIDE_BY_SIDE.
+// Transforms pixels to a row of the transform domain: one tile, its channels in order; or, SIDE_BY_SIDE, as many tiles
+// as an element has values.
 template <class M, class Map, bool SIDE_BY_SIDE>
-BIV_TARGET void map_pixels(const Pixels<M, Map::kFrom> *tiles, int64_t channels, const Place &to) {
+BIV_TARGET void transform_input(const Pixels<M, Map::kFrom> *tiles, int64_t channels, const TransformedRow &to) {
   constexpr int64_t kStep = SIDE_BY_SIDE ? kLanes : M::kValues * kLanes;
   for (int64_t channel = 0; channel < channels; channel += kStep) {
     Lanes values[M::kValues][Map::kTo][Map::kTo];
@@ -143,11 +144,11 @@ BIV_TARGET void map_pixels(const Pixels<M, Map::kFrom> *tiles, int64_t channels,
         for (int j = 0; j < Map::kFrom; ++j) {
           const auto *pixel = pixels[i][j] + first;
           from[i][j] = M::read(pixel);
-          // The next tile's.
+          // The next tile needs these.
           if (j >= Map::kFrom - M::Tiles::kTile) __builtin_prefetch(pixel + M::Tiles::kTile * channels);
         }
       }
-      map<Map>(from, values[v]);
+      transform<Map>(from, values[v]);
     }
     float *at = to.lanes(channel / kStep * kLanes);
 #pragma GCC unroll 6
@@ -163,10 +164,10 @@ BIV_TARGET void map_pixels(const Pixels<M, Map::kFrom> *tiles, int64_t channels,
   }
 }
 
-// The way from the points to a panel of the output's channels, which get `bias`, too, if it is not NULL.
+// Transforms a panel of a row back to pixels of the output, and adds `bias` if it is not NULL.
 template <class M>
-BIV_TARGET void map_points(const Place &from, int64_t channels, int64_t panel, const float *bias,
-                           const Pixels<M, M::Tiles::kTile> &pixels) {
+BIV_TARGET void transform_output(const TransformedRow &from, int64_t channels, int64_t panel, const float *bias,
+                                 const Pixels<M, M::Tiles::kTile> &pixels) {
   using Map = typename M::Tiles::Output;
   for (int64_t lane = 0; lane < kPanel; lane += kLanes) {
     const int64_t channel = panel * kPanel + lane;
@@ -177,7 +178,7 @@ BIV_TARGET void map_points(const Place &from, int64_t channels, int64_t panel, c
 #pragma GCC unroll 6
       for (int j = 0; j < Map::kFrom; ++j) points[i][j] = load(at + (i * Map::kFrom + j) * from.point);
     }
-    map<Map>(points, values);
+    transform<Map>(points, values);
     const Lanes addend = bias ? load(bias + channel) : Lanes{};
 #pragma GCC unroll 4
     for (int i = 0; i < Map::kTo; ++i) {
@@ -185,14 +186,14 @@ BIV_TARGET void map_points(const Place &from, int64_t channels, int64_t panel, c
       for (int j = 0; j < Map::kTo; ++j) {
         auto *pixel = pixels[i][j] + channel;
         M::write(pixel, values[i][j] + addend);
-        // The next tile's.
+        // The next tile writes these.
         __builtin_prefetch(pixel + Map::kTo * channels, 1);
       }
     }
   }
 }
 
-// For each point and panel of outputs a matrix as wide as a panel.
+// Matrices in the transform domain, one for each point and panel of outputs, as wide as a panel.
 class Matrices {
  public:
   Matrices(int64_t points, int64_t rows, int64_t outputs)
@@ -209,14 +210,16 @@ class Matrices {
 
  private:
   int64_t rows_, outputs_;
-  // From one point to the next: no power of two, whose values would be in the way of each other in the cache.
+  // The distance between two points. It is no power of two: those values would evict each other from the cache.
   int64_t point_;
   at::Tensor elements_;
 };
 
-// The way from the filters of an element's inputs, `input` apart, and a vector of outputs to the points.
+// Transforms the filters from the inputs of one element to a vector of outputs. `input`, `output` and `tap` are the
+// distances between two inputs, outputs and taps of the weights; `point` is that between two points of the result.
 template <class M>
-BIV_TARGET void map_filters(const float *from, int64_t input, int64_t output, int64_t tap, float *to, int64_t point) {
+BIV_TARGET void transform_filter(const float *from, int64_t input, int64_t output, int64_t tap, float *to,
+                                 int64_t point) {
   using Map = typename M::Tiles::Filter;
   Lanes points[M::kValues][Map::kTo][Map::kTo];
   for (int v = 0; v < M::kValues; ++v, from += input) {
@@ -226,45 +229,45 @@ BIV_TARGET void map_filters(const float *from, int64_t input, int64_t output, in
     }
     Lanes taps[kFilter][kFilter];
     for (int t = 0; t < kTaps; ++t) taps[t / kFilter][t % kFilter] = load(values[t / kFilter][t % kFilter]);
-    map<Map>(taps, points[v]);
+    transform<Map>(taps, points[v]);
   }
   for (int p = 0; p < kPoints<M>; ++p) {
     Lanes parts[M::kValues];
     for (int v = 0; v < M::kValues; ++v) parts[v] = points[v][p / Map::kTo][p % Map::kTo];
-    // Past the caches: large networks have more of them than there is room.
+    // Past the caches: those of a large network do not fit in them.
     stream(to + p * point, M::side_by_side(parts));
   }
 }
 
-// The filters at the points: those that take a convolution's input to its output; with `back` those that take a
-// derivative by its output to that by its input, which is the convolution with all filters turned by 180 degrees.
+// Transforms all filters of a convolution. With `backward` those that map the derivative by its output to that by its
+// input: the filters turned by 180 degrees, with inputs and outputs exchanged.
 template <class M>
-Matrices filters_at_points(const at::Tensor &weight, bool back) {
-  const int64_t rows = weight.size(back ? 0 : 1) / M::kValues, outputs = weight.size(back ? 1 : 0);
+Matrices transform_filters(const at::Tensor &weight, bool backward) {
+  const int64_t rows = weight.size(backward ? 0 : 1) / M::kValues, outputs = weight.size(backward ? 1 : 0);
   const Matrices filters(kPoints<M>, rows, outputs);
-  const float *from = weight.const_data_ptr<float>() + (back ? kTaps - 1 : 0);
-  const int64_t tap = back ? -1 : 1, pair = kTaps * weight.size(1);
-  const int64_t input = back ? pair : kTaps, output = back ? kTaps : pair;
-  share(rows * outputs / kLanes, [&](int64_t begin, int64_t end) {
+  const float *from = weight.const_data_ptr<float>() + (backward ? kTaps - 1 : 0);
+  const int64_t tap = backward ? -1 : 1, pair = kTaps * weight.size(1);
+  const int64_t input = backward ? pair : kTaps, output = backward ? kTaps : pair;
+  parallel_for(rows * outputs / kLanes, [&](int64_t begin, int64_t end) {
     for (int64_t at = begin; at < end; ++at) {
       const int64_t lanes = at / rows, row = at % rows;
-      map_filters<M>(from + lanes * kLanes * output + row * M::kValues * input, input, output, tap,
-                     filters.panel(0, lanes / 2) + row * kPanel + lanes % 2 * kLanes, filters.point());
+      transform_filter<M>(from + lanes * kLanes * output + row * M::kValues * input, input, output, tap,
+                          filters.panel(0, lanes / 2) + row * kPanel + lanes % 2 * kLanes, filters.point());
     }
     _mm_sfence();
   });
   return filters;
 }
 
-// How many of `rows` rows are worked on at once, whose elements at the points are `width`: about as many as
-// `elements` has room for.
+// How many of `rows` rows are worked on at once, if each has `width` elements in the transform domain: about as many as
+// have `elements` together.
 int64_t run_length(int64_t rows, int64_t width, int64_t elements) {
   const int64_t most = std::max(elements / width, int64_t{8 * kRows});
   const int64_t runs = (rows + most - 1) / most;
   return ((rows + runs - 1) / runs + kRows - 1) / kRows * kRows;
 }
 
-// Memory for what some rows of tiles have at the points.
+// Memory for some rows of the transform domain: inputs and outputs.
 class Rows {
  public:
   Rows(float *elements, int64_t points, int64_t rows, int64_t inputs, int64_t outputs)
@@ -274,35 +277,35 @@ class Rows {
         row_(row(inputs)),
         outputs_(outputs) {}
 
-  // How many elements that takes.
+  // The number of elements.
   static int64_t size(int64_t points, int64_t rows, int64_t inputs, int64_t outputs) {
     return points * rows * (row(inputs) + outputs);
   }
 
   int64_t row() const { return row_; }
-  // A row with an element for each input, or for several.
+  // A row has an element for each input, or for several.
   float *inputs(int64_t point) const { return left_ + point * rows_ * row_; }
-  // For each panel of outputs, a row of it.
+  // Each panel of outputs has a matrix of its own.
   float *outputs(int64_t point, int64_t panel) const { return right_ + (point * outputs_ + panel * kPanel) * rows_; }
-  Place input(int64_t row) const { return {inputs(0) + row * row_, rows_ * row_, kPanel}; }
-  Place output(int64_t row) const { return {outputs(0, 0) + row * kPanel, rows_ * outputs_, rows_ * kPanel}; }
+  TransformedRow input(int64_t row) const { return {inputs(0) + row * row_, rows_ * row_, kPanel}; }
+  TransformedRow output(int64_t row) const { return {outputs(0, 0) + row * kPanel, rows_ * outputs_, rows_ * kPanel}; }
 
  private:
-  // A row's width is no power of two, whose rows would be in the way of each other in the cache.
+  // The width of a row is no power of two: such rows would evict each other from the cache.
   static int64_t row(int64_t inputs) { return inputs + kLanes; }
 
   float *left_, *right_;
   int64_t rows_, row_, outputs_;
 };
 
-// Back from the points to the filters of one input and a panel of outputs.
+// Transforms back the derivatives by the filters of one input and a panel of outputs.
 template <class M>
-BIV_TARGET void map_gradients(const float *from, int64_t point, int64_t inputs, float *to) {
+BIV_TARGET void transform_gradient(const float *from, int64_t point, int64_t inputs, float *to) {
   using Map = typename M::Tiles::Gradient;
   for (int64_t half = 0; half < kPanel; half += kLanes) {
     Lanes points[Map::kFrom][Map::kFrom], taps[kFilter][kFilter];
     for (int p = 0; p < kPoints<M>; ++p) points[p / Map::kFrom][p % Map::kFrom] = load(from + p * point + half);
-    map<Map>(points, taps);
+    transform<Map>(points, taps);
     float values[kTaps][kLanes];
     for (int t = 0; t < kTaps; ++t) store(values[t], taps[t / kFilter][t % kFilter]);
     for (int64_t lane = 0; lane < kLanes; ++lane) {
@@ -311,20 +314,20 @@ BIV_TARGET void map_gradients(const float *from, int64_t point, int64_t inputs, 
   }
 }
 
-// To the points: the rows of tiles from `begin` to `end`, with `margin` around them, each to its `place(row)`.
-template <class M, class Map, bool SIDE_BY_SIDE, class MakePlace>
-void take(const Images<M> &images, int margin, int64_t begin, int64_t end, MakePlace place) {
+// Transforms rows `begin` to `end` of tiles, with `margin` pixels around them, each to its `destination(row)`.
+template <class M, class Map, bool SIDE_BY_SIDE, class Destination>
+void transform_rows(const Images<M> &images, int margin, int64_t begin, int64_t end, Destination destination) {
   constexpr int kTiles = SIDE_BY_SIDE ? M::kValues : 1;
   std::vector<typename M::Value> zeros(images.channels);
   for (int64_t row = begin; row < end; ++row) {
     Pixels<M, Map::kFrom> tiles[kTiles];
     for (int t = 0; t < kTiles; ++t) images.pixels(row * kTiles + t, margin, zeros.data(), tiles[t]);
-    map_pixels<M, Map, SIDE_BY_SIDE>(tiles, images.channels, place(row));
+    transform_input<M, Map, SIDE_BY_SIDE>(tiles, images.channels, destination(row));
   }
 }
 
-// A thread takes some tiles after the other to the points, multiplies there and goes back, one panel of outputs after
-// the other.
+// A convolution. Each thread transforms some tiles, multiplies in the transform domain and transforms back, one panel
+// of outputs after the other; then the next tiles.
 template <class M>
 at::Tensor convolve(const at::Tensor &input, const Matrices &filters, const float *bias) {
   using Tiles = typename M::Tiles;
@@ -333,77 +336,77 @@ at::Tensor convolve(const at::Tensor &input, const Matrices &filters, const floa
   const Images<M> from(input), to(output);
   const int64_t depth = from.channels / M::kValues, tiles = from.tiles();
   const int64_t parts = std::min<int64_t>(at::get_num_threads(), tiles);
-  const int64_t most = run_length((tiles + parts - 1) / parts, kPoints<M> * (depth + kPanel), kAlone);
+  const int64_t most = run_length((tiles + parts - 1) / parts, kPoints<M> * (depth + kPanel), kThreadElements);
   const int64_t size = Rows::size(kPoints<M>, most, depth, kPanel);
   const at::Tensor memory = at::empty({parts * size}, at::kFloat);
-  share(parts, [&](int64_t first_part, int64_t last_part) {
+  parallel_for(parts, [&](int64_t first_part, int64_t last_part) {
     std::vector<typename M::Value> nowhere(to.channels);
     const auto pixels = std::make_unique<Pixels<M, Tiles::kTile>[]>(most);
     const Rows rows(memory.data_ptr<float>() + first_part * size, kPoints<M>, most, depth, kPanel);
     const int64_t last = tiles * last_part / parts;
     for (int64_t start = tiles * first_part / parts; start < last; start += most) {
       const int64_t count = std::min(most, last - start);
-      take<M, typename Tiles::Input, false>(from, 1, start, start + count,
-                                            [&](int64_t tile) { return rows.input(tile - start); });
+      transform_rows<M, typename Tiles::Input, false>(from, 1, start, start + count,
+                                                      [&](int64_t tile) { return rows.input(tile - start); });
       for (int64_t i = 0; i < count; ++i) to.pixels(start + i, 0, nowhere.data(), pixels[i]);
       for (int64_t panel = 0; panel < to.panels(); ++panel) {
         for (int64_t point = 0; point < kPoints<M>; ++point) {
-          multiply<M>(rows.inputs(point), rows.row(), 1, filters.panel(point, panel), count, depth, false,
-                      rows.outputs(point, 0));
+          gemm<M>(rows.inputs(point), rows.row(), 1, filters.panel(point, panel), count, depth, false,
+                  rows.outputs(point, 0));
         }
-        for (int64_t i = 0; i < count; ++i) map_points<M>(rows.output(i), to.channels, panel, bias, pixels[i]);
+        for (int64_t i = 0; i < count; ++i) transform_output<M>(rows.output(i), to.channels, panel, bias, pixels[i]);
       }
     }
   });
   return output;
 }
 
-// The derivatives by the filters.
+// The derivative by the filters.
 template <class M>
-at::Tensor by_filters(const at::Tensor &input, const at::Tensor &delta) {
+at::Tensor backward_weight(const at::Tensor &input, const at::Tensor &delta) {
   using Tiles = typename M::Tiles;
   const Images<M> from(input), to(delta);
   const int64_t panels = to.panels(), count = (from.tiles() + M::kValues - 1) / M::kValues;
-  const int64_t most = run_length(count, kPoints<M> * (from.channels + to.channels), kTogether);
+  const int64_t most = run_length(count, kPoints<M> * (from.channels + to.channels), kSharedElements);
   const at::Tensor memory = at::empty({Rows::size(kPoints<M>, most, from.channels, to.channels)}, at::kFloat);
   const Rows rows(memory.data_ptr<float>(), kPoints<M>, most, from.channels, to.channels);
   const Matrices sums(kPoints<M>, from.channels, to.channels);
   for (int64_t start = 0; start < count; start += most) {
     const int64_t size = std::min(most, count - start);
-    share(size, [&](int64_t begin, int64_t end) {
-      take<M, typename Tiles::Input, true>(from, 1, start + begin, start + end,
-                                           [&](int64_t row) { return rows.input(row - start); });
-      take<M, typename Tiles::Delta, true>(to, 0, start + begin, start + end,
-                                           [&](int64_t row) { return rows.output(row - start); });
+    parallel_for(size, [&](int64_t begin, int64_t end) {
+      transform_rows<M, typename Tiles::Input, true>(from, 1, start + begin, start + end,
+                                                     [&](int64_t row) { return rows.input(row - start); });
+      transform_rows<M, typename Tiles::Delta, true>(to, 0, start + begin, start + end,
+                                                     [&](int64_t row) { return rows.output(row - start); });
     });
-    share(kPoints<M> * panels, [&](int64_t begin, int64_t end) {
+    parallel_for(kPoints<M> * panels, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) {
         const int64_t point = i / panels, panel = i % panels;
-        multiply<M>(rows.inputs(point), 1, rows.row(), rows.outputs(point, panel), from.channels, size, start > 0,
-                    sums.panel(point, panel));
+        gemm<M>(rows.inputs(point), 1, rows.row(), rows.outputs(point, panel), from.channels, size, start > 0,
+                sums.panel(point, panel));
       }
     });
   }
   at::Tensor result = at::empty({to.channels, from.channels, kFilter, kFilter}, at::kFloat);
   float *gradients = result.data_ptr<float>();
-  share(panels * from.channels, [&](int64_t begin, int64_t end) {
+  parallel_for(panels * from.channels, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
       const int64_t panel = i / from.channels, channel = i % from.channels;
-      map_gradients<M>(sums.panel(0, panel) + channel * kPanel, sums.point(), from.channels,
-                       gradients + (panel * kPanel * from.channels + channel) * kTaps);
+      transform_gradient<M>(sums.panel(0, panel) + channel * kPanel, sums.point(), from.channels,
+                            gradients + (panel * kPanel * from.channels + channel) * kTaps);
     }
   });
   return result;
 }
 
-// Of an input in the precision's values; `weight` and `bias` are in single precision.
+// The input has M's type of values; `weight` and `bias` are in single precision.
 template <class M>
 struct Convolution : torch::autograd::Function<Convolution<M>> {
   static at::Tensor forward(torch::autograd::AutogradContext *context, const at::Tensor &input,
                             const at::Tensor &weight, const std::optional<at::Tensor> &bias) {
     context->save_for_backward({input, weight});
     context->saved_data["bias"] = bias.has_value();
-    return convolve<M>(input, filters_at_points<M>(weight, false), bias ? bias->const_data_ptr<float>() : nullptr);
+    return convolve<M>(input, transform_filters<M>(weight, false), bias ? bias->const_data_ptr<float>() : nullptr);
   }
 
   static torch::autograd::variable_list backward(torch::autograd::AutogradContext *context,
@@ -411,17 +414,17 @@ struct Convolution : torch::autograd::Function<Convolution<M>> {
     const auto saved = context->get_saved_variables();
     const at::Tensor &input = saved[0], &weight = saved[1];
     const at::Tensor delta = deltas[0].contiguous(at::MemoryFormat::ChannelsLast);
-    at::Tensor by_input, by_bias;
-    if (context->needs_input_grad(0)) by_input = convolve<M>(delta, filters_at_points<M>(weight, true), nullptr);
-    if (context->saved_data["bias"].toBool()) by_bias = delta.sum({0, 2, 3}, false, at::kFloat);
-    return {by_input, by_filters<M>(input, delta), by_bias};
+    at::Tensor grad_input, grad_bias;
+    if (context->needs_input_grad(0)) grad_input = convolve<M>(delta, transform_filters<M>(weight, true), nullptr);
+    if (context->saved_data["bias"].toBool()) grad_bias = delta.sum({0, 2, 3}, false, at::kFloat);
+    return {grad_input, backward_weight<M>(input, delta), grad_bias};
   }
 };
 
-// Whether a convolution has so many tiles for each filter that those save more than it takes to bring the filters to
-// the points, and cost less where they reach beyond the image.
+// Whether the code here takes a convolution, and is faster: there are enough tiles for each filter to pay for its
+// transform, and few enough pixels of tiles beyond the image.
 template <class M>
-bool fits(const at::Tensor &input, const at::Tensor &weight, int64_t stride, int64_t padding) {
+bool is_supported(const at::Tensor &input, const at::Tensor &weight, int64_t stride, int64_t padding) {
   constexpr int kTile = M::Tiles::kTile;
   if (!input.is_cpu() || !weight.is_cpu() || weight.scalar_type() != at::kFloat || !weight.is_contiguous() ||
       input.dim() != 4 || input.numel() == 0 || !input.is_contiguous(at::MemoryFormat::ChannelsLast)) {
@@ -435,10 +438,10 @@ bool fits(const at::Tensor &input, const at::Tensor &weight, int64_t stride, int
          images.down() * images.across() * kTile * kTile <= 2 * images.height * images.width;
 }
 
-// A convolution, if it is for the code here.
+// A convolution, if the code here takes it.
 template <class M>
 std::optional<at::Tensor> convolution(const at::Tensor &input, const at::Tensor &weight,
                                       const std::optional<at::Tensor> &bias, int64_t stride, int64_t padding) {
-  if (!fits<M>(input, weight, stride, padding)) return std::nullopt;
+  if (!is_supported<M>(input, weight, stride, padding)) return std::nullopt;
   return Convolution<M>::apply(input, weight, bias);
 }

@@ -1,27 +1,29 @@
-// Vectors of AVX-512.
+// Winograd's convolutions with AVX-512: its vectors, the algorithm, and bfloat16.
 
 #undef BIV_TARGET
-// Instructions of bfloat16 are only where they are asked for.
+// The instructions for bfloat16 are only in the code for bfloat16, which the caller asks for.
 #define BIV_TARGET __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")))
 
-// Values of 16 channels in single precision; or whatever else 64 bytes hold.
+// A vector: 16 channels in single precision, or whatever else 64 bytes hold.
 using Lanes = __m512;
 constexpr int64_t kLanes = 16;
-// Rows of a product whose sums are in registers at once, two vectors of each.
+// How many rows of a matrix product have their sums in registers at once, two vectors each.
 constexpr int kRows = 14;
 
+// Loads and stores need no alignment.
 BIV_INLINE Lanes load(const float *from) { return _mm512_loadu_ps(from); }
 BIV_INLINE void store(float *to, Lanes value) { _mm512_storeu_ps(to, value); }
-// Past the caches.
+// Stores past the caches; needs alignment.
 BIV_INLINE void stream(float *to, Lanes value) { _mm512_stream_ps(to, value); }
+// The same value in all lanes.
 BIV_INLINE Lanes spread(float value) { return _mm512_set1_ps(value); }
 // a b + c
 BIV_INLINE Lanes multiply_add(Lanes a, Lanes b, Lanes c) { return _mm512_fmadd_ps(a, b, c); }
 
 #include "algorithm.hpp"
 
-// In tiles of 2 x 2: rounding to bfloat16 at the points has outputs off by 0.4 % (by 0.2 % in libtorch's own
-// convolutions, which round the weights); in tiles of 4 x 4 it would be 2 %.
+// bfloat16, in tiles of 2 x 2. Rounding in the transform domain makes outputs wrong by 0.4 % (libtorch's own
+// convolutions, which round the weights: 0.2 %). With tiles of 4 x 4 it would be 2 %.
 struct Bfloat16 {
   using Tiles = TilesOf2;
   using Value = uint16_t;

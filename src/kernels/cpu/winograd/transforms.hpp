@@ -1,10 +1,10 @@
-// The maps of Winograd's minimal filtering, from and to the points.
+// The linear maps of Winograd's minimal filtering, to and from the transform domain.
 
 BIV_INLINE Lanes times(float factor, Lanes value) { return spread(factor) * value; }
 // factor a + b
 BIV_INLINE Lanes times_plus(float factor, Lanes a, Lanes b) { return multiply_add(spread(factor), a, b); }
 
-// Pixels of the filter in one dimension.
+// The filter's pixels in one dimension, and in both.
 constexpr int kFilter = 3, kTaps = kFilter * kFilter;
 
 // The maps of tiles of 2 in one dimension, F(2, 3).
@@ -129,9 +129,9 @@ struct TilesOf4 {
   };
 };
 
-// The map of both dimensions.
+// Applies a map in both dimensions.
 template <class Map>
-BIV_INLINE void map(const Lanes (&from)[Map::kFrom][Map::kFrom], Lanes (&to)[Map::kTo][Map::kTo]) {
+BIV_INLINE void transform(const Lanes (&from)[Map::kFrom][Map::kFrom], Lanes (&to)[Map::kTo][Map::kTo]) {
   Lanes between[Map::kTo][Map::kFrom];
 #pragma GCC unroll 6
   for (int j = 0; j < Map::kFrom; ++j) {
