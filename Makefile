@@ -87,7 +87,8 @@ build/cuda/%.inc: src/kernels/cuda/%.cu
 cuda: build build/cuda/libbiv_cuda.so
 	install -m 755 build/cuda/libbiv_cuda.so target/release
 
-# The kernels on the CPU: a process for a block, threads for its threads. The sanitizer sees a missing __syncthreads.
+# The GPU's kernels on the CPU: a process for each block, a thread for each of its threads. The sanitizer finds a missing
+# __syncthreads.
 EMULATED := $(CXX) -std=c++20 -O1 -g1 -fsanitize=$(or $(SANITIZER),thread) -Wall -Wextra -Werror -Wno-unknown-pragmas -pthread -Ibuild/kernels
 kernels:
 	@mkdir -p build/kernels
@@ -95,6 +96,16 @@ kernels:
 	@$(EMULATED) tests/kernels/mlp.cpp -o build/kernels/mlp && ./build/kernels/mlp
 	@for sizes in "8 3 2 1" "4 2 2 0" "2 3 1 1"; do set -- $$sizes; \
 	$(EMULATED) -DWIDTH=$$1 -DSIZE=$$2 -DSTRIDE=$$3 -DPADDING=$$4 tests/kernels/images.cpp -o build/kernels/images && ./build/kernels/images || exit 1; done
+
+# The CPU's kernels in C++ under the address and undefined-behaviour sanitizers, over odd shapes.
+SANITIZED := tests/kernels/sanitized src/kernels/cpu/features src/kernels/cpu/conv src/kernels/cpu/norm src/torch/arena
+build/sanitized/%.o: %.cpp $(wildcard src/kernels/cpu/*.hpp src/kernels/cpu/winograd/*.hpp) src/torch/guarded.hpp | libtorch
+	@mkdir -p $(@D)
+	$(CXX) -std=c++17 -O1 -g1 $(SANITIZE) -Wall -Wextra -Werror -isystem $(TORCH)/../include -c $< -o $@
+build/sanitized/kernels: $(SANITIZED:%=build/sanitized/%.o)
+	$(CXX) $(SANITIZE) $^ -o $@ -L$(TORCH) -Wl,-rpath,$(TORCH) -Wl,--no-as-needed -ltorch_cpu -lc10 -pthread
+kernels-sanitized: build/sanitized/kernels
+	@./build/sanitized/kernels
 
 GPU_CHECK := build/gpu-check
 ## gpu-check: fill build/gpu-check with what a machine with a GPU and the same libtorch tests and times: run.sh there
