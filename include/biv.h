@@ -614,11 +614,15 @@ int32_t biv_abi_version(void);
 
 /**
  * What the library is built from and runs on, as JSON: {"version": "0.1.0", "abi_version": 1, "libtorch":
- * "2.11.0", "debug": false, "blas": "libtorch_cpu.so"}.
+ * "2.11.0", "debug": false, "blas": "libtorch_cpu.so", "kernels": [{"name": "mlp_cpu", "in_use": true, "reason":
+ * "AVX-512"}, {"name": "mlp_gpu", "in_use": false, "reason": "there is no NVIDIA GPU, or no driver for it"}, ...]}.
  *
  * "blas" is the library whose matrix product libtorch calls. It is libtorch's own, unless the host
  * brought a BLAS that comes before it: then results differ in their last bits and speed may differ much
  * (docs/linking.md). It is null where that cannot be told.
+ *
+ * "kernels" are the library's own implementations: whether each is in use on this machine, with which instructions, or
+ * why libtorch's operations serve instead. To find out, the first call loads libtorch's CUDA libraries if they are there.
  *
  * @param out set to a static text, never to be freed; NULL on failure.
  * @return BIV_OK, BIV_ERROR_INVALID_ARGUMENT. Any thread.

@@ -184,8 +184,8 @@ impl Model {
         self.network.plan.as_ref()
     }
 
-    /// The network's shape where [`kernel`] can train it and predict with it as it is now.
-    pub(crate) fn kernel_plan(&self, precision: Precision) -> Option<&Plan> {
+    /// The network's shape where the CPU's kernel predicts with it.
+    pub(crate) fn prediction_plan(&self, precision: Precision) -> Option<&Plan> {
         self.plan().filter(|_| has_mlp_prediction(self.device, precision))
     }
 

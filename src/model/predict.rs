@@ -49,7 +49,7 @@ impl Model {
     ) -> Result<Vec<f64>> {
         crate::base::fault::point();
         let inputs = self.inputs();
-        if let (Some(plan), FeatureRows::Numbers(values)) = (self.kernel_plan(precision), rows) {
+        if let (Some(plan), FeatureRows::Numbers(values)) = (self.prediction_plan(precision), rows) {
             return self.predict_by_kernel(plan, values, &normalization.scales(inputs)?);
         }
         let (count, step) = (rows.count(inputs), self.prediction_rows());

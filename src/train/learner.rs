@@ -164,7 +164,7 @@ impl Learner {
     }
 
     fn predict_normalized(&self, data: &Dataset) -> Result<Vec<f64>> {
-        let _memory = self.engine.memory().enter();
+        let _arena = self.engine.arena().enter();
         let model = self.model.lock();
         check_fit(&model, data)?;
         model.predict_normalized(data.features().rows(), &self.normalization, self.options.precision)

@@ -167,7 +167,7 @@ impl Trainer {
     /// # Errors
     /// As [`Trainer::step`]; [`Error::Shape`] when it does not fit the model.
     pub fn step_on(&mut self, batch: &Dataset) -> Result<StepReport> {
-        let _memory = self.learner.engine.memory().enter();
+        let _arena = self.learner.engine.arena().enter();
         let data = self.learner.normalized(batch)?;
         let rows: Vec<usize> = (0..data.rows()).collect();
         let taken = (self.learner.step(&data, &rows)?, self.position());

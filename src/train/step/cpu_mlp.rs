@@ -3,7 +3,7 @@
 use super::{MiniBatch, StepLoss, StepStrategy, Weights};
 use crate::Result;
 use crate::kernels::adam_step::AdamStep;
-use crate::kernels::mlp::{Batch, Kernel, Plan, State};
+use crate::kernels::mlp::{BatchSlices, Kernel, Plan, TrainingState};
 use crate::kernels::team::Team;
 use crate::model::Model;
 use crate::torch::tensor::{values, values_mut};
@@ -43,8 +43,8 @@ impl StepStrategy for CpuMlp {
         let flat = [&mut parameters, &mut means.all, &mut squares.all];
         let mut lists = values_mut(flat.into_iter().chain(buffers))?.into_iter();
         let [parameters, means, squares] = [(); 3].map(|()| lists.next().unwrap_or_default());
-        let state = State { parameters, means, squares, buffers: lists.collect() };
-        let batch = Batch {
+        let state = TrainingState { parameters, means, squares, buffers: lists.collect() };
+        let batch = BatchSlices {
             features: values(batch.features.numbers()?)?,
             labels: values(batch.labels)?,
             rows: batch.rows,

@@ -12,16 +12,20 @@ use tch::{Kind, Tensor};
 /// How the gradient is found.
 #[derive(Debug)]
 pub(super) struct Gradients {
-    /// By hand: multi-layer perceptrons. Everything else by automatic differentiation.
+    /// The work by hand; without it automatic differentiation serves.
     layers: Option<Box<Layers>>,
     precision: Precision,
 }
 
 impl Gradients {
-    /// For a network of the shape `plan`, if it is a multi-layer perceptron.
-    pub(super) fn new(plan: Option<&Plan>, precision: Precision) -> Self {
-        let plan = plan.filter(|_| precision != Precision::Bf16);
-        Gradients { layers: plan.map(|plan| Box::new(Layers::new(plan))), precision }
+    /// By hand, for multi-layer perceptrons of the shape `plan`.
+    pub(super) fn by_hand(plan: &Plan, precision: Precision) -> Self {
+        Gradients { layers: Some(Box::new(Layers::new(plan))), precision }
+    }
+
+    /// By automatic differentiation, for any network.
+    pub(super) fn by_autograd(precision: Precision) -> Self {
+        Gradients { layers: None, precision }
     }
 
     /// The loss, and its gradient for each parameter. Moves the running statistics.

@@ -15,12 +15,11 @@ mod synchronous;
 mod tests;
 
 use crate::kernels::adam_step::AdamOptions;
-use crate::kernels::cuda;
+use crate::kernels::ops::{MlpImplementation, mlp_implementation};
 use crate::model::Model;
 use crate::model::archive::Archive;
-use crate::torch::runtime::has_fast_products;
 use crate::torch::scopes::{Switch, SwitchedOn};
-use crate::torch::{Pool, Precision};
+use crate::torch::{Arena, Precision};
 use crate::train::adam::Adam;
 use crate::{Error, Result};
 use cpu_mlp::CpuMlp;
@@ -59,29 +58,20 @@ trait StepStrategy: Debug + Send {
 /// The fastest strategy for `model`. With `cuda_graph`, steps on a GPU are recorded and repeated.
 fn strategy(model: &Model, precision: Precision, cuda_graph: bool) -> Result<Box<dyn StepStrategy>> {
     let device = model.device();
-    let gradients = match (model.kernel_plan(precision), model.plan()) {
-        (Some(plan), _) if suits_kernel(plan.parameter_count(), has_fast_products()) => {
-            return Ok(Box::new(CpuMlp::new(plan)));
-        }
-        (_, Some(plan)) if precision == Precision::F32 && !plan.norm && cuda::mlp::fits(device, &plan.widths)? => {
-            return Ok(Box::new(GpuQueue::new(&plan.widths)));
-        }
-        (_, plan) => Gradients::new(plan, precision),
+    let gradients = match model.plan() {
+        None => Gradients::by_autograd(precision),
+        Some(plan) => match mlp_implementation(plan, device, precision)? {
+            MlpImplementation::CpuKernel => return Ok(Box::new(CpuMlp::new(plan))),
+            MlpImplementation::GpuKernel => return Ok(Box::new(GpuQueue::new(&plan.widths))),
+            MlpImplementation::Operations => Gradients::by_hand(plan, precision),
+            MlpImplementation::Autograd => Gradients::by_autograd(precision),
+        },
     };
     Ok(match (device.is_cuda(), cuda_graph) {
         (false, _) => Box::new(Synchronous::new(gradients)),
         (true, false) => Box::new(Deferred::new(gradients, device)?),
         (true, true) => Box::new(CudaGraph::new(Deferred::new(gradients, device)?, device)?),
     })
-}
-
-/// The most weights of a network that the kernel trains where libtorch has fast products: it goes through them once for
-/// each tile of rows, and more of them are far from the core.
-const KERNEL_WEIGHTS: usize = 2_500_000;
-
-/// Whether the kernel trains a network the fastest, beside libtorch's products, `fast` or not.
-fn suits_kernel(weights: usize, fast: bool) -> bool {
-    weights <= KERNEL_WEIGHTS || !fast
 }
 
 /// What a step changes.
@@ -123,7 +113,7 @@ impl StepLoss {
 pub(super) struct Engine {
     weights: Weights,
     strategy: Box<dyn StepStrategy>,
-    memory: Pool,
+    arena: Arena,
     /// What it wants of libtorch on a GPU, for as long as it lives.
     _switches: Vec<SwitchedOn>,
 }
@@ -150,12 +140,12 @@ impl Engine {
         let (parameters, buffers) = (model.parameters(), model.buffers());
         let optimizer = Adam::new(adam.clone(), &parameters)?;
         let weights = Weights { parameters, buffers, optimizer };
-        Ok(Engine { weights, strategy, memory: Pool::new()?, _switches: vec![] })
+        Ok(Engine { weights, strategy, arena: Arena::new()?, _switches: vec![] })
     }
 
     /// What the large tensors of a step are in, and an evaluation's may be.
-    pub(super) fn memory(&self) -> &Pool {
-        &self.memory
+    pub(super) fn arena(&self) -> &Arena {
+        &self.arena
     }
 
     /// How many steps were taken.
@@ -174,7 +164,7 @@ impl Engine {
     /// [`Error::Shape`](crate::Error::Shape), [`Error::OutOfMemory`](crate::Error::OutOfMemory),
     /// [`Error::Internal`](crate::Error::Internal) when libtorch fails.
     pub(super) fn step(&mut self, model: &Model, batch: &MiniBatch, learning_rate: f64) -> Result<StepLoss> {
-        let _memory = self.memory.enter();
+        let _arena = self.arena.enter();
         self.strategy.step(model, &mut self.weights, batch, learning_rate)
     }
 
