@@ -164,7 +164,7 @@ fn width() -> impl Strategy<Value = usize> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(40))]
 
-    /// To rounding: what libtorch's own single precision loses, or a change of all numbers in the fifth digit moves.
+    /// To rounding.
     #[test]
     fn every_strategy_finds_the_gradients_of_any_network(
         widths in prop::collection::vec(width(), 2..=10), batch_norm: bool, rows in 2usize..200, seed: u64,
@@ -174,8 +174,9 @@ proptest! {
         let moved = neighbours.iter().fold((0.0f64, 0.0f32), |moved, gradients| {
             (moved.0.max(distance(gradients, &exact)), moved.1.max(difference(gradients, &exact)))
         });
-        // Nothing can be said of a network that a change of 1e-5 makes another one.
-        prop_assume!(moved.0 < 0.1);
+        // About every sixth network is so near to a kink that a change in the fifth digit moves its gradients: rounding
+        // may as well, and nothing can be said of them.
+        prop_assume!(moved.0 < 1e-3 && moved.1 < 1e-2);
         // After one step Adam's means are a tenth of the gradients.
         let error = |means: Vec<Vec<f32>>| {
             let gradients: Vec<Vec<f32>> =
@@ -185,12 +186,12 @@ proptest! {
         let mut case = case();
         let (loss, [means, buffers, _]) = case.train(autograd(), 1);
         let own = error(means);
-        let allowed = (1e-3 + 3.0 * moved.0 + 10.0 * own.0, 0.03 + 3.0 * moved.1 + 10.0 * own.1);
+        prop_assert!(own.0 < 1e-4 && own.1 < 1e-2, "autograd: {own:?}");
         for (name, strategy) in case.others() {
             let (found, [means, found_buffers, _]) = case.train(strategy, 1);
             prop_assert!((found[0] - loss[0]).abs() <= 1e-3 * loss[0].abs(), "{name}: {found:?}, {loss:?}");
             let (error, buffers) = (error(means), difference(&found_buffers, &buffers));
-            prop_assert!(error.0 < allowed.0 && error.1 < allowed.1, "{name}: {error:?}, allowed {allowed:?}");
+            prop_assert!(error.0 < 1e-4 && error.1 < 1e-2, "{name}: {error:?}");
             prop_assert!(buffers < 1e-3, "{name}: {buffers}");
         }
     }
