@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs the unit tests that reach no foreign function under Miri, which follows every pointer: the C ABI's
+# Runs the unit tests that reach no foreign function under Miri, which checks each use of a pointer: the C ABI's
 # handles, arrays, structs and texts, and the modules in safe code that they are made of.
 #   scripts/miri.sh [FILTER...]
 # Needs `rustup toolchain install nightly --component miri,rust-src`. libtorch itself is not run: its
