@@ -1,6 +1,6 @@
 //! `libbiv_cuda.so`: found and loaded when a GPU is first used. It may be missing.
 
-use super::mlp;
+use super::interface::QueuedStep;
 use crate::torch::ffi::{AtTensor, message};
 use crate::torch::runtime::torch_version;
 use crate::{Error, Result};
@@ -65,7 +65,7 @@ type MlpTrainFn = unsafe extern "C" fn(
     squares: *mut AtTensor,
     widths: *const i64,
     layers: usize,
-    steps: *const mlp::QueuedStep,
+    steps: *const QueuedStep,
     count: usize,
     rows: *const i64,
     row_count: usize,

@@ -1,29 +1,10 @@
 //! Training of small multi-layer perceptrons by a kernel on a GPU: one launch takes many steps.
 
+use super::interface::QueuedStep;
 use super::library::Library;
-use crate::kernels::adam_step::AdamStep;
 use crate::torch::ffi::{pointer, torch};
 use crate::{Error, Result};
-use std::mem::offset_of;
 use tch::Tensor;
-
-/// A step that is to be taken. `interface.hpp` has the same struct.
-#[repr(C)]
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct QueuedStep {
-    /// Where the mini-batch's rows begin in [`QueuedSteps::rows`], and how many there are.
-    pub first: i32,
-    pub rows: i32,
-    pub adam: AdamStep,
-}
-
-const _: () = assert!(
-    size_of::<QueuedStep>() == 32
-        && align_of::<QueuedStep>() == 4
-        && offset_of!(QueuedStep, first) == 0
-        && offset_of!(QueuedStep, rows) == 4
-        && offset_of!(QueuedStep, adam) == 8
-);
 
 /// Steps to take, one after the other.
 #[derive(Clone, Copy, Debug)]

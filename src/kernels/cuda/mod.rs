@@ -2,8 +2,10 @@
 
 mod graph;
 pub(crate) mod images;
+mod interface;
 mod library;
 pub(crate) mod mlp;
 
 pub(crate) use graph::Graph;
+pub(crate) use interface::QueuedStep;
 pub(crate) use library::Library;

@@ -3,7 +3,8 @@
 
 use super::{MiniBatch, StepLoss, StepStrategy, Weights};
 use crate::kernels::adam_step::AdamStep;
-use crate::kernels::cuda::mlp::{QueuedStep, QueuedSteps, TrainingTensors, train};
+use crate::kernels::cuda::QueuedStep;
+use crate::kernels::cuda::mlp::{QueuedSteps, TrainingTensors, train};
 use crate::model::Model;
 use crate::{Error, Result};
 use tch::Tensor;
