@@ -218,8 +218,8 @@ fn check_image_gradients(case: &Value, batch: &Dataset) {
     let norm = |name: &str| expected[name]["norm"].as_f64().unwrap();
     let largest = names.iter().map(|name| norm(name)).fold(0.0, f64::max);
     for (index, name) in names.iter().enumerate() {
-        let mean = checkpoint.get(&format!("adam.mean.{index}")).unwrap().to_f64().unwrap();
-        let gradient: Vec<f64> = mean.iter().map(|value| 10.0 * value).collect();
+        let mean = checkpoint.get(&format!("adam.mean.{index}")).unwrap().to_f32().unwrap();
+        let gradient: Vec<f64> = mean.into_iter().map(|value| 10.0 * f64::from(value)).collect();
         // A ReLU or a pooling that rounding decides moves single elements by 1e-3 of the norm;
         // a bias before a BatchNorm has no gradient but rounding errors.
         let tolerance = 1e-2 * norm(name) + 1e-6 * largest;
