@@ -1,6 +1,7 @@
 //! Every strategy finds the same gradients.
 
 use super::*;
+use crate::base::fault;
 use crate::base::random::{Purpose, permutation, stream};
 use crate::data::Dataset;
 use crate::data::Normalization;
@@ -359,4 +360,23 @@ fn steps_after_a_loss_that_is_not_finite_wait_until_it_is_read() {
     }
     assert!(difference(&copies(&engine.weights.optimizer.moments().0.parts), &means) < 1e-4);
     assert!(difference(&copies(&engine.weights.buffers), &buffers) < 1e-4);
+}
+
+#[test]
+fn a_panic_within_a_step_changes_nothing() {
+    let case = Case::new(&[3, 8, 1], true, 100, 3);
+    let Case { model, features, labels, order, coefficients, normalization } = &case;
+    let batch = MiniBatch { features, labels, rows: order, coefficients, normalization };
+    let state = || [copies(&model.buffers()), copies(&model.parameters())];
+    let before = state();
+    let mut strategies = case.others();
+    strategies.push(("autograd".into(), autograd()));
+    for (name, strategy) in strategies {
+        let mut engine = Engine::with(strategy, model, &AdamOptions::default()).unwrap();
+        fault::panic_at(1);
+        let step = std::panic::AssertUnwindSafe(|| engine.step(model, &batch, 1e-3));
+        assert!(std::panic::catch_unwind(step).is_err(), "{name} has a fault point");
+        assert_eq!(state(), before, "{name}");
+        assert_eq!(engine.steps(), 0, "{name}");
+    }
 }
