@@ -171,3 +171,28 @@ pub fn curves(histories: &[(&str, History)]) -> String {
     }
     .svg()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_variants_name_is_one_field_whatever_is_in_it() {
+        let spread = Spread::of(&[1.5, 2.5]);
+        let name = "biv, \"0.1\"";
+        let row = Row {
+            variant: name.into(),
+            runs: 2,
+            rmse: spread,
+            best_rmse: spread,
+            normalized_mse: spread,
+            best_normalized_mse: spread,
+            best_batch: spread,
+            effective_batch_size: spread,
+        };
+        let text = Table { rows: vec![row] }.csv();
+        let mut reader = csv::Reader::from_reader(text.as_bytes());
+        let record = reader.records().next().unwrap().unwrap();
+        assert_eq!((&record[0], &record[1], &record[2]), (name, "2", "2"));
+    }
+}
