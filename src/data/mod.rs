@@ -12,6 +12,7 @@ pub mod noise;
 mod normalization;
 mod split;
 mod synthetic;
+mod variance_model;
 mod variances;
 
 pub use self::csv::CsvOptions;
@@ -25,3 +26,4 @@ pub use named::NamedDataset;
 pub use normalization::{Normalization, Scale};
 pub use split::SplitOptions;
 pub use synthetic::{SyntheticOptions, friedman};
+pub use variance_model::{VarianceModel, Verdict};
