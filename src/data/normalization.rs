@@ -181,11 +181,11 @@ mod tests {
 
     #[test]
     fn statistics_are_per_feature_and_constants_stay_finite() {
-        let data = Dataset::new(vec![1.0, 7.0, 3.0, 7.0], vec![2], vec![10.0, 30.0], 1, None).unwrap();
+        let data = Dataset::new(vec![1.0, 7.0, 5.0, 7.0], vec![2], vec![10.0, 30.0], 1, None).unwrap();
         let fitted = Normalization::fit(&data);
-        assert_eq!((&fitted.feature_mean[..], &fitted.feature_std[..]), (&[2.0, 7.0][..], &[1.0, 1.0][..]));
+        assert_eq!((&fitted.feature_mean[..], &fitted.feature_std[..]), (&[3.0, 7.0][..], &[2.0, 1.0][..]));
         assert_eq!((fitted.label_mean[0], fitted.label_std[0]), (20.0, 10.0));
-        assert_eq!(fitted.features(&[1.0, 7.0, 3.0, 7.0], 2).unwrap(), [-1.0, 0.0, 1.0, 0.0]);
+        assert_eq!(fitted.features(&[1.0, 7.0, 5.0, 7.0], 2).unwrap(), [-1.0, 0.0, 1.0, 0.0]);
         assert!(fitted.labels(data.labels()).eq([-1.0, 1.0]));
         assert!(fitted.variances(&[100.0, 50.0]).eq([1.0, 0.5]));
         assert!(fitted.predictions(&[-1.0, 1.0]).eq(data.labels().iter().copied()));
