@@ -25,7 +25,7 @@ C_TESTS := $(notdir $(basename $(wildcard tests/c/*.c)))
 TESTS := rust-tests libtorch-test header symbols abi readme examples c-tests kernels host-torch bindings-test install-test
 CHECKS := deny abi-test sanitize kernels-sanitized valgrind faults stress slurm dist-test fuzz
 
-.PHONY: all libtorch build install dist stage demo test check checks lint $(TESTS) $(CHECKS) miri goldens cuda gpu-check bench clean
+.PHONY: all libtorch build install dist stage demo test check tests checks lint $(TESTS) $(CHECKS) miri goldens cuda gpu-check bench clean
 .DELETE_ON_ERROR:
 
 all: build
@@ -133,6 +133,9 @@ test: $(TESTS)
 
 ## check: the tests, and everything that takes long: sanitizers, valgrind, injected panics, Slurm, fuzzing, the tarball
 check: lint test $(CHECKS)
+
+tests:
+	@echo $(TESTS)
 
 checks:
 	@echo $(CHECKS)

@@ -154,7 +154,7 @@ def machine():
     cpu = {key.strip(): value.strip() for key, value in cpu.items()}
     flags = cpu.get("flags", "").split()
     return {"cpu": cpu.get("model name", platform.machine()), "cores": len(os.sched_getaffinity(0)),
-            "simd": [name for name in SIMD if name in flags], "kernel": platform.release(),
+            "simd": [name for name in SIMD if name in flags],
             "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30)}
 
 

@@ -7,13 +7,10 @@ use crate::{Error, Result};
 use image::{Rgb, RgbImage};
 use rand::RngExt;
 use rand_chacha::ChaCha12Rng;
-use schemars::JsonSchema;
-use serde::Deserialize;
 use std::path::Path;
 
 /// What [`draw_faces`] draws.
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
+#[derive(Clone, Debug)]
 pub struct FaceOptions {
     /// How many (default 200).
     pub count: usize,

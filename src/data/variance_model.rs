@@ -98,7 +98,7 @@ impl VarianceModel {
     }
 
     /// As [`VarianceModel::fit`], of squared residuals: finite, as the variances.
-    pub fn of_squares(squares: &[f64], variances: &[f64]) -> Self {
+    fn of_squares(squares: &[f64], variances: &[f64]) -> Self {
         let rows = squares.len();
         let mean_square = mean(squares);
         let smallest = variances.iter().copied().fold(f64::INFINITY, f64::min);

@@ -55,12 +55,9 @@ fn imports(code: &str) -> BTreeSet<String> {
 
 /// The imports of `code`, in a file of `floor`, that go up.
 fn upward(floors: &[String], floor: &str, code: &str) -> Vec<String> {
-    let level = |name: &str| floors.iter().position(|floor| floor == name);
-    let goes_up = |path: &String| level(path.split("::").next().unwrap_or_default()) < level(floor);
-    imports(code)
-        .into_iter()
-        .filter(|path| level(path.split("::").next().unwrap()).is_some() && goes_up(path))
-        .collect()
+    let level = |path: &str| floors.iter().position(|name| path.split("::").next() == Some(name));
+    let own = level(floor);
+    imports(code).into_iter().filter(|path| level(path).is_some_and(|level| Some(level) < own)).collect()
 }
 
 /// The file that `path`, below `crate::`, is in.
