@@ -3,6 +3,7 @@
 mod error;
 pub(crate) mod fault;
 pub mod files;
+pub(crate) mod infinite;
 pub mod log;
 pub mod memory;
 pub mod options;

@@ -32,6 +32,8 @@ pub enum Purpose {
     ShuffledVariances = 8,
     /// The order of the rows of a shuffled data set.
     ShuffledRows = 9,
+    /// The folds of a fit.
+    Folds = 10,
 }
 
 /// The generator for the `index`-th use of `purpose` under `seed`.

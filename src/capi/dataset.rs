@@ -5,9 +5,8 @@ use super::boundary::boundary;
 use super::handle::{self, Handle};
 use super::pointer;
 use super::status::biv_status;
-use crate::base::memory::collect;
 use crate::data::noise::NoiseOptions;
-use crate::data::{Dataset, ImageFolder, NamedDataset, SplitOptions, SyntheticOptions};
+use crate::data::{ArrayOptions, Dataset, ImageFolder, NamedDataset, SplitOptions, SyntheticOptions};
 use crate::{Error, Result};
 use std::ffi::c_char;
 use std::ops::ControlFlow;
@@ -94,7 +93,8 @@ pub unsafe extern "C" fn biv_dataset_create_from_arrays_with_std(
         handle::create(out, || {
             let (features, labels) = (view(features, "features")?, view(labels, "labels")?);
             let deviations = view(standard_deviations, "standard_deviations")?;
-            Dataset::from_standard_deviations(&features, &labels, &deviations).map(Arc::new)
+            let options = ArrayOptions { standard_deviations: true, ..ArrayOptions::default() };
+            Dataset::from_arrays_with(&features, &labels, Some(&deviations), None, &options).map(Arc::new)
         })
     })
 }
@@ -327,7 +327,7 @@ pub unsafe extern "C" fn biv_dataset_copy_features(
     boundary(|| {
         let dataset = handle::get(dataset)?;
         let shape: Vec<usize> = [dataset.rows()].iter().chain(dataset.feature_shape()).copied().collect();
-        let values = collect(dataset.feature_values()?.iter().map(|&value| f64::from(value)))?;
+        let values = dataset.features().rows().to_f64(dataset.width())?;
         // SAFETY: the header's contract for `out`.
         let filled = unsafe { fill(out, "out", &shape, &values) };
         match filled {

@@ -10,7 +10,7 @@ use crate::data::array::ArrayView;
 use crate::model::archive::StoredArray;
 use crate::model::{Model, ModelOptions};
 use crate::torch::device;
-use crate::{Error, Result};
+use crate::Result;
 use parking_lot::Mutex;
 use std::ffi::c_char;
 use std::path::Path;
@@ -200,22 +200,9 @@ pub unsafe extern "C" fn biv_model_predict(
 /// # Safety
 /// As [`fill`].
 pub(super) unsafe fn predict(model: &Model, features: &ArrayView, out: *const biv_array_out) -> Result<()> {
-    let [rows, rest @ ..] = features.shape() else {
-        return Err(Error::Shape("features have no dimensions, the first is the rows".into()));
-    };
-    let width: usize = rest.iter().product();
-    if width != model.inputs() {
-        let inputs = model.inputs();
-        return Err(Error::Shape(format!("features have {width} values in a row, the model has {inputs} inputs")));
-    }
-    let values = features.as_f32()?;
-    if let Some(at) = values.iter().position(|value| !value.is_finite()) {
-        let (row, feature) = (at / width, at % width);
-        return Err(Error::InvalidArgument(format!("row {row}, feature {feature}: {} is not finite", values[at])));
-    }
-    let predictions = model.predict(&values)?;
+    let predictions = model.predict_array(features)?.mean;
     // SAFETY: the caller's promise.
-    unsafe { fill(out, "out", &[*rows, model.outputs()], &predictions) }
+    unsafe { fill(out, "out", &[features.shape()[0], model.outputs()], &predictions) }
 }
 
 /// Frees a handle. Does nothing to NULL and to a handle that was freed before, and keeps the thread's last

@@ -192,6 +192,11 @@ impl<'a> ArrayView<'a> {
         self.layout.shape()
     }
 
+    /// The memory.
+    pub(super) fn elements(&self) -> &Elements<'a> {
+        &self.elements
+    }
+
     /// The values in C order, as f64.
     ///
     /// # Errors
@@ -211,6 +216,17 @@ impl<'a> ArrayView<'a> {
         match &self.elements {
             Elements::F32(data) => self.layout.gather(data, |value| value),
             Elements::F64(data) => self.layout.gather(data, |value| value as f32),
+        }
+    }
+
+    /// As [`ArrayView::to_f64`], without a copy where the memory has them so.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`].
+    pub fn as_f64(&self) -> Result<Cow<'_, [f64]>> {
+        match &self.elements {
+            Elements::F64(data) if self.layout.is_dense() => Ok(Cow::Borrowed(&data[..self.layout.elements()])),
+            _ => Ok(Cow::Owned(self.to_f64()?)),
         }
     }
 

@@ -1,13 +1,13 @@
 //! Data sets from CSV files with a header.
 
-use super::Dataset;
+use super::{Dataset, Features, MissingLabels};
 use crate::base::memory::{make_room, reserve};
 use crate::base::options::require;
 use crate::{Error, Result};
 use ::csv::{ErrorKind, Position, Reader, ReaderBuilder, StringRecord};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::f64::consts::TAU;
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -41,6 +41,12 @@ pub struct CsvOptions {
     /// Whether a row with an empty field in a column that is used is left out instead of an error (default false).
     #[serde(default)]
     pub skip_missing: bool,
+    /// What an empty label, or one of `NaN`, is (default `error`).
+    #[serde(default)]
+    pub missing_labels: MissingLabels,
+    /// A column that says which rows belong together: no fold of a fit parts them.
+    #[serde(default)]
+    pub group: Option<String>,
 }
 
 impl CsvOptions {
@@ -69,7 +75,8 @@ impl Dataset {
         validate(options)?;
         let CsvOptions { labels, variances, standard_errors, error_divisor, .. } = options;
         let mut rows = Rows::open(path, options.delimiter)?;
-        let targets: Vec<&String> = [labels, variances, standard_errors].into_iter().flatten().collect();
+        let targets: Vec<&String> =
+            [labels, variances, standard_errors].into_iter().flatten().chain(&options.group).collect();
         let features: Vec<String> = match &options.features {
             Some(names) => names.clone(),
             None => rows.headers.iter().filter(|name| !targets.contains(name)).cloned().collect(),
@@ -82,10 +89,15 @@ impl Dataset {
         let columns = |names: &[String]| names.iter().map(|name| rows.column(name)).collect::<Result<Vec<_>>>();
         let (label_columns, variance_columns, error_columns) =
             (columns(labels)?, columns(variances)?, columns(standard_errors)?);
-        let used = features.iter().chain(targets).map(|name| rows.column(name));
+        let group_column = options.group.as_ref().map(|name| rows.column(name)).transpose()?;
+        let mask = options.missing_labels == MissingLabels::Mask;
+        // A label that may be missing takes its noise with it.
+        let used = features.iter().chain(targets.into_iter().filter(|name| !mask || options.group.as_ref() == Some(*name)));
+        let used = used.map(|name| rows.column(name));
         let needed = if options.skip_missing { used.collect::<Result<Vec<_>>>()? } else { vec![] };
 
-        let (mut x, mut y, mut v) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut x, mut y, mut v, mut groups) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let mut group_numbers: HashMap<String, u32> = HashMap::new();
         while rows.advance()? {
             if needed.iter().any(|&column| rows.text(column).is_empty()) {
                 continue;
@@ -97,24 +109,38 @@ impl Dataset {
                 encoder.encode(&rows, &mut x)?;
             }
             for &column in &label_columns {
-                y.push(rows.number(column)?);
+                let missing = mask && matches!(rows.text(column), "" | "NaN" | "nan" | "NA");
+                y.push(if missing { f64::NAN } else { rows.number(column)? });
             }
-            for &column in &variance_columns {
-                v.push(rows.number(column)?);
+            let labels = &y[y.len() - label_columns.len()..];
+            for (&column, label) in variance_columns.iter().zip(labels) {
+                v.push(if label.is_nan() { f64::INFINITY } else { rows.noise(column, "a variance")? });
             }
-            for &column in &error_columns {
-                let error = rows.number(column)?;
-                if error < 0.0 {
-                    return Err(rows.fault(column, "is negative, a standard error never is"));
+            for (&column, label) in error_columns.iter().zip(labels) {
+                let error = if label.is_nan() { f64::INFINITY } else { rows.noise(column, "a standard error")? };
+                let variance = (error / error_divisor).powi(2);
+                if variance.is_infinite() && error.is_finite() {
+                    return Err(rows.fault(column, "is too large: its square is beyond f64"));
                 }
-                v.push((error / error_divisor).powi(2));
+                v.push(variance);
+            }
+            if let Some(column) = group_column {
+                let next = group_numbers.len() as u32;
+                make_room(&mut groups, 1)?;
+                groups.push(match group_numbers.get(rows.text(column)) {
+                    Some(&number) => number,
+                    None => *group_numbers.entry(rows.text(column).into()).or_insert(next),
+                });
             }
         }
         if y.is_empty() {
             return Err(rows.none());
         }
         let (x, width) = with_categories(x, &encoders, y.len() / labels.len())?;
-        Dataset::new(x, vec![width], y, labels.len(), options.has_variances().then_some(v))
+        let features = Features::from_f64(&x, width, width)?;
+        let variances = options.has_variances().then_some(v);
+        let data = Dataset::assemble(features, vec![width], y, labels.len(), variances, options.missing_labels)?;
+        Ok(if group_column.is_some() { data.with_groups(groups) } else { data })
     }
 }
 
@@ -167,10 +193,10 @@ impl Encoder {
     }
 
     /// Takes the row: its numbers go to `features`, its category is kept.
-    fn encode(&mut self, row: &Rows, features: &mut Vec<f32>) -> Result<()> {
+    fn encode(&mut self, row: &Rows, features: &mut Vec<f64>) -> Result<()> {
         match self {
-            Encoder::Number(column) => features.push(row.number(*column)? as f32),
-            Encoder::Cyclic(column, period) => features.extend(cyclic(row.number(*column)? / *period)),
+            Encoder::Number(column) => features.push(row.number(*column)?),
+            Encoder::Cyclic(column, period) => features.extend(cyclic(row.number(*column)? / *period).map(f64::from)),
             Encoder::OneHot(column, Categories { values, rows }) => {
                 let (value, next) = (row.text(*column), values.len());
                 let number = match values.get(value) {
@@ -200,7 +226,7 @@ impl Categories {
 }
 
 /// The features, row-major, and how many each row has: the `numbers`, and between them a 1 among 0s for each category.
-fn with_categories(numbers: Vec<f32>, encoders: &[Encoder], rows: usize) -> Result<(Vec<f32>, usize)> {
+fn with_categories(numbers: Vec<f64>, encoders: &[Encoder], rows: usize) -> Result<(Vec<f64>, usize)> {
     let ranks = encoders.iter().map(|encoder| match encoder {
         Encoder::OneHot(_, categories) => categories.ranks(),
         _ => vec![],
@@ -292,6 +318,18 @@ impl Rows {
         }
     }
 
+    /// The size of a label's noise: not negative, and infinite where the label says nothing.
+    fn noise(&self, column: usize, what: &str) -> Result<f64> {
+        match self.text(column).parse::<f64>() {
+            Ok(number) if number < 0.0 => Err(self.fault(column, &format!("is negative, {what} never is"))),
+            Ok(number) if number.is_infinite() && self.text(column).bytes().any(|byte| byte.is_ascii_digit()) => {
+                Err(self.fault(column, "is beyond f64; where the label says nothing, 'inf' does"))
+            }
+            Ok(number) if !number.is_nan() => Ok(number),
+            _ => Err(self.fault(column, "is not a number")),
+        }
+    }
+
     /// A parse error about a field of the row.
     #[cold]
     pub(super) fn fault(&self, column: usize, fault: &str) -> Error {
@@ -379,8 +417,25 @@ mod tests {
         assert_eq!(missing.unwrap_err().to_string(), "/no/such.csv: no such file or folder");
         assert!(message("x,y\n1,2\n", r#"{"labels":["y"],"variances":["x","x"]}"#).contains("csv.variances: is 2"));
         assert!(
-            message("x,v,y\n1,-2,2\n", r#"{"labels":["y"],"variances":["v"]}"#).contains("-2 must not be negative")
+            message("x,v,y\n1,-2,2\n", r#"{"labels":["y"],"variances":["v"]}"#)
+                .ends_with("row 1, column 'v': '-2' is negative, a variance never is")
         );
+    }
+
+    #[test]
+    fn missing_labels_are_masked_by_option_and_infinite_noise_always() {
+        let content = "x,y,s,g\n1,2,0.5,a\n2,,,b\n3,NaN,1,a\n4,5,inf,c\n";
+        let options = r#"{"labels":["y"],"standard_errors":["s"],"group":"g","missing_labels":"mask"}"#;
+        let data = read(content, options).unwrap();
+        assert_eq!((data.rows(), data.masked(), data.feature_shape()), (4, 3, &[1][..]));
+        assert_eq!(data.variances().unwrap(), [0.25, f64::INFINITY, f64::INFINITY, f64::INFINITY]);
+        assert_eq!(data.groups().unwrap(), [0, 1, 0, 2]);
+        assert_eq!(data.rows_with_labels().unwrap(), [0]);
+        assert!(message(content, r#"{"labels":["y"],"standard_errors":["s"],"group":"g"}"#).contains("row 2, column 'y'"));
+        let error = |text: &str| message(&format!("x,y,s\n1,2,{text}\n"), r#"{"labels":["y"],"standard_errors":["s"]}"#);
+        assert!(error("1e200").ends_with("column 's': '1e200' is too large: its square is beyond f64"));
+        assert!(error("1e999").contains("'1e999' is beyond f64"));
+        assert!(error("NaN").ends_with("'NaN' is not a number"));
     }
 
     #[test]

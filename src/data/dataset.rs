@@ -1,12 +1,37 @@
 //! A data set in memory: features, labels and the variances of the labels' noise.
 
 use super::Features;
-use super::array::ArrayView;
+use super::array::{ArrayView, Elements};
 use super::features::gather;
-use crate::base::memory::collect;
+use crate::base::memory::{collect, make_room};
 use crate::{Error, Result};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 use std::borrow::Cow;
+use std::collections::HashMap;
 use std::sync::Arc;
+
+/// What [`Dataset::from_arrays_with`] is told of the arrays.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct ArrayOptions {
+    /// Whether the noise is given by standard deviations instead of variances (default false).
+    pub standard_deviations: bool,
+    /// What a label of NaN is (default `error`).
+    pub missing_labels: MissingLabels,
+}
+
+/// What a label that is not there is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum MissingLabels {
+    /// An error, which names it.
+    #[default]
+    Error,
+    /// Masked: it has no weight and counts in no statistic and no metric.
+    Mask,
+}
 
 /// Features, labels and, where they are known, the variances of the labels'
 /// noise. It never changes: to divide it or to add noise makes a new one.
@@ -15,14 +40,16 @@ pub struct Dataset {
     /// `rows` times the product of `feature_shape`.
     features: Features,
     feature_shape: Vec<usize>,
-    /// Row-major, `rows x outputs`, in the user's units.
+    /// Row-major, `rows x outputs`, in the user's units. NaN where there is none.
     labels: Vec<f64>,
     outputs: usize,
-    /// As `labels`, in the square of their units.
+    /// As `labels`, in the square of their units. Infinite where the label says nothing, or is not there.
     variances: Option<Vec<f64>>,
+    /// How many labels are masked: not there, or of infinite variance.
+    masked: usize,
     /// The labels before simulated noise.
     clean_labels: Option<Vec<f64>>,
-    /// One number per row; rows that have the same one are the same picture.
+    /// One number per row; rows that have the same one belong together: copies of a picture, visits of a patient.
     pub(super) groups: Option<Vec<u32>>,
     /// What was left out when the data set was read, and why.
     left_out: Arc<Vec<String>>,
@@ -35,39 +62,60 @@ impl Dataset {
     /// (one feature) up; `labels` and `variances` `[rows]` or `[rows, outputs]`.
     ///
     /// # Errors
-    /// [`Error::Shape`] when the arrays do not fit together;
-    /// [`Error::InvalidArgument`] for no rows, NaN, infinity or a negative variance.
+    /// [`Error::Shape`] when the arrays do not fit together; [`Error::InvalidArgument`] for no rows, NaN, infinity
+    /// (but for a variance: such a label is masked) or a negative variance.
     pub fn from_arrays(features: &ArrayView, labels: &ArrayView, variances: Option<&ArrayView>) -> Result<Self> {
-        let [rows, feature_shape @ ..] = features.shape() else {
+        Self::from_arrays_with(features, labels, variances, None, &ArrayOptions::default())
+    }
+
+    /// As [`Dataset::from_arrays`], with `noise` as `options` say. Rows whose `groups`, of shape `[rows]`, are the same
+    /// number belong together: no division of the rows parts them that is asked not to.
+    ///
+    /// # Errors
+    /// As [`Dataset::from_arrays`]; [`Error::InvalidArgument`] for a group of NaN.
+    pub fn from_arrays_with(
+        features: &ArrayView,
+        labels: &ArrayView,
+        noise: Option<&ArrayView>,
+        groups: Option<&ArrayView>,
+        options: &ArrayOptions,
+    ) -> Result<Self> {
+        let [rows, shape @ ..] = features.shape() else {
             return Err(Error::Shape("features must have at least one dimension, the rows".into()));
         };
         let outputs = outputs_of("labels", labels, *rows)?;
-        if let Some(variances) = variances
-            && outputs_of("variances", variances, *rows)? != outputs
+        let name = if options.standard_deviations { "standard deviation" } else { "variance" };
+        if let Some(noise) = noise
+            && outputs_of(&format!("{name}s"), noise, *rows)? != outputs
         {
-            let (found, expected) = (variances.shape(), labels.shape());
-            return Err(Error::Shape(format!("variances have shape {found:?}, the labels have {expected:?}")));
+            let (found, expected) = (noise.shape(), labels.shape());
+            return Err(Error::Shape(format!("{name}s have shape {found:?}, the labels have {expected:?}")));
         }
-        let feature_shape = if feature_shape.is_empty() { &[1] } else { feature_shape };
-        Self::new(
-            features.to_f32()?,
-            feature_shape.to_vec(),
-            labels.to_f64()?,
-            outputs,
-            variances.map(ArrayView::to_f64).transpose()?,
-        )
-    }
-
-    /// As [`Dataset::from_arrays`], with the standard deviations of the labels' noise.
-    ///
-    /// # Errors
-    /// As [`Dataset::from_arrays`]; a negative standard deviation is an error.
-    pub fn from_standard_deviations(features: &ArrayView, labels: &ArrayView, deviations: &ArrayView) -> Result<Self> {
-        let values = deviations.to_f64()?;
-        let columns = deviations.shape().get(1).copied().unwrap_or(1);
-        check(&values, columns, "standard deviation", non_negative)?;
-        let squares = collect(values.iter().map(|s| s * s))?;
-        Self::from_arrays(features, labels, Some(&ArrayView::f64(&squares, deviations.shape())?))
+        let shape = if shape.is_empty() { vec![1] } else { shape.to_vec() };
+        let width = shape.iter().product::<usize>();
+        check_sizes(&shape, outputs, *rows)?;
+        let columns = if shape.len() == 1 { width } else { 1 };
+        let features = match features.elements() {
+            Elements::F32(_) => Features::from_f32(features.to_f32()?, width)?,
+            Elements::F64(_) => Features::from_f64(&features.as_f64()?, width, columns)?,
+        };
+        let labels = labels.to_f64()?;
+        let mut variances = noise.map(ArrayView::to_f64).transpose()?;
+        if let Some(values) = variances.as_mut().filter(|_| options.standard_deviations) {
+            mask_noise(values, &labels, options.missing_labels);
+            check(values, outputs, name, variance_fault)?;
+            if let Some(at) = values.iter().position(|s| s.is_finite() && !(s * s).is_finite()) {
+                let (row, output, value) = (at / outputs, at % outputs, values[at]);
+                return Err(Error::InvalidArgument(format!(
+                    "row {row}, standard deviation {output}: the square of {value} is beyond f64; where the label says \
+                     nothing, infinity does"
+                )));
+            }
+            values.iter_mut().for_each(|s| *s *= *s);
+        }
+        let groups = groups.map(|groups| group_numbers(groups, *rows)).transpose()?;
+        let data = Self::assemble(features, shape, labels, outputs, variances, options.missing_labels)?;
+        Ok(Dataset { groups, ..data })
     }
 
     /// A data set from row-major values.
@@ -82,30 +130,16 @@ impl Dataset {
         variances: Option<Vec<f64>>,
     ) -> Result<Self> {
         let width: usize = feature_shape.iter().product();
-        if width == 0 || outputs == 0 {
-            return Err(Error::Shape(format!(
-                "a row has features of shape {feature_shape:?} and {outputs} labels: it needs at least one of each"
-            )));
-        }
-        let rows = labels.len() / outputs;
-        if rows == 0 {
-            return Err(Error::InvalidArgument("a data set needs at least one row".into()));
-        }
+        let rows = labels.len() / outputs.max(1);
+        check_sizes(&feature_shape, outputs, rows)?;
         if features.len() != rows * width || labels.len() != rows * outputs {
             return Err(Error::Shape(format!(
                 "{} feature values do not make {rows} rows of shape {feature_shape:?}",
                 features.len()
             )));
         }
-        if let Some(at) = features.iter().position(|value| !value.is_finite()) {
-            return Err(Error::InvalidArgument(format!(
-                "row {}, feature {}: {} is not a finite single-precision number",
-                at / width,
-                at % width,
-                features[at]
-            )));
-        }
-        Self::assemble(Features::Numbers(Arc::new(features)), feature_shape, labels, outputs, variances)
+        let features = Features::from_f32(features, width)?;
+        Self::assemble(features, feature_shape, labels, outputs, variances, MissingLabels::Error)
     }
 
     /// Images as their bytes, `rows` times the product of `shape` (channels, height,
@@ -120,24 +154,36 @@ impl Dataset {
             return Err(Error::Shape(format!("{bytes} bytes do not make {rows} images of shape {shape:?}")));
         }
         let features = Features::Pixels { pixels: Arc::new(pixels), rows: Arc::new((0..rows).collect()) };
-        Ok(Dataset { groups, ..Self::assemble(features, shape.to_vec(), labels, 1, None)? })
+        Ok(Dataset { groups, ..Self::assemble(features, shape.to_vec(), labels, 1, None, MissingLabels::Error)? })
     }
 
     /// A data set whose features were checked.
-    fn assemble(
+    pub(super) fn assemble(
         features: Features,
         feature_shape: Vec<usize>,
         labels: Vec<f64>,
         outputs: usize,
-        variances: Option<Vec<f64>>,
+        mut variances: Option<Vec<f64>>,
+        missing: MissingLabels,
     ) -> Result<Self> {
-        check(&labels, outputs, "label", |_| None)?;
-        if let Some(variances) = &variances {
+        check(&labels, outputs, "label", |label| {
+            let masked = missing == MissingLabels::Mask && label.is_nan();
+            (!label.is_finite() && !masked).then_some("is not a finite number")
+        })?;
+        if let Some(variances) = &mut variances {
             if variances.len() != labels.len() {
                 let (found, expected) = (variances.len(), labels.len());
                 return Err(Error::Shape(format!("{found} variances were given for {expected} labels")));
             }
-            check(variances, outputs, "variance", non_negative)?;
+            mask_noise(variances, &labels, missing);
+            check(variances, outputs, "variance", variance_fault)?;
+        }
+        let masked = match &variances {
+            Some(variances) => variances.iter().filter(|variance| variance.is_infinite()).count(),
+            None => labels.iter().filter(|label| label.is_nan()).count(),
+        };
+        if masked == labels.len() {
+            return Err(Error::InvalidArgument("every label is missing or has an infinite variance".into()));
         }
         Ok(Dataset {
             features,
@@ -145,6 +191,7 @@ impl Dataset {
             labels,
             outputs,
             variances,
+            masked,
             clean_labels: None,
             groups: None,
             left_out: Arc::default(),
@@ -176,6 +223,11 @@ impl Dataset {
         &self.left_out
     }
 
+    /// The same rows, of which those of one number belong together.
+    pub(super) fn with_groups(self, groups: Vec<u32>) -> Self {
+        Dataset { groups: Some(groups), ..self }
+    }
+
     /// The same rows with a note of what was left out.
     pub(super) fn with_left_out(self, left_out: Vec<String>) -> Self {
         Dataset { left_out: Arc::new(left_out), ..self }
@@ -194,14 +246,75 @@ impl Dataset {
         self.features.rows().to_f32(self.width())
     }
 
-    /// The labels, row-major, `rows x outputs`.
+    /// The labels, row-major, `rows x outputs`. One that is missing is NaN.
     pub fn labels(&self) -> &[f64] {
         &self.labels
     }
 
-    /// The variances of the labels' noise, as the labels; `None` where they are unknown.
+    /// The variances of the labels' noise, as the labels; `None` where they are unknown. Infinite for a masked label.
     pub fn variances(&self) -> Option<&[f64]> {
         self.variances.as_deref()
+    }
+
+    /// How many labels are masked: missing, or of infinite variance.
+    pub fn masked(&self) -> usize {
+        self.masked
+    }
+
+    /// Whether the label at `at`, counted in [`Dataset::labels`], is not masked.
+    pub fn is_known(&self, at: usize) -> bool {
+        match &self.variances {
+            Some(variances) => variances[at].is_finite(),
+            None => !self.labels[at].is_nan(),
+        }
+    }
+
+    /// The rows that have a label which is not masked; `None` where all have.
+    pub(crate) fn rows_with_labels(&self) -> Option<Vec<usize>> {
+        let outputs = self.outputs;
+        let is_labelled = |row: &usize| (row * outputs..(row + 1) * outputs).any(|at| self.is_known(at));
+        let rows: Vec<usize> = if self.masked == 0 { return None } else { (0..self.rows()).filter(is_labelled).collect() };
+        (rows.len() < self.rows()).then_some(rows)
+    }
+
+    /// SHA-256 of everything that training can depend on: two data sets of one digest are the same.
+    pub fn digest(&self) -> String {
+        let mut hash = Sha256::new();
+        let mut field = |name: &str, bytes: &mut dyn Iterator<Item = &[u8]>| {
+            hash.update(name.as_bytes());
+            let mut length = 0u64;
+            bytes.for_each(|bytes| {
+                hash.update(bytes);
+                length += bytes.len() as u64;
+            });
+            hash.update(length.to_le_bytes());
+        };
+        let once = |bytes| std::iter::once(bytes);
+        field("shape", &mut once(bytemuck::cast_slice(&self.feature_shape)));
+        match &self.features {
+            Features::Numbers { values, offsets } => {
+                field("numbers", &mut once(bytemuck::cast_slice(values)));
+                field("offsets", &mut once(bytemuck::cast_slice(offsets)));
+            }
+            Features::Pixels { pixels, rows } => {
+                let width = self.width();
+                field("pixels", &mut rows.iter().map(|row| &pixels[row * width..(row + 1) * width]));
+            }
+        }
+        for (name, values) in [
+            ("labels", Some(&self.labels)),
+            ("variances", self.variances.as_ref()),
+            ("clean", self.clean_labels.as_ref()),
+        ] {
+            field(name, &mut values.into_iter().map(|values| bytemuck::cast_slice(values)));
+        }
+        field("groups", &mut self.groups.iter().map(|groups| bytemuck::cast_slice(groups)));
+        hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// One number per row: rows that have the same one belong together.
+    pub(crate) fn groups(&self) -> Option<&[u32]> {
+        self.groups.as_deref()
     }
 
     /// The labels before simulated noise; without any, the labels.
@@ -217,7 +330,8 @@ impl Dataset {
     /// The same rows with noisy labels of known variance; the clean ones are kept beside them.
     pub(crate) fn with_noise(&self, labels: Vec<f64>, variances: Vec<f64>) -> Result<Self> {
         let (features, shape) = (self.features.clone(), self.feature_shape.clone());
-        let noisy = Self::assemble(features, shape, labels, self.outputs, Some(variances))?;
+        let missing = if self.masked > 0 { MissingLabels::Mask } else { MissingLabels::Error };
+        let noisy = Self::assemble(features, shape, labels, self.outputs, Some(variances), missing)?;
         let (groups, left_out) = (self.groups.clone(), self.left_out.clone());
         let clean_labels = Some(collect(self.clean_labels().iter().copied())?);
         Ok(Dataset { clean_labels, groups, left_out, ..noisy })
@@ -235,12 +349,15 @@ impl Dataset {
             return Err(Error::InvalidArgument(format!("row {index} was asked for, there are {} rows", self.rows())));
         }
         let labels = |values: &[f64]| gather(values, self.outputs, indices);
+        let masked_in = |&row: &usize| (row * self.outputs..(row + 1) * self.outputs).filter(|&at| !self.is_known(at));
+        let masked = if self.masked == 0 { 0 } else { indices.iter().flat_map(masked_in).count() };
         Ok(Dataset {
             features: self.features.subset(indices, self.width())?,
             feature_shape: self.feature_shape.clone(),
             labels: labels(&self.labels)?,
             outputs: self.outputs,
             variances: self.variances().map(labels).transpose()?,
+            masked,
             clean_labels: self.clean_labels.as_deref().map(labels).transpose()?,
             groups: self.groups.as_deref().map(|groups| gather(groups, 1, indices)).transpose()?,
             left_out: self.left_out.clone(),
@@ -261,21 +378,64 @@ fn outputs_of(name: &str, array: &ArrayView, rows: usize) -> Result<usize> {
     }
 }
 
-fn non_negative(value: f64) -> Option<&'static str> {
-    (value < 0.0).then_some("must not be negative")
+/// What is wrong with a variance or a standard deviation.
+fn variance_fault(value: f64) -> Option<&'static str> {
+    match value {
+        value if value.is_nan() => Some("is not a number"),
+        value if value < 0.0 => Some("must not be negative"),
+        _ => None,
+    }
 }
 
-/// Every value must be finite and pass `fault`.
+/// Where a label is missing that may be, its noise is infinite, whatever was given.
+fn mask_noise(noise: &mut [f64], labels: &[f64], missing: MissingLabels) {
+    if missing == MissingLabels::Mask {
+        let missing = noise.iter_mut().zip(labels).filter(|(_, label)| label.is_nan());
+        missing.for_each(|(noise, _)| *noise = f64::INFINITY);
+    }
+}
+
+/// An error unless a row has features and labels, and there is one.
+fn check_sizes(feature_shape: &[usize], outputs: usize, rows: usize) -> Result<()> {
+    if feature_shape.contains(&0) || outputs == 0 {
+        return Err(Error::Shape(format!(
+            "a row has features of shape {feature_shape:?} and {outputs} labels: it needs at least one of each"
+        )));
+    }
+    if rows == 0 {
+        return Err(Error::InvalidArgument("a data set needs at least one row".into()));
+    }
+    Ok(())
+}
+
+/// An error that names the first value that has a fault.
 fn check(values: &[f64], columns: usize, name: &str, fault: impl Fn(f64) -> Option<&'static str>) -> Result<()> {
     for (at, &value) in values.iter().enumerate() {
-        let fault = if value.is_finite() { fault(value) } else { Some("is not a finite number") };
-        if let Some(fault) = fault {
-            let columns = columns.max(1);
+        if let Some(fault) = fault(value) {
             let (row, column) = (at / columns, at % columns);
             return Err(Error::InvalidArgument(format!("row {row}, {name} {column}: {value} {fault}")));
         }
     }
     Ok(())
+}
+
+/// A number for each distinct value of `groups`, in the order in which they come.
+fn group_numbers(groups: &ArrayView, rows: usize) -> Result<Vec<u32>> {
+    if groups.shape() != [rows] {
+        return Err(Error::Shape(format!("groups have shape {:?}, expected [{rows}]", groups.shape())));
+    }
+    let mut numbers: HashMap<u64, u32> = HashMap::new();
+    let mut result = Vec::new();
+    for (row, value) in groups.to_f64()?.into_iter().enumerate() {
+        if value.is_nan() {
+            return Err(Error::InvalidArgument(format!("row {row}: the group is NaN")));
+        }
+        // 0.0 and -0.0 are one group.
+        let next = numbers.len() as u32;
+        make_room(&mut result, 1)?;
+        result.push(*numbers.entry((value + 0.0).to_bits()).or_insert(next));
+    }
+    Ok(result)
 }
 
 #[cfg(test)]

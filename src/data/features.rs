@@ -1,7 +1,7 @@
 //! The features of a data set: numbers, or the bytes of images.
 
-use crate::Result;
-use crate::base::memory::reserve;
+use crate::base::memory::{collect, reserve};
+use crate::{Error, Result};
 use std::borrow::Cow;
 use std::ops::Range;
 use std::sync::Arc;
@@ -9,8 +9,14 @@ use std::sync::Arc;
 /// Features, row-major, shared with the data sets that were made from the same ones.
 #[derive(Clone, Debug)]
 pub enum Features {
-    /// Numbers in the user's units.
-    Numbers(Arc<Vec<f32>>),
+    /// Numbers.
+    Numbers {
+        /// In the user's units, less the column's offset.
+        values: Arc<Vec<f32>>,
+        /// One for each column, or one for all; empty where all are 0. A column that lies so far from 0 that f32 could
+        /// not tell its values apart has its mean here: a date in days since antiquity.
+        offsets: Arc<Vec<f64>>,
+    },
     /// Images: each value is a byte divided by 255. They stay bytes until a
     /// mini-batch needs them, and a part of a data set shares them with the whole.
     Pixels {
@@ -24,17 +30,41 @@ pub enum Features {
 /// Consecutive rows of [`Features`].
 #[derive(Clone, Copy, Debug)]
 pub enum FeatureRows<'a> {
-    /// Their values.
-    Numbers(&'a [f32]),
+    /// Their values, and the columns' offsets.
+    Numbers(&'a [f32], &'a [f64]),
     /// All the images, and which of them are the rows.
     Pixels(&'a [u8], &'a [usize]),
 }
 
+/// A mean so many standard deviations from 0 is taken off before a column becomes f32, which then keeps its values to
+/// 1/30,000 of their standard deviation or better. Columns nearer to 0 stay as they are.
+const FAR: f64 = 1000.0;
+
 impl Features {
+    /// Numbers that are f32 already.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] for NaN and infinity.
+    pub fn from_f32(values: Vec<f32>, width: usize) -> Result<Self> {
+        check(&values, width, |at| f64::from(values[at]))?;
+        Ok(Features::Numbers { values: Arc::new(values), offsets: Arc::default() })
+    }
+
+    /// Numbers of rows of `width`, each of its `columns` (`width`, or 1 for all values) less its offset.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] for NaN, infinity and what is beyond f32; [`Error::OutOfMemory`].
+    pub fn from_f64(values: &[f64], width: usize, columns: usize) -> Result<Self> {
+        let offsets = offsets(values, columns);
+        let stored = less(values, &offsets)?;
+        check(&stored, width, |at| values[at])?;
+        Ok(Features::Numbers { values: Arc::new(stored), offsets: Arc::new(offsets) })
+    }
+
     /// All the rows.
     pub fn rows(&self) -> FeatureRows<'_> {
         match self {
-            Features::Numbers(values) => FeatureRows::Numbers(values),
+            Features::Numbers { values, offsets } => FeatureRows::Numbers(values, offsets),
             Features::Pixels { pixels, rows } => FeatureRows::Pixels(pixels, rows),
         }
     }
@@ -45,7 +75,9 @@ impl Features {
     /// [`Error::OutOfMemory`](crate::Error::OutOfMemory).
     pub fn subset(&self, indices: &[usize], width: usize) -> Result<Self> {
         Ok(match self {
-            Features::Numbers(values) => Features::Numbers(Arc::new(gather(values, width, indices)?)),
+            Features::Numbers { values, offsets } => {
+                Features::Numbers { values: Arc::new(gather(values, width, indices)?), offsets: offsets.clone() }
+            }
             Features::Pixels { pixels, rows } => {
                 Features::Pixels { pixels: pixels.clone(), rows: Arc::new(gather(rows, 1, indices)?) }
             }
@@ -53,11 +85,69 @@ impl Features {
     }
 }
 
+/// The offset of each column; none where all are 0.
+fn offsets(values: &[f64], columns: usize) -> Vec<f64> {
+    let rows = (values.len() / columns) as f64;
+    // Relative to the first row: nothing cancels.
+    let first = &values[..columns];
+    let (mut sums, mut squares) = (vec![0.0; columns], vec![0.0; columns]);
+    for row in values.chunks_exact(columns) {
+        for column in 0..columns {
+            let difference = row[column] - first[column];
+            sums[column] += difference;
+            squares[column] += difference * difference;
+        }
+    }
+    let offset = |column: usize| {
+        let shift = sums[column] / rows;
+        let (mean, variance) = (first[column] + shift, squares[column] / rows - shift * shift);
+        if is_far(mean, variance.sqrt()) { mean } else { 0.0 }
+    };
+    let offsets: Vec<f64> = (0..columns).map(offset).collect();
+    if offsets.iter().any(|&offset| offset != 0.0) { offsets } else { vec![] }
+}
+
+/// Whether a column of this mean and standard deviation has an offset. A constant has none.
+pub(super) fn is_far(mean: f64, std: f64) -> bool {
+    std > 0.0 && mean.is_finite() && mean.abs() > FAR * std
+}
+
+/// `values` less the offsets of their columns, as f32.
+///
+/// # Errors
+/// [`Error::OutOfMemory`].
+pub(crate) fn less(values: &[f64], offsets: &[f64]) -> Result<Vec<f32>> {
+    if offsets.is_empty() {
+        return collect(values.iter().map(|&value| value as f32));
+    }
+    let mut stored = reserve(values.len())?;
+    for row in values.chunks(offsets.len()) {
+        stored.extend(row.iter().zip(offsets).map(|(value, offset)| (value - offset) as f32));
+    }
+    Ok(stored)
+}
+
+/// An error that names the first of `values` which is not finite; `original` is what it was.
+///
+/// # Errors
+/// [`Error::InvalidArgument`].
+pub(crate) fn check(values: &[f32], width: usize, original: impl Fn(usize) -> f64) -> Result<()> {
+    match values.iter().position(|value| !value.is_finite()) {
+        None => Ok(()),
+        Some(at) => Err(Error::InvalidArgument(format!(
+            "row {}, feature {}: {} is not a finite single-precision number",
+            at / width,
+            at % width,
+            original(at)
+        ))),
+    }
+}
+
 impl<'a> FeatureRows<'a> {
     /// How many rows of `width` values there are.
     pub fn count(&self, width: usize) -> usize {
         match self {
-            FeatureRows::Numbers(values) => values.len() / width,
+            FeatureRows::Numbers(values, _) => values.len() / width,
             FeatureRows::Pixels(_, rows) => rows.len(),
         }
     }
@@ -65,26 +155,50 @@ impl<'a> FeatureRows<'a> {
     /// Some of the rows, of `width` values each.
     pub fn slice(&self, range: Range<usize>, width: usize) -> Self {
         match self {
-            FeatureRows::Numbers(values) => FeatureRows::Numbers(&values[range.start * width..range.end * width]),
+            FeatureRows::Numbers(values, offsets) => {
+                FeatureRows::Numbers(&values[range.start * width..range.end * width], offsets)
+            }
             FeatureRows::Pixels(pixels, rows) => FeatureRows::Pixels(pixels, &rows[range]),
         }
     }
 
-    /// The values as numbers.
+    /// The values as the user gave them, as f32.
     ///
     /// # Errors
     /// [`Error::OutOfMemory`](crate::Error::OutOfMemory).
     pub fn to_f32(&self, width: usize) -> Result<Cow<'a, [f32]>> {
         match *self {
-            FeatureRows::Numbers(values) => Ok(Cow::Borrowed(values)),
-            FeatureRows::Pixels(pixels, rows) => {
-                let mut values = reserve(rows.len() * width)?;
-                for &row in rows {
-                    values.extend(pixels[row * width..(row + 1) * width].iter().map(|&byte| f32::from(byte) / 255.0));
+            FeatureRows::Numbers(values, []) => Ok(Cow::Borrowed(values)),
+            _ => Ok(Cow::Owned(self.values(width, |value| value as f32, |value| value)?)),
+        }
+    }
+
+    /// The values as the user gave them.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`](crate::Error::OutOfMemory).
+    pub fn to_f64(&self, width: usize) -> Result<Vec<f64>> {
+        self.values(width, |value| value, f64::from)
+    }
+
+    /// Each value: of numbers by `number`, of images by `pixel`.
+    fn values<T>(&self, width: usize, number: impl Fn(f64) -> T, pixel: impl Fn(f32) -> T) -> Result<Vec<T>> {
+        let mut result = reserve(self.count(width) * width)?;
+        match *self {
+            FeatureRows::Numbers(values, []) => result.extend(values.iter().map(|&value| number(value.into()))),
+            FeatureRows::Numbers(values, offsets) => {
+                for row in values.chunks(offsets.len()) {
+                    result.extend(row.iter().zip(offsets).map(|(&value, offset)| number(f64::from(value) + offset)));
                 }
-                Ok(Cow::Owned(values))
+            }
+            FeatureRows::Pixels(pixels, rows) => {
+                for &row in rows {
+                    let bytes = &pixels[row * width..(row + 1) * width];
+                    result.extend(bytes.iter().map(|&byte| pixel(f32::from(byte) / 255.0)));
+                }
             }
         }
+        Ok(result)
     }
 }
 
@@ -99,4 +213,33 @@ pub(crate) fn gather<T: Copy>(values: &[T], width: usize, rows: &[usize]) -> Res
         result.extend_from_slice(&values[row * width..(row + 1) * width]);
     }
     Ok(result)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_column_far_from_zero_keeps_its_differences() {
+        let day = 2_460_000.5;
+        let rows: Vec<f64> = (0..1000).flat_map(|row| [day + f64::from(row) / 86_400.0, f64::from(row)]).collect();
+        let features = Features::from_f64(&rows, 2, 2).unwrap();
+        let Features::Numbers { values, offsets } = &features else { panic!() };
+        assert!((offsets[0] - day).abs() < 0.01 && offsets[1] == 0.0);
+        assert!((f64::from(values[2] - values[0]) * 86_400.0 - 1.0).abs() < 1e-4);
+        let back = features.subset(&[7, 3], 2).unwrap().rows().to_f64(2).unwrap();
+        assert!(back.iter().zip(&rows[14..16]).all(|(a, b)| (a - b).abs() < 1e-9), "{back:?}");
+        // Nothing else changes: not a column with a mean of 900 deviations, nor a constant.
+        for column in [[900.0, 902.0], [5e9, 5e9]] {
+            let features = Features::from_f64(&column, 1, 1).unwrap();
+            assert_eq!(features.rows().to_f32(1).unwrap(), column.map(|value| value as f32).as_slice());
+            assert!(matches!(features, Features::Numbers { offsets, .. } if offsets.is_empty()));
+        }
+    }
+
+    #[test]
+    fn a_number_beyond_f32_is_named_as_it_was_written() {
+        let message = Features::from_f64(&[1.0, 3e39], 1, 1).unwrap_err().to_string();
+        assert!(message.starts_with("row 1, feature 0: 3"), "{message}");
+    }
 }

@@ -16,14 +16,14 @@ mod variance_model;
 mod variances;
 
 pub use self::csv::CsvOptions;
-pub use dataset::Dataset;
+pub use dataset::{ArrayOptions, Dataset, MissingLabels};
 pub use decode::ImageSize;
 pub use faces::{FaceOptions, draw_faces};
-pub(crate) use features::gather;
+pub(crate) use features::{check as check_features, gather, less};
 pub use features::{FeatureRows, Features};
 pub use images::{Corrupt, ImageFolder, ImageOptions};
 pub use named::NamedDataset;
-pub use normalization::{Normalization, Scale};
+pub use normalization::{LabelStatistics, Normalization, Scale};
 pub use split::SplitOptions;
 pub use synthetic::{SyntheticOptions, friedman};
-pub use variance_model::{VarianceModel, Verdict};
+pub use variance_model::{ProfilePoint, VarianceModel, Verdict};

@@ -3,7 +3,7 @@
 //! As in the published method (Mai, Khamies, Paull 2021), both are drawn once, when the noise is applied.
 
 pub use super::variances::{GammaOptions, MixtureOptions, UniformOptions, VarianceDistribution, VarianceLaw};
-use super::{Dataset, Normalization};
+use super::{Dataset, LabelStatistics, Normalization};
 use crate::Result;
 use crate::base::memory::collect;
 use crate::base::options::require;
@@ -57,7 +57,7 @@ impl NoiseOptions {
         let (law, delta, seed) = (self.validate()?, self.disturbance, self.seed.unwrap_or(0));
         let mut variances = law.sample(data.labels().len(), seed)?;
         if self.relative {
-            let scale = Normalization::fit(data).label_std;
+            let scale = Normalization::fit(data, LabelStatistics::Clean).label_std;
             for (at, variance) in variances.iter_mut().enumerate() {
                 *variance *= scale[at % scale.len()].powi(2);
             }

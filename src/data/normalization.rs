@@ -1,7 +1,10 @@
 //! Normalisation: features and labels to mean 0 and standard deviation 1.
 
-use super::{Dataset, FeatureRows};
+use super::features::is_far;
+use super::{Dataset, FeatureRows, VarianceModel};
 use crate::{Error, Result};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 /// Means and standard deviations, fitted on training data and applied to all.
 ///
@@ -18,6 +21,18 @@ pub struct Normalization {
     pub label_mean: Vec<f64>,
     /// As `label_mean`.
     pub label_std: Vec<f64>,
+}
+
+/// Which labels [`Normalization::fit`] looks at, where noise was simulated.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum LabelStatistics {
+    /// The labels before the noise: the published experiment's protocol. Labels that were noisy from the start are seen
+    /// as by `labels`.
+    #[default]
+    Clean,
+    /// The noisy labels, as a user has them; where their variances tell, without the noise that these stand for.
+    Labels,
 }
 
 /// The conversion of a feature to normalised units.
@@ -37,14 +52,30 @@ impl Scale {
 }
 
 impl Normalization {
-    /// The statistics of `data`, its labels as they were before simulated noise.
-    pub fn fit(data: &Dataset) -> Self {
+    /// The statistics of `data`; of its labels, what `of` says.
+    pub fn fit(data: &Dataset, of: LabelStatistics) -> Self {
         let columns = if data.feature_shape().len() == 1 { data.width() } else { 1 };
         let (feature_mean, feature_std) = match data.features().rows() {
-            FeatureRows::Numbers(values) => statistics(columns, values, |&value| f64::from(value)),
+            FeatureRows::Numbers(values, offsets) => statistics(columns, values, |&value| f64::from(value), offsets),
             FeatureRows::Pixels(pixels, rows) => pixel_statistics(pixels, rows, data.width()),
         };
-        let (label_mean, label_std) = statistics(data.outputs(), data.clean_labels(), |&value| value);
+        let outputs = data.outputs();
+        let is_clean = of == LabelStatistics::Clean && data.has_clean_labels();
+        let labels = if is_clean { data.clean_labels() } else { data.labels() };
+        let known = |output: usize| (output..labels.len()).step_by(outputs).filter(|&at| data.is_known(at));
+        let column = |values: &[f64], output| known(output).map(|at| values[at]).collect::<Vec<_>>();
+        let (mut label_mean, mut label_std) = if data.masked() == 0 {
+            statistics(outputs, labels, |&value| value, &[])
+        } else {
+            let columns = (0..outputs).map(|output| statistics(1, &column(labels, output), |&value| value, &[]));
+            columns.map(|(mean, std)| (mean[0], std[0])).unzip()
+        };
+        if let Some(variances) = data.variances().filter(|_| !is_clean) {
+            for (output, (mean, std)) in label_mean.iter_mut().zip(&mut label_std).enumerate() {
+                let found = without_noise(&column(labels, output), &column(variances, output));
+                (*mean, *std) = found.unwrap_or((*mean, *std));
+            }
+        }
         Normalization { feature_mean, feature_std, label_mean, label_std }
     }
 
@@ -80,25 +111,38 @@ impl Normalization {
         Ok(())
     }
 
-    /// The conversion to normalised units of each of a row's `width` features.
+    /// The conversion to normalised units of each of a row's `width` features, which are less `offsets`: one for each
+    /// feature, one for all, or none.
     ///
     /// # Errors
     /// [`Error::Shape`] when the statistics are those of rows of another width.
-    pub fn scales(&self, width: usize) -> Result<Vec<Scale>> {
+    pub fn scales(&self, width: usize, offsets: &[f64]) -> Result<Vec<Scale>> {
         let columns = self.feature_mean.len();
         if columns != 1 && columns != width {
             return Err(Error::Shape(format!("rows have {width} features, the normalisation was fitted on {columns}")));
         }
-        let scale = |column: usize| Scale { mean: self.feature_mean[column], factor: self.feature_std[column].recip() };
-        crate::base::memory::collect((0..width).map(|feature| scale(feature.min(columns - 1))))
+        let scale = |feature: usize| {
+            let column = feature.min(columns - 1);
+            let offset = offsets.get(feature.min(offsets.len().saturating_sub(1))).unwrap_or(&0.0);
+            Scale { mean: self.feature_mean[column] - offset, factor: self.feature_std[column].recip() }
+        };
+        crate::base::memory::collect((0..width).map(scale))
     }
 
-    /// Normalised features, for rows of `width` values each.
+    /// What is to be taken off features in f64 before they become f32: the means of columns that lie far from 0; nothing
+    /// where there are none.
+    pub fn offsets(&self) -> Vec<f64> {
+        let columns = self.feature_mean.iter().zip(&self.feature_std);
+        let offsets: Vec<f64> = columns.map(|(&mean, &std)| if is_far(mean, std) { mean } else { 0.0 }).collect();
+        if offsets.iter().any(|&offset| offset != 0.0) { offsets } else { vec![] }
+    }
+
+    /// Normalised features, for rows of `width` values each, less `offsets`.
     ///
     /// # Errors
     /// As [`Normalization::scales`].
-    pub fn features(&self, features: &[f32], width: usize) -> Result<Vec<f32>> {
-        let scales = self.scales(width)?;
+    pub fn features(&self, features: &[f32], width: usize, offsets: &[f64]) -> Result<Vec<f32>> {
+        let scales = self.scales(width, offsets)?;
         let mut result = crate::base::memory::reserve(features.len())?;
         for row in features.chunks(width) {
             result.extend(row.iter().zip(&scales).map(|(&value, scale)| scale.apply(value)));
@@ -121,6 +165,14 @@ impl Normalization {
         self.per_output(predictions, |value, mean, std| value * std + mean)
     }
 
+    /// Normalised variances in the square of the labels' own units.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`].
+    pub fn squares(&self, variances: &[f64]) -> Result<Vec<f64>> {
+        crate::base::memory::collect(self.per_output(variances, |value, _, std| value * (std * std)))
+    }
+
     fn per_output(&self, values: &[f64], convert: impl Fn(f64, f64, f64) -> f64) -> impl ExactSizeIterator<Item = f64> {
         let mut next = 0;
         values.iter().map(move |&value| {
@@ -131,8 +183,14 @@ impl Normalization {
     }
 }
 
-/// Mean and population standard deviation of each column, in two passes.
-fn statistics<T>(columns: usize, values: &[T], number: impl Fn(&T) -> f64) -> (Vec<f64>, Vec<f64>) {
+/// Mean and population standard deviation of each column, in two passes. `values` are less `offsets`, one for each
+/// column, or none.
+fn statistics<T>(
+    columns: usize,
+    values: &[T],
+    number: impl Fn(&T) -> f64,
+    offsets: &[f64],
+) -> (Vec<f64>, Vec<f64>) {
     let rows = (values.len() / columns) as f64;
     let mut mean = vec![0.0; columns];
     for row in values.chunks_exact(columns) {
@@ -146,10 +204,57 @@ fn statistics<T>(columns: usize, values: &[T], number: impl Fn(&T) -> f64) -> (V
             *sum += (number(value) - mean).powi(2) / rows;
         }
     }
+    for (mean, offset) in mean.iter_mut().zip(offsets) {
+        *mean += offset;
+    }
     for (variance, &mean) in std.iter_mut().zip(&mean) {
         *variance = deviation(*variance, mean);
     }
     (mean, std)
+}
+
+/// Mean and standard deviation of what `labels` would be without their noise of known `variances`; `None` where the
+/// plain statistics say as much.
+///
+/// A label has the variance `tau2 + scale v` around the mean: the variance model of a network that knows the mean only.
+fn without_noise(labels: &[f64], variances: &[f64]) -> Option<(f64, f64)> {
+    /// The mean is settled on so many rows; all of them have the last word.
+    const MANY: usize = 1 << 16;
+    const ROUNDS: usize = 5;
+    if labels.is_empty() {
+        return None;
+    }
+    let mut sorted: Vec<f64> = variances.iter().copied().step_by(variances.len().div_ceil(MANY)).collect();
+    let middle = sorted.len() / 2;
+    let (_, &mut median, _) = sorted.select_nth_unstable_by(middle, f64::total_cmp);
+    let mut epsilon = median;
+    let mut mean = weighted_mean(labels, variances, epsilon);
+    let mut model = None;
+    for round in 1..=ROUNDS {
+        let step = if round < ROUNDS { labels.len().div_ceil(MANY) } else { 1 };
+        let squares: Vec<f64> = labels.iter().step_by(step).map(|label| (label - mean).powi(2)).collect();
+        let known: Vec<f64> = variances.iter().step_by(step).copied().collect();
+        let found = VarianceModel::of_squares(&squares, &known);
+        epsilon = found.epsilon;
+        mean = weighted_mean(labels, variances, epsilon);
+        model = Some(found);
+    }
+    let model = model.filter(|model| !model.has_flat_weights(variances))?;
+    Some((mean, deviation(model.tau2, mean)))
+}
+
+/// The mean of `values` with the weights `1 / (variance + epsilon)`.
+fn weighted_mean(values: &[f64], variances: &[f64], epsilon: f64) -> f64 {
+    let (mut weights, mut mean) = (0.0, 0.0);
+    for (value, variance) in values.iter().zip(variances) {
+        // Relative to the greatest weight: no scale of variances is special.
+        let weight = if epsilon.is_infinite() { 1.0 } else { (1.0 + variance / epsilon).recip() };
+        if weight > 0.0 {
+            weights += weight;
+            mean += (value - mean) * (weight / weights);
+        }
+    }
+    mean
 }
 
 /// The square root of `variance`, or 1 for that of a constant.
@@ -178,18 +283,22 @@ fn pixel_statistics(pixels: &[u8], rows: &[usize], width: usize) -> (Vec<f64>, V
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::random::{Purpose, stream};
+    use rand::RngExt;
+    use rand::seq::SliceRandom;
+    use rand_distr::{Distribution, StandardNormal};
 
     #[test]
     fn statistics_are_per_feature_and_constants_stay_finite() {
         let data = Dataset::new(vec![1.0, 7.0, 5.0, 7.0], vec![2], vec![10.0, 30.0], 1, None).unwrap();
-        let fitted = Normalization::fit(&data);
+        let fitted = Normalization::fit(&data, LabelStatistics::Clean);
         assert_eq!((&fitted.feature_mean[..], &fitted.feature_std[..]), (&[3.0, 7.0][..], &[2.0, 1.0][..]));
         assert_eq!((fitted.label_mean[0], fitted.label_std[0]), (20.0, 10.0));
-        assert_eq!(fitted.features(&[1.0, 7.0, 5.0, 7.0], 2).unwrap(), [-1.0, 0.0, 1.0, 0.0]);
+        assert_eq!(fitted.features(&[1.0, 7.0, 5.0, 7.0], 2, &[]).unwrap(), [-1.0, 0.0, 1.0, 0.0]);
         assert!(fitted.labels(data.labels()).eq([-1.0, 1.0]));
         assert!(fitted.variances(&[100.0, 50.0]).eq([1.0, 0.5]));
         assert!(fitted.predictions(&[-1.0, 1.0]).eq(data.labels().iter().copied()));
-        assert!(fitted.features(&[0.0; 3], 3).is_err());
+        assert!(fitted.features(&[0.0; 3], 3, &[]).is_err());
     }
 
     #[test]
@@ -217,12 +326,75 @@ mod tests {
     #[test]
     fn images_share_one_mean_and_simulated_noise_does_not_count() {
         let data = Dataset::new(vec![0.0, 2.0, 4.0, 6.0], vec![2, 1], vec![1.0, 3.0], 1, None).unwrap();
-        assert_eq!(Normalization::fit(&data).feature_mean, [3.0]);
+        assert_eq!(Normalization::fit(&data, LabelStatistics::Clean).feature_mean, [3.0]);
         let pixels = Dataset::from_pixels(vec![0, 51, 102, 255, 9, 9], [1, 1, 2], vec![1.0, 3.0, 9.0], None).unwrap();
-        let fitted = Normalization::fit(&pixels.subset(&[0, 1]).unwrap());
+        let fitted = Normalization::fit(&pixels.subset(&[0, 1]).unwrap(), LabelStatistics::Clean);
         assert!((fitted.feature_mean[0] - 0.4).abs() < 1e-12);
         assert!((fitted.feature_std[0] - 0.14f64.sqrt()).abs() < 1e-12);
         let noisy = data.with_noise(vec![-50.0, 90.0], vec![1.0, 1.0]).unwrap();
-        assert_eq!(Normalization::fit(&noisy), Normalization::fit(&data));
+        assert_eq!(Normalization::fit(&noisy, LabelStatistics::Clean), Normalization::fit(&data, LabelStatistics::Clean));
+    }
+
+    /// Clean labels of mean 14.4 and standard deviation 5, with noise of these variances.
+    fn noisy(seed: u64, mut variance: impl FnMut(usize, f64) -> f64) -> Dataset {
+        let mut random = stream(seed, Purpose::Synthetic, 0);
+        let mut normal = move || -> f64 { StandardNormal.sample(&mut random) };
+        let mut uniform = stream(seed, Purpose::Synthetic, 1);
+        let (mut labels, mut variances) = (vec![], vec![]);
+        for row in 0..4000 {
+            let v = variance(row, uniform.random());
+            variances.push(v);
+            labels.push(14.4 + 5.0 * normal() + v.sqrt() * normal());
+        }
+        Dataset::new(vec![0.0; 4000], vec![1], labels, 1, Some(variances)).unwrap()
+    }
+
+    fn labels_of(data: &Dataset) -> (f64, f64) {
+        let fitted = Normalization::fit(data, LabelStatistics::Clean);
+        (fitted.label_mean[0], fitted.label_std[0])
+    }
+
+    fn plain(data: &Dataset) -> (f64, f64) {
+        let (mean, std) = statistics(1, data.labels(), |&label| label, &[]);
+        (mean[0], std[0])
+    }
+
+    #[test]
+    fn label_statistics_see_through_known_noise() {
+        for (what, data, tolerance) in [
+            ("gamma, mean 25", noisy(1, |_, u| -25.0 * (1.0 - u).ln()), 0.3),
+            ("one in ten near 1e3", noisy(2, |row, u| if row % 10 == 0 { 1e3 + u } else { u }), 0.3),
+            ("one in ten near 1e5", noisy(3, |row, u| if row % 10 == 0 { 1e5 + u } else { u }), 0.3),
+        ] {
+            let (mean, std) = labels_of(&data);
+            assert!((mean - 14.4).abs() < tolerance && (std - 5.0).abs() < tolerance, "{what}: {mean}, {std}");
+            assert!((plain(&data).1 - 5.0).abs() > 2.0, "{what}: the plain deviation holds the noise");
+        }
+        // Far beyond what f64 tells of the rest: still of the labels' own size.
+        let (mean, std) = labels_of(&noisy(4, |row, _| if row % 10 == 0 { 1e10 } else { 1.0 }));
+        assert!((mean - 14.4).abs() < 0.3 && std < 15.0, "{mean}, {std}");
+    }
+
+    #[test]
+    fn variances_in_another_unit_change_no_statistic() {
+        let data = noisy(5, |_, u| -25.0 * (1.0 - u).ln());
+        let hundred = data.variances().unwrap().iter().map(|v| 100.0 * v).collect();
+        let scaled = Dataset::new(vec![0.0; 4000], vec![1], data.labels().to_vec(), 1, Some(hundred)).unwrap();
+        let ((mean, std), found) = (labels_of(&data), labels_of(&scaled));
+        assert!((found.0 - mean).abs() < 0.02 && (found.1 - std).abs() < 0.02, "{found:?} {mean} {std}");
+    }
+
+    #[test]
+    fn variances_that_say_nothing_leave_the_statistics_bit_for_bit() {
+        let equal = noisy(6, |_, _| 3.0);
+        let zero = noisy(7, |_, _| 0.0);
+        let tiny = noisy(8, |_, u| 1e-6 * u);
+        let data = noisy(9, |_, u| -25.0 * (1.0 - u).ln());
+        let mut shuffled = data.variances().unwrap().to_vec();
+        shuffled.shuffle(&mut stream(9, Purpose::ShuffledVariances, 0));
+        let shuffled = Dataset::new(vec![0.0; 4000], vec![1], data.labels().to_vec(), 1, Some(shuffled)).unwrap();
+        for (what, data) in [("equal", equal), ("zero", zero), ("tiny", tiny), ("shuffled", shuffled)] {
+            assert_eq!(labels_of(&data), plain(&data), "{what}");
+        }
     }
 }

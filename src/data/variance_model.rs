@@ -6,8 +6,8 @@
 //! difference; it is never below Paule and Mandel's estimate of `tau2` at scale 1 (1982, "Consensus values and weighting
 //! factors").
 
+use crate::base::infinite;
 use crate::{Error, Result};
-use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// The number of finite epsilons that are tried.
@@ -17,7 +17,7 @@ const GRID: usize = 64;
 const FEWEST_ROWS: usize = 30;
 
 /// Why epsilon is what it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Verdict {
     /// The flattest weights that the residuals do not speak against.
@@ -36,10 +36,23 @@ pub enum Verdict {
     ZeroResiduals,
 }
 
+/// What the likelihood of the residuals is with one epsilon, the scale being free.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ProfilePoint {
+    /// The epsilon; infinite (null in JSON) for equal weights.
+    #[serde(with = "infinite")]
+    pub epsilon: f64,
+    /// By how much the log likelihood of a row is less than the greatest, on average, in nats.
+    pub loss: f64,
+    /// The standard error of `loss`.
+    pub standard_error: f64,
+}
+
 /// What residuals say of known variances.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct VarianceModel {
-    /// Weights are `1 / (variance + epsilon)`; infinite for equal weights. In the variances' unit.
+    /// Weights are `1 / (variance + epsilon)`; infinite for equal weights (null in JSON). In the variances' unit.
+    #[serde(with = "infinite")]
     pub epsilon: f64,
     /// The variance of a residual is `scale * variance + tau2`.
     pub scale: f64,
@@ -47,7 +60,8 @@ pub struct VarianceModel {
     pub tau2: f64,
     /// Paule and Mandel's estimate of `tau2` at scale 1.
     pub tau2_pm: f64,
-    /// The epsilon of the greatest likelihood.
+    /// The epsilon of the greatest likelihood; it may be infinite (null in JSON).
+    #[serde(with = "infinite")]
     pub epsilon_best: f64,
     /// The smallest epsilon that was tried.
     pub epsilon_floor: f64,
@@ -98,12 +112,34 @@ impl VarianceModel {
     }
 
     /// As [`VarianceModel::fit`], of squared residuals: finite, as the variances.
-    fn of_squares(squares: &[f64], variances: &[f64]) -> Self {
-        let rows = squares.len();
+    pub(crate) fn of_squares(squares: &[f64], variances: &[f64]) -> Self {
+        // Sums of the largest variances, and a thousand times their mean, are to stay finite.
+        if variances.iter().any(|&variance| variance > 1e280) {
+            let times = |values: &[f64]| values.iter().map(|value| value * 1e-40).collect::<Vec<_>>();
+            return Self::of_squares(&times(squares), &times(variances)).in_unit(1e40);
+        }
+        match Profile::of(squares, variances) {
+            Ok(profile) => profile.choose(),
+            Err(verdict) => Self::equal(squares, verdict),
+        }
+    }
+
+    /// How the likelihood of residuals with these `squares` depends on epsilon; nothing where the variances say nothing.
+    pub(crate) fn profile(squares: &[f64], variances: &[f64]) -> Vec<ProfilePoint> {
+        let Ok(profile) = Profile::of(squares, variances) else { return vec![] };
+        let rows = squares.len() as f64;
+        let point = |at: usize| ProfilePoint {
+            epsilon: profile.epsilons[at],
+            loss: (profile.losses[at] - profile.losses[profile.best]) / 2.0,
+            standard_error: profile.deviation(at) / rows.sqrt() / 2.0,
+        };
+        (0..=GRID).map(point).collect()
+    }
+
+    /// The model of equal weights.
+    fn equal(squares: &[f64], verdict: Verdict) -> Self {
         let mean_square = mean(squares);
-        let smallest = variances.iter().copied().fold(f64::INFINITY, f64::min);
-        let largest = variances.iter().copied().fold(0.0, f64::max);
-        let equal = |verdict| VarianceModel {
+        VarianceModel {
             epsilon: f64::INFINITY,
             scale: 0.0,
             tau2: mean_square,
@@ -114,36 +150,32 @@ impl VarianceModel {
             gain_se: 0.0,
             mean_z2: if mean_square > 0.0 { 1.0 } else { 0.0 },
             verdict,
-            rows,
-        };
-        if rows < FEWEST_ROWS {
-            return equal(Verdict::TooFewRows);
+            rows: squares.len(),
         }
-        if largest <= smallest * (1.0 + 1e-9) {
-            return equal(Verdict::EqualVariances);
-        }
-        if mean_square <= 0.0 {
-            return equal(Verdict::ZeroResiduals);
-        }
-        // Sums of the largest variances, and a thousand times their mean, are to stay finite.
-        if largest > 1e280 {
-            return Self::scaled(squares, variances, 1e-40);
-        }
-        Profile::new(squares, variances, [smallest, largest]).choose()
     }
 
-    /// The model of squares and variances times `factor`, in the units before.
-    fn scaled(squares: &[f64], variances: &[f64], factor: f64) -> Self {
-        let times = |values: &[f64]| values.iter().map(|value| value * factor).collect::<Vec<_>>();
-        let model = Self::of_squares(&times(squares), &times(variances));
+    /// The same where squares and variances are `unit` times as large.
+    pub(crate) fn in_unit(&self, unit: f64) -> Self {
         VarianceModel {
-            epsilon: model.epsilon / factor,
-            tau2: model.tau2 / factor,
-            tau2_pm: model.tau2_pm / factor,
-            epsilon_best: model.epsilon_best / factor,
-            epsilon_floor: model.epsilon_floor / factor,
-            ..model
+            epsilon: self.epsilon * unit,
+            tau2: self.tau2 * unit,
+            tau2_pm: self.tau2_pm * unit,
+            epsilon_best: self.epsilon_best * unit,
+            epsilon_floor: self.epsilon_floor * unit,
+            ..self.clone()
         }
+    }
+
+    /// Whether inverse-variance weights with this epsilon are as good as equal ones: their effective number of rows is
+    /// 99 % of all or more.
+    pub fn has_flat_weights(&self, variances: &[f64]) -> bool {
+        if self.epsilon.is_infinite() {
+            return true;
+        }
+        let weight = |variance: f64| (1.0 + variance / self.epsilon).recip();
+        let total = sum(variances, variances, |variance, _| weight(variance));
+        let squares = sum(variances, variances, |variance, _| weight(variance).powi(2));
+        total * total >= 0.99 * squares * variances.len() as f64
     }
 
     /// What a user should know, in words; none where all is well.
@@ -180,6 +212,22 @@ struct Profile<'a> {
 }
 
 impl<'a> Profile<'a> {
+    /// Of squares and variances that can say something; else why they cannot.
+    fn of(squares: &'a [f64], variances: &'a [f64]) -> std::result::Result<Self, Verdict> {
+        let smallest = variances.iter().copied().fold(f64::INFINITY, f64::min);
+        let largest = variances.iter().copied().fold(0.0, f64::max);
+        if squares.len() < FEWEST_ROWS {
+            return Err(Verdict::TooFewRows);
+        }
+        if largest <= smallest * (1.0 + 1e-9) {
+            return Err(Verdict::EqualVariances);
+        }
+        if mean(squares) <= 0.0 {
+            return Err(Verdict::ZeroResiduals);
+        }
+        Ok(Profile::new(squares, variances, [smallest, largest]))
+    }
+
     fn new(squares: &'a [f64], variances: &'a [f64], range: [f64; 2]) -> Self {
         let rows = squares.len() as f64;
         let mean_variance = mean(variances);

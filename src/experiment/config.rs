@@ -4,8 +4,9 @@
 use super::settings::{Origins, Settings};
 use crate::base::options::{self, require};
 use crate::data::noise::NoiseOptions;
-use crate::data::{CsvOptions, ImageOptions};
+use crate::data::{CsvOptions, ImageOptions, LabelStatistics};
 use crate::torch::Precision;
+use crate::train::fit::FitOptions;
 use crate::train::loss::Loss;
 use crate::train::trainer::TrainerOptions;
 use crate::{Error, Result};
@@ -30,7 +31,10 @@ pub struct Config {
     /// The network (default by data set: `vanilla_ann` for tables, `vanilla_cnn` for images).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub model: Option<Network>,
-    /// The loss (default `biv` with epsilon 0.1).
+    /// Instead of a trainer, which sees the clean labels' statistics, a fit as on a user's own data (default none).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fit: Option<Protocol>,
+    /// The loss (default `biv` with epsilon 0.1; in a fit, with epsilon `auto`).
     #[serde(default)]
     pub loss: Loss,
     /// The simulated noise of the training labels (default none).
@@ -85,6 +89,9 @@ pub struct DatasetOptions {
     /// Whether features and labels are normalised by the clean training set's statistics (default true).
     #[serde(default = "yes")]
     pub normalize: bool,
+    /// Which labels the statistics are of (default `clean`, as published; `labels` as a user has them, and in a fit).
+    #[serde(default)]
+    pub normalization: LabelStatistics,
     /// How a folder of images is read; for `utkf`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub images: Option<ImageOptions>,
@@ -94,6 +101,23 @@ pub struct DatasetOptions {
     /// What the columns are; for `csv`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub csv: Option<CsvOptions>,
+}
+
+/// A fit's networks.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Protocol {
+    /// How many, each trained on the rows outside a fold of its own (default 5).
+    pub members: usize,
+    /// The part of the rows that `members` 1 holds out (default 0.3).
+    pub held_out: f64,
+}
+
+impl Default for Protocol {
+    fn default() -> Self {
+        let FitOptions { members, held_out, .. } = FitOptions::default();
+        Protocol { members, held_out }
+    }
 }
 
 /// Where the rows come from.
@@ -217,6 +241,10 @@ impl Config {
             let change = replace(&mut value, settings.description(&mut origins)?);
             overlay(&mut value, change);
         }
+        let fits = value.get("fit").is_some_and(|fit| !fit.is_null());
+        if let Some(fields) = value.as_object_mut().filter(|fields| fits && !fields.contains_key("loss")) {
+            fields.insert("loss".into(), serde_json::to_value(Loss::automatic()).unwrap_or_default());
+        }
         let config: Config = options::from_value("config", &value)?;
         config.resolved().map_err(|error| origins.translate(error))
     }
@@ -238,12 +266,31 @@ impl Config {
             batch_size: self.batch_size,
             learning_rate: self.learning_rate,
             normalize: self.dataset.normalize,
+            normalization: self.dataset.normalization,
             drop_last: self.drop_last,
             seed: self.seed,
             device: self.device.clone(),
             precision: self.precision,
             ..TrainerOptions::default()
         }
+    }
+
+    /// How the fit goes on, where there is one.
+    pub fn fit_options(&self) -> Option<FitOptions> {
+        let Protocol { members, held_out } = *self.fit.as_ref()?;
+        Some(FitOptions {
+            members,
+            held_out,
+            epochs: self.epochs(),
+            loss: self.loss.clone(),
+            batch_size: self.batch_size,
+            learning_rate: self.learning_rate,
+            seed: self.seed,
+            device: self.device.clone(),
+            precision: self.precision,
+            checkpoint_seconds: self.checkpoint_seconds,
+            ..FitOptions::default()
+        })
     }
 
     /// Checks every field and fills in those that the data set determines.
@@ -287,8 +334,13 @@ impl Config {
             noise.validate()?;
         }
         let measured = csv.as_ref().is_some_and(|csv| csv.has_variances());
+        if let Some(fit) = self.fit_options() {
+            fit.validate()?;
+        }
+        let trained = self.fit.is_some() || self.loss.auto_factor().is_none();
+        require(trained, "loss.epsilon", "auto", "a number: only a fit finds it")?;
         let weighted = matches!(self.loss, Loss::Iv { .. } | Loss::Biv { .. });
-        if weighted && self.noise.is_none() && !measured {
+        if weighted && self.noise.is_none() && !measured && self.fit.is_none() {
             let allowed = "'mse' or 'cutoff_mse', or the labels must have noise: without it there are no variances";
             return Err(Error::config("loss.kind", format!("weighs by noise variances, must be {allowed}")));
         }

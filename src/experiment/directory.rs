@@ -6,6 +6,8 @@ use super::history::{History, Outputs, Record, SetOutputs};
 use super::outcome::Outcome;
 use super::report::{self, EventWriter};
 use crate::base::files;
+use crate::model::Model;
+use crate::train::fit::FitReport;
 use crate::train::trainer::Trainer;
 use crate::{Error, Result};
 use serde::Serialize;
@@ -82,6 +84,11 @@ impl RunDirectory {
         Some(self.path.join(CHECKPOINT)).filter(|path| path.exists())
     }
 
+    /// Where the checkpoint is, or will be.
+    pub(super) fn checkpoint_path(&self) -> PathBuf {
+        self.path.join(CHECKPOINT)
+    }
+
     /// Opens the log, cut off after the first `batches` mini-batches.
     pub(super) fn log(&self, batches: u64) -> Result<(Log, History)> {
         let path = self.path.join(LOG);
@@ -120,6 +127,21 @@ impl RunDirectory {
         let page = report::html(&config.to_value(), &versions(config), history, outputs);
         files::replace(&self.path.join("report.html"), page.as_bytes())?;
         write_json(&self.path.join(RESULT), outcome)
+    }
+
+    /// As [`RunDirectory::finish`], of a fit: with the model and the fit's report.
+    pub(super) fn finish_fit(
+        &self,
+        config: &Config,
+        history: &History,
+        outputs: &Outputs,
+        outcome: &Outcome,
+        model: &Model,
+        report: &FitReport,
+    ) -> Result<()> {
+        model.save(&self.path.join("model.biv"))?;
+        write_json(&self.path.join("fit.json"), report)?;
+        self.finish(config, history, outputs, outcome)
     }
 
     /// The result of the run in `path`, if it is complete and computes what `config` says.

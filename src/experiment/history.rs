@@ -23,8 +23,8 @@ pub struct StepRecord {
     pub time: f64,
 }
 
-/// One evaluation on the clean test set.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// One evaluation on the test set.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct EvaluationRecord {
     /// Mini-batches seen before the evaluation.
     pub batch: u64,
@@ -44,8 +44,24 @@ pub struct EvaluationRecord {
     pub normalized_rmse: f64,
     /// `mae` in normalised units.
     pub normalized_mae: f64,
+    /// How well the model's error bars hold; none where it has no error bars.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bars: Option<BarsRecord>,
     /// When the evaluation ended, in seconds since the Unix epoch.
     pub time: f64,
+}
+
+/// How well error bars hold on the test set.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct BarsRecord {
+    /// The share of the labels within their central 68 %.
+    pub coverage_68: f64,
+    /// Within their central 95 %.
+    pub coverage_95: f64,
+    /// The mean of (label - prediction)^2 / variance.
+    pub mean_z2: f64,
+    /// The mean negative logarithm of the density of a label, in nats.
+    pub nlpd: f64,
 }
 
 /// One line of a run's record: `{"kind": "step", "batch": 1, ...}`.
@@ -177,6 +193,7 @@ pub(super) mod tests {
             normalized_mse: rmse * rmse / 4.0,
             normalized_rmse: rmse / 2.0,
             normalized_mae: 0.4 * rmse,
+            bars: None,
             time: 1.7e9 + batch as f64 + 0.5,
         }
     }

@@ -2,13 +2,14 @@
 
 use super::config::{Cadence, Config, DatasetKind, Network};
 use super::directory::{Log, RunDirectory};
-use super::history::{EvaluationRecord, History, Outputs, Record, SetOutputs, StepRecord, now};
+use super::history::{BarsRecord, EvaluationRecord, History, Outputs, Record, SetOutputs, StepRecord, now};
 use super::outcome::Outcome;
 use super::progress::{Pace, Progress, Stage, Watch};
 use super::source;
 use crate::data::Dataset;
 use crate::model::{Model, ModelOptions};
 use crate::torch::device;
+use crate::train::fit::{FitOptions, FitProgress, fit};
 use crate::train::metrics::Metrics;
 use crate::train::trainer::{StepReport, Trainer};
 use crate::{Error, Result};
@@ -37,6 +38,9 @@ pub fn run_on(config: &Config, data: &Dataset, watch: Watch) -> Result<Outcome> 
     // A run that cannot start leaves no directory behind.
     device::resolve(&config.device)?;
     let (train, test) = source::divide(config, data)?;
+    if let Some(options) = config.fit_options() {
+        return run_fit(config, options, data, &train, &test, watch);
+    }
     let directory = config.out.as_ref().map(|path| RunDirectory::open(path, config)).transpose()?;
     let checkpoint = directory.as_ref().and_then(RunDirectory::checkpoint);
     let mut trainer = match &checkpoint {
@@ -96,6 +100,44 @@ pub fn run_on(config: &Config, data: &Dataset, watch: Watch) -> Result<Outcome> 
     if let Some(directory) = &directory {
         let outputs = Outputs { train: outputs(&trainer, &train)?, test: outputs(&trainer, &test)? };
         directory.finish(config, &recorder.history, &outputs, &outcome)?;
+    }
+    Ok(outcome)
+}
+
+/// Fits a model as a user would, and evaluates it once.
+fn run_fit(
+    config: &Config,
+    options: FitOptions,
+    data: &Dataset,
+    train: &Dataset,
+    test: &Dataset,
+    watch: Watch,
+) -> Result<Outcome> {
+    let directory = config.out.as_ref().map(|path| RunDirectory::open(path, config)).transpose()?;
+    let options = FitOptions { checkpoint: directory.as_ref().map(RunDirectory::checkpoint_path), ..options };
+    let mut pace = None;
+    let mut show = |progress: &FitProgress| {
+        let FitProgress { steps, total_steps, .. } = *progress;
+        let pace = pace.get_or_insert_with(|| Pace::new(steps, total_steps));
+        watch(&Progress {
+            epoch: progress.epoch,
+            epochs: progress.epochs,
+            loss: progress.held_out_loss,
+            ..pace.at(Stage::Training, &config.tag, steps.min(total_steps), options.batch_size as f64)
+        })
+    };
+    let (model, report) = fit(&network(config, train)?, train, &options, &mut show)?;
+    let epochs = report.final_epochs.unwrap_or(report.stop_epoch);
+    let metrics = Metrics::of(&model, test)?;
+    let history = History { steps: vec![], evaluations: vec![evaluation_record(epochs, epochs, &metrics)] };
+    let outcome = outcome(config, data, 0, &history)?;
+    if let Some(directory) = &directory {
+        let (mut log, _) = directory.log(0)?;
+        history.records().iter().try_for_each(|record| log.record(record))?;
+        log.flush()?;
+        let outputs = |data: &Dataset| -> Result<SetOutputs> { set_outputs(data, model.predict_data(data)?.mean) };
+        let outputs = Outputs { train: outputs(train)?, test: outputs(test)? };
+        directory.finish_fit(config, &history, &outputs, &outcome, &model, &report)?;
     }
     Ok(outcome)
 }
@@ -201,17 +243,28 @@ fn evaluation_record(batch: u64, epoch: u64, metrics: &Metrics) -> EvaluationRec
         normalized_mse: metrics.normalized_mse,
         normalized_rmse: metrics.normalized_rmse,
         normalized_mae: metrics.normalized_mae,
+        bars: Some(BarsRecord {
+            coverage_68: metrics.coverage_68,
+            coverage_95: metrics.coverage_95,
+            mean_z2: metrics.mean_z2,
+            nlpd: metrics.nlpd,
+        })
+        .filter(|bars| bars.mean_z2.is_finite()),
         time: now(),
     }
 }
 
 /// Labels and predictions of a data set.
 fn outputs(trainer: &Trainer, data: &Dataset) -> Result<SetOutputs> {
+    set_outputs(data, trainer.predict(data)?)
+}
+
+fn set_outputs(data: &Dataset, predictions: Vec<f64>) -> Result<SetOutputs> {
     Ok(SetOutputs {
         labels: data.labels().to_vec(),
         clean_labels: data.clean_labels().to_vec(),
         variances: data.variances().map(<[f64]>::to_vec),
-        predictions: trainer.predict(data)?,
+        predictions,
     })
 }
 

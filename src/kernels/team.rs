@@ -25,6 +25,24 @@ pub fn limit_threads(count: usize) {
     LIMIT.set(count.max(1));
 }
 
+/// How many threads this thread's work may use: as many as libtorch uses inside an operation, within the limit.
+pub fn threads() -> usize {
+    usize::try_from(tch::get_num_threads()).unwrap_or(1).clamp(1, LIMIT.get())
+}
+
+/// Runs `work` with the teams that this thread gathers limited to `count` threads.
+pub fn with_threads<T>(count: usize, work: impl FnOnce() -> T) -> T {
+    /// Sets the limit back when `work` is done, by a panic too.
+    struct Before(usize);
+    impl Drop for Before {
+        fn drop(&mut self) {
+            LIMIT.set(self.0);
+        }
+    }
+    let _before = Before(LIMIT.replace(count.max(1)));
+    work()
+}
+
 /// The caller's thread and some threads of the library that work together.
 #[derive(Clone, Debug)]
 pub struct Team(Option<Arc<Helpers>>);
@@ -41,7 +59,7 @@ impl Team {
     /// As many threads as libtorch uses inside an operation, within this thread's limit. Teams of one size have the same
     /// threads.
     pub fn gather() -> Self {
-        Team::of(usize::try_from(tch::get_num_threads()).unwrap_or(1).min(LIMIT.get()))
+        Team::of(threads())
     }
 
     fn of(size: usize) -> Self {

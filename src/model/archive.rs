@@ -25,6 +25,8 @@ pub enum ArchiveKind {
     Model,
     /// A trainer: enough to go on as if it had never stopped.
     Training,
+    /// A fit that is not complete.
+    Fit,
 }
 
 /// The metadata next to the arrays.
@@ -119,6 +121,29 @@ impl Archive {
     pub fn new(kind: ArchiveKind, state: &impl Serialize) -> Result<Self> {
         let state = serde_json::to_string(state).map_err(|error| Error::Internal(error.to_string()))?;
         Ok(Archive { kind, state, arrays: BTreeMap::new() })
+    }
+
+    /// The state as its JSON text.
+    pub fn state_text(&self) -> &str {
+        &self.state
+    }
+
+    /// The same arrays with another state, as its JSON text.
+    pub fn with_state(self, state: String) -> Self {
+        Archive { state, ..self }
+    }
+
+    /// The arrays whose names begin with `prefix` and a dot, named without them; kind and state are these.
+    pub fn part(&self, prefix: &str) -> Archive {
+        let inside = |(name, array): (&String, &StoredArray)| {
+            Some((name.strip_prefix(prefix)?.strip_prefix('.')?.to_string(), array.clone()))
+        };
+        Archive { kind: self.kind, state: self.state.clone(), arrays: self.arrays.iter().filter_map(inside).collect() }
+    }
+
+    /// Adds the arrays of `part`, with `prefix` and a dot before their names.
+    pub fn add(&mut self, prefix: &str, part: Archive) {
+        self.arrays.extend(part.arrays.into_iter().map(|(name, array)| (format!("{prefix}.{name}"), array)));
     }
 
     /// Adds an array.
@@ -220,6 +245,7 @@ impl Archive {
             let name = |kind| match kind {
                 ArchiveKind::Model => "a model",
                 ArchiveKind::Training => "a training checkpoint",
+                ArchiveKind::Fit => "a fit that is not complete",
             };
             let (found, wanted) = (name(archive.kind), name(kind));
             return Err(Error::InvalidArgument(format!("{file}: holds {found}, {wanted} was asked for")));

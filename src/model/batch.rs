@@ -14,7 +14,9 @@ use tch::{Device, Kind, Tensor};
 pub fn features(rows: FeatureRows, shape: &[usize], normalization: &Normalization, device: Device) -> Result<Tensor> {
     let width = shape.iter().product();
     let tensor = match rows {
-        FeatureRows::Numbers(values) => Tensor::f_from_slice(&normalization.features(values, width)?)?,
+        FeatureRows::Numbers(values, offsets) => {
+            Tensor::f_from_slice(&normalization.features(values, width, offsets)?)?
+        }
         FeatureRows::Pixels(pixels, rows) => {
             return scaled(&bytes(pixels, rows, shape)?.f_to_device(device)?, normalization);
         }
@@ -22,12 +24,12 @@ pub fn features(rows: FeatureRows, shape: &[usize], normalization: &Normalizatio
     Ok(tensor.f_view(dimensions(rows.count(width), shape).as_slice())?.f_to_device(device)?)
 }
 
-/// Labels in normalised units, of shape `[rows, outputs]`, on `device`.
+/// Labels in normalised units, of shape `[rows, outputs]`, on `device`. One that is missing is 0.
 ///
 /// # Errors
 /// [`Error::OutOfMemory`].
 pub fn labels(data: &Dataset, normalization: &Normalization, device: Device) -> Result<Tensor> {
-    let labels = collect(normalization.labels(data.labels()).map(|label| label as f32))?;
+    let labels = collect(normalization.labels(data.labels()).map(|label| if label.is_nan() { 0.0 } else { label as f32 }))?;
     Ok(Tensor::f_from_slice(&labels)?.f_view([data.rows() as i64, data.outputs() as i64])?.f_to_device(device)?)
 }
 
@@ -53,7 +55,7 @@ impl Source {
     /// [`Error::Shape`], [`Error::OutOfMemory`].
     pub fn new(data: &Dataset, shape: &[usize], normalization: &Normalization, device: Device) -> Result<Self> {
         let storage = match (data.features(), device) {
-            (Features::Numbers(_), _) => {
+            (Features::Numbers { .. }, _) => {
                 Storage::Device(features(data.features().rows(), shape, normalization, device)?)
             }
             (pixels, Device::Cpu) => Storage::Host(pixels.clone()),

@@ -2,7 +2,7 @@
 
 use super::archive::{Archive, ArchiveKind, StoredArray};
 use super::layers::StateTensor;
-use super::{Model, ModelOptions};
+use super::{ErrorBars, Model, ModelOptions};
 use crate::data::Normalization;
 use crate::{Error, Result};
 use std::path::Path;
@@ -45,7 +45,29 @@ impl Model {
                 archive.insert(format!("normalization.{name}"), StoredArray::f64(values.clone()));
             }
         }
+        if let Some(bars) = &self.error_bars {
+            for (name, values) in [("scale", &bars.scale), ("tau2", &bars.tau2), ("mean_spread", &bars.mean_spread)] {
+                archive.insert(format!("error_bars.{name}"), StoredArray::f64(values.clone()));
+            }
+        }
         Ok(())
+    }
+
+    /// The snapshot of this model that [`store_snapshot`] added under `prefix`; empty where it was.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] for another model's.
+    pub(crate) fn stored_snapshot(&self, archive: &Archive, prefix: &str) -> Result<Vec<Tensor>> {
+        if archive.get(&format!("{prefix}.0")).is_err() {
+            return Ok(vec![]);
+        }
+        let tensor = |(number, state): (usize, StateTensor)| {
+            let array = archive.get(&format!("{prefix}.{number}"))?;
+            check_shape(&state, array)?;
+            let tensor = Tensor::f_from_slice(&array.to_f32()?)?;
+            Ok(tensor.f_reshape(state.tensor.size())?.f_to_device(self.device())?)
+        };
+        self.state().into_iter().enumerate().map(tensor).collect()
     }
 
     /// Takes weights and normalisation from `archive`: all of them, or on error none.
@@ -70,12 +92,31 @@ impl Model {
                 Some(normalization)
             }
         };
+        let error_bars = match archive.get("error_bars.tau2") {
+            Err(_) => None,
+            Ok(_) => {
+                let values = |name: &str| archive.get(&format!("error_bars.{name}"))?.to_f64();
+                let (scale, tau2, mean_spread) = (values("scale")?, values("tau2")?, values("mean_spread")?);
+                let bars = ErrorBars { scale, tau2, mean_spread };
+                bars.check(self.outputs())?;
+                Some(bars)
+            }
+        };
         for (state, array) in state.iter_mut().zip(arrays) {
             assign(state, array)?;
         }
+        self.error_bars = error_bars;
         self.normalization = normalization;
         Ok(())
     }
+}
+
+/// Adds the tensors of a snapshot to `archive`, under names that begin with `prefix`.
+pub(crate) fn store_snapshot(archive: &mut Archive, prefix: &str, snapshot: &[Tensor]) -> Result<()> {
+    for (number, tensor) in snapshot.iter().enumerate() {
+        archive.insert(format!("{prefix}.{number}"), StoredArray::from_tensor(tensor)?);
+    }
+    Ok(())
 }
 
 fn check_shape(state: &StateTensor, array: &StoredArray) -> Result<()> {

@@ -4,6 +4,7 @@ pub mod archive;
 pub(crate) mod batch;
 mod checkpoint;
 mod cnn;
+mod error_bars;
 mod image;
 mod init;
 mod layers;
@@ -14,15 +15,17 @@ mod resnet;
 
 use crate::data::Normalization;
 use crate::kernels::mlp::Plan;
-use crate::kernels::ops::has_mlp_prediction;
 use crate::kernels::spec::Epilogue;
 use crate::torch::Precision;
 use crate::torch::flat::Flat;
 use crate::{Error, Result};
 use archive::StoredArray;
 use checkpoint::assign;
+pub(crate) use checkpoint::store_snapshot;
 use layers::{Network, StateTensor};
+pub use error_bars::ErrorBars;
 pub use options::{ModelOptions, Table};
+pub use predict::Prediction;
 use serde::Serialize;
 use tch::{Device, Tensor};
 
@@ -37,7 +40,8 @@ pub struct TensorInfo {
     pub trainable: bool,
 }
 
-/// A network with the normalisation of the data it was trained on. Its tensors are its own:
+/// A network, or several of which the mean predicts, with the normalisation of the data they were trained on. Its tensors
+/// are its own:
 ///
 /// ```compile_fail
 /// # fn share(model: &biv::model::Model) -> Vec<tch::Tensor> {
@@ -47,9 +51,16 @@ pub struct TensorInfo {
 #[derive(Debug)]
 pub struct Model {
     options: ModelOptions,
-    network: Network,
+    members: Vec<Member>,
     normalization: Option<Normalization>,
+    error_bars: Option<ErrorBars>,
     device: Device,
+}
+
+/// One network of a model.
+#[derive(Debug)]
+struct Member {
+    network: Network,
     /// The trainable values of a multi-layer perceptron on the CPU, of which its tensors are parts.
     flat: Option<Tensor>,
 }
@@ -61,22 +72,33 @@ impl Model {
     /// # Errors
     /// [`Error::InvalidConfig`] for sizes of 0, images that are too small or an unknown depth; [`Error::OutOfMemory`].
     pub fn new(options: &ModelOptions) -> Result<Self> {
-        let (options, network) = (options.clone(), options.build()?);
-        let mut model = Model { options, network, normalization: None, device: Device::Cpu, flat: None };
-        model.flatten()?;
-        Ok(model)
+        let networks = options.build()?;
+        let members = networks.into_iter().map(Member::new);
+        Ok(Model {
+            options: options.clone(),
+            members: members.collect::<Result<_>>()?,
+            normalization: None,
+            error_bars: None,
+            device: Device::Cpu,
+        })
     }
 
-    /// Puts the trainable values of a multi-layer perceptron side by side, as kernels take them.
-    fn flatten(&mut self) -> Result<()> {
-        self.flat = None;
-        if self.plan().is_some() {
-            let mut parameters = self.parameters();
-            let flat = Flat::copied(&parameters)?;
-            parameters.iter_mut().zip(&flat.parts).for_each(|(tensor, part)| tch::no_grad(|| tensor.set_data(part)));
-            self.flat = Some(flat.all);
+    /// One model of the networks in `models`, which were made of the options `network` with seeds of their own. The
+    /// first one's normalisation is all theirs.
+    ///
+    /// # Errors
+    /// [`Error::Internal`] for no models, or some on different devices.
+    pub(crate) fn ensemble(network: &ModelOptions, models: Vec<Model>) -> Result<Self> {
+        let options = ModelOptions::Ensemble { members: models.len(), network: Box::new(network.clone()) };
+        let mut models = models.into_iter();
+        let mut ensemble = models.next().ok_or_else(|| Error::Internal("an ensemble of no networks".into()))?;
+        for model in models {
+            if model.device != ensemble.device {
+                return Err(Error::Internal("the networks of an ensemble are on different devices".into()));
+            }
+            ensemble.members.extend(model.members);
         }
-        Ok(())
+        Ok(Model { options, ..ensemble })
     }
 
     /// All trainable values of a multi-layer perceptron, in the order of the layers.
@@ -84,7 +106,7 @@ impl Model {
     /// # Errors
     /// [`Error::Internal`] for other networks.
     pub(crate) fn flat(&self) -> Result<&Tensor> {
-        self.flat.as_ref().ok_or_else(|| Error::Internal("the weights are not side by side".into()))
+        self.members[0].flat()
     }
 
     /// What the model was made from.
@@ -94,22 +116,32 @@ impl Model {
 
     /// The number of feature values per row.
     pub fn inputs(&self) -> usize {
-        self.network.input_shape.iter().product()
+        self.input_shape().iter().product()
     }
 
     /// The shape of one row's features: `[inputs]` for tables, `[channels, height, width]` for images.
     pub fn input_shape(&self) -> &[usize] {
-        &self.network.input_shape
+        &self.members[0].network.input_shape
     }
 
-    /// The number of predictions per row.
+    /// The number of labels that are predicted per row.
     pub fn outputs(&self) -> usize {
-        self.network.outputs
+        self.members[0].network.outputs / if self.predicts_variance() { 2 } else { 1 }
+    }
+
+    /// Whether the network has, after its outputs, the logarithms of their variances.
+    pub fn predicts_variance(&self) -> bool {
+        self.options.predicts_variance()
+    }
+
+    /// How many networks there are; the prediction is the mean of theirs.
+    pub fn members(&self) -> usize {
+        self.members.len()
     }
 
     /// The fewest rows that a mini-batch of training may have: 2 where a BatchNorm needs them, else 1.
     pub fn smallest_batch(&self) -> usize {
-        self.network.smallest_batch
+        self.members[0].network.smallest_batch
     }
 
     /// Where the weights are.
@@ -132,6 +164,26 @@ impl Model {
         self.normalization = Some(normalization);
     }
 
+    /// Takes the normalisation away: features and predictions are then those of the network itself.
+    pub fn reset_normalization(&mut self) {
+        self.normalization = None;
+    }
+
+    /// What is known of the predictions' errors; `None` until a fit has found out.
+    pub fn error_bars(&self) -> Option<&ErrorBars> {
+        self.error_bars.as_ref()
+    }
+
+    /// Sets what is known of the predictions' errors.
+    pub(crate) fn set_error_bars(&mut self, error_bars: ErrorBars) {
+        self.error_bars = Some(error_bars);
+    }
+
+    /// Forgets what was known of the predictions' errors.
+    pub(crate) fn forget_error_bars(&mut self) {
+        self.error_bars = None;
+    }
+
     /// The normalisation, or the one that changes nothing.
     pub(crate) fn normalization_or_identity(&self) -> Normalization {
         self.normalization.clone().unwrap_or_else(|| Normalization::identity(self.outputs()))
@@ -150,7 +202,32 @@ impl Model {
     /// All tensors themselves, in the order of the layers. They stay in the crate: kernels read and write their memory
     /// without libtorch, under the lock of whoever shares the model.
     pub(crate) fn state(&self) -> Vec<StateTensor> {
-        self.network.layers.state()
+        let single = self.members.len() == 1;
+        let named = |(number, member): (usize, &Member)| {
+            let state = member.network.layers.state().into_iter();
+            let prefix = if single { String::new() } else { format!("members.{number}.") };
+            state.map(move |state| StateTensor { name: format!("{prefix}{}", state.name), ..state })
+        };
+        self.members.iter().enumerate().flat_map(named).collect()
+    }
+
+    /// A copy of all tensors, to go back to.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`].
+    pub(crate) fn snapshot(&self) -> Result<Vec<Tensor>> {
+        self.state().iter().map(|state| Ok(state.tensor.f_detach_copy()?)).collect()
+    }
+
+    /// Goes back to `snapshot`, one of this model's.
+    ///
+    /// # Errors
+    /// [`Error::Internal`] for another model's.
+    pub(crate) fn put_back(&mut self, snapshot: &[Tensor]) -> Result<()> {
+        for (state, before) in self.state().iter_mut().zip(snapshot) {
+            tch::no_grad(|| state.tensor.f_copy_(before))?;
+        }
+        Ok(())
     }
 
     /// The trainable tensors, in the order of the layers.
@@ -174,28 +251,33 @@ impl Model {
                 tch::no_grad(|| state.tensor.set_data(&moved));
             }
             self.device = device;
-            self.flatten()?;
+            self.members.iter_mut().try_for_each(Member::flatten)?;
         }
         Ok(())
     }
 
-    /// The network's shape where it is a multi-layer perceptron.
+    /// The network's shape where it is a single multi-layer perceptron.
     pub(crate) fn plan(&self) -> Option<&Plan> {
-        self.network.plan.as_ref()
+        if let [member] = &self.members[..] { member.network.plan.as_ref() } else { None }
     }
 
-    /// The network's shape where the CPU's kernel predicts with it.
-    pub(crate) fn prediction_plan(&self, precision: Precision) -> Option<&Plan> {
-        self.plan().filter(|_| has_mlp_prediction(self.device, precision))
-    }
-
-    /// The network's output, f32 of shape `[rows, outputs]` in normalised units, for
+    /// The network's output, f32 of shape `[rows, outputs]` in normalised units (of several networks, the mean), for
     /// normalised `features` of shape `[rows, ...]`, the rest as [`Model::input_shape`].
     ///
     /// # Errors
     /// [`Error::Shape`] for one row in training where a BatchNorm needs two.
     pub fn forward(&self, features: &Tensor, training: bool, precision: Precision) -> Result<Tensor> {
-        precision.apply(self.device, features, |x| self.network.layers.forward(x, training, Epilogue::Nothing))
+        let mut sum: Option<Tensor> = None;
+        for member in &self.members {
+            let output = member.forward(features, training, precision, self.device)?;
+            sum = Some(match sum {
+                None => output,
+                Some(sum) => sum.f_add(&output)?,
+            });
+        }
+        let sum = sum.ok_or_else(|| Error::Internal("a model without a network".into()))?;
+        let count = self.members.len();
+        Ok(if count == 1 { sum } else { sum.f_div_scalar(count as f64)? })
     }
 
     /// A copy of the tensor `name` with its shape.
@@ -223,6 +305,36 @@ impl Model {
                 Err(Error::NotFound(format!("the model has no tensor '{name}', only '{}'", names.join("', '"))))
             }
         }
+    }
+}
+
+impl Member {
+    /// On the CPU.
+    fn new(network: Network) -> Result<Self> {
+        let mut member = Member { network, flat: None };
+        member.flatten()?;
+        Ok(member)
+    }
+
+    /// Puts the trainable values of a multi-layer perceptron side by side, as kernels take them.
+    fn flatten(&mut self) -> Result<()> {
+        self.flat = None;
+        if self.network.plan.is_some() {
+            let state = self.network.layers.state().into_iter().filter(|state| state.trainable);
+            let mut parameters: Vec<Tensor> = state.map(|state| state.tensor).collect();
+            let flat = Flat::copied(&parameters)?;
+            parameters.iter_mut().zip(&flat.parts).for_each(|(tensor, part)| tch::no_grad(|| tensor.set_data(part)));
+            self.flat = Some(flat.all);
+        }
+        Ok(())
+    }
+
+    fn flat(&self) -> Result<&Tensor> {
+        self.flat.as_ref().ok_or_else(|| Error::Internal("the weights are not side by side".into()))
+    }
+
+    fn forward(&self, features: &Tensor, training: bool, precision: Precision, device: Device) -> Result<Tensor> {
+        precision.apply(device, features, |x| self.network.layers.forward(x, training, Epilogue::Nothing))
     }
 }
 

@@ -5,8 +5,9 @@ use super::image::Image;
 use super::layers::Network;
 use super::mlp::mlp;
 use super::resnet::resnet;
-use crate::Result;
+use crate::base::options::require;
 use crate::base::random::{Purpose, stream};
+use crate::{Error, Result};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -73,6 +74,19 @@ pub enum ModelOptions {
         #[serde(default)]
         seed: u64,
     },
+    /// A network with a second output for each label: the logarithm of the variance of what it misses, in normalised
+    /// units. The losses `gaussian` and `beta_nll` train it.
+    MeanVariance {
+        /// The network; its `outputs` are the labels.
+        network: Box<ModelOptions>,
+    },
+    /// Several networks, of which the mean predicts. A fit makes one.
+    Ensemble {
+        /// How many.
+        members: usize,
+        /// What each is; their seeds are this one's and those that follow.
+        network: Box<ModelOptions>,
+    },
 }
 
 /// A data set that `vanilla_ann` was published for.
@@ -98,26 +112,73 @@ fn eighteen() -> usize {
 }
 
 impl ModelOptions {
-    /// The network with its initial weights.
-    pub(super) fn build(&self) -> Result<Network> {
-        let generator = |seed| stream(seed, Purpose::Initialisation, 0);
+    /// The networks with their initial weights: one, or those of an ensemble.
+    pub(super) fn build(&self) -> Result<Vec<Network>> {
+        let (count, network) = match self {
+            ModelOptions::Ensemble { members, network } => {
+                require(*members >= 1, "model.members", *members, "at least 1")?;
+                (*members, &**network)
+            }
+            single => (1, single),
+        };
+        let (network, heads) = match network {
+            ModelOptions::MeanVariance { network } => (&**network, 2),
+            plain => (plain, 1),
+        };
+        (0..count).map(|number| network.network(number as u64, heads)).collect()
+    }
+
+    /// Whether the network has, after its outputs, the logarithms of their variances.
+    pub fn predicts_variance(&self) -> bool {
+        match self {
+            ModelOptions::MeanVariance { .. } => true,
+            ModelOptions::Ensemble { network, .. } => network.predicts_variance(),
+            _ => false,
+        }
+    }
+
+    /// The same network with a seed that is `by` greater.
+    pub(crate) fn reseeded(&self, by: u64) -> Self {
+        let mut options = self.clone();
+        match &mut options {
+            ModelOptions::Mlp { seed, .. }
+            | ModelOptions::VanillaAnn { seed, .. }
+            | ModelOptions::VanillaCnn { seed, .. }
+            | ModelOptions::Resnet { seed, .. } => *seed = seed.wrapping_add(by),
+            ModelOptions::MeanVariance { network } | ModelOptions::Ensemble { network, .. } => {
+                **network = network.reseeded(by);
+            }
+        }
+        options
+    }
+
+    /// A single network with `heads` times its outputs, of a seed that is `number` greater.
+    fn network(&self, number: u64, heads: usize) -> Result<Network> {
+        let generator = |seed: u64| stream(seed.wrapping_add(number), Purpose::Initialisation, 0);
+        // More outputs than there is room for are an error of the network.
+        let outputs = |outputs: usize| outputs.saturating_mul(heads);
         match *self {
-            ModelOptions::Mlp { inputs, outputs, ref hidden, batch_norm, seed } => {
-                mlp(inputs, hidden, outputs, batch_norm, &mut generator(seed))
+            ModelOptions::Mlp { inputs, outputs: labels, ref hidden, batch_norm, seed } => {
+                mlp(inputs, hidden, outputs(labels), batch_norm, &mut generator(seed))
             }
             ModelOptions::VanillaAnn { dataset, seed } => {
                 let (inputs, batch_norm) = match dataset {
                     Table::Bike => (19, false),
                     Table::Wine => (11, true),
                 };
-                mlp(inputs, &[100, 50, 20, 10], 1, batch_norm, &mut generator(seed))
+                mlp(inputs, &[100, 50, 20, 10], outputs(1), batch_norm, &mut generator(seed))
             }
-            ModelOptions::VanillaCnn { height, width, channels, outputs, seed } => {
-                vanilla_cnn(Image { channels, height, width }, outputs, &mut generator(seed))
+            ModelOptions::VanillaCnn { height, width, channels, outputs: labels, seed } => {
+                vanilla_cnn(Image { channels, height, width }, outputs(labels), &mut generator(seed))
             }
-            ModelOptions::Resnet { depth, height, width, channels, outputs, seed } => {
-                resnet(depth, Image { channels, height, width }, outputs, &mut generator(seed))
+            ModelOptions::Resnet { depth, height, width, channels, outputs: labels, seed } => {
+                resnet(depth, Image { channels, height, width }, outputs(labels), &mut generator(seed))
             }
+            ModelOptions::MeanVariance { .. } | ModelOptions::Ensemble { .. } => Err(Error::config(
+                "model.network.kind",
+                "is a network in a network, must be 'mlp', 'vanilla_ann', 'vanilla_cnn' or 'resnet'; within an \
+                 ensemble, 'mean_variance' too",
+            )),
         }
     }
 }

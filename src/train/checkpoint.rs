@@ -1,9 +1,11 @@
 //! A trainer in a file and out of it.
 
+use super::held_out::HeldOutState;
 use super::learner::check_fit;
 use super::options::TrainerOptions;
 use super::sampler::Position;
-use super::trainer::Trainer;
+use super::trainer::{Trainer, VALIDATION, labelled};
+use super::validation::{SavedValidation, Validation};
 use crate::data::Dataset;
 use crate::model::archive::{Archive, ArchiveKind};
 use crate::model::{Model, ModelOptions};
@@ -21,6 +23,8 @@ struct TrainerState {
     steps: u64,
     position: Option<Position>,
     rows: usize,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    validation: Option<HeldOutState>,
 }
 
 impl Trainer {
@@ -29,21 +33,32 @@ impl Trainer {
     /// # Errors
     /// [`Error::Io`]: what was at `path` is then still there.
     pub fn save(&self, path: &Path) -> Result<()> {
+        self.to_archive()?.save(path)
+    }
+
+    /// What [`Trainer::save`] saves.
+    pub(crate) fn to_archive(&self) -> Result<Archive> {
         let model = self.learner.model.lock();
         let own = self.data.as_ref().map(|(data, sampler)| (sampler.position(), data.rows()));
         let place = own.or(self.absent);
+        let (validation, absent) = (&self.validation, &self.absent_validation);
         let state = TrainerState {
             model: model.options().clone(),
             trainer: self.learner.options.clone(),
             steps: self.learner.engine.steps(),
             position: place.map(|(position, _)| position),
             rows: place.map_or(0, |(_, rows)| rows),
+            validation: validation.as_ref().map(Validation::state).or(absent.as_ref().map(|saved| saved.state.clone())),
         };
         let mut archive = Archive::new(ArchiveKind::Training, &state)?;
         model.store(&mut archive)?;
         self.learner.engine.store(&mut archive)?;
-        drop(model);
-        archive.save(path)
+        match (validation, absent) {
+            (Some(validation), _) => validation.store(&mut archive, VALIDATION)?,
+            (None, Some(saved)) => archive.add(VALIDATION, saved.archive.part(VALIDATION)),
+            (None, None) => {}
+        }
+        Ok(archive)
     }
 
     /// The trainer that [`Trainer::save`] saved, with a model of its own. `data`
@@ -52,7 +67,22 @@ impl Trainer {
     /// # Errors
     /// [`Error::NotFound`], [`Error::Corrupt`], [`Error::Shape`] for another data set.
     pub fn load(path: &Path, data: Option<&Dataset>, device: Option<&str>) -> Result<Self> {
-        let archive = Archive::load(path, ArchiveKind::Training)?;
+        Self::from_archive(Archive::load(path, ArchiveKind::Training)?, data, device)
+    }
+
+    /// Takes weights, optimiser and position from `archive`, of a trainer of the same model and data.
+    pub(crate) fn restore(&mut self, archive: &Archive) -> Result<()> {
+        let state: TrainerState = archive.state()?;
+        self.learner.model.lock().restore(archive)?;
+        self.learner.engine.restore(archive, state.steps)?;
+        match (&mut self.data, state.position) {
+            (Some((_, sampler)), Some(position)) => sampler.seek(position),
+            _ => Ok(()),
+        }
+    }
+
+    /// As [`Trainer::load`], from what [`Trainer::to_archive`] gave.
+    fn from_archive(archive: Archive, data: Option<&Dataset>, device: Option<&str>) -> Result<Self> {
         let mut state: TrainerState = archive.state()?;
         if let Some(device) = device {
             state.trainer.device = device.into();
@@ -61,6 +91,7 @@ impl Trainer {
         model.restore(&archive)?;
         if let Some(data) = data {
             check_fit(&model, data)?;
+            let data = labelled(data)?;
             if data.rows() != state.rows {
                 let (given, saved) = (data.rows(), state.rows);
                 let message = format!("the data set has {given} rows, the checkpoint was made with one of {saved}");
@@ -74,6 +105,7 @@ impl Trainer {
             (None, Some(position)) => trainer.absent = Some((position, state.rows)),
             (_, None) => {}
         }
+        trainer.absent_validation = state.validation.map(|state| SavedValidation { archive, state });
         Ok(trainer)
     }
 }

@@ -3,11 +3,11 @@
 use super::loss::Loss;
 use super::metrics::Metrics;
 use super::options::TrainerOptions;
-use super::step::{Engine, MiniBatch, StepLoss};
+use super::step::{Engine, MiniBatch, StepLoss, StepOptions};
 use crate::base::fault;
 use crate::base::memory::collect;
 use crate::data::{Dataset, Normalization, gather};
-use crate::model::{Model, batch};
+use crate::model::{Model, Prediction, batch};
 use crate::{Error, Result};
 use parking_lot::Mutex;
 use std::sync::Arc;
@@ -36,7 +36,7 @@ pub struct StepReport {
 pub(super) struct NormalizedData {
     features: batch::Source,
     labels: Tensor,
-    /// In the host's memory, where the weights are computed.
+    /// In the host's memory, where the weights are computed; infinite for a masked label.
     variances: Option<Vec<f64>>,
 }
 
@@ -46,7 +46,14 @@ impl NormalizedData {
         Ok(NormalizedData {
             features: batch::Source::new(data, model.input_shape(), normalization, device)?,
             labels: batch::labels(data, normalization, device)?,
-            variances: data.variances().map(|variances| collect(normalization.variances(variances))).transpose()?,
+            variances: match data.variances() {
+                Some(variances) => Some(collect(normalization.variances(variances))?),
+                None if data.masked() > 0 => {
+                    let variance = |label: &f64| if label.is_nan() { f64::INFINITY } else { 0.0 };
+                    Some(collect(data.labels().iter().map(variance))?)
+                }
+                None => None,
+            },
         })
     }
 
@@ -71,9 +78,11 @@ pub(super) struct Learner {
     pub(super) model: SharedModel,
     pub(super) options: TrainerOptions,
     pub(super) engine: Engine,
-    normalization: Normalization,
-    /// The cutoff in normalised units, one per output.
-    thresholds: Vec<f64>,
+    pub(super) normalization: Normalization,
+    /// One per output, in normalised units: the cutoff, or the epsilon that was found.
+    parameters: Vec<f64>,
+    /// Whether something finds the epsilons that the loss leaves open.
+    pub(super) has_epsilons: bool,
     device: Device,
 }
 
@@ -86,33 +95,50 @@ impl Learner {
         options: &TrainerOptions,
         device: Device,
     ) -> Result<Self> {
-        let thresholds = normalization.label_std.iter().map(|std| match options.loss {
+        let parameters = normalization.label_std.iter().map(|std| match options.loss {
             Loss::CutoffMse { threshold: Some(threshold) } => threshold / (std * std),
-            _ => 1.0,
+            Loss::CutoffMse { threshold: None } => 1.0,
+            // Equal weights, until residuals say otherwise.
+            _ => f64::INFINITY,
         });
+        let steps = StepOptions {
+            precision: options.precision,
+            cuda_graph: options.cuda_graph,
+            likelihood: options.loss.likelihood(),
+        };
         Ok(Learner {
             model: model.clone(),
             options: options.clone(),
-            engine: Engine::new(locked, &options.adam, options.precision, options.cuda_graph)?,
-            thresholds: thresholds.collect(),
+            engine: Engine::new(locked, &options.adam, steps)?,
+            parameters: parameters.collect(),
+            has_epsilons: false,
             normalization,
             device,
         })
+    }
+
+    /// Sets the epsilons that a loss leaves open, one per output, in normalised units.
+    pub(super) fn set_epsilons(&mut self, epsilons: &[f64]) {
+        self.has_epsilons = true;
+        if self.options.loss.auto_factor().is_some() {
+            self.parameters.copy_from_slice(epsilons);
+        }
     }
 
     /// The caller's `data`, normalised.
     pub(super) fn normalized(&self, data: &Dataset) -> Result<NormalizedData> {
         let model = self.model.lock();
         check_fit(&model, data)?;
+        self.options.loss.require_variances(data.variances().is_some())?;
         NormalizedData::new(data, &model, &self.normalization, self.device)
     }
 
     /// One step on the rows `rows` of `data`.
     pub(super) fn step(&mut self, data: &NormalizedData, rows: &[usize]) -> Result<PendingStep> {
-        let outputs = self.thresholds.len();
+        let outputs = self.parameters.len();
         let variances = data.variances.as_ref().map(|variances| gather(variances, outputs, rows));
         let variances = variances.transpose()?;
-        let weights = self.options.loss.weights(rows.len(), outputs, variances.as_deref(), &self.thresholds)?;
+        let weights = self.options.loss.weights(rows.len(), outputs, variances.as_deref(), &self.parameters)?;
         let report = StepReport {
             loss: 0.0,
             effective_batch_size: weights.effective_batch_size,
@@ -131,9 +157,19 @@ impl Learner {
             return Err(Error::Shape("a mini-batch of 1 row: BatchNorm needs at least 2 in training".into()));
         }
         let coefficients: Vec<f32> = weights.coefficients.iter().map(|&c| c as f32).collect();
-        let (features, labels) = (&data.features, &data.labels);
-        let batch =
-            MiniBatch { features, labels, rows, coefficients: &coefficients, normalization: &self.normalization };
+        let noise = self.options.loss.likelihood().and(variances).map(|variances| {
+            // A masked label has no weight: any number serves.
+            let finite = variances.into_iter().map(|v| if v.is_finite() { v as f32 } else { 0.0 });
+            finite.collect::<Vec<f32>>()
+        });
+        let batch = MiniBatch {
+            features: &data.features,
+            labels: &data.labels,
+            rows,
+            coefficients: &coefficients,
+            variances: noise.as_deref(),
+            normalization: &self.normalization,
+        };
         fault::point();
         let loss = self.engine.step(&model, &batch, self.options.learning_rate)?;
         Ok(PendingStep { report, loss: Some(loss) })
@@ -155,15 +191,24 @@ impl Learner {
 
     /// The model's metrics on `data`, in evaluation mode.
     pub(super) fn evaluate(&self, data: &Dataset) -> Result<Metrics> {
-        Metrics::new(&self.predict_normalized(data)?, data.labels(), &self.normalization)
+        let prediction = self.predict_normalized(data)?;
+        let bars = self.model.lock().error_bars().cloned();
+        Metrics::new(&prediction, data, &self.normalization, bars.as_ref())
     }
 
     /// The model's predictions on `data`, in the labels' units, row-major.
     pub(super) fn predict(&self, data: &Dataset) -> Result<Vec<f64>> {
-        collect(self.normalization.predictions(&self.predict_normalized(data)?))
+        Ok(self.predict_normalized(data)?.in_units_of(&self.normalization)?.mean)
     }
 
-    fn predict_normalized(&self, data: &Dataset) -> Result<Vec<f64>> {
+    /// The squares of what the predictions on `data` miss of the labels, in normalised units, row-major.
+    pub(super) fn squared_residuals(&self, data: &Dataset) -> Result<Vec<f64>> {
+        let mean = self.predict_normalized(data)?.mean;
+        let labels = self.normalization.labels(data.labels());
+        collect(mean.iter().zip(labels).map(|(mean, label)| (mean - label) * (mean - label)))
+    }
+
+    fn predict_normalized(&self, data: &Dataset) -> Result<Prediction> {
         let _arena = self.engine.arena().enter();
         let model = self.model.lock();
         check_fit(&model, data)?;

@@ -10,6 +10,13 @@
 //! | iv | `(1/K) sum w_k (p_k - y_k)^2`, `w_k = 1 / (v_k + epsilon)` |
 //! | biv | `sum w_k (p_k - y_k)^2 / sum w_k` |
 //!
+//! | gaussian | the mean of `(log s_k + (p_k - y_k)^2 / s_k) / 2`, `s_k = v_k + exp(q_k)` |
+//! | beta_nll | the same with each row times `s_k^beta`, which counts as a constant |
+//!
+//! The last two are for networks with a second output `q_k`, the logarithm of the variance of what they miss (Seitzer,
+//! Tavakoli, Antic, Martius 2022, "On the Pitfalls of Heteroscedastic Uncertainty Estimation with Probabilistic Neural
+//! Networks"). A label of infinite variance is masked: it has no weight, and K does not count it.
+//!
 //! (Mai, Khamies, Paull 2021, "Batch Inverse-Variance Weighting: Deep
 //! Heteroscedastic Regression", section 4.) With several outputs this holds
 //! for each output by itself, and the loss is the mean over the outputs.
@@ -47,6 +54,20 @@ pub enum Loss {
         #[serde(default)]
         epsilon: Epsilon,
     },
+    /// The Gaussian likelihood of a network that predicts its own variance, to which that of the label is added; for
+    /// models of kind `mean_variance`.
+    Gaussian {},
+    /// As `gaussian`, with each row times the power `beta` of its variance, so that rows of great variance are not given
+    /// up early.
+    BetaNll {
+        /// Between 0, which is `gaussian`, and 1, for which the means are trained as by `mse` (default 0.5).
+        #[serde(default = "half")]
+        beta: f64,
+    },
+}
+
+fn half() -> f64 {
+    0.5
 }
 
 impl Default for Loss {
@@ -59,13 +80,52 @@ impl Default for Loss {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(
     untagged,
-    expecting = "expected a number, {\"min_effective_batch_size\": count} or {\"min_effective_batch_ratio\": ratio}"
+    expecting = "expected a number, {\"min_effective_batch_size\": count}, {\"min_effective_batch_ratio\": ratio}, \
+                 \"auto\" or {\"auto\": factor}"
 )]
 pub enum Epsilon {
     /// The same for every mini-batch, greater than 0.
     Fixed(f64),
     /// The smallest that gives a mini-batch at least this effective size.
     Minimum(MinimumBatch),
+    /// Found in training from residuals on rows that it does not see.
+    Auto(Auto),
+}
+
+/// The epsilon that the variance model of residuals on unseen rows says, times a factor.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged, rename_all = "snake_case")]
+pub enum Auto {
+    /// The factor 0.25: what serves training is smaller than what describes the misfit.
+    Plain(AutoWord),
+    /// A factor of one's own.
+    Factor(AutoFactor),
+}
+
+/// The word `auto`.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum AutoWord {
+    /// It stands for the factor 0.25.
+    Auto,
+}
+
+/// The factor of an epsilon that is found in training.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AutoFactor {
+    /// Greater than 0: 0.25 by default, 0.5 for the cautious.
+    pub auto: f64,
+}
+
+impl Auto {
+    /// What the variance model's epsilon is multiplied by.
+    pub fn factor(&self) -> f64 {
+        match self {
+            Auto::Plain(AutoWord::Auto) => 0.25,
+            Auto::Factor(AutoFactor { auto }) => *auto,
+        }
+    }
 }
 
 impl Default for Epsilon {
@@ -119,7 +179,8 @@ impl Loss {
     /// [`Error::InvalidConfig`].
     pub fn validate(&self, path: &str) -> Result<()> {
         match self {
-            Loss::Mse {} | Loss::CutoffMse { threshold: None } => Ok(()),
+            Loss::Mse {} | Loss::CutoffMse { threshold: None } | Loss::Gaussian {} => Ok(()),
+            Loss::BetaNll { beta } => require((0.0..=1.0).contains(beta), &format!("{path}.beta"), beta, "in [0, 1]"),
             Loss::CutoffMse { threshold: Some(threshold) } => {
                 require(*threshold > 0.0, &format!("{path}.threshold"), threshold, "greater than 0")
             }
@@ -135,13 +196,39 @@ impl Loss {
                     let legal = *ratio > 0.0 && *ratio < 1.0;
                     require(legal, &format!("{path}.epsilon.min_effective_batch_ratio"), ratio, "between 0 and 1")
                 }
+                Epsilon::Auto(auto) => {
+                    let legal = auto.factor() > 0.0 && auto.factor().is_finite();
+                    require(legal, &format!("{path}.epsilon.auto"), auto.factor(), "greater than 0")
+                }
             },
+        }
+    }
+
+    /// Inverse-variance weights of an epsilon that is found in training.
+    pub fn automatic() -> Self {
+        Loss::Biv { epsilon: Epsilon::Auto(Auto::Plain(AutoWord::Auto)) }
+    }
+
+    /// The factor of an epsilon that is found in training; `None` for other losses.
+    pub fn auto_factor(&self) -> Option<f64> {
+        match self {
+            Loss::Iv { epsilon: Epsilon::Auto(auto) } | Loss::Biv { epsilon: Epsilon::Auto(auto) } => Some(auto.factor()),
+            _ => None,
         }
     }
 
     /// Whether the loss cannot do without variances.
     pub fn needs_variances(&self) -> bool {
-        !matches!(self, Loss::Mse {})
+        matches!(self, Loss::CutoffMse { .. } | Loss::Iv { .. } | Loss::Biv { .. })
+    }
+
+    /// The beta of a likelihood, whose networks have a second output for each label; `None` for sums of squares.
+    pub fn likelihood(&self) -> Option<f64> {
+        match self {
+            Loss::Gaussian {} => Some(0.0),
+            Loss::BetaNll { beta } => Some(*beta),
+            _ => None,
+        }
     }
 
     /// An error where the loss needs variances and there are none.
@@ -150,7 +237,7 @@ impl Loss {
     /// [`Error::InvalidArgument`].
     pub fn require_variances(&self, available: bool) -> Result<()> {
         let name = match self {
-            Loss::Mse {} => return Ok(()),
+            Loss::Mse {} | Loss::Gaussian {} | Loss::BetaNll { .. } => return Ok(()),
             Loss::CutoffMse { .. } => "cutoff_mse",
             Loss::Iv { .. } => "iv",
             Loss::Biv { .. } => "biv",
@@ -162,7 +249,8 @@ impl Loss {
     }
 
     /// The weights of `rows` rows whose labels have `variances` (row-major,
-    /// `rows x outputs`). `thresholds` are those of `cutoff_mse`, one per output.
+    /// `rows x outputs`). `parameters` are one per output: the threshold of `cutoff_mse`, the epsilon that was found for
+    /// `auto`.
     ///
     /// # Errors
     /// [`Error::InvalidArgument`] without variances where the loss needs them;
@@ -172,21 +260,24 @@ impl Loss {
         rows: usize,
         outputs: usize,
         variances: Option<&[f64]>,
-        thresholds: &[f64],
+        parameters: &[f64],
     ) -> Result<Weights> {
         self.require_variances(variances.is_some())?;
-        let Some(variances) = variances.filter(|_| self.needs_variances()) else {
+        let has_masks = variances.is_some_and(|variances| variances.iter().any(|variance| variance.is_infinite()));
+        let Some(variances) = variances.filter(|_| self.needs_variances() || has_masks) else {
             let coefficients = vec![1.0 / (rows * outputs) as f64; rows * outputs];
             return Ok(Weights { coefficients, effective_batch_size: rows as f64, epsilon: 0.0, samples_used: rows });
         };
         let (mut mean_size, mut mean_epsilon) = (0.0, 0.0);
         let mut columns = Vec::with_capacity(outputs);
-        for (output, &threshold) in thresholds.iter().enumerate().take(outputs) {
-            let (mut weights, largest, epsilon) = self.column(&column(variances, outputs, output), threshold);
+        for (output, &parameter) in parameters.iter().enumerate().take(outputs) {
+            let all = column(variances, outputs, output);
+            let known = if has_masks { all.iter().copied().filter(|v| v.is_finite()).collect() } else { all.clone() };
+            let (mut weights, largest, epsilon) = self.column(&known, parameter);
             let (sum, squares) = sums(&weights);
             let factor = match self {
-                Loss::Iv { .. } => largest / rows as f64,
                 _ if sum == 0.0 => 0.0,
+                Loss::Iv { .. } => largest / known.len() as f64,
                 _ => 1.0 / sum,
             } / outputs as f64;
             if !(factor * sum).is_finite() {
@@ -195,7 +286,7 @@ impl Loss {
                 ));
             }
             weights.iter_mut().for_each(|weight| *weight *= factor);
-            columns.push(weights);
+            columns.push(if has_masks { with_zeros(&weights, &all) } else { weights });
             mean_size += ratio(sum, squares) / outputs as f64;
             mean_epsilon += epsilon / outputs as f64;
         }
@@ -205,26 +296,27 @@ impl Loss {
     }
 
     /// One output's weights relative to the largest, that one, and the epsilon.
-    fn column(&self, variances: &[f64], threshold: f64) -> (Vec<f64>, f64, f64) {
+    fn column(&self, variances: &[f64], parameter: f64) -> (Vec<f64>, f64, f64) {
         match self {
-            Loss::Mse {} => (vec![1.0; variances.len()], 1.0, 0.0),
+            Loss::Mse {} | Loss::Gaussian {} | Loss::BetaNll { .. } => (vec![1.0; variances.len()], 1.0, 0.0),
             Loss::CutoffMse { .. } => {
-                let kept = variances.iter().map(|v| if *v < threshold { 1.0 } else { 0.0 });
+                let kept = variances.iter().map(|v| if *v < parameter { 1.0 } else { 0.0 });
                 (kept.collect(), 1.0, 0.0)
             }
             Loss::Iv { epsilon } | Loss::Biv { epsilon } => {
-                let epsilon = epsilon.choose(variances);
+                let epsilon = epsilon.choose(variances, parameter);
                 let (weights, largest) = inverse_variances(variances, epsilon);
                 (weights, largest, epsilon)
             }
         }
     }
 
-    /// Value and gradient on a mini-batch in the host's memory, all row-major `rows x outputs`.
+    /// Value and gradient on a mini-batch in the host's memory, all row-major `rows x outputs`. A likelihood takes twice
+    /// as many predictions: after a row's values, the logarithms of their variances.
     ///
     /// # Errors
-    /// [`Error::Shape`] for lengths that differ; [`Error::Numerical`] for a result
-    /// that is not finite; as [`Loss::weights`].
+    /// [`Error::Shape`] for lengths that differ; [`Error::InvalidConfig`] for an epsilon that is found in training;
+    /// [`Error::Numerical`] for a result that is not finite; as [`Loss::weights`].
     pub fn evaluate(
         &self,
         outputs: usize,
@@ -232,22 +324,43 @@ impl Loss {
         labels: &[f64],
         variances: Option<&[f64]>,
     ) -> Result<LossValue> {
-        let count = predictions.len();
-        if count == 0 || outputs == 0 || !count.is_multiple_of(outputs) || labels.len() != count {
-            return Err(Error::Shape(format!("{count} predictions and {} labels of {outputs} outputs", labels.len())));
+        let (count, heads) = (labels.len(), if self.likelihood().is_some() { 2 } else { 1 });
+        if count == 0 || outputs == 0 || !count.is_multiple_of(outputs) || predictions.len() != count * heads {
+            let found = predictions.len();
+            return Err(Error::Shape(format!("{found} predictions and {count} labels of {outputs} outputs")));
         }
         if variances.is_some_and(|variances| variances.len() != count) {
             let given = variances.map_or(0, <[f64]>::len);
             return Err(Error::Shape(format!("{given} variances were given for {count} labels")));
+        }
+        if self.auto_factor().is_some() {
+            let allowed = "is found in training: by itself, a loss takes a number";
+            return Err(Error::config("loss.epsilon", allowed));
         }
         let threshold = match self {
             Loss::CutoffMse { threshold } => threshold.unwrap_or(1.0),
             _ => 0.0,
         };
         let weights = self.weights(count / outputs, outputs, variances, &vec![threshold; outputs])?;
-        let errors = predictions.iter().zip(labels).zip(&weights.coefficients);
-        let value: f64 = errors.clone().map(|((p, y), c)| c * (p - y).powi(2)).sum();
-        let gradient = errors.map(|((p, y), c)| 2.0 * c * (p - y)).collect();
+        let (mut value, mut gradient) = (0.0, vec![0.0; predictions.len()]);
+        for (at, (label, coefficient)) in labels.iter().zip(&weights.coefficients).enumerate() {
+            if *coefficient == 0.0 {
+                continue;
+            }
+            let first = at / outputs * outputs * heads + at % outputs;
+            let error = predictions[first] - label;
+            let Some(beta) = self.likelihood() else {
+                value += coefficient * error.powi(2);
+                gradient[first] = 2.0 * coefficient * error;
+                continue;
+            };
+            let own = predictions[first + outputs].exp();
+            let total = own + variances.map_or(0.0, |variances| variances[at]);
+            let factor = coefficient * total.powf(beta) / 2.0;
+            value += factor * (total.ln() + error * error / total);
+            gradient[first] = 2.0 * factor * error / total;
+            gradient[first + outputs] = factor * own / total * (1.0 - error * error / total);
+        }
         if !value.is_finite() {
             return Err(Error::Numerical(format!("the loss is {value}")));
         }
@@ -256,9 +369,10 @@ impl Loss {
 }
 
 impl Epsilon {
-    /// The epsilon for a mini-batch with these variances.
-    fn choose(&self, variances: &[f64]) -> f64 {
+    /// The epsilon for a mini-batch with these variances, where `found` is what training has found.
+    fn choose(&self, variances: &[f64], found: f64) -> f64 {
         match *self {
+            Epsilon::Auto(_) => found,
             Epsilon::Fixed(epsilon) => epsilon,
             Epsilon::Minimum(MinimumBatch::Size(size)) => smallest_epsilon(variances, size),
             Epsilon::Minimum(MinimumBatch::Ratio(ratio)) => smallest_epsilon(variances, ratio * variances.len() as f64),
@@ -286,6 +400,13 @@ fn column(values: &[f64], outputs: usize, output: usize) -> Cow<'_, [f64]> {
         1 => Cow::Borrowed(values),
         _ => values.iter().skip(output).step_by(outputs).copied().collect(),
     }
+}
+
+/// `weights`, those of the finite ones of `variances`, with a 0 for each of the others.
+fn with_zeros(weights: &[f64], variances: &[f64]) -> Vec<f64> {
+    let mut weights = weights.iter();
+    let weight = |variance: &f64| if variance.is_finite() { weights.next().copied().unwrap_or_default() } else { 0.0 };
+    variances.iter().map(weight).collect()
 }
 
 /// The row-major list whose [`column`]s are `columns`, of `rows` rows.

@@ -2,6 +2,8 @@
 
 pub mod adam;
 mod checkpoint;
+pub mod fit;
+mod held_out;
 mod learner;
 pub mod loss;
 pub mod metrics;
@@ -10,3 +12,4 @@ pub mod sampler;
 pub mod session;
 mod step;
 pub mod trainer;
+mod validation;

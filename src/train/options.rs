@@ -3,6 +3,7 @@
 use super::loss::{Epsilon, Loss, MinimumBatch};
 use crate::Result;
 use crate::base::options::require;
+use crate::data::LabelStatistics;
 use crate::kernels::adam_step::AdamOptions;
 use crate::torch::Precision;
 use schemars::JsonSchema;
@@ -23,6 +24,10 @@ pub struct TrainerOptions {
     /// Whether features and labels are normalised by the training data's
     /// statistics (default true). A model that has a normalisation keeps it.
     pub normalize: bool,
+    /// Which labels the statistics are of where noise was simulated (default `clean`, those before it).
+    pub normalization: LabelStatistics,
+    /// With a validation set, a fit ends when so many epochs in a row were no better than the best one (default: never).
+    pub patience: Option<u64>,
     /// Whether an epoch leaves its last mini-batch out when that is not complete (default true).
     pub drop_last: bool,
     /// The seed of the order of the rows (default 0).
@@ -45,6 +50,8 @@ impl Default for TrainerOptions {
             learning_rate: 1e-3,
             adam: AdamOptions::default(),
             normalize: true,
+            normalization: LabelStatistics::Clean,
+            patience: None,
             drop_last: true,
             seed: 0,
             device: "cpu".into(),
@@ -58,6 +65,7 @@ impl TrainerOptions {
     pub(crate) fn validate(&self) -> Result<()> {
         self.loss.validate("trainer.loss")?;
         require(self.batch_size >= 1, "trainer.batch_size", self.batch_size, "at least 1")?;
+        require(self.patience != Some(0), "trainer.patience", 0, "at least 1")?;
         check_learning_rate(self.learning_rate, "trainer.learning_rate")?;
         if let Loss::Iv { epsilon } | Loss::Biv { epsilon } = &self.loss
             && let Epsilon::Minimum(MinimumBatch::Size(size)) = epsilon

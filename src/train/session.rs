@@ -86,7 +86,8 @@ impl Session {
     /// Trains for `epochs` epochs (the first may be the rest of one) and, where a
     /// `test` set is given, evaluates on it after each. `on_epoch` runs on this
     /// thread with the trainer unlocked, so it may evaluate, save or change the
-    /// learning rate, and may end the fit.
+    /// learning rate, and may end the fit. With a validation set the model has the weights of its best epoch in the end,
+    /// and the fit ends early when the options' patience is out.
     ///
     /// # Errors
     /// As [`Trainer::step`]; [`Error::Cancelled`] after [`Session::cancel`] or when
@@ -116,8 +117,11 @@ impl Session {
             if stop || fitting.cancelled() {
                 return Err(Error::Cancelled(format!("training was cancelled after epoch {}", report.epoch)));
             }
+            if self.trainer.lock().is_out_of_patience() {
+                break;
+            }
         }
-        Ok(())
+        self.trainer.lock().keep_best()
     }
 
     /// Makes the fit that is running, if any, end after its present step.

@@ -4,13 +4,20 @@ use super::learner::{Learner, NormalizedData, PendingStep, check_fit};
 use super::metrics::Metrics;
 use super::options::check_learning_rate;
 use super::sampler::{Position, Sampler};
+use super::validation::{SavedValidation, Validation};
 use crate::data::{Dataset, Normalization};
+use crate::model::Model;
 use crate::torch::device;
 use crate::{Error, Result};
+use std::borrow::Cow;
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
 pub use super::learner::{SharedModel, StepReport};
 pub use super::options::TrainerOptions;
+
+/// What a checkpoint keeps of a validation has names that begin with it.
+pub(super) const VALIDATION: &str = "validation";
 
 /// What one epoch did.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -25,6 +32,17 @@ pub struct EpochReport {
     pub loss: f64,
     /// Their mean effective batch size.
     pub effective_batch_size: f64,
+    /// What the validation set showed after it, where there is one.
+    pub validation: Option<ValidationReport>,
+}
+
+/// What a validation set showed after an epoch.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct ValidationReport {
+    /// The mean squared error, weighted by what the variance model says of the labels' noise, in normalised units.
+    pub loss: f64,
+    /// The number of the epoch of least loss so far.
+    pub best_epoch: u64,
 }
 
 /// Trains one model, on a data set of its own or on mini-batches that the caller brings.
@@ -34,6 +52,9 @@ pub struct Trainer {
     pub(super) data: Option<(NormalizedData, Sampler)>,
     /// Position and number of rows of a data set that the checkpoint had and this trainer has not.
     pub(super) absent: Option<(Position, usize)>,
+    pub(super) validation: Option<Validation>,
+    /// As `absent`, of the validation set.
+    pub(super) absent_validation: Option<SavedValidation>,
 }
 
 impl Trainer {
@@ -48,6 +69,9 @@ impl Trainer {
         options.validate()?;
         let device = device::resolve(&options.device)?;
         let mut locked = model.lock();
+        check_loss(&locked, options)?;
+        let data = data.map(labelled).transpose()?;
+        let data = data.as_deref();
         if let Some(data) = data {
             check_fit(&locked, data)?;
             options.loss.require_variances(data.variances().is_some())?;
@@ -66,7 +90,7 @@ impl Trainer {
         }
 
         let normalization = match (locked.normalization(), data) {
-            (None, Some(data)) if options.normalize => Normalization::fit(data),
+            (None, Some(data)) if options.normalize => Normalization::fit(data, options.normalization),
             _ => locked.normalization_or_identity(),
         };
         locked.to_device(device)?;
@@ -79,8 +103,28 @@ impl Trainer {
         if data.is_some() && options.normalize {
             locked.set_normalization(normalization);
         }
+        // What was known of the errors of other weights.
+        locked.forget_error_bars();
         drop(locked);
-        Ok(Trainer { learner, data, absent: None })
+        Ok(Trainer { learner, data, absent: None, validation: None, absent_validation: None })
+    }
+
+    /// Judges the model on `data` after each epoch from now on. A loss of epsilon `auto` gets its epsilon from there: the
+    /// first epoch weighs all labels the same. [`Session::fit`](super::session::Session::fit) ends with the weights of
+    /// the best epoch.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] when they do not fit the model; [`Error::InvalidArgument`] when the loss needs variances that
+    /// they do not have; [`Error::Corrupt`] when the trainer was loaded and they are not what it was validated on.
+    pub fn set_validation(&mut self, data: Arc<Dataset>) -> Result<()> {
+        let mut validation = Validation::new(data, &self.learner)?;
+        if let Some(saved) = &self.absent_validation {
+            validation.restore(saved, VALIDATION, &self.learner)?;
+        }
+        self.absent_validation = None;
+        self.learner.set_epsilons(&validation.epsilons());
+        self.validation = Some(validation);
+        Ok(())
     }
 
     /// The model in training.
@@ -135,6 +179,7 @@ impl Trainer {
 
     /// One step on the next mini-batch, whose loss the device may still be computing, and the position before it.
     fn take(&mut self) -> Result<(PendingStep, Position)> {
+        self.check_epsilon()?;
         let Some((data, sampler)) = &mut self.data else {
             return Err(Error::Unsupported("the trainer was made without a data set: give it mini-batches".into()));
         };
@@ -167,6 +212,7 @@ impl Trainer {
     /// # Errors
     /// As [`Trainer::step`]; [`Error::Shape`] when it does not fit the model.
     pub fn step_on(&mut self, batch: &Dataset) -> Result<StepReport> {
+        self.check_epsilon()?;
         let _arena = self.learner.engine.arena().enter();
         let data = self.learner.normalized(batch)?;
         let rows: Vec<usize> = (0..data.rows()).collect();
@@ -198,7 +244,49 @@ impl Trainer {
                 }
             }
         }
+        if let Some(validation) = &mut self.validation {
+            report.validation = Some(validation.after_epoch(&mut self.learner)?);
+        }
         Ok(report)
+    }
+
+    /// Whether the validation set has seen no better epoch for as many epochs as the options' patience.
+    pub(crate) fn is_out_of_patience(&self) -> bool {
+        let validation = self.validation.as_ref().zip(self.learner.options.patience);
+        validation.is_some_and(|(validation, patience)| validation.epochs_since_best() >= patience)
+    }
+
+    /// Goes back to the weights of the epoch that the validation set found best.
+    pub(crate) fn keep_best(&mut self) -> Result<()> {
+        match &self.validation {
+            Some(validation) => validation.put_back(&mut self.learner.model.lock()),
+            None => Ok(()),
+        }
+    }
+
+    /// Sets the epsilons that the loss leaves open, one per output, in normalised units.
+    pub(super) fn set_epsilons(&mut self, epsilons: &[f64]) {
+        self.learner.set_epsilons(epsilons);
+    }
+
+    /// The squares of what the predictions on `data` miss of the labels, in normalised units, row-major.
+    pub(super) fn squared_residuals(&self, data: &Dataset) -> Result<Vec<f64>> {
+        self.learner.squared_residuals(data)
+    }
+
+    /// Whether a step is work for the library's own kernel on the CPU, which can be held to one thread.
+    pub(super) fn runs_on_one_thread(&self) -> bool {
+        self.learner.engine.runs_on_one_thread()
+    }
+
+    /// An error where training is to find epsilon, and nothing says how.
+    fn check_epsilon(&self) -> Result<()> {
+        if self.learner.options.loss.auto_factor().is_some() && !self.learner.has_epsilons {
+            return Err(Error::InvalidArgument(
+                "the epsilon 'auto' is found on a validation set: give the trainer one, or call fit".into(),
+            ));
+        }
+        Ok(())
     }
 
     /// The next steps of epoch number `epoch`, as many as are taken before their losses are read.
@@ -234,4 +322,27 @@ impl Trainer {
     pub fn predict(&self, data: &Dataset) -> Result<Vec<f64>> {
         self.learner.predict(data)
     }
+}
+
+/// An error unless the network has the outputs that the loss trains.
+fn check_loss(model: &Model, options: &TrainerOptions) -> Result<()> {
+    match (options.loss.likelihood().is_some(), model.predicts_variance()) {
+        (true, false) => Err(Error::config(
+            "trainer.loss.kind",
+            "is a likelihood, which needs a network that predicts its variance: a model of kind 'mean_variance'",
+        )),
+        (false, true) => Err(Error::config(
+            "trainer.loss.kind",
+            "trains no variance, the model predicts one: must be 'gaussian' or 'beta_nll'",
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// The rows of `data` that have a label.
+pub(super) fn labelled(data: &Dataset) -> Result<Cow<'_, Dataset>> {
+    Ok(match data.rows_with_labels() {
+        Some(rows) => Cow::Owned(data.subset(&rows)?),
+        None => Cow::Borrowed(data),
+    })
 }

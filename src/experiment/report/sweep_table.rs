@@ -45,6 +45,9 @@ pub struct Row {
     pub best_batch: Spread,
     /// The mean effective batch size.
     pub effective_batch_size: Spread,
+    /// The shares of the test labels within their central 68 % and 95 %, of models with error bars.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub coverage: Option<[Spread; 2]>,
 }
 
 /// The table of a sweep, a row per variant that has complete runs.
@@ -73,6 +76,12 @@ pub fn table(outcomes: &[CellOutcome]) -> Table {
             best_normalized_mse: spread(|run| run.best.normalized_mse),
             best_batch: spread(|run| run.best.batch as f64),
             effective_batch_size: spread(|run| run.effective_batch_size),
+            coverage: runs.iter().all(|run| run.last.bars.is_some()).then(|| {
+                [
+                    spread(|run| run.last.bars.map_or(f64::NAN, |bars| bars.coverage_68)),
+                    spread(|run| run.last.bars.map_or(f64::NAN, |bars| bars.coverage_95)),
+                ]
+            }),
         });
     }
     Table { rows }
@@ -81,16 +90,27 @@ pub fn table(outcomes: &[CellOutcome]) -> Table {
 impl Table {
     /// As Markdown, mean ± sample standard deviation.
     pub fn markdown(&self) -> String {
-        let mut text =
-            "| variant | runs | RMSE at the end | RMSE at its best | normalised MSE at the end | at its best | \
-                        best after mini-batch | effective batch size |\n|---|---|---|---|---|---|---|---|\n"
-                .to_string();
+        let has_bars = self.rows.iter().any(|row| row.coverage.is_some());
+        let mut header = vec![
+            "variant",
+            "runs",
+            "RMSE at the end",
+            "RMSE at its best",
+            "normalised MSE at the end",
+            "at its best",
+            "best after mini-batch",
+            "effective batch size",
+        ];
+        if has_bars {
+            header.push("68 % and 95 % bars hold");
+        }
+        let mut text = format!("| {} |\n|{}\n", header.join(" | "), "---|".repeat(header.len()));
         for row in &self.rows {
             let cell = |Spread { mean, std }: Spread| {
                 let decimals = decimals(mean);
                 format!("{mean:.decimals$} ± {std:.decimals$}")
             };
-            let _ = writeln!(
+            let _ = write!(
                 text,
                 "| {} | {} | {} | {} | {} | {} | {:.0} | {:.1} |",
                 row.variant.replace('|', "\\|"),
@@ -102,6 +122,11 @@ impl Table {
                 row.best_batch.mean,
                 row.effective_batch_size.mean
             );
+            text += &match row.coverage {
+                _ if !has_bars => "\n".into(),
+                None => " |\n".into(),
+                Some([middle, most]) => format!(" {:.0} % / {:.0} % |\n", 100.0 * middle.mean, 100.0 * most.mean),
+            };
         }
         text
     }
@@ -111,8 +136,10 @@ impl Table {
         let mut writer = csv::Writer::from_writer(Vec::new());
         let names =
             ["rmse", "best_rmse", "normalized_mse", "best_normalized_mse", "best_batch", "effective_batch_size"];
+        let bars: &[&str] =
+            if self.rows.iter().any(|row| row.coverage.is_some()) { &["coverage_68", "coverage_95"] } else { &[] };
         let header = ["variant".to_string(), "runs".to_string()].into_iter();
-        let header = header.chain(names.iter().flat_map(|name| [name.to_string(), format!("{name}_std")]));
+        let header = header.chain(names.iter().chain(bars).flat_map(|name| [name.to_string(), format!("{name}_std")]));
         // A Vec takes whatever is written.
         let _ = writer.write_record(header);
         for row in &self.rows {
@@ -124,7 +151,12 @@ impl Table {
                 row.best_batch,
                 row.effective_batch_size,
             ];
-            let numbers = spreads.iter().flat_map(|spread| [spread.mean.to_string(), spread.std.to_string()]);
+            let numbers = |spread: &Spread| [spread.mean.to_string(), spread.std.to_string()];
+            let coverage = match &row.coverage {
+                Some(coverage) => coverage.iter().flat_map(numbers).collect(),
+                None => vec![String::new(); 2 * bars.len()],
+            };
+            let numbers = spreads.iter().flat_map(numbers).chain(coverage);
             let _ = writer.write_record([row.variant.clone(), row.runs.to_string()].into_iter().chain(numbers));
         }
         String::from_utf8(writer.into_inner().unwrap_or_default()).unwrap_or_default()

@@ -28,6 +28,10 @@ impl CpuMlp {
 }
 
 impl StepStrategy for CpuMlp {
+    fn uses_own_threads(&self) -> bool {
+        true
+    }
+
     fn step(
         &mut self,
         model: &Model,

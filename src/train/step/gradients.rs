@@ -15,17 +15,19 @@ pub(super) struct Gradients {
     /// The work by hand; without it automatic differentiation serves.
     layers: Option<Box<Layers>>,
     precision: Precision,
+    /// The beta of a likelihood; without it the loss is a sum of squares.
+    likelihood: Option<f64>,
 }
 
 impl Gradients {
-    /// By hand, for multi-layer perceptrons of the shape `plan`.
+    /// By hand, for multi-layer perceptrons of the shape `plan` and sums of squares.
     pub(super) fn by_hand(plan: &Plan, precision: Precision) -> Self {
-        Gradients { layers: Some(Box::new(Layers::new(plan))), precision }
+        Gradients { layers: Some(Box::new(Layers::new(plan))), precision, likelihood: None }
     }
 
-    /// By automatic differentiation, for any network.
-    pub(super) fn by_autograd(precision: Precision) -> Self {
-        Gradients { layers: None, precision }
+    /// By automatic differentiation, for any network; of a likelihood with this beta, or of a sum of squares.
+    pub(super) fn by_autograd(precision: Precision, likelihood: Option<f64>) -> Self {
+        Gradients { layers: None, precision, likelihood }
     }
 
     /// The loss, and its gradient for each parameter. Moves the running statistics.
@@ -39,7 +41,7 @@ impl Gradients {
         let inputs = Inputs::new(batch, selection, self.precision)?;
         match &mut self.layers {
             Some(layers) => layers.gradients(&weights.parameters, &weights.buffers, &inputs),
-            None => autograd(model, &weights.parameters, &inputs, self.precision),
+            None => autograd(model, &weights.parameters, &inputs, self.precision, self.likelihood),
         }
     }
 
@@ -57,16 +59,34 @@ fn autograd(
     parameters: &[Tensor],
     inputs: &Inputs,
     precision: Precision,
+    likelihood: Option<f64>,
 ) -> Result<(Tensor, Vec<Tensor>)> {
     // The host may have switched gradients off on this thread.
     tch::with_grad(|| {
-        let error = model.forward(&inputs.features, true, precision)?.f_sub(&inputs.labels)?;
-        let loss = error.f_square()?.f_mul(&inputs.coefficients)?.f_sum(Kind::Float)?;
+        let output = model.forward(&inputs.features, true, precision)?;
+        let losses = match likelihood {
+            None => output.f_sub(&inputs.labels)?.f_square()?,
+            Some(beta) => negative_log_likelihoods(&output, inputs, beta)?,
+        };
+        let loss = losses.f_mul(&inputs.coefficients)?.f_sum(Kind::Float)?;
         let gradients = Tensor::f_run_backward(&[&loss], parameters, false, false)?;
         // A convolution's may come in the channels-last format; Adam walks through memory.
         let gradients = gradients.iter().map(|gradient| Ok(gradient.f_contiguous()?)).collect::<Result<_>>()?;
         Ok((loss.f_detach()?, gradients))
     })
+}
+
+/// For each label, `(log s + (mean - label)^2 / s) / 2` with the variance `s` of the label, times `s^beta` as a constant.
+fn negative_log_likelihoods(output: &Tensor, inputs: &Inputs, beta: f64) -> Result<Tensor> {
+    let outputs = inputs.labels.size()[1];
+    let own = output.f_narrow(1, outputs, outputs)?.f_exp()?;
+    let total = match &inputs.variances {
+        Some(variances) => own.f_add(variances)?,
+        None => own,
+    };
+    let squares = output.f_narrow(1, 0, outputs)?.f_sub(&inputs.labels)?.f_square()?;
+    let losses = squares.f_div(&total)?.f_add(&total.f_log()?)?.f_div_scalar(2.0)?;
+    Ok(if beta == 0.0 { losses } else { losses.f_mul(&total.f_detach()?.f_pow_tensor_scalar(beta)?)? })
 }
 
 /// Running statistics as they were before a step: put back when this is dropped, by an error or a panic too, so that a

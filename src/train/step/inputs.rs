@@ -18,6 +18,8 @@ pub struct MiniBatch<'a> {
     pub rows: &'a [usize],
     /// One for each squared error, row-major.
     pub coefficients: &'a [f32],
+    /// For a likelihood the variances of the labels' noise, as the coefficients.
+    pub variances: Option<&'a [f32]>,
     /// What the features were or are to be normalised with.
     pub normalization: &'a Normalization,
 }
@@ -28,13 +30,16 @@ pub(super) struct Selection {
     /// The rows' numbers.
     indices: Tensor,
     coefficients: Tensor,
+    variances: Option<Tensor>,
 }
 
 impl Selection {
     pub(super) fn new(batch: &MiniBatch, device: Device) -> Result<Self> {
         let empty = |count: usize, kind| Tensor::f_empty([count as i64], (kind, device));
         let indices = empty(batch.rows.len(), Kind::Int64)?;
-        let mut selection = Selection { indices, coefficients: empty(batch.coefficients.len(), Kind::Float)? };
+        let coefficients = empty(batch.coefficients.len(), Kind::Float)?;
+        let variances = batch.variances.map(|variances| empty(variances.len(), Kind::Float)).transpose()?;
+        let mut selection = Selection { indices, coefficients, variances };
         selection.upload(batch)?;
         Ok(selection)
     }
@@ -43,7 +48,11 @@ impl Selection {
     pub(super) fn upload(&mut self, batch: &MiniBatch) -> Result<()> {
         let indices: Vec<i64> = batch.rows.iter().map(|&row| row as i64).collect();
         upload(&mut self.indices, &Tensor::f_from_slice(&indices)?)?;
-        upload(&mut self.coefficients, &Tensor::f_from_slice(batch.coefficients)?)
+        upload(&mut self.coefficients, &Tensor::f_from_slice(batch.coefficients)?)?;
+        match (&mut self.variances, batch.variances) {
+            (Some(place), Some(variances)) => upload(place, &Tensor::f_from_slice(variances)?),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -53,6 +62,8 @@ pub(super) struct Inputs {
     pub labels: Tensor,
     /// As the labels.
     pub coefficients: Tensor,
+    /// As the labels, for a likelihood.
+    pub variances: Option<Tensor>,
 }
 
 impl Inputs {
@@ -61,6 +72,7 @@ impl Inputs {
         Ok(Inputs {
             features: batch.features.batch(batch.rows, &selection.indices, batch.normalization, precision)?,
             coefficients: selection.coefficients.f_view_as(&labels)?,
+            variances: selection.variances.as_ref().map(|variances| variances.f_view_as(&labels)).transpose()?,
             labels,
         })
     }

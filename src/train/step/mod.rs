@@ -38,6 +38,11 @@ trait StepStrategy: Debug + Send {
     fn step(&mut self, model: &Model, weights: &mut Weights, batch: &MiniBatch, learning_rate: f64)
     -> Result<StepLoss>;
 
+    /// Whether a step is work for the library's own threads alone.
+    fn uses_own_threads(&self) -> bool {
+        false
+    }
+
     /// Whether the losses of the latest `unread` steps are to be read before another step.
     fn is_due(&self, unread: usize) -> bool {
         unread >= 1
@@ -55,16 +60,28 @@ trait StepStrategy: Debug + Send {
     }
 }
 
-/// The fastest strategy for `model`. With `cuda_graph`, steps on a GPU are recorded and repeated.
-fn strategy(model: &Model, precision: Precision, cuda_graph: bool) -> Result<Box<dyn StepStrategy>> {
+/// What steps are to be like.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct StepOptions {
+    /// The arithmetic of the network.
+    pub precision: Precision,
+    /// Whether steps on a GPU are recorded and repeated.
+    pub cuda_graph: bool,
+    /// The beta of a likelihood; without it the loss is a weighted sum of squared errors.
+    pub likelihood: Option<f64>,
+}
+
+/// The fastest strategy for `model`.
+fn strategy(model: &Model, options: StepOptions) -> Result<Box<dyn StepStrategy>> {
+    let StepOptions { precision, cuda_graph, likelihood } = options;
     let device = model.device();
-    let gradients = match model.plan() {
-        None => Gradients::by_autograd(precision),
+    let gradients = match model.plan().filter(|_| likelihood.is_none()) {
+        None => Gradients::by_autograd(precision, likelihood),
         Some(plan) => match mlp_implementation(plan, device, precision)? {
             MlpImplementation::CpuKernel => return Ok(Box::new(CpuMlp::new(plan))),
             MlpImplementation::GpuKernel => return Ok(Box::new(GpuQueue::new(&plan.widths))),
             MlpImplementation::Operations => Gradients::by_hand(plan, precision),
-            MlpImplementation::Autograd => Gradients::by_autograd(precision),
+            MlpImplementation::Autograd => Gradients::by_autograd(precision, None),
         },
     };
     Ok(match (device.is_cuda(), cuda_graph) {
@@ -108,7 +125,7 @@ impl StepLoss {
     }
 }
 
-/// Moves a model's weights against the gradient of a weighted sum of squared errors.
+/// Moves a model's weights against the gradient of a loss: a weighted sum of squared errors, or a likelihood.
 #[derive(Debug)]
 pub(super) struct Engine {
     weights: Weights,
@@ -119,12 +136,13 @@ pub(super) struct Engine {
 }
 
 impl Engine {
-    /// For the tensors that `model` has now. With `cuda_graph`, steps on a GPU are recorded and repeated.
+    /// For the tensors that `model` has now.
     ///
     /// # Errors
     /// [`Error::OutOfMemory`](crate::Error::OutOfMemory); [`Error::Unsupported`](crate::Error::Unsupported) where
     /// CUDA graphs are asked for and `libbiv_cuda.so` is not there.
-    pub(super) fn new(model: &Model, adam: &AdamOptions, precision: Precision, cuda_graph: bool) -> Result<Self> {
+    pub(super) fn new(model: &Model, adam: &AdamOptions, options: StepOptions) -> Result<Self> {
+        let precision = options.precision;
         let mut switches = vec![];
         if model.device().is_cuda() && precision == Precision::Tf32 {
             switches.extend([SwitchedOn::new(Switch::MatrixTf32)?, SwitchedOn::new(Switch::ConvolutionTf32)?]);
@@ -132,7 +150,7 @@ impl Engine {
         if model.device().is_cuda() && model.input_shape().len() > 1 {
             switches.push(SwitchedOn::new(Switch::ConvolutionSearch)?);
         }
-        let engine = Engine::with(strategy(model, precision, cuda_graph)?, model, adam)?;
+        let engine = Engine::with(strategy(model, options)?, model, adam)?;
         Ok(Engine { _switches: switches, ..engine })
     }
 
@@ -151,6 +169,11 @@ impl Engine {
     /// How many steps were taken.
     pub(super) fn steps(&self) -> u64 {
         self.weights.optimizer.steps()
+    }
+
+    /// Whether a step is work for the library's own threads alone, which can be one.
+    pub(super) fn runs_on_one_thread(&self) -> bool {
+        self.strategy.uses_own_threads()
     }
 
     /// Whether the losses of the latest `unread` steps, all that have not been read, are to be read before another one.

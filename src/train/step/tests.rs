@@ -17,7 +17,7 @@ use tch::{Device, Kind};
 
 /// The strategy that the others are measured by: automatic differentiation, and the host waits for each step.
 fn autograd() -> Box<dyn StepStrategy> {
-    Box::new(Synchronous::new(Gradients::by_autograd(Precision::F32)))
+    Box::new(Synchronous::new(Gradients::by_autograd(Precision::F32, None)))
 }
 
 /// A network and rows for it.
@@ -58,7 +58,7 @@ impl Case {
         self.model.store(&mut archive).unwrap();
         let mut engine = Engine::with(strategy, &self.model, &AdamOptions::default()).unwrap();
         let Case { features, labels, order, coefficients, normalization, .. } = &*self;
-        let batch = MiniBatch { features, labels, rows: order, coefficients, normalization };
+        let batch = MiniBatch { features, labels, rows: order, coefficients, variances: None, normalization };
         let losses: Vec<StepLoss> = (0..steps).map(|_| engine.step(&self.model, &batch, 1e-3).unwrap()).collect();
         let losses = engine.read(&self.model, &losses).unwrap();
         let (means, _) = engine.weights.optimizer.moments();
@@ -106,7 +106,7 @@ impl Case {
         let mut strategies: Vec<_> = archs().into_iter().map(|arch| (format!("{arch:?}"), self.kernel(arch))).collect();
         strategies.push(("by hand".into(), Box::new(Synchronous::new(layers()))));
         strategies.push(("by hand, deferred".into(), self.deferred(layers())));
-        strategies.push(("autograd, deferred".into(), self.deferred(Gradients::by_autograd(Precision::F32))));
+        strategies.push(("autograd, deferred".into(), self.deferred(Gradients::by_autograd(Precision::F32, None))));
         strategies
     }
 
@@ -233,7 +233,7 @@ fn every_strategy_finds_the_gradients_of_large_batches_and_networks() {
 fn chosen(device: Device, widths: &[usize], norm: bool, precision: Precision) -> String {
     let mut case = Case::new(widths, norm, 2, 1);
     case.model.to_device(device).unwrap();
-    let strategy = format!("{:?}", strategy(&case.model, precision, false).unwrap());
+    let strategy = format!("{:?}", strategy(&case.model, StepOptions { precision, cuda_graph: false, likelihood: None }).unwrap());
     let name = strategy.split_whitespace().next().unwrap();
     let by_hand = if strategy.contains("layers: Some") { " by hand" } else { "" };
     format!("{name}{by_hand}")
@@ -338,12 +338,12 @@ fn a_loss_that_is_not_finite_changes_nothing() {
 fn steps_after_a_loss_that_is_not_finite_wait_until_it_is_read() {
     let mut case = Case::new(&[3, 8, 1], true, 100, 3);
     let (expected, [means, buffers, _]) = case.train(autograd(), 3);
-    let strategy = case.deferred(Gradients::by_autograd(Precision::F32));
+    let strategy = case.deferred(Gradients::by_autograd(Precision::F32, None));
     let mut engine = Engine::with(strategy, &case.model, &AdamOptions::default()).unwrap();
     let Case { features, labels, order, coefficients, normalization, .. } = &case;
     let infinite = vec![f32::INFINITY; coefficients.len()];
     let step = |engine: &mut Engine, coefficients: &[f32]| {
-        let batch = MiniBatch { features, labels, rows: order, coefficients, normalization };
+        let batch = MiniBatch { features, labels, rows: order, coefficients, variances: None, normalization };
         engine.step(&case.model, &batch, 1e-3).unwrap()
     };
     let losses = [coefficients, &infinite, coefficients, coefficients].map(|c| step(&mut engine, c));
@@ -366,7 +366,7 @@ fn steps_after_a_loss_that_is_not_finite_wait_until_it_is_read() {
 fn a_panic_within_a_step_changes_nothing() {
     let case = Case::new(&[3, 8, 1], true, 100, 3);
     let Case { model, features, labels, order, coefficients, normalization } = &case;
-    let batch = MiniBatch { features, labels, rows: order, coefficients, normalization };
+    let batch = MiniBatch { features, labels, rows: order, coefficients, variances: None, normalization };
     let state = || [copies(&model.buffers()), copies(&model.parameters())];
     let before = state();
     let mut strategies = case.others();

@@ -1,0 +1,124 @@
+//! A fit in a file and out of it.
+
+use super::report::FitEpoch;
+use super::{Plan, State};
+use crate::base::infinite;
+use crate::model::archive::{Archive, ArchiveKind};
+use crate::model::store_snapshot;
+use crate::train::held_out::HeldOutState;
+use crate::{Error, Result};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+/// The file of a fit that may be stopped.
+pub(super) struct Checkpoint {
+    path: PathBuf,
+    interval: Duration,
+    saved: Instant,
+    /// What the fit is of: data, network and options.
+    identity: Value,
+    /// What was in the file when the fit began.
+    found: Option<Archive>,
+}
+
+/// What the file keeps beside the arrays.
+#[derive(Serialize, Deserialize)]
+struct Saved {
+    identity: Value,
+    held_out: HeldOutState,
+    history: Vec<FitEpoch>,
+    epsilons: Vec<Epsilon>,
+    is_final: bool,
+    /// The state of each member's trainer, and its losses in the present epoch.
+    members: Vec<(String, (f64, u64))>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Epsilon(#[serde(with = "infinite")] f64);
+
+impl Checkpoint {
+    /// The checkpoint that the options name, with what is in the file already.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] where that is of another fit; [`Error::Corrupt`].
+    pub fn open(plan: &Plan) -> Result<Option<Self>> {
+        let Some(path) = &plan.options.checkpoint else { return Ok(None) };
+        let mut options = serde_json::to_value(plan.options).unwrap_or_default();
+        for name in ["checkpoint", "checkpoint_seconds", "device"] {
+            options.as_object_mut().and_then(|fields| fields.remove(name));
+        }
+        let identity = json!({"data": plan.data.digest(), "network": plan.network, "options": options});
+        let found = if path.exists() { Some(Archive::load(path, ArchiveKind::Fit)?) } else { None };
+        if let Some(archive) = &found {
+            let saved: Saved = archive.state()?;
+            for (what, value) in identity.as_object().into_iter().flatten() {
+                if saved.identity[what] != *value {
+                    return Err(Error::InvalidArgument(format!(
+                        "{}: the checkpoint is of another fit: its {what} differ; take another file, or delete it",
+                        path.display()
+                    )));
+                }
+            }
+        }
+        let interval = Duration::try_from_secs_f64(plan.options.checkpoint_seconds).unwrap_or(Duration::MAX);
+        Ok(Some(Checkpoint { path: path.clone(), interval, saved: Instant::now(), identity, found }))
+    }
+
+    /// Whether the file is old enough to be written again.
+    pub fn is_due(&self) -> bool {
+        self.saved.elapsed() >= self.interval
+    }
+
+    /// Writes how far the fit has come.
+    pub fn save(&mut self, state: &State) -> Result<()> {
+        let archives = state.members.iter().map(|member| member.trainer.to_archive()).collect::<Result<Vec<_>>>()?;
+        let texts = archives.iter().zip(&state.members).map(|(archive, m)| (archive.state_text().to_string(), m.losses));
+        let saved = Saved {
+            identity: self.identity.clone(),
+            held_out: state.held_out.state(),
+            history: state.history.clone(),
+            epsilons: state.training_epsilons.iter().map(|&epsilon| Epsilon(epsilon)).collect(),
+            is_final: state.is_final,
+            members: texts.collect(),
+        };
+        let mut archive = Archive::new(ArchiveKind::Fit, &saved)?;
+        state.held_out.store(&mut archive, "held_out");
+        for (number, (part, member)) in archives.into_iter().zip(&state.members).enumerate() {
+            archive.add(&format!("member.{number}"), part);
+            store_snapshot(&mut archive, &format!("kept.{number}"), &member.kept)?;
+        }
+        archive.save(&self.path)?;
+        self.saved = Instant::now();
+        Ok(())
+    }
+
+    /// Puts what was in the file into `state`, a fit that has not begun.
+    pub fn restore(&self, plan: &Plan, state: &mut State) -> Result<()> {
+        let Some(archive) = &self.found else { return Ok(()) };
+        let saved: Saved = archive.state()?;
+        state.held_out.restore(archive, "held_out", &saved.held_out)?;
+        state.history = saved.history;
+        state.training_epsilons = saved.epsilons.into_iter().map(|Epsilon(epsilon)| epsilon).collect();
+        state.is_final = saved.is_final;
+        if state.is_final {
+            state.members = vec![plan.final_member(&state.training_epsilons)?];
+        }
+        if saved.members.len() != state.members.len() || state.training_epsilons.len() != plan.data.outputs() {
+            return Err(Error::Corrupt("the checkpoint has another number of networks or outputs".into()));
+        }
+        let epsilons = match state.held_out.epoch() {
+            _ if state.is_final => state.training_epsilons.clone(),
+            0 => vec![f64::INFINITY; plan.data.outputs()],
+            _ => state.held_out.epsilons(),
+        };
+        for (number, (member, (text, losses))) in state.members.iter_mut().zip(saved.members).enumerate() {
+            member.trainer.restore(&archive.part(&format!("member.{number}")).with_state(text))?;
+            member.losses = losses;
+            member.trainer.set_epsilons(&epsilons);
+            member.kept = member.trainer.model().lock().stored_snapshot(archive, &format!("kept.{number}"))?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,158 @@
+//! The networks of a fit, trained side by side on the cores.
+
+use crate::base::threads;
+use crate::data::{Dataset, Normalization};
+use crate::kernels::team;
+use crate::model::{Model, ModelOptions};
+use crate::train::trainer::{StepReport, Trainer, TrainerOptions};
+use crate::{Error, Result};
+use parking_lot::Mutex;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tch::Tensor;
+
+/// How long a network is trained at a time before another one may take its core.
+const SLICE: Duration = Duration::from_millis(20);
+
+/// How often the caller hears how far the networks have come.
+const TICK: Duration = Duration::from_millis(100);
+
+/// A network in training, and the rows that it does not see.
+#[derive(Debug)]
+pub(super) struct Member {
+    pub trainer: Trainer,
+    /// The held-out rows; none where the network is trained on all.
+    held: Option<Dataset>,
+    /// Which labels of all that are held out theirs are.
+    pub places: Vec<usize>,
+    /// The sum of the losses of the present epoch's steps, and how many these are.
+    pub losses: (f64, u64),
+    /// The squared residuals of its rows after the epoch that was completed last.
+    pub squares: Vec<f64>,
+    /// The weights of the stop.
+    pub kept: Vec<Tensor>,
+}
+
+impl Member {
+    /// A network of `options` that is trained on `data` and judged on `held`.
+    pub fn new(
+        network: &ModelOptions,
+        normalization: &Normalization,
+        data: &Dataset,
+        held: Option<Dataset>,
+        places: Vec<usize>,
+        options: &TrainerOptions,
+    ) -> Result<Self> {
+        let mut model = Model::new(network)?;
+        model.set_normalization(normalization.clone());
+        let trainer = Trainer::new(Arc::new(parking_lot::Mutex::new(model)), Some(data), options)?;
+        Ok(Member { trainer, held, places, losses: (0.0, 0), squares: vec![], kept: vec![] })
+    }
+
+    /// Mini-batches left of the epochs before `epoch` and of that.
+    fn remaining(&self, epoch: u64) -> u64 {
+        let position = self.trainer.position();
+        let per_epoch = self.trainer.batches_per_epoch() as u64;
+        (epoch * per_epoch).saturating_sub(position.epoch * per_epoch + position.batch as u64)
+    }
+
+    /// Trains until `epoch` epochs are complete, or for a slice of time.
+    fn advance(&mut self, epoch: u64) -> Result<()> {
+        let (started, losses) = (Instant::now(), &mut self.losses);
+        let watch = |_: &Trainer, step: &StepReport| {
+            if step.samples_used > 0 {
+                losses.0 += step.loss;
+                losses.1 += 1;
+            }
+            if started.elapsed() < SLICE { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+        };
+        match self.trainer.epoch(watch) {
+            Ok(_) | Err(Error::Cancelled(_)) => {}
+            Err(error) => return Err(error),
+        }
+        if self.remaining(epoch) == 0
+            && let Some(held) = &self.held
+        {
+            self.squares = self.trainer.squared_residuals(held)?;
+        }
+        Ok(())
+    }
+}
+
+/// How the networks stand, for those who wait: mini-batches left of the present epoch. Breaks to stop.
+pub(super) type Tick<'a> = &'a mut dyn FnMut(u64) -> ControlFlow<()>;
+
+/// What [`train_epoch`] shares among its threads.
+struct Queue<'a> {
+    /// Networks that no thread is at work on.
+    idle: Vec<&'a mut Member>,
+    /// Mini-batches left of those that some thread is at work on, when it began.
+    busy: u64,
+    /// Why all threads are to end.
+    end: Option<Error>,
+}
+
+/// Trains each of `members` until `epoch` epochs are complete, on as many threads as there are cores for. `tick` is called
+/// now and then, on the caller's thread.
+///
+/// The network with the most left to do goes first, and gives way after a slice: with five networks on two cores, neither
+/// core is idle before the last slice. What a network computes does not depend on that.
+///
+/// # Errors
+/// As [`Trainer::step`]; [`Error::Cancelled`] when `tick` breaks: the next call goes on.
+pub(super) fn train_epoch(members: &mut [Member], epoch: u64, tick: Tick) -> Result<()> {
+    let side_by_side = members.iter().all(|member| member.trainer.runs_on_one_thread());
+    let cores = team::threads();
+    let workers = if side_by_side { cores.min(members.len()) } else { 1 };
+    let idle = members.iter_mut().filter(|member| member.remaining(epoch) > 0 || member.squares.is_empty());
+    let queue = Mutex::new(Queue { idle: idle.collect(), busy: 0, end: None });
+    let work = |tick: &mut dyn FnMut(u64) -> ControlFlow<()>| team::with_threads(cores / workers, || drain(&queue, epoch, tick));
+    if workers == 1 {
+        work(tick);
+    } else {
+        threads::pool("fit", workers - 1)?.in_place_scope(|scope| {
+            for _ in 1..workers {
+                scope.spawn(|_| work(&mut |_| ControlFlow::Continue(())));
+            }
+            work(tick);
+        });
+    }
+    queue.into_inner().end.map_or(Ok(()), Err)
+}
+
+/// Trains networks of the queue until none is left that no other thread is at work on.
+fn drain(queue: &Mutex<Queue>, epoch: u64, tick: &mut dyn FnMut(u64) -> ControlFlow<()>) {
+    let mut told = Instant::now();
+    loop {
+        let (member, remaining) = {
+            let mut queue = queue.lock();
+            if queue.end.is_some() {
+                return;
+            }
+            let most = (0..queue.idle.len()).max_by_key(|&at| queue.idle[at].remaining(epoch));
+            let Some(most) = most else { return };
+            let member = queue.idle.swap_remove(most);
+            let remaining = member.remaining(epoch);
+            queue.busy += remaining;
+            (member, remaining)
+        };
+        let done = member.advance(epoch);
+        let left = {
+            let mut queue = queue.lock();
+            queue.busy -= remaining;
+            match done {
+                Err(error) => queue.end = Some(error),
+                Ok(()) if member.remaining(epoch) > 0 => queue.idle.push(member),
+                Ok(()) => {}
+            }
+            queue.busy + queue.idle.iter().map(|member| member.remaining(epoch)).sum::<u64>()
+        };
+        if told.elapsed() >= TICK {
+            told = Instant::now();
+            if tick(left).is_break() {
+                queue.lock().end.get_or_insert(Error::Cancelled(format!("the fit was stopped in epoch {epoch}")));
+            }
+        }
+    }
+}

@@ -1,0 +1,339 @@
+//! From data to a finished model in one call: weights, epochs and error bars that held-out rows choose.
+//!
+//! Each of several networks is trained on the rows outside a fold of its own, so that every row has a residual that no
+//! training has seen. After each epoch the variance model of all these residuals gives the epsilon of the next one; in
+//! the end their loss says which epoch to keep, and the variance model there how wide the error bars are. The model is
+//! the mean of the networks.
+
+mod checkpoint;
+mod folds;
+mod members;
+mod options;
+mod report;
+
+pub use options::{FitOptions, default_network};
+pub use report::{EpochModel, FitEpoch, FitReport, OutputReport, ResidualGroup};
+
+use super::held_out::HeldOut;
+use super::loss::Loss;
+use super::trainer::labelled;
+use super::validation::noise;
+use crate::base::memory::collect;
+use crate::data::{Dataset, LabelStatistics, Normalization, Verdict};
+use crate::model::{ErrorBars, Model, ModelOptions};
+use crate::torch::Precision;
+use crate::{Error, Result};
+use checkpoint::Checkpoint;
+use folds::folds;
+use members::{Member, train_epoch};
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+/// With fewer rows nothing is learnt of the variances.
+const FEWEST_ROWS: usize = 30;
+
+/// Into so many folds are the rows cut of which a single network holds some out.
+const PARTS: usize = 10;
+
+/// A fit that stops before the end trains once more for this part of its epochs: on all rows, there are more steps in
+/// each.
+const FEWER: f64 = 0.7;
+
+/// How far a fit has come.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct FitProgress {
+    /// Whether the final network of `members` 1 is trained, on all rows.
+    pub is_final: bool,
+    /// Epochs completed.
+    pub epoch: u64,
+    /// Of how many.
+    pub epochs: u64,
+    /// Mini-batches taken in these epochs, of all networks.
+    pub steps: u64,
+    /// Of how many.
+    pub total_steps: u64,
+    /// The last loss on held-out rows, in normalised units; NaN before the first.
+    pub held_out_loss: f64,
+    /// The last training epsilon in the square of the labels' unit, of the first output: infinite for equal weights, NaN
+    /// before the first.
+    pub epsilon: f64,
+}
+
+/// Hears some ten times a second how far a fit has come, and after each epoch. It breaks to stop the fit.
+pub type FitWatch<'a> = &'a mut dyn FnMut(&FitProgress) -> ControlFlow<()>;
+
+/// What stays the same in a fit.
+struct Plan<'a> {
+    network: &'a ModelOptions,
+    options: &'a FitOptions,
+    data: &'a Dataset,
+    normalization: Normalization,
+    /// Of the labels, in normalised units: 0 where it is unknown, infinite for masked labels.
+    noise: Vec<f64>,
+    loss: Loss,
+}
+
+/// A fit in progress.
+struct State {
+    members: Vec<Member>,
+    held_out: HeldOut,
+    history: Vec<FitEpoch>,
+    /// Of the stop.
+    training_epsilons: Vec<f64>,
+    /// Whether `members` is the final network of a fit of one.
+    is_final: bool,
+}
+
+/// Trains a model of networks `network` on `data`; what is said of the rest in `options`.
+///
+/// # Errors
+/// [`Error::InvalidConfig`] for illegal options; [`Error::Shape`] when network and data do not fit;
+/// [`Error::InvalidArgument`] for fewer rows or groups than folds, and for a checkpoint of another fit;
+/// [`Error::Cancelled`] when `watch` breaks: with a checkpoint, the fit can go on from there; [`Error::Numerical`],
+/// [`Error::OutOfMemory`], [`Error::Device`].
+pub fn fit(network: &ModelOptions, data: &Dataset, options: &FitOptions, watch: FitWatch) -> Result<(Model, FitReport)> {
+    options.validate()?;
+    let masked_labels = data.masked();
+    let data = labelled(data)?;
+    let normalization = Normalization::fit(&data, LabelStatistics::Labels);
+    let informed = data.variances().is_some() && data.rows() >= FEWEST_ROWS;
+    let loss = if options.loss.needs_variances() && !informed { Loss::Mse {} } else { options.loss.clone() };
+    let noise = noise(&data, &normalization)?;
+    let plan = Plan { network, options, data: &data, normalization, noise, loss };
+    let mut checkpoint = Checkpoint::open(&plan)?;
+    let mut state = plan.start()?;
+    if let Some(saved) = &checkpoint {
+        saved.restore(&plan, &mut state)?;
+    }
+    if !state.is_final {
+        let epochs = plan.epochs();
+        plan.run(&mut state, epochs, &mut checkpoint, watch)?;
+    }
+    let stop = state.held_out.stop_epoch();
+    let mut final_epochs = None;
+    if options.members == 1 {
+        let epochs =
+            if stop == state.held_out.epoch() { options.epochs } else { ((FEWER * stop as f64).round() as u64).max(1) };
+        final_epochs = Some(epochs);
+        if !state.is_final {
+            state.training_epsilons = state.held_out.final_epsilons();
+            state.members = vec![plan.final_member(&state.training_epsilons)?];
+            state.is_final = true;
+        }
+        plan.run(&mut state, epochs, &mut checkpoint, watch)?;
+    } else if stop < state.held_out.epoch() {
+        for member in &mut state.members {
+            member.trainer.model().lock().put_back(&member.kept)?;
+        }
+    }
+    let State { members, held_out, history, training_epsilons, .. } = state;
+    let model = combined(network, members)?;
+    let (model, mean_spread) = plan.with_error_bars(model, &held_out)?;
+    let outputs = data.outputs();
+    let scale = &plan.normalization.label_std;
+    let output = |at: usize| {
+        OutputReport::new(&held_out, at, outputs, training_epsilons[at], mean_spread[at], scale[at])
+    };
+    let mut report = FitReport {
+        rows: data.rows(),
+        masked_labels,
+        members: options.members,
+        batch_size: plan.batch_size(),
+        epochs: held_out.epoch(),
+        best_epoch: held_out.best_epoch(),
+        stop_epoch: stop,
+        final_epochs,
+        outputs: (0..outputs).map(output).collect(),
+        warnings: vec![],
+        history,
+        loss: plan.loss.clone(),
+    };
+    report.warnings = warnings(&report, &plan);
+    Ok((model, report))
+}
+
+/// What a user should know.
+fn warnings(report: &FitReport, plan: &Plan) -> Vec<String> {
+    let mut warnings = vec![];
+    if plan.data.variances().is_none() {
+        warnings.push("the labels have no variances: all weigh the same, and the error bars have the noise in them".into());
+    } else if plan.loss != plan.options.loss {
+        warnings.push(format!("{} rows are too few to learn from variances: all labels weigh the same", report.rows));
+    }
+    for (number, output) in report.outputs.iter().enumerate() {
+        let of = if report.outputs.len() > 1 { format!("output {number}: ") } else { String::new() };
+        warnings.extend(output.variance_model.warnings().into_iter().map(|warning| format!("{of}{warning}")));
+        if output.variance_model.verdict == Verdict::Mse {
+            warnings.push(format!("{of}the error bars of true values have the labels' noise in them"));
+        }
+    }
+    warnings
+}
+
+impl Plan<'_> {
+    /// The number of rows in a mini-batch.
+    fn batch_size(&self) -> usize {
+        let kept = self.data.rows() - self.data.rows().div_ceil(self.options.members.max(2));
+        self.options.batch_size.min(kept.max(1))
+    }
+
+    /// How many epochs the networks are trained for: members that see fewer rows take as many steps in all.
+    fn epochs(&self) -> u64 {
+        let members = self.options.members as f64;
+        if members < 2.0 { self.options.epochs } else { (self.options.epochs as f64 * members / (members - 1.0)).round() as u64 }
+    }
+
+    /// The networks before the first step.
+    fn start(&self) -> Result<State> {
+        let (rows, outputs, count) = (self.data.rows(), self.data.outputs(), self.options.members);
+        let seed = self.options.seed;
+        // Of each network, the rows that it does not see.
+        let held: Vec<Vec<usize>> = if count > 1 {
+            let folds = folds(self.data, &self.noise, count, seed)?;
+            (0..count).map(|fold| (0..rows).filter(|&row| folds[row] == fold).collect()).collect()
+        } else {
+            let parts = PARTS.min(rows);
+            let folds = folds(self.data, &self.noise, parts, seed)?;
+            let chosen = ((self.options.held_out * parts as f64).round() as usize).clamp(1, parts - 1);
+            vec![(0..rows).filter(|&row| folds[row] < chosen).collect()]
+        };
+        let places = |rows: &[usize]| rows.iter().flat_map(|row| row * outputs..(row + 1) * outputs).collect::<Vec<_>>();
+        // All labels in their own order, or those that the one network holds out.
+        let observed = if count > 1 { (0..rows * outputs).collect() } else { places(&held[0]) };
+        let noise = collect(observed.iter().map(|&at| self.noise[at]))?;
+        let member = |(number, held): (usize, &Vec<usize>)| {
+            let mut is_held = vec![false; rows];
+            held.iter().for_each(|&row| is_held[row] = true);
+            let seen: Vec<usize> = (0..rows).filter(|&row| !is_held[row]).collect();
+            let data = self.data.subset(&seen)?;
+            let places = if count > 1 { places(held) } else { (0..observed.len()).collect() };
+            self.member(number as u64, &data, Some(self.data.subset(held)?), places)
+        };
+        let mut members = held.iter().enumerate().map(member).collect::<Result<Vec<_>>>()?;
+        members.iter_mut().for_each(|member| member.trainer.set_epsilons(&vec![f64::INFINITY; outputs]));
+        Ok(State {
+            members,
+            held_out: HeldOut::new(outputs, noise, self.loss.auto_factor().unwrap_or(1.0))?,
+            history: vec![],
+            training_epsilons: vec![f64::INFINITY; outputs],
+            is_final: false,
+        })
+    }
+
+    fn member(&self, number: u64, data: &Dataset, held: Option<Dataset>, places: Vec<usize>) -> Result<Member> {
+        let options = self.options.trainer(number, data.rows(), &self.loss);
+        Member::new(&self.network.reseeded(number), &self.normalization, data, held, places, &options)
+    }
+
+    /// The network of a fit of one that is trained on all rows.
+    fn final_member(&self, epsilons: &[f64]) -> Result<Member> {
+        let mut member = self.member(0, self.data, None, vec![])?;
+        member.trainer.set_epsilons(epsilons);
+        Ok(member)
+    }
+
+    /// Trains all networks for `epochs` epochs, of which some may be over.
+    fn run(
+        &self,
+        state: &mut State,
+        epochs: u64,
+        checkpoint: &mut Option<Checkpoint>,
+        watch: FitWatch,
+    ) -> Result<()> {
+        let per_epoch = state.members.iter().map(|member| member.trainer.batches_per_epoch() as u64).sum::<u64>();
+        let first = if state.is_final { state.members[0].trainer.position().epoch } else { state.held_out.epoch() };
+        for epoch in first + 1..=epochs {
+            let progress = |state: &State, epoch: u64, left: u64| FitProgress {
+                is_final: state.is_final,
+                epoch,
+                epochs,
+                steps: (epoch * per_epoch).saturating_sub(left),
+                total_steps: epochs * per_epoch,
+                held_out_loss: state.history.last().map_or(f64::NAN, |last| last.held_out_loss),
+                epsilon: state.history.last().map_or(f64::NAN, |last| last.models[0].training_epsilon),
+            };
+            let so_far = progress(state, epoch - 1, 0);
+            let steps = epoch * per_epoch;
+            let trained = train_epoch(&mut state.members, epoch, &mut |left| {
+                watch(&FitProgress { steps: steps.saturating_sub(left), ..so_far })
+            });
+            if trained.is_ok() {
+                self.after_epoch(state)?;
+            }
+            let stopped = trained.and_then(|()| match watch(&progress(state, epoch, 0)) {
+                ControlFlow::Break(()) if epoch < epochs => {
+                    Err(Error::Cancelled(format!("the fit was stopped after epoch {epoch}")))
+                }
+                _ => Ok(()),
+            });
+            if let Some(checkpoint) = checkpoint
+                && (checkpoint.is_due() || matches!(stopped, Err(Error::Cancelled(_))))
+            {
+                checkpoint.save(state)?;
+            }
+            stopped?;
+        }
+        Ok(())
+    }
+
+    /// Takes what the residuals after an epoch show.
+    fn after_epoch(&self, state: &mut State) -> Result<()> {
+        let losses = state.members.iter().map(|member| member.losses.0 / member.losses.1.max(1) as f64);
+        let training_loss = losses.sum::<f64>() / state.members.len() as f64;
+        state.members.iter_mut().for_each(|member| member.losses = (0.0, 0));
+        if state.is_final {
+            return Ok(());
+        }
+        let mut squares = vec![0.0; state.held_out.variances().len()];
+        for member in &mut state.members {
+            for (&place, square) in member.places.iter().zip(std::mem::take(&mut member.squares)) {
+                squares[place] = square;
+            }
+        }
+        let observation = state.held_out.observe(squares);
+        if observation.is_stop {
+            state.training_epsilons = state.held_out.epsilons();
+            for member in &mut state.members {
+                member.kept = member.trainer.model().lock().snapshot()?;
+            }
+        }
+        let epsilons = state.held_out.epsilons();
+        state.members.iter_mut().for_each(|member| member.trainer.set_epsilons(&epsilons));
+        state.history.push(FitEpoch::new(&state.held_out, training_loss, observation.loss, &self.normalization));
+        Ok(())
+    }
+
+    /// The model with what `held_out` says of its errors, and the mean variance between its networks for each output, in
+    /// normalised units.
+    fn with_error_bars(&self, mut model: Model, held_out: &HeldOut) -> Result<(Model, Vec<f64>)> {
+        let outputs = self.data.outputs();
+        let mut mean_spread = vec![0.0; outputs];
+        let rows = self.data.features().rows();
+        if let Some(spread) = model.predict_normalized(rows, &self.normalization, Precision::F32)?.spread {
+            for row in spread.chunks(outputs) {
+                mean_spread.iter_mut().zip(row).for_each(|(mean, spread)| *mean += spread / self.data.rows() as f64);
+            }
+        }
+        if !model.predicts_variance() {
+            let (_, models) = held_out.at_stop();
+            model.set_error_bars(ErrorBars {
+                scale: models.iter().map(|model| model.scale).collect(),
+                tau2: models.iter().map(|model| model.tau2).collect(),
+                mean_spread: mean_spread.clone(),
+            });
+        }
+        Ok((model, mean_spread))
+    }
+}
+
+/// The model of the members' networks.
+fn combined(network: &ModelOptions, members: Vec<Member>) -> Result<Model> {
+    let model = |member: Member| {
+        let model = Arc::clone(member.trainer.model());
+        drop(member);
+        let shared = || Error::Internal("a network of the fit is still in use".into());
+        Arc::into_inner(model).map(parking_lot::Mutex::into_inner).ok_or_else(shared)
+    };
+    let mut models = members.into_iter().map(model).collect::<Result<Vec<_>>>()?;
+    if models.len() == 1 { Ok(models.swap_remove(0)) } else { Model::ensemble(network, models) }
+}

@@ -1,0 +1,110 @@
+//! How to fit.
+
+use crate::Result;
+use crate::base::options::require;
+use crate::data::{Dataset, LabelStatistics};
+use crate::kernels::adam_step::AdamOptions;
+use crate::model::ModelOptions;
+use crate::torch::Precision;
+use crate::train::loss::Loss;
+use crate::train::options::TrainerOptions;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+
+/// How [`fit`](super::fit()) trains.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct FitOptions {
+    /// How many networks, each trained on the rows outside a fold of its own (default 5; 3 keeps most of the gain). 1 is
+    /// cheaper: it holds rows out, learns from them how to train, and trains once more on all.
+    pub members: usize,
+    /// The number of epochs of an ordinary training (default 100). Members that see fewer rows take more of them, as many
+    /// steps in all.
+    pub epochs: u64,
+    /// The loss (default `biv` with epsilon `auto`; without variances, `mse`).
+    pub loss: Loss,
+    /// The number of rows in a mini-batch, at most (default 256).
+    pub batch_size: usize,
+    /// Adam's learning rate (default 0.001).
+    pub learning_rate: f64,
+    /// Adam's other constants.
+    pub adam: AdamOptions,
+    /// The part of the rows that `members` 1 holds out (default 0.3).
+    pub held_out: f64,
+    /// The seed of the folds and of the order of the rows (default 0). The networks' is the model's.
+    pub seed: u64,
+    /// `cpu`, `cuda`, `cuda:N` or `auto` (default `cpu`).
+    pub device: String,
+    /// The arithmetic of the networks (default `f32`).
+    pub precision: Precision,
+    /// A file that keeps how far the fit has come, when it is stopped and now and then. A fit of the same data and options
+    /// goes on from there (default none).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub checkpoint: Option<PathBuf>,
+    /// The checkpoint is written when it is older than this (default 60).
+    pub checkpoint_seconds: f64,
+}
+
+impl Default for FitOptions {
+    fn default() -> Self {
+        let trainer = TrainerOptions::default();
+        FitOptions {
+            members: 5,
+            epochs: 100,
+            loss: Loss::automatic(),
+            batch_size: trainer.batch_size,
+            learning_rate: trainer.learning_rate,
+            adam: trainer.adam,
+            held_out: 0.3,
+            seed: 0,
+            device: trainer.device,
+            precision: trainer.precision,
+            checkpoint: None,
+            checkpoint_seconds: 60.0,
+        }
+    }
+}
+
+impl FitOptions {
+    pub(crate) fn validate(&self) -> Result<()> {
+        require((1..=1000).contains(&self.members), "fit.members", self.members, "1 to 1000")?;
+        require(self.epochs >= 1, "fit.epochs", self.epochs, "at least 1")?;
+        let part = self.held_out;
+        require((0.05..=0.95).contains(&part), "fit.held_out", part, "between 0.05 and 0.95")?;
+        let seconds = self.checkpoint_seconds;
+        require(seconds >= 0.0, "fit.checkpoint_seconds", seconds, "at least 0")?;
+        self.trainer(0, self.batch_size, &self.loss).validate().map_err(|error| match error {
+            crate::Error::InvalidConfig { path, message } => {
+                crate::Error::config(path.replacen("trainer", "fit", 1), message)
+            }
+            other => other,
+        })
+    }
+
+    /// How member number `number` trains, on at least `rows` rows.
+    pub(super) fn trainer(&self, number: u64, rows: usize, loss: &Loss) -> TrainerOptions {
+        TrainerOptions {
+            loss: loss.clone(),
+            batch_size: self.batch_size.min(rows),
+            learning_rate: self.learning_rate,
+            adam: self.adam.clone(),
+            normalization: LabelStatistics::Labels,
+            seed: self.seed.wrapping_add(number),
+            device: self.device.clone(),
+            precision: self.precision,
+            ..TrainerOptions::default()
+        }
+    }
+}
+
+/// The network for `data` where the caller names none: two hidden layers, of 100 and 50.
+pub fn default_network(data: &Dataset) -> ModelOptions {
+    ModelOptions::Mlp {
+        inputs: data.width(),
+        outputs: data.outputs(),
+        hidden: vec![100, 50],
+        batch_norm: false,
+        seed: 0,
+    }
+}

@@ -1,0 +1,89 @@
+//! A trainer's validation set: the best epoch, its weights, and the epsilon that residuals there say.
+
+use super::held_out::{HeldOut, HeldOutState};
+use super::learner::{Learner, check_fit};
+use super::trainer::ValidationReport;
+use crate::base::memory::{collect, filled};
+use crate::data::{Dataset, Normalization};
+use crate::Result;
+use crate::model::archive::Archive;
+use crate::model::{Model, store_snapshot};
+use std::sync::Arc;
+use tch::Tensor;
+
+/// A data set that training does not see, and what it has said so far.
+#[derive(Debug)]
+pub(super) struct Validation {
+    data: Arc<Dataset>,
+    held_out: HeldOut,
+    /// The weights of the best epoch; none before the first.
+    best: Vec<Tensor>,
+}
+
+/// What a checkpoint has of a validation whose data are not there yet.
+#[derive(Debug)]
+pub(super) struct SavedValidation {
+    pub archive: Archive,
+    pub state: HeldOutState,
+}
+
+impl Validation {
+    pub(super) fn new(data: Arc<Dataset>, learner: &Learner) -> Result<Self> {
+        check_fit(&learner.model.lock(), &data)?;
+        learner.options.loss.require_variances(data.variances().is_some())?;
+        let factor = learner.options.loss.auto_factor().unwrap_or(1.0);
+        let held_out = HeldOut::new(data.outputs(), noise(&data, &learner.normalization)?, factor)?;
+        Ok(Validation { data, held_out, best: vec![] })
+    }
+
+    /// Takes what the model's residuals show after an epoch, and gives the learner the epsilons of the next one.
+    pub(super) fn after_epoch(&mut self, learner: &mut Learner) -> Result<ValidationReport> {
+        let observation = self.held_out.observe(learner.squared_residuals(&self.data)?);
+        if observation.is_best {
+            self.best = learner.model.lock().snapshot()?;
+        }
+        learner.set_epsilons(&self.epsilons());
+        Ok(ValidationReport { loss: observation.loss, best_epoch: self.held_out.best_epoch() })
+    }
+
+    /// The epsilons of the next epoch: infinite before the first.
+    pub(super) fn epsilons(&self) -> Vec<f64> {
+        if self.held_out.epoch() == 0 { vec![f64::INFINITY; self.data.outputs()] } else { self.held_out.epsilons() }
+    }
+
+    pub(super) fn epochs_since_best(&self) -> u64 {
+        self.held_out.epoch() - self.held_out.best_epoch()
+    }
+
+    /// Gives `model` the weights of the best epoch.
+    pub(super) fn put_back(&self, model: &mut Model) -> Result<()> {
+        if self.best.is_empty() { Ok(()) } else { model.put_back(&self.best) }
+    }
+
+    /// What a checkpoint keeps, beside what [`Validation::store`] adds to it.
+    pub(super) fn state(&self) -> HeldOutState {
+        self.held_out.state()
+    }
+
+    pub(super) fn store(&self, archive: &mut Archive, prefix: &str) -> Result<()> {
+        store_snapshot(archive, &format!("{prefix}.best"), &self.best)?;
+        self.held_out.store(archive, prefix);
+        Ok(())
+    }
+
+    /// Goes on from a checkpoint of `learner`'s model.
+    pub(super) fn restore(&mut self, saved: &SavedValidation, prefix: &str, learner: &Learner) -> Result<()> {
+        self.held_out.restore(&saved.archive, prefix, &saved.state)?;
+        self.best = learner.model.lock().stored_snapshot(&saved.archive, &format!("{prefix}.best"))?;
+        Ok(())
+    }
+}
+
+/// The variances of the noise of the labels in normalised units: 0 where they are unknown, infinite for masked labels.
+pub(super) fn noise(data: &Dataset, normalization: &Normalization) -> Result<Vec<f64>> {
+    match data.variances() {
+        Some(variances) => collect(normalization.variances(variances)),
+        None if data.masked() == 0 => filled(data.labels().len(), 0.0),
+        None => collect(data.labels().iter().map(|label| if label.is_nan() { f64::INFINITY } else { 0.0 })),
+    }
+}
