@@ -205,6 +205,10 @@ typedef struct biv_dataset_info {
    * How many damaged images were left out when a folder of images was read; else 0.
    */
   int64_t left_out;
+  /**
+   * How many labels are masked: missing, or of infinite variance.
+   */
+  int64_t masked_labels;
 } biv_dataset_info;
 
 /**
@@ -294,37 +298,7 @@ typedef struct biv_model_info {
 } biv_model_info;
 
 /**
- * What one step did.
- */
-typedef struct biv_step {
-  /**
-   * Set to sizeof(biv_step) before the call.
-   */
-  size_t struct_size;
-  /**
-   * The mini-batch's loss before the step, in normalised units.
-   */
-  double loss;
-  /**
-   * The effective batch size, (sum w)^2 / sum w^2 of the rows' weights w: from 1 to the number of rows.
-   */
-  double effective_batch_size;
-  /**
-   * The epsilon that was used, in normalised units; 0 for a loss without an epsilon.
-   */
-  double epsilon;
-  /**
-   * The number of rows in the mini-batch.
-   */
-  int64_t rows;
-  /**
-   * How many of them have a weight that is not 0. Where the cutoff left none, no step was taken.
-   */
-  int64_t samples_used;
-} biv_step;
-
-/**
- * Errors of predictions on a data set; with several outputs, means over them.
+ * Errors of predictions on a data set; with several outputs, means over them. Masked labels do not count.
  */
 typedef struct biv_metrics {
   /**
@@ -363,7 +337,64 @@ typedef struct biv_metrics {
    * mae in normalised units.
    */
   double normalized_mae;
+  /**
+   * As rmse, with each label weighted by 1 / (scale v + tau2), where v is the variance of its noise and the rest is the
+   * model's error bars; by 1 / v where the model has none. Without variances, rmse.
+   */
+  double weighted_rmse;
+  /**
+   * What rmse would be if the predictions were perfect: the square root of the mean v. NaN without variances.
+   */
+  double expected_rmse;
+  /**
+   * The mean of (label - prediction)^2 / variance, where the variance is the prediction's own and, for a label with
+   * noise, scale v: 1 for error bars of the right size. NaN where the model has none.
+   */
+  double mean_z2;
+  /**
+   * The mean negative logarithm of a label's density in a normal distribution of that variance, in nats and the
+   * labels' unit. NaN as mean_z2.
+   */
+  double nlpd;
+  /**
+   * The share of the labels within the central 68 % of that distribution. NaN as mean_z2.
+   */
+  double coverage_68;
+  /**
+   * The share of the labels within the central 95 %. NaN as mean_z2.
+   */
+  double coverage_95;
 } biv_metrics;
+
+/**
+ * What one step did.
+ */
+typedef struct biv_step {
+  /**
+   * Set to sizeof(biv_step) before the call.
+   */
+  size_t struct_size;
+  /**
+   * The mini-batch's loss before the step, in normalised units.
+   */
+  double loss;
+  /**
+   * The effective batch size, (sum w)^2 / sum w^2 of the rows' weights w: from 1 to the number of rows.
+   */
+  double effective_batch_size;
+  /**
+   * The epsilon that was used, in normalised units; 0 for a loss without an epsilon.
+   */
+  double epsilon;
+  /**
+   * The number of rows in the mini-batch.
+   */
+  int64_t rows;
+  /**
+   * How many of them have a weight that is not 0. Where the cutoff left none, no step was taken.
+   */
+  int64_t samples_used;
+} biv_step;
 
 /**
  * What one epoch did.
@@ -397,6 +428,15 @@ typedef struct biv_epoch {
    * The errors on the test set; NULL where no test set was given. Valid during the callback.
    */
   const struct biv_metrics *test;
+  /**
+   * The mean squared error on the validation set, weighted by what the variance model says of the labels' noise, in
+   * normalised units; NaN without one.
+   */
+  double validation_loss;
+  /**
+   * The number of the epoch of the least validation_loss so far; 0 without a validation set.
+   */
+  int64_t best_epoch;
 } biv_epoch;
 
 /**
@@ -700,14 +740,37 @@ biv_status biv_set_log(int32_t level,
                        void *user);
 
 /**
- * Makes a data set of the caller's arrays. They are copied: features as f32, labels and variances as f64.
+ * Makes a data set of the caller's arrays, with everything that may be known of the labels.
+ *
+ * A label of infinite variance is masked: it has no weight and counts in no statistic and no metric. With
+ * "missing_labels" "mask", so is one of NaN.
+ *
+ * @param features @param labels as for biv_dataset_create_from_arrays().
+ * @param noise the variances of the labels' noise or, with "standard_deviations" true, their square roots: the
+ *   labels' shape, at least 0. NULL where they are unknown.
+ * @param groups shape [rows]: rows of one number belong together, and no fold of biv_fit() parts them. NULL for none.
+ * @param options JSON, schema "arrays": {"standard_deviations": false, "missing_labels": "error"}; NULL for these
+ *   defaults.
+ * @param out the new handle, to be freed with biv_dataset_free(); NULL on failure.
+ * @return as biv_dataset_create_from_arrays(), and BIV_ERROR_INVALID_CONFIG. Any thread.
+ */
+biv_status biv_dataset_create(const struct biv_array *features,
+                              const struct biv_array *labels,
+                              const struct biv_array *noise,
+                              const struct biv_array *groups,
+                              const char *options,
+                              struct biv_dataset **out);
+
+/**
+ * Makes a data set of the caller's arrays. They are copied: labels and variances as f64, features as f32. A column
+ * of f64 that lies far from 0 is centred before it is rounded, so that f32 keeps its differences.
  *
  * @param features shape [rows, ...]: any number of dimensions, of which the first counts the rows.
  * @param labels shape [rows] or [rows, outputs], in any unit.
  * @param variances the variances of the labels' noise: the labels' shape, the square of their unit, at
- *   least 0. NULL where they are unknown.
+ *   least 0. An infinite one masks its label. NULL where they are unknown.
  * @param out the new handle, to be freed with biv_dataset_free(); NULL on failure.
- * @return BIV_OK, BIV_ERROR_SHAPE, BIV_ERROR_INVALID_ARGUMENT (no rows, a value that is NaN or infinite, a
+ * @return BIV_OK, BIV_ERROR_SHAPE, BIV_ERROR_INVALID_ARGUMENT (no rows, a feature or label that is NaN or infinite, a
  *   negative variance, a feature too large for f32), BIV_ERROR_OUT_OF_MEMORY. Any thread.
  */
 biv_status biv_dataset_create_from_arrays(const struct biv_array *features,
@@ -733,7 +796,8 @@ biv_status biv_dataset_create_from_arrays_with_std(const struct biv_array *featu
  *
  * @param path the file, UTF-8.
  * @param options JSON, schema "csv": {"labels": ["income"], "standard_errors": ["moe"],
- *   "error_divisor": 1.645, "features": [...], "one_hot": [...], "cyclic": {"hour": 24}, ...}.
+ *   "error_divisor": 1.645, "features": [...], "one_hot": [...], "cyclic": {"hour": 24}, "group": "county",
+ *   "missing_labels": "mask", ...}.
  * @param out the new handle, to be freed with biv_dataset_free(); NULL on failure.
  * @return BIV_OK, BIV_ERROR_NOT_FOUND (the file or a column), BIV_ERROR_PARSE (the message names row and
  *   column), BIV_ERROR_INVALID_CONFIG, BIV_ERROR_SHAPE (no feature), BIV_ERROR_INVALID_ARGUMENT (a negative
@@ -915,13 +979,16 @@ biv_status biv_noise_sample(const char *distribution,
  *
  * With the errors e, the variances v and K rows: "mse" is (1/K) sum e^2; "cutoff_mse" is the mean of e^2 over the
  * rows with v < threshold; "iv" is (1/K) sum e^2/(v + epsilon); "biv" is sum w e^2 / sum w with
- * w = 1/(v + epsilon) (Mai, Khamies, Paull 2021). Several outputs are computed each by itself; the loss is
- * their mean.
+ * w = 1/(v + epsilon) (Mai, Khamies, Paull 2021). "gaussian" is the mean of (log s + e^2/s)/2, s = v + exp(q), where
+ * q is a second prediction; "beta_nll" is the same with each row times s^beta, which counts as a constant (Seitzer,
+ * Tavakoli, Antic, Martius 2022). Several outputs are computed each by itself; the loss is their mean. A label of
+ * infinite variance has no weight, and K does not count it.
  *
  * @param loss JSON, schema "loss": {"kind": "biv", "epsilon": 0.1}; NULL for that. Epsilon may also be
  *   {"min_effective_batch_size": 64} or {"min_effective_batch_ratio": 0.5}. Epsilon and threshold are in the
  *   unit of the variances.
- * @param predictions @param labels shape [rows] or [rows, outputs], both the same, in any unit.
+ * @param predictions @param labels shape [rows] or [rows, outputs], both the same, in any unit. For "gaussian" and
+ *   "beta_nll" the predictions have shape [rows, 2 outputs]: in each row the values, then their q.
  * @param variances the labels' shape, the square of their unit, at least 0; may be NULL for "mse".
  * @param result a struct of the caller's, with its struct_size set.
  * @param gradient an array of the caller's to be filled, of the predictions' shape: the derivative of the
@@ -942,7 +1009,8 @@ biv_status biv_loss_compute(const char *loss,
  *
  * @param options JSON, schema "model": {"kind": "mlp", "inputs": 19, "hidden": [100, 50], "outputs": 1,
  *   "batch_norm": false, "seed": 0}, {"kind": "vanilla_ann", "dataset": "bike"}, {"kind": "vanilla_cnn",
- *   "height": 64, "width": 64} or {"kind": "resnet", "depth": 18, "height": 64, "width": 64}.
+ *   "height": 64, "width": 64} or {"kind": "resnet", "depth": 18, "height": 64, "width": 64}. A network that also
+ *   predicts its variance, for the losses "gaussian" and "beta_nll": {"kind": "mean_variance", "network": {...}}.
  * @param out the new handle, to be freed with biv_model_free(); NULL on failure.
  * @return BIV_OK, BIV_ERROR_INVALID_CONFIG, BIV_ERROR_OUT_OF_MEMORY. Any thread.
  */
@@ -980,7 +1048,10 @@ biv_status biv_model_save(const struct biv_model *model,
 biv_status biv_model_get_info(const struct biv_model *model, struct biv_model_info *out);
 
 /**
- * Describes the model as JSON: its options, its device and the name and shape of every tensor.
+ * Describes the model as JSON: its options, its device, the name and shape of every tensor, its normalisation
+ * {"feature_mean": [...], "feature_std": [...], "label_mean": [...], "label_std": [...]} (null where it has none) and
+ * its error bars {"scale": [...], "tau2": [...], "mean_spread": [...]}, in the square of the labels' unit (null
+ * likewise).
  *
  * @param buffer the caller's room for the text; NULL with a capacity of 0 only asks for the size.
  * @param capacity the size of `buffer` in bytes.
@@ -1031,6 +1102,56 @@ biv_status biv_model_predict(const struct biv_model *model,
                              const struct biv_array_out *out);
 
 /**
+ * Predicts true values and the variances of their errors, for a model that knows them: one of biv_fit(), or of kind
+ * "mean_variance". For a label with noise of variance v, scale * v comes to it (scale: see biv_model_describe()).
+ *
+ * @param features as for biv_model_predict().
+ * @param out the predictions, as there; NULL when not wanted.
+ * @param variances an array of the caller's to be filled, of the same shape: in the square of the labels' unit.
+ * @return as biv_model_predict(), and BIV_ERROR_UNSUPPORTED (the model knows nothing of its errors). Any thread.
+ */
+biv_status biv_model_predict_with_variance(const struct biv_model *model,
+                                           const struct biv_array *features,
+                                           const struct biv_array_out *out,
+                                           const struct biv_array_out *variances);
+
+/**
+ * The errors of the model's predictions on a data set, measured against the labels that it has, and how well its
+ * error bars hold.
+ *
+ * @param dataset any that fits the model.
+ * @param out a struct of the caller's, with its struct_size set.
+ * @return BIV_OK, BIV_ERROR_INVALID_HANDLE, BIV_ERROR_SHAPE, BIV_ERROR_NUMERICAL, BIV_ERROR_INVALID_ARGUMENT,
+ *   BIV_ERROR_OUT_OF_MEMORY, BIV_ERROR_DEVICE. Any thread.
+ */
+biv_status biv_model_evaluate(const struct biv_model *model,
+                              const struct biv_dataset *dataset,
+                              struct biv_metrics *out);
+
+/**
+ * Gives the model a normalisation: a feature x becomes (x - mean) / std before the network, and its outputs, times
+ * the labels' std plus their mean, the predictions. A trainer that is made for the model later keeps it.
+ *
+ * @param feature_mean @param feature_std shape [inputs], or [1] for all features; the deviations are greater than 0.
+ * @param label_mean @param label_std shape [outputs]; the same.
+ * @return BIV_OK, BIV_ERROR_INVALID_HANDLE, BIV_ERROR_SHAPE, BIV_ERROR_INVALID_ARGUMENT, BIV_ERROR_OUT_OF_MEMORY. Any
+ *   thread.
+ */
+biv_status biv_model_set_normalization(struct biv_model *model,
+                                       const struct biv_array *feature_mean,
+                                       const struct biv_array *feature_std,
+                                       const struct biv_array *label_mean,
+                                       const struct biv_array *label_std);
+
+/**
+ * Takes the model's normalisation away: features and predictions are then the network's own. A trainer that is made
+ * for the model later fits a new one.
+ *
+ * @return BIV_OK, BIV_ERROR_INVALID_HANDLE. Any thread.
+ */
+biv_status biv_model_reset_normalization(struct biv_model *model);
+
+/**
  * Frees a handle. Does nothing to NULL and to a handle that was freed before, and keeps the thread's last
  * message. A trainer keeps its model alive. Any thread.
  */
@@ -1046,7 +1167,8 @@ void biv_model_free(struct biv_model *model);
  * @param dataset is copied to the device; NULL for a trainer that is used with biv_trainer_step_on() only.
  * @param options JSON, schema "trainer": {"loss": {"kind": "biv", "epsilon": 0.1}, "batch_size": 256,
  *   "learning_rate": 0.001, "normalize": true, "drop_last": true, "seed": 0, "device": "cpu",
- *   "adam": {...}}; NULL for these defaults.
+ *   "adam": {...}}; NULL for these defaults. Epsilon "auto" and "patience" take a validation set:
+ *   biv_trainer_set_validation().
  * @param out the new handle, to be freed with biv_trainer_free(); NULL on failure.
  * @return BIV_OK, BIV_ERROR_INVALID_HANDLE, BIV_ERROR_INVALID_CONFIG, BIV_ERROR_SHAPE,
  *   BIV_ERROR_INVALID_ARGUMENT (the loss needs variances and there are none; batch_size is more than the rows;
@@ -1086,7 +1208,22 @@ biv_status biv_trainer_step_on(struct biv_trainer *trainer,
                                struct biv_step *out);
 
 /**
- * Trains for a number of epochs. Where steps have begun an epoch, its rest is the first.
+ * Judges the model on a validation set after each epoch of biv_trainer_fit() from now on.
+ *
+ * A loss of epsilon "auto" gets its epsilon from there; the first epoch weighs all labels alike. Each
+ * biv_trainer_fit() ends with the weights of the best epoch so far and, with the option "patience": N, ends when N
+ * epochs were no better than the best. After biv_trainer_load(), give the same set again.
+ *
+ * @param dataset rows that are not trained on. The trainer shares it: the handle may be freed.
+ * @return BIV_OK, BIV_ERROR_INVALID_HANDLE, BIV_ERROR_SHAPE (it does not fit the model), BIV_ERROR_INVALID_ARGUMENT
+ *   (the loss needs variances and it has none), BIV_ERROR_OUT_OF_MEMORY. Any thread.
+ */
+biv_status biv_trainer_set_validation(struct biv_trainer *trainer,
+                                      const struct biv_dataset *dataset);
+
+/**
+ * Trains for a number of epochs. Where steps have begun an epoch, its rest is the first. With a validation set it may
+ * end earlier, and the model has the weights of the best epoch then.
  *
  * @param epochs at least 0.
  * @param test a data set that the model is evaluated on after each epoch; may be NULL.

@@ -42,6 +42,8 @@ pub struct biv_dataset_info {
     pub has_clean_labels: i32,
     /// How many damaged images were left out when a folder of images was read; else 0.
     pub left_out: i64,
+    /// How many labels are masked: missing, or of infinite variance.
+    pub masked_labels: i64,
 }
 
 // SAFETY: `repr(C)`, numbers only, the size first.
@@ -49,14 +51,48 @@ unsafe impl pointer::SizedStruct for biv_dataset_info {
     const NAME: &'static str = "biv_dataset_info";
 }
 
-/// Makes a data set of the caller's arrays. They are copied: features as f32, labels and variances as f64.
+/// Makes a data set of the caller's arrays, with everything that may be known of the labels.
+///
+/// A label of infinite variance is masked: it has no weight and counts in no statistic and no metric. With
+/// "missing_labels" "mask", so is one of NaN.
+///
+/// @param features @param labels as for biv_dataset_create_from_arrays().
+/// @param noise the variances of the labels' noise or, with "standard_deviations" true, their square roots: the
+///   labels' shape, at least 0. NULL where they are unknown.
+/// @param groups shape [rows]: rows of one number belong together, and no fold of biv_fit() parts them. NULL for none.
+/// @param options JSON, schema "arrays": {"standard_deviations": false, "missing_labels": "error"}; NULL for these
+///   defaults.
+/// @param out the new handle, to be freed with biv_dataset_free(); NULL on failure.
+/// @return as biv_dataset_create_from_arrays(), and BIV_ERROR_INVALID_CONFIG. Any thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn biv_dataset_create(
+    features: *const biv_array,
+    labels: *const biv_array,
+    noise: *const biv_array,
+    groups: *const biv_array,
+    options: *const c_char,
+    out: *mut *mut biv_dataset,
+) -> biv_status {
+    // SAFETY: the header's contract for all pointers.
+    boundary(|| unsafe {
+        handle::create(out, || {
+            let (features, labels) = (view(features, "features")?, view(labels, "labels")?);
+            let (noise, groups) = (view_optional(noise, "noise")?, view_optional(groups, "groups")?);
+            let options: ArrayOptions = pointer::options(options, "arrays")?;
+            Dataset::from_arrays_with(&features, &labels, noise.as_ref(), groups.as_ref(), &options).map(Arc::new)
+        })
+    })
+}
+
+/// Makes a data set of the caller's arrays. They are copied: labels and variances as f64, features as f32. A column
+/// of f64 that lies far from 0 is centred before it is rounded, so that f32 keeps its differences.
 ///
 /// @param features shape [rows, ...]: any number of dimensions, of which the first counts the rows.
 /// @param labels shape [rows] or [rows, outputs], in any unit.
 /// @param variances the variances of the labels' noise: the labels' shape, the square of their unit, at
-///   least 0. NULL where they are unknown.
+///   least 0. An infinite one masks its label. NULL where they are unknown.
 /// @param out the new handle, to be freed with biv_dataset_free(); NULL on failure.
-/// @return BIV_OK, BIV_ERROR_SHAPE, BIV_ERROR_INVALID_ARGUMENT (no rows, a value that is NaN or infinite, a
+/// @return BIV_OK, BIV_ERROR_SHAPE, BIV_ERROR_INVALID_ARGUMENT (no rows, a feature or label that is NaN or infinite, a
 ///   negative variance, a feature too large for f32), BIV_ERROR_OUT_OF_MEMORY. Any thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn biv_dataset_create_from_arrays(
@@ -103,7 +139,8 @@ pub unsafe extern "C" fn biv_dataset_create_from_arrays_with_std(
 ///
 /// @param path the file, UTF-8.
 /// @param options JSON, schema "csv": {"labels": ["income"], "standard_errors": ["moe"],
-///   "error_divisor": 1.645, "features": [...], "one_hot": [...], "cyclic": {"hour": 24}, ...}.
+///   "error_divisor": 1.645, "features": [...], "one_hot": [...], "cyclic": {"hour": 24}, "group": "county",
+///   "missing_labels": "mask", ...}.
 /// @param out the new handle, to be freed with biv_dataset_free(); NULL on failure.
 /// @return BIV_OK, BIV_ERROR_NOT_FOUND (the file or a column), BIV_ERROR_PARSE (the message names row and
 ///   column), BIV_ERROR_INVALID_CONFIG, BIV_ERROR_SHAPE (no feature), BIV_ERROR_INVALID_ARGUMENT (a negative
@@ -307,6 +344,7 @@ pub unsafe extern "C" fn biv_dataset_get_info(dataset: *const biv_dataset, out: 
             has_variances: dataset.variances().is_some().into(),
             has_clean_labels: dataset.has_clean_labels().into(),
             left_out: dataset.left_out().len() as i64,
+            masked_labels: dataset.masked() as i64,
         };
         // SAFETY: the header's contract for `out`.
         unsafe { pointer::write_sized(out, info) }

@@ -172,7 +172,7 @@ pub extern "C" fn biv_text_free(text: *mut biv_text) {
     handle::free(text);
 }
 
-fn text(value: &impl Serialize) -> Result<Arc<CString>> {
+pub(super) fn text(value: &impl Serialize) -> Result<Arc<CString>> {
     let text = serde_json::to_string(value).map_err(|error| Error::Internal(error.to_string()))?;
     // JSON writes a NUL as an escape.
     CString::new(text).map(Arc::new).map_err(|error| Error::Internal(error.to_string()))

@@ -35,13 +35,16 @@ unsafe impl pointer::SizedStruct for biv_loss_result {
 ///
 /// With the errors e, the variances v and K rows: "mse" is (1/K) sum e^2; "cutoff_mse" is the mean of e^2 over the
 /// rows with v < threshold; "iv" is (1/K) sum e^2/(v + epsilon); "biv" is sum w e^2 / sum w with
-/// w = 1/(v + epsilon) (Mai, Khamies, Paull 2021). Several outputs are computed each by itself; the loss is
-/// their mean.
+/// w = 1/(v + epsilon) (Mai, Khamies, Paull 2021). "gaussian" is the mean of (log s + e^2/s)/2, s = v + exp(q), where
+/// q is a second prediction; "beta_nll" is the same with each row times s^beta, which counts as a constant (Seitzer,
+/// Tavakoli, Antic, Martius 2022). Several outputs are computed each by itself; the loss is their mean. A label of
+/// infinite variance has no weight, and K does not count it.
 ///
 /// @param loss JSON, schema "loss": {"kind": "biv", "epsilon": 0.1}; NULL for that. Epsilon may also be
 ///   {"min_effective_batch_size": 64} or {"min_effective_batch_ratio": 0.5}. Epsilon and threshold are in the
 ///   unit of the variances.
-/// @param predictions @param labels shape [rows] or [rows, outputs], both the same, in any unit.
+/// @param predictions @param labels shape [rows] or [rows, outputs], both the same, in any unit. For "gaussian" and
+///   "beta_nll" the predictions have shape [rows, 2 outputs]: in each row the values, then their q.
 /// @param variances the labels' shape, the square of their unit, at least 0; may be NULL for "mse".
 /// @param result a struct of the caller's, with its struct_size set.
 /// @param gradient an array of the caller's to be filled, of the predictions' shape: the derivative of the
@@ -65,24 +68,38 @@ pub unsafe extern "C" fn biv_loss_compute(
         let (predictions, labels) = (view(predictions, "predictions")?, view(labels, "labels")?);
         let variances = view_optional(variances, "variances")?;
         let shape = predictions.shape().to_vec();
-        let outputs = match shape[..] {
+        let mut expected = shape.clone();
+        if loss.likelihood().is_some() {
+            let [_, columns] = &mut expected[..] else {
+                return Err(Error::Shape(format!("predictions have shape {shape:?}, expected [rows, 2 outputs]")));
+            };
+            *columns /= 2;
+        }
+        let outputs = match expected[..] {
             [_] => 1,
             [_, outputs] => outputs,
             _ => return Err(Error::Shape(format!("predictions have shape {shape:?}, expected [rows, outputs]"))),
         };
         for (name, array) in [("labels", Some(&labels)), ("variances", variances.as_ref())] {
-            if array.is_some_and(|array| array.shape() != shape) {
-                return Err(Error::Shape(format!("{name} must have the predictions' shape, {shape:?}")));
+            let is_column = loss.likelihood().is_some() && outputs == 1;
+            let fits = |found: &[usize]| found == expected || is_column && found == &expected[..1];
+            if array.is_some_and(|array| !fits(array.shape())) {
+                return Err(Error::Shape(match loss.likelihood() {
+                    None => format!("{name} must have the predictions' shape, {shape:?}"),
+                    Some(_) => format!("{name} must have half the predictions' columns, shape {expected:?}"),
+                }));
             }
         }
-        let finite =
-            |name: &str, values: Vec<f64>, least: f64| match values.iter().position(|v| !v.is_finite() || *v < least) {
-                None => Ok(values),
-                Some(at) => Err(Error::InvalidArgument(format!("{name}: element {at} is {}", values[at]))),
-            };
-        let variances = variances.map(|v| finite("variances", v.to_f64()?, 0.0)).transpose()?;
-        let predictions = finite("predictions", predictions.to_f64()?, f64::MIN)?;
-        let labels = finite("labels", labels.to_f64()?, f64::MIN)?;
+        let finite = |name: &str, values: Vec<f64>, least: f64, most: f64| match values
+            .iter()
+            .position(|v| !(least..=most).contains(v))
+        {
+            None => Ok(values),
+            Some(at) => Err(Error::InvalidArgument(format!("{name}: element {at} is {}", values[at]))),
+        };
+        let variances = variances.map(|v| finite("variances", v.to_f64()?, 0.0, f64::INFINITY)).transpose()?;
+        let predictions = finite("predictions", predictions.to_f64()?, f64::MIN, f64::MAX)?;
+        let labels = finite("labels", labels.to_f64()?, f64::MIN, f64::MAX)?;
         // The computation has up to six numbers for each prediction, in buffers whose allocation cannot fail.
         drop(reserve::<[f64; 6]>(predictions.len())?);
         let found = loss.evaluate(outputs, &predictions, &labels, variances.as_deref())?;

@@ -2,15 +2,19 @@
 
 use super::array::{biv_array, biv_array_out, fill, view};
 use super::boundary::boundary;
+use super::dataset::biv_dataset;
 use super::handle::{self, Handle};
 use super::pointer;
 use super::status::biv_status;
+use super::trainer::biv_metrics;
 use crate::base::memory::collect;
+use crate::data::Normalization;
 use crate::data::array::ArrayView;
 use crate::model::archive::StoredArray;
 use crate::model::{Model, ModelOptions};
 use crate::torch::device;
-use crate::Result;
+use crate::train::metrics::Metrics;
+use crate::{Error, Result};
 use parking_lot::Mutex;
 use std::ffi::c_char;
 use std::path::Path;
@@ -52,7 +56,8 @@ unsafe impl pointer::SizedStruct for biv_model_info {
 ///
 /// @param options JSON, schema "model": {"kind": "mlp", "inputs": 19, "hidden": [100, 50], "outputs": 1,
 ///   "batch_norm": false, "seed": 0}, {"kind": "vanilla_ann", "dataset": "bike"}, {"kind": "vanilla_cnn",
-///   "height": 64, "width": 64} or {"kind": "resnet", "depth": 18, "height": 64, "width": 64}.
+///   "height": 64, "width": 64} or {"kind": "resnet", "depth": 18, "height": 64, "width": 64}. A network that also
+///   predicts its variance, for the losses "gaussian" and "beta_nll": {"kind": "mean_variance", "network": {...}}.
 /// @param out the new handle, to be freed with biv_model_free(); NULL on failure.
 /// @return BIV_OK, BIV_ERROR_INVALID_CONFIG, BIV_ERROR_OUT_OF_MEMORY. Any thread.
 #[unsafe(no_mangle)]
@@ -113,7 +118,10 @@ pub unsafe extern "C" fn biv_model_get_info(model: *const biv_model, out: *mut b
     })
 }
 
-/// Describes the model as JSON: its options, its device and the name and shape of every tensor.
+/// Describes the model as JSON: its options, its device, the name and shape of every tensor, its normalisation
+/// {"feature_mean": [...], "feature_std": [...], "label_mean": [...], "label_std": [...]} (null where it has none) and
+/// its error bars {"scale": [...], "tau2": [...], "mean_spread": [...]}, in the square of the labels' unit (null
+/// likewise).
 ///
 /// @param buffer the caller's room for the text; NULL with a capacity of 0 only asks for the size.
 /// @param capacity the size of `buffer` in bytes.
@@ -130,9 +138,14 @@ pub unsafe extern "C" fn biv_model_describe(
     boundary(|| {
         let model = handle::get(model)?;
         let model = model.lock();
-        let device = device::name(model.device());
-        let text =
-            serde_json::json!({"options": model.options(), "device": device, "tensors": model.tensors()}).to_string();
+        let text = serde_json::json!({
+            "options": model.options(),
+            "device": device::name(model.device()),
+            "tensors": model.tensors(),
+            "normalization": model.normalization(),
+            "error_bars": model.error_bars_in_units()?,
+        })
+        .to_string();
         // SAFETY: the header's contract for the buffer.
         unsafe { pointer::copy_text(&text, buffer, capacity, needed) }
     })
@@ -193,6 +206,100 @@ pub unsafe extern "C" fn biv_model_predict(
 ) -> biv_status {
     // SAFETY: the header's contract for all pointers.
     boundary(|| unsafe { predict(&handle::get(model)?.lock(), &view(features, "features")?, out) })
+}
+
+/// Predicts true values and the variances of their errors, for a model that knows them: one of biv_fit(), or of kind
+/// "mean_variance". For a label with noise of variance v, scale * v comes to it (scale: see biv_model_describe()).
+///
+/// @param features as for biv_model_predict().
+/// @param out the predictions, as there; NULL when not wanted.
+/// @param variances an array of the caller's to be filled, of the same shape: in the square of the labels' unit.
+/// @return as biv_model_predict(), and BIV_ERROR_UNSUPPORTED (the model knows nothing of its errors). Any thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn biv_model_predict_with_variance(
+    model: *const biv_model,
+    features: *const biv_array,
+    out: *const biv_array_out,
+    variances: *const biv_array_out,
+) -> biv_status {
+    // SAFETY: the header's contract for all pointers.
+    boundary(|| unsafe {
+        let model = handle::get(model)?;
+        let model = model.lock();
+        let features = view(features, "features")?;
+        let prediction = model.predict_array(&features)?;
+        let Some(variance) = prediction.variance else {
+            return Err(Error::Unsupported(
+                "the model knows nothing of its errors: biv_fit() finds them, and a model of kind 'mean_variance' \
+                 predicts them"
+                    .into(),
+            ));
+        };
+        let shape = [features.shape()[0], model.outputs()];
+        fill(variances, "variances", &shape, &variance)?;
+        if out.is_null() { Ok(()) } else { fill(out, "out", &shape, &prediction.mean) }
+    })
+}
+
+/// The errors of the model's predictions on a data set, measured against the labels that it has, and how well its
+/// error bars hold.
+///
+/// @param dataset any that fits the model.
+/// @param out a struct of the caller's, with its struct_size set.
+/// @return BIV_OK, BIV_ERROR_INVALID_HANDLE, BIV_ERROR_SHAPE, BIV_ERROR_NUMERICAL, BIV_ERROR_INVALID_ARGUMENT,
+///   BIV_ERROR_OUT_OF_MEMORY, BIV_ERROR_DEVICE. Any thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn biv_model_evaluate(
+    model: *const biv_model,
+    dataset: *const biv_dataset,
+    out: *mut biv_metrics,
+) -> biv_status {
+    boundary(|| {
+        let (model, dataset) = (handle::get(model)?, handle::get(dataset)?);
+        let metrics = Metrics::of(&model.lock(), &dataset)?;
+        // SAFETY: the header's contract for `out`.
+        unsafe { pointer::write_sized(out, metrics.into()) }
+    })
+}
+
+/// Gives the model a normalisation: a feature x becomes (x - mean) / std before the network, and its outputs, times
+/// the labels' std plus their mean, the predictions. A trainer that is made for the model later keeps it.
+///
+/// @param feature_mean @param feature_std shape [inputs], or [1] for all features; the deviations are greater than 0.
+/// @param label_mean @param label_std shape [outputs]; the same.
+/// @return BIV_OK, BIV_ERROR_INVALID_HANDLE, BIV_ERROR_SHAPE, BIV_ERROR_INVALID_ARGUMENT, BIV_ERROR_OUT_OF_MEMORY. Any
+///   thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn biv_model_set_normalization(
+    model: *mut biv_model,
+    feature_mean: *const biv_array,
+    feature_std: *const biv_array,
+    label_mean: *const biv_array,
+    label_std: *const biv_array,
+) -> biv_status {
+    // SAFETY: the header's contract for all pointers.
+    boundary(|| unsafe {
+        let list = |array, name| view(array, name)?.to_f64();
+        let normalization = Normalization {
+            feature_mean: list(feature_mean, "feature_mean")?,
+            feature_std: list(feature_std, "feature_std")?,
+            label_mean: list(label_mean, "label_mean")?,
+            label_std: list(label_std, "label_std")?,
+        };
+        handle::get(model)?.lock().give_normalization(normalization)
+    })
+}
+
+/// Takes the model's normalisation away: features and predictions are then the network's own. A trainer that is made
+/// for the model later fits a new one.
+///
+/// @return BIV_OK, BIV_ERROR_INVALID_HANDLE. Any thread.
+#[unsafe(no_mangle)]
+pub extern "C" fn biv_model_reset_normalization(model: *mut biv_model) -> biv_status {
+    boundary(|| {
+        handle::get(model)?.lock().reset_normalization();
+        Ok(())
+    })
 }
 
 /// Predicts rows of features into a caller's array.

@@ -89,9 +89,10 @@ pub extern "C" fn biv_last_error_message() -> *const c_char {
 pub unsafe extern "C" fn biv_config_schema(name: *const c_char, out: *mut *const c_char) -> biv_status {
     static SCHEMAS: LazyLock<Vec<(&str, CString)>> = LazyLock::new(|| {
         use crate::data::noise;
-        use crate::train::{loss, trainer};
+        use crate::train::{fit, loss, trainer};
         use crate::{data, experiment, model};
         let schemas = [
+            ("arrays", schema::<data::ArrayOptions>()),
             ("csv", schema::<data::CsvOptions>()),
             ("synthetic", schema::<data::SyntheticOptions>()),
             ("split", schema::<data::SplitOptions>()),
@@ -100,6 +101,7 @@ pub unsafe extern "C" fn biv_config_schema(name: *const c_char, out: *mut *const
             ("loss", schema::<loss::Loss>()),
             ("model", schema::<model::ModelOptions>()),
             ("trainer", schema::<trainer::TrainerOptions>()),
+            ("fit", schema::<fit::FitOptions>()),
             ("images", schema::<data::ImageOptions>()),
             ("settings", schema::<experiment::Settings>()),
             ("experiment", schema::<experiment::Config>()),

@@ -48,7 +48,7 @@ pub struct biv_step {
     pub samples_used: i64,
 }
 
-/// Errors of predictions on a data set; with several outputs, means over them.
+/// Errors of predictions on a data set; with several outputs, means over them. Masked labels do not count.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct biv_metrics {
@@ -70,6 +70,21 @@ pub struct biv_metrics {
     pub normalized_rmse: f64,
     /// mae in normalised units.
     pub normalized_mae: f64,
+    /// As rmse, with each label weighted by 1 / (scale v + tau2), where v is the variance of its noise and the rest is the
+    /// model's error bars; by 1 / v where the model has none. Without variances, rmse.
+    pub weighted_rmse: f64,
+    /// What rmse would be if the predictions were perfect: the square root of the mean v. NaN without variances.
+    pub expected_rmse: f64,
+    /// The mean of (label - prediction)^2 / variance, where the variance is the prediction's own and, for a label with
+    /// noise, scale v: 1 for error bars of the right size. NaN where the model has none.
+    pub mean_z2: f64,
+    /// The mean negative logarithm of a label's density in a normal distribution of that variance, in nats and the
+    /// labels' unit. NaN as mean_z2.
+    pub nlpd: f64,
+    /// The share of the labels within the central 68 % of that distribution. NaN as mean_z2.
+    pub coverage_68: f64,
+    /// The share of the labels within the central 95 %. NaN as mean_z2.
+    pub coverage_95: f64,
 }
 
 /// What one epoch did.
@@ -90,6 +105,11 @@ pub struct biv_epoch {
     pub effective_batch_size: f64,
     /// The errors on the test set; NULL where no test set was given. Valid during the callback.
     pub test: *const biv_metrics,
+    /// The mean squared error on the validation set, weighted by what the variance model says of the labels' noise, in
+    /// normalised units; NaN without one.
+    pub validation_loss: f64,
+    /// The number of the epoch of the least validation_loss so far; 0 without a validation set.
+    pub best_epoch: i64,
 }
 
 /// How far training has come.
@@ -150,6 +170,12 @@ impl From<Metrics> for biv_metrics {
             normalized_mse: metrics.normalized_mse,
             normalized_rmse: metrics.normalized_rmse,
             normalized_mae: metrics.normalized_mae,
+            weighted_rmse: metrics.weighted_rmse,
+            expected_rmse: metrics.expected_rmse,
+            mean_z2: metrics.mean_z2,
+            nlpd: metrics.nlpd,
+            coverage_68: metrics.coverage_68,
+            coverage_95: metrics.coverage_95,
         }
     }
 }
@@ -164,6 +190,8 @@ impl biv_epoch {
             loss: report.loss,
             effective_batch_size: report.effective_batch_size,
             test: test.map_or(std::ptr::null(), std::ptr::from_ref),
+            validation_loss: report.validation.map_or(f64::NAN, |validation| validation.loss),
+            best_epoch: report.validation.map_or(0, |validation| validation.best_epoch as i64),
         }
     }
 }
@@ -187,7 +215,8 @@ pub type biv_epoch_callback = Option<unsafe extern "C" fn(user: *mut c_void, epo
 /// @param dataset is copied to the device; NULL for a trainer that is used with biv_trainer_step_on() only.
 /// @param options JSON, schema "trainer": {"loss": {"kind": "biv", "epsilon": 0.1}, "batch_size": 256,
 ///   "learning_rate": 0.001, "normalize": true, "drop_last": true, "seed": 0, "device": "cpu",
-///   "adam": {...}}; NULL for these defaults.
+///   "adam": {...}}; NULL for these defaults. Epsilon "auto" and "patience" take a validation set:
+///   biv_trainer_set_validation().
 /// @param out the new handle, to be freed with biv_trainer_free(); NULL on failure.
 /// @return BIV_OK, BIV_ERROR_INVALID_HANDLE, BIV_ERROR_INVALID_CONFIG, BIV_ERROR_SHAPE,
 ///   BIV_ERROR_INVALID_ARGUMENT (the loss needs variances and there are none; batch_size is more than the rows;
@@ -272,7 +301,25 @@ unsafe fn step(
     if out.is_null() { Ok(()) } else { unsafe { pointer::write_sized(out, report.into()) } }
 }
 
-/// Trains for a number of epochs. Where steps have begun an epoch, its rest is the first.
+/// Judges the model on a validation set after each epoch of biv_trainer_fit() from now on.
+///
+/// A loss of epsilon "auto" gets its epsilon from there; the first epoch weighs all labels alike. Each
+/// biv_trainer_fit() ends with the weights of the best epoch so far and, with the option "patience": N, ends when N
+/// epochs were no better than the best. After biv_trainer_load(), give the same set again.
+///
+/// @param dataset rows that are not trained on. The trainer shares it: the handle may be freed.
+/// @return BIV_OK, BIV_ERROR_INVALID_HANDLE, BIV_ERROR_SHAPE (it does not fit the model), BIV_ERROR_INVALID_ARGUMENT
+///   (the loss needs variances and it has none), BIV_ERROR_OUT_OF_MEMORY. Any thread.
+#[unsafe(no_mangle)]
+pub extern "C" fn biv_trainer_set_validation(trainer: *mut biv_trainer, dataset: *const biv_dataset) -> biv_status {
+    boundary(|| {
+        let (session, dataset) = (handle::get(trainer)?, handle::get(dataset)?);
+        session.trainer().set_validation(dataset)
+    })
+}
+
+/// Trains for a number of epochs. Where steps have begun an epoch, its rest is the first. With a validation set it may
+/// end earlier, and the model has the weights of the best epoch then.
 ///
 /// @param epochs at least 0.
 /// @param test a data set that the model is evaluated on after each epoch; may be NULL.

@@ -92,7 +92,8 @@ impl Dataset {
         let group_column = options.group.as_ref().map(|name| rows.column(name)).transpose()?;
         let mask = options.missing_labels == MissingLabels::Mask;
         // A label that may be missing takes its noise with it.
-        let used = features.iter().chain(targets.into_iter().filter(|name| !mask || options.group.as_ref() == Some(*name)));
+        let used =
+            features.iter().chain(targets.into_iter().filter(|name| !mask || options.group.as_ref() == Some(*name)));
         let used = used.map(|name| rows.column(name));
         let needed = if options.skip_missing { used.collect::<Result<Vec<_>>>()? } else { vec![] };
 
@@ -431,8 +432,11 @@ mod tests {
         assert_eq!(data.variances().unwrap(), [0.25, f64::INFINITY, f64::INFINITY, f64::INFINITY]);
         assert_eq!(data.groups().unwrap(), [0, 1, 0, 2]);
         assert_eq!(data.rows_with_labels().unwrap(), [0]);
-        assert!(message(content, r#"{"labels":["y"],"standard_errors":["s"],"group":"g"}"#).contains("row 2, column 'y'"));
-        let error = |text: &str| message(&format!("x,y,s\n1,2,{text}\n"), r#"{"labels":["y"],"standard_errors":["s"]}"#);
+        assert!(
+            message(content, r#"{"labels":["y"],"standard_errors":["s"],"group":"g"}"#).contains("row 2, column 'y'")
+        );
+        let error =
+            |text: &str| message(&format!("x,y,s\n1,2,{text}\n"), r#"{"labels":["y"],"standard_errors":["s"]}"#);
         assert!(error("1e200").ends_with("column 's': '1e200' is too large: its square is beyond f64"));
         assert!(error("1e999").contains("'1e999' is beyond f64"));
         assert!(error("NaN").ends_with("'NaN' is not a number"));

@@ -273,7 +273,8 @@ impl Dataset {
     pub(crate) fn rows_with_labels(&self) -> Option<Vec<usize>> {
         let outputs = self.outputs;
         let is_labelled = |row: &usize| (row * outputs..(row + 1) * outputs).any(|at| self.is_known(at));
-        let rows: Vec<usize> = if self.masked == 0 { return None } else { (0..self.rows()).filter(is_labelled).collect() };
+        let rows: Vec<usize> =
+            if self.masked == 0 { return None } else { (0..self.rows()).filter(is_labelled).collect() };
         (rows.len() < self.rows()).then_some(rows)
     }
 

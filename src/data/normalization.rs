@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 /// Tables are normalised per feature, anything with more dimensions (images)
 /// by one mean and deviation. The deviation is the population's, but 1 where it
 /// would be 0 (a constant feature or label).
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Normalization {
     /// One value per feature, or one for all.
     pub feature_mean: Vec<f64>,
@@ -185,12 +185,7 @@ impl Normalization {
 
 /// Mean and population standard deviation of each column, in two passes. `values` are less `offsets`, one for each
 /// column, or none.
-fn statistics<T>(
-    columns: usize,
-    values: &[T],
-    number: impl Fn(&T) -> f64,
-    offsets: &[f64],
-) -> (Vec<f64>, Vec<f64>) {
+fn statistics<T>(columns: usize, values: &[T], number: impl Fn(&T) -> f64, offsets: &[f64]) -> (Vec<f64>, Vec<f64>) {
     let rows = (values.len() / columns) as f64;
     let mut mean = vec![0.0; columns];
     for row in values.chunks_exact(columns) {
@@ -332,7 +327,10 @@ mod tests {
         assert!((fitted.feature_mean[0] - 0.4).abs() < 1e-12);
         assert!((fitted.feature_std[0] - 0.14f64.sqrt()).abs() < 1e-12);
         let noisy = data.with_noise(vec![-50.0, 90.0], vec![1.0, 1.0]).unwrap();
-        assert_eq!(Normalization::fit(&noisy, LabelStatistics::Clean), Normalization::fit(&data, LabelStatistics::Clean));
+        assert_eq!(
+            Normalization::fit(&noisy, LabelStatistics::Clean),
+            Normalization::fit(&data, LabelStatistics::Clean)
+        );
     }
 
     /// Clean labels of mean 14.4 and standard deviation 5, with noise of these variances.

@@ -89,9 +89,6 @@ pub struct DatasetOptions {
     /// Whether features and labels are normalised by the clean training set's statistics (default true).
     #[serde(default = "yes")]
     pub normalize: bool,
-    /// Which labels the statistics are of (default `clean`, as published; `labels` as a user has them, and in a fit).
-    #[serde(default)]
-    pub normalization: LabelStatistics,
     /// How a folder of images is read; for `utkf`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub images: Option<ImageOptions>,
@@ -101,6 +98,9 @@ pub struct DatasetOptions {
     /// What the columns are; for `csv`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub csv: Option<CsvOptions>,
+    /// Which labels the statistics are of (default `clean`, as published; `labels` as a user has them, and in a fit).
+    #[serde(default)]
+    pub normalization: LabelStatistics,
 }
 
 /// A fit's networks.

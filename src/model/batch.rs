@@ -29,7 +29,8 @@ pub fn features(rows: FeatureRows, shape: &[usize], normalization: &Normalizatio
 /// # Errors
 /// [`Error::OutOfMemory`].
 pub fn labels(data: &Dataset, normalization: &Normalization, device: Device) -> Result<Tensor> {
-    let labels = collect(normalization.labels(data.labels()).map(|label| if label.is_nan() { 0.0 } else { label as f32 }))?;
+    let labels =
+        collect(normalization.labels(data.labels()).map(|label| if label.is_nan() { 0.0 } else { label as f32 }))?;
     Ok(Tensor::f_from_slice(&labels)?.f_view([data.rows() as i64, data.outputs() as i64])?.f_to_device(device)?)
 }
 

@@ -22,8 +22,8 @@ use crate::{Error, Result};
 use archive::StoredArray;
 use checkpoint::assign;
 pub(crate) use checkpoint::store_snapshot;
-use layers::{Network, StateTensor};
 pub use error_bars::ErrorBars;
+use layers::{Network, StateTensor};
 pub use options::{ModelOptions, Table};
 pub use predict::Prediction;
 use serde::Serialize;
@@ -164,6 +164,20 @@ impl Model {
         self.normalization = Some(normalization);
     }
 
+    /// Sets a normalisation of the caller's.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] for another number of features or labels; [`Error::InvalidArgument`] for values that are no means
+    /// or no deviations.
+    pub fn give_normalization(&mut self, normalization: Normalization) -> Result<()> {
+        normalization.check(self.inputs(), self.outputs()).map_err(|error| match error {
+            Error::Corrupt(message) => Error::InvalidArgument(message),
+            other => other,
+        })?;
+        self.normalization = Some(normalization);
+        Ok(())
+    }
+
     /// Takes the normalisation away: features and predictions are then those of the network itself.
     pub fn reset_normalization(&mut self) {
         self.normalization = None;
@@ -172,6 +186,20 @@ impl Model {
     /// What is known of the predictions' errors; `None` until a fit has found out.
     pub fn error_bars(&self) -> Option<&ErrorBars> {
         self.error_bars.as_ref()
+    }
+
+    /// As [`Model::error_bars`], in the square of the labels' unit.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`].
+    pub fn error_bars_in_units(&self) -> Result<Option<ErrorBars>> {
+        let Some(bars) = &self.error_bars else { return Ok(None) };
+        let normalization = self.normalization_or_identity();
+        Ok(Some(ErrorBars {
+            scale: bars.scale.clone(),
+            tau2: normalization.squares(&bars.tau2)?,
+            mean_spread: normalization.squares(&bars.mean_spread)?,
+        }))
     }
 
     /// Sets what is known of the predictions' errors.

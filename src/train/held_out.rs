@@ -297,12 +297,20 @@ impl HeldOut {
             let values = archive.get(&format!("{prefix}.{name}"))?.to_f64()?;
             if ![0, length].contains(&values.len()) {
                 let found = values.len();
-                return Err(Error::Shape(format!("the file was made with {found} labels held out, there are {length}")));
+                return Err(Error::Shape(format!(
+                    "the file was made with {found} labels held out, there are {length}"
+                )));
             }
             Ok(values)
         };
         let mark = |name: &str, [epoch, count]: [u64; 2], loss| -> Result<Mark> {
-            Ok(Mark { epoch, loss, squares: list(&format!("{name}.squares"))?, sum: list(&format!("{name}.sum"))?, count })
+            Ok(Mark {
+                epoch,
+                loss,
+                squares: list(&format!("{name}.squares"))?,
+                sum: list(&format!("{name}.sum"))?,
+                count,
+            })
         };
         self.epoch = state.epoch;
         self.smoothed = list("smoothed")?;
@@ -401,7 +409,10 @@ mod tests {
         let mut other = HeldOut::new(1, variances(), 0.25).unwrap();
         other.restore(&archive, "held", &state).unwrap();
         assert_eq!(held.observe(squares(0.2)), other.observe(squares(0.2)));
-        assert_eq!((held.epsilons(), held.at_stop(), held.final_epsilons()), (other.epsilons(), other.at_stop(), other.final_epsilons()));
+        assert_eq!(
+            (held.epsilons(), held.at_stop(), held.final_epsilons()),
+            (other.epsilons(), other.at_stop(), other.final_epsilons())
+        );
         assert!(HeldOut::new(1, vec![1.0], 0.25).unwrap().restore(&archive, "held", &state).is_err());
     }
 }

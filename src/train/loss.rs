@@ -212,7 +212,9 @@ impl Loss {
     /// The factor of an epsilon that is found in training; `None` for other losses.
     pub fn auto_factor(&self) -> Option<f64> {
         match self {
-            Loss::Iv { epsilon: Epsilon::Auto(auto) } | Loss::Biv { epsilon: Epsilon::Auto(auto) } => Some(auto.factor()),
+            Loss::Iv { epsilon: Epsilon::Auto(auto) } | Loss::Biv { epsilon: Epsilon::Auto(auto) } => {
+                Some(auto.factor())
+            }
             _ => None,
         }
     }

@@ -137,7 +137,13 @@ impl Metrics {
             let weight = match (bars, variances) {
                 (_, None) => 1.0,
                 (Some(bars), _) => (bars.scale[output] * noise + bars.tau2[output]).recip(),
-                (None, Some(_)) if exact[output] => if noise == 0.0 { 1.0 } else { 0.0 },
+                (None, Some(_)) if exact[output] => {
+                    if noise == 0.0 {
+                        1.0
+                    } else {
+                        0.0
+                    }
+                }
                 (None, Some(_)) => noise.recip(),
             };
             sums.weights += weight;
@@ -155,7 +161,8 @@ impl Metrics {
             metrics.normalized_mae += sums.absolutes / count;
             metrics.mse += sums.squares * scale.powi(2) / count;
             metrics.mae += sums.absolutes * scale / count;
-            let column = || (output..labels.len()).step_by(outputs).filter(|&at| data.is_known(at)).map(|at| labels[at]);
+            let column =
+                || (output..labels.len()).step_by(outputs).filter(|&at| data.is_known(at)).map(|at| labels[at]);
             let mean = column().sum::<f64>() / sums.count;
             let deviations = column().map(|label| (label - mean).powi(2)).sum::<f64>();
             let r2 = if deviations > 0.0 { 1.0 - sums.squares * scale.powi(2) / deviations } else { f64::NAN };
@@ -230,11 +237,14 @@ mod tests {
         let nlpd = z2 / 2.0 + total.iter().map(|s| (TAU * s).ln() / 2.0).sum::<f64>() / 3.0;
         assert!((metrics.mean_z2 - z2).abs() < 1e-12 && (metrics.nlpd - nlpd).abs() < 1e-12, "{metrics:?}");
         assert!((metrics.coverage_68 - 2.0 / 3.0).abs() < 1e-12 && metrics.coverage_95 == 1.0);
-        let weighted = (1.0 / total[0] + 4.0 / total[1] + 16.0 / total[2]) / total.iter().map(|s| s.recip()).sum::<f64>();
+        let weighted =
+            (1.0 / total[0] + 4.0 / total[1] + 16.0 / total[2]) / total.iter().map(|s| s.recip()).sum::<f64>();
         assert!((metrics.weighted_rmse - weighted.sqrt()).abs() < 1e-12);
         // Exact labels outweigh all others.
         let exact = data(&[9.0, 12.0], 1, Some(vec![0.0, 4.0]));
-        assert!((Metrics::new(&means(&[0.0; 2]), &exact, &normalization, None).unwrap().weighted_rmse - 1.0).abs() < 1e-12);
+        assert!(
+            (Metrics::new(&means(&[0.0; 2]), &exact, &normalization, None).unwrap().weighted_rmse - 1.0).abs() < 1e-12
+        );
     }
 
     #[test]

@@ -3,9 +3,9 @@
 use super::held_out::{HeldOut, HeldOutState};
 use super::learner::{Learner, check_fit};
 use super::trainer::ValidationReport;
+use crate::Result;
 use crate::base::memory::{collect, filled};
 use crate::data::{Dataset, Normalization};
-use crate::Result;
 use crate::model::archive::Archive;
 use crate::model::{Model, store_snapshot};
 use std::sync::Arc;

@@ -221,6 +221,7 @@ mod tests {
             best_normalized_mse: spread,
             best_batch: spread,
             effective_batch_size: spread,
+            coverage: None,
         };
         let text = Table { rows: vec![row] }.csv();
         let mut reader = csv::Reader::from_reader(text.as_bytes());

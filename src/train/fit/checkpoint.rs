@@ -74,7 +74,8 @@ impl Checkpoint {
     /// Writes how far the fit has come.
     pub fn save(&mut self, state: &State) -> Result<()> {
         let archives = state.members.iter().map(|member| member.trainer.to_archive()).collect::<Result<Vec<_>>>()?;
-        let texts = archives.iter().zip(&state.members).map(|(archive, m)| (archive.state_text().to_string(), m.losses));
+        let texts =
+            archives.iter().zip(&state.members).map(|(archive, m)| (archive.state_text().to_string(), m.losses));
         let saved = Saved {
             identity: self.identity.clone(),
             held_out: state.held_out.state(),

@@ -27,7 +27,9 @@ pub(super) fn folds(data: &Dataset, noise: &[f64], count: usize, seed: u64) -> R
     let mut order: Vec<usize> = (0..units).filter(|&unit| sums[unit].1 > 0).collect();
     if order.len() < count {
         let (found, what) = (order.len(), if data.groups().is_some() { "groups" } else { "rows" });
-        return Err(Error::InvalidArgument(format!("{found} {what} with labels do not make {count} folds: take fewer")));
+        return Err(Error::InvalidArgument(format!(
+            "{found} {what} with labels do not make {count} folds: take fewer"
+        )));
     }
     let mut random = stream(seed, Purpose::Folds, 0);
     order.shuffle(&mut random);
@@ -44,8 +46,8 @@ pub(super) fn folds(data: &Dataset, noise: &[f64], count: usize, seed: u64) -> R
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::array::ArrayView;
     use crate::data::ArrayOptions;
+    use crate::data::array::ArrayView;
     use proptest::prelude::*;
 
     fn data(variances: &[f64], groups: Option<&[f64]>) -> Dataset {
@@ -54,7 +56,8 @@ mod tests {
         let view = |values| ArrayView::f64(values, &[rows]).unwrap();
         let groups = groups.map(|groups| view(groups));
         let options = ArrayOptions::default();
-        Dataset::from_arrays_with(&view(&zeros), &view(&zeros), Some(&view(variances)), groups.as_ref(), &options).unwrap()
+        Dataset::from_arrays_with(&view(&zeros), &view(&zeros), Some(&view(variances)), groups.as_ref(), &options)
+            .unwrap()
     }
 
     proptest! {

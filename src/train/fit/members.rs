@@ -107,7 +107,9 @@ pub(super) fn train_epoch(members: &mut [Member], epoch: u64, tick: Tick) -> Res
     let workers = if side_by_side { cores.min(members.len()) } else { 1 };
     let idle = members.iter_mut().filter(|member| member.remaining(epoch) > 0 || member.squares.is_empty());
     let queue = Mutex::new(Queue { idle: idle.collect(), busy: 0, end: None });
-    let work = |tick: &mut dyn FnMut(u64) -> ControlFlow<()>| team::with_threads(cores / workers, || drain(&queue, epoch, tick));
+    let work = |tick: &mut dyn FnMut(u64) -> ControlFlow<()>| {
+        team::with_threads(cores / workers, || drain(&queue, epoch, tick))
+    };
     if workers == 1 {
         work(tick);
     } else {

@@ -91,7 +91,12 @@ struct State {
 /// [`Error::InvalidArgument`] for fewer rows or groups than folds, and for a checkpoint of another fit;
 /// [`Error::Cancelled`] when `watch` breaks: with a checkpoint, the fit can go on from there; [`Error::Numerical`],
 /// [`Error::OutOfMemory`], [`Error::Device`].
-pub fn fit(network: &ModelOptions, data: &Dataset, options: &FitOptions, watch: FitWatch) -> Result<(Model, FitReport)> {
+pub fn fit(
+    network: &ModelOptions,
+    data: &Dataset,
+    options: &FitOptions,
+    watch: FitWatch,
+) -> Result<(Model, FitReport)> {
     options.validate()?;
     let masked_labels = data.masked();
     let data = labelled(data)?;
@@ -131,9 +136,8 @@ pub fn fit(network: &ModelOptions, data: &Dataset, options: &FitOptions, watch: 
     let (model, mean_spread) = plan.with_error_bars(model, &held_out)?;
     let outputs = data.outputs();
     let scale = &plan.normalization.label_std;
-    let output = |at: usize| {
-        OutputReport::new(&held_out, at, outputs, training_epsilons[at], mean_spread[at], scale[at])
-    };
+    let output =
+        |at: usize| OutputReport::new(&held_out, at, outputs, training_epsilons[at], mean_spread[at], scale[at]);
     let mut report = FitReport {
         rows: data.rows(),
         masked_labels,
@@ -156,13 +160,16 @@ pub fn fit(network: &ModelOptions, data: &Dataset, options: &FitOptions, watch: 
 fn warnings(report: &FitReport, plan: &Plan) -> Vec<String> {
     let mut warnings = vec![];
     if plan.data.variances().is_none() {
-        warnings.push("the labels have no variances: all weigh the same, and the error bars have the noise in them".into());
+        warnings
+            .push("the labels have no variances: all weigh the same, and the error bars have the noise in them".into());
     } else if plan.loss != plan.options.loss {
         warnings.push(format!("{} rows are too few to learn from variances: all labels weigh the same", report.rows));
     }
     for (number, output) in report.outputs.iter().enumerate() {
         let of = if report.outputs.len() > 1 { format!("output {number}: ") } else { String::new() };
-        warnings.extend(output.variance_model.warnings().into_iter().map(|warning| format!("{of}{warning}")));
+        if let Some(warning) = output.variance_model.warning() {
+            warnings.push(format!("{of}{}", warning.to_string_lossy()));
+        }
         if output.variance_model.verdict == Verdict::Mse {
             warnings.push(format!("{of}the error bars of true values have the labels' noise in them"));
         }
@@ -180,7 +187,11 @@ impl Plan<'_> {
     /// How many epochs the networks are trained for: members that see fewer rows take as many steps in all.
     fn epochs(&self) -> u64 {
         let members = self.options.members as f64;
-        if members < 2.0 { self.options.epochs } else { (self.options.epochs as f64 * members / (members - 1.0)).round() as u64 }
+        if members < 2.0 {
+            self.options.epochs
+        } else {
+            (self.options.epochs as f64 * members / (members - 1.0)).round() as u64
+        }
     }
 
     /// The networks before the first step.
@@ -197,7 +208,8 @@ impl Plan<'_> {
             let chosen = ((self.options.held_out * parts as f64).round() as usize).clamp(1, parts - 1);
             vec![(0..rows).filter(|&row| folds[row] < chosen).collect()]
         };
-        let places = |rows: &[usize]| rows.iter().flat_map(|row| row * outputs..(row + 1) * outputs).collect::<Vec<_>>();
+        let places =
+            |rows: &[usize]| rows.iter().flat_map(|row| row * outputs..(row + 1) * outputs).collect::<Vec<_>>();
         // All labels in their own order, or those that the one network holds out.
         let observed = if count > 1 { (0..rows * outputs).collect() } else { places(&held[0]) };
         let noise = collect(observed.iter().map(|&at| self.noise[at]))?;
@@ -233,13 +245,7 @@ impl Plan<'_> {
     }
 
     /// Trains all networks for `epochs` epochs, of which some may be over.
-    fn run(
-        &self,
-        state: &mut State,
-        epochs: u64,
-        checkpoint: &mut Option<Checkpoint>,
-        watch: FitWatch,
-    ) -> Result<()> {
+    fn run(&self, state: &mut State, epochs: u64, checkpoint: &mut Option<Checkpoint>, watch: FitWatch) -> Result<()> {
         let per_epoch = state.members.iter().map(|member| member.trainer.batches_per_epoch() as u64).sum::<u64>();
         let first = if state.is_final { state.members[0].trainer.position().epoch } else { state.held_out.epoch() };
         for epoch in first + 1..=epochs {

@@ -233,7 +233,8 @@ fn every_strategy_finds_the_gradients_of_large_batches_and_networks() {
 fn chosen(device: Device, widths: &[usize], norm: bool, precision: Precision) -> String {
     let mut case = Case::new(widths, norm, 2, 1);
     case.model.to_device(device).unwrap();
-    let strategy = format!("{:?}", strategy(&case.model, StepOptions { precision, cuda_graph: false, likelihood: None }).unwrap());
+    let strategy =
+        format!("{:?}", strategy(&case.model, StepOptions { precision, cuda_graph: false, likelihood: None }).unwrap());
     let name = strategy.split_whitespace().next().unwrap();
     let by_hand = if strategy.contains("layers: Some") { " by hand" } else { "" };
     format!("{name}{by_hand}")
