@@ -80,7 +80,9 @@ fn generate_header(root: &Path) {
     ));
     let mut builder = cbindgen::Builder::new().with_config(config);
     // In the order in which a reader needs them.
-    for file in ["status", "array", "runtime", "log", "dataset", "noise", "loss", "model", "trainer", "experiment"] {
+    for file in
+        ["status", "array", "runtime", "log", "dataset", "noise", "loss", "model", "trainer", "experiment", "fit"]
+    {
         let path = root.join(format!("src/capi/{file}.rs"));
         if path.is_file() {
             builder = builder.with_src(path);

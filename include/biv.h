@@ -98,6 +98,41 @@
 #define BIV_STAGE_SWEEP 3
 
 /**
+ * The flattest weights that the residuals do not speak against.
+ */
+#define BIV_VERDICT_PROFILE 1
+
+/**
+ * As BIV_VERDICT_PROFILE, and epsilon is the smallest that can be told apart from 0.
+ */
+#define BIV_VERDICT_FLOOR 2
+
+/**
+ * The variances explain less than their size says: epsilon is the residuals' variance beyond them.
+ */
+#define BIV_VERDICT_PAULE_MANDEL 3
+
+/**
+ * The variances say nothing: all weights are equal, epsilon is infinite.
+ */
+#define BIV_VERDICT_MSE 4
+
+/**
+ * There are fewer than 30 rows: as BIV_VERDICT_MSE.
+ */
+#define BIV_VERDICT_TOO_FEW_ROWS 5
+
+/**
+ * All variances are equal: as BIV_VERDICT_MSE.
+ */
+#define BIV_VERDICT_EQUAL_VARIANCES 6
+
+/**
+ * All residuals are 0: as BIV_VERDICT_MSE.
+ */
+#define BIV_VERDICT_ZERO_RESIDUALS 7
+
+/**
  * Features, labels and, where they are known, the variances of the labels' noise, in the host's memory.
  * A data set never changes, so any number of threads may use it at the same time.
  */
@@ -544,6 +579,115 @@ typedef struct biv_experiment_progress {
  */
 typedef int32_t (*biv_experiment_callback)(void *user,
                                            const struct biv_experiment_progress *progress);
+
+/**
+ * What residuals say of known variances: the variance of a residual is scale * variance + tau2.
+ */
+typedef struct biv_variance_model {
+  /**
+   * Set to sizeof(biv_variance_model) before the call.
+   */
+  size_t struct_size;
+  /**
+   * Weights are 1 / (variance + epsilon), in the unit of the variances; infinite for equal weights.
+   */
+  double epsilon;
+  /**
+   * How much of the variances that were given is there: at most 1; 0 where they say nothing.
+   */
+  double scale;
+  /**
+   * The part of the residuals' variance that the variances do not explain, in their unit.
+   */
+  double tau2;
+  /**
+   * Paule and Mandel's estimate of tau2 at scale 1.
+   */
+  double tau2_pm;
+  /**
+   * The epsilon of the greatest likelihood; it may be infinite.
+   */
+  double epsilon_best;
+  /**
+   * The smallest epsilon that was tried.
+   */
+  double epsilon_floor;
+  /**
+   * By how much the greatest log likelihood exceeds that of equal weights, per row, in nats.
+   */
+  double gain;
+  /**
+   * The standard error of gain.
+   */
+  double gain_se;
+  /**
+   * The mean of residual^2 / (scale * variance + tau2).
+   */
+  double mean_z2;
+  /**
+   * How many rows counted: those of infinite variance do not.
+   */
+  int64_t rows;
+  /**
+   * Why epsilon is what it is: BIV_VERDICT_PROFILE or another.
+   */
+  int32_t verdict;
+  /**
+   * What a user should know, a static text; NULL where all is well.
+   */
+  const char *warning;
+} biv_variance_model;
+
+/**
+ * How far a fit has come.
+ */
+typedef struct biv_fit_progress {
+  /**
+   * The size of this struct in the library. Fields of a later header lie beyond it and do not exist.
+   */
+  size_t struct_size;
+  /**
+   * The number of epochs completed.
+   */
+  int64_t epoch;
+  /**
+   * The number of epochs in all.
+   */
+  int64_t epochs;
+  /**
+   * The number of mini-batches taken, of all networks.
+   */
+  int64_t steps;
+  /**
+   * The number of mini-batches in all.
+   */
+  int64_t total_steps;
+  /**
+   * The last loss on held-out rows, in normalised units; NaN before the first.
+   */
+  double held_out_loss;
+  /**
+   * The last epsilon of training for the first output, in the square of the labels' unit: infinite for equal weights,
+   * NaN before the first.
+   */
+  double epsilon;
+  /**
+   * 1 while the final network of "members" 1 is trained, on all rows; else 0.
+   */
+  int32_t is_final;
+} biv_fit_progress;
+
+/**
+ * Hears how far biv_fit() has come, some ten times a second and after each epoch, on the thread that called that.
+ *
+ * It may call every function of the library. It must return normally: a C++ exception or longjmp that leaves it is
+ * undefined behaviour.
+ *
+ * @param user what biv_fit() was given.
+ * @param progress valid during the call.
+ * @return 0 to continue, anything else to stop.
+ */
+typedef int32_t (*biv_fit_callback)(void *user, const struct biv_fit_progress *progress);
 
 /**
  * The call succeeded.
@@ -1409,6 +1553,58 @@ biv_status biv_text_get(const struct biv_text *text, const char **out);
  * message. Any thread.
  */
 void biv_text_free(struct biv_text *text);
+
+/**
+ * Finds what the residuals of any model say of the variances that are known of its labels' noise: the epsilon of
+ * inverse-variance weights, and how much of a residual's variance is noise.
+ *
+ * Epsilon is the largest that the profile likelihood, in which the scale is free, does not speak against by more
+ * than one standard error; it is never below the tau2 of Paule and Mandel (1982).
+ *
+ * @param residuals shape [rows]: label minus prediction, of rows that training has not seen.
+ * @param variances the same shape, the square of the residuals' unit, at least 0. A row of infinite variance counts
+ *   nothing.
+ * @param out a struct of the caller's, with its struct_size set.
+ * @return BIV_OK, BIV_ERROR_SHAPE, BIV_ERROR_INVALID_ARGUMENT (a residual that is not finite, a variance that is
+ *   negative or NaN), BIV_ERROR_OUT_OF_MEMORY. Any thread.
+ */
+biv_status biv_variance_model_fit(const struct biv_array *residuals,
+                                  const struct biv_array *variances,
+                                  struct biv_variance_model *out);
+
+/**
+ * Makes a trained model with error bars of a data set: nothing has to be tuned, and known variances help where they
+ * can and do no harm where they cannot.
+ *
+ * By default five networks are trained side by side, each on the rows outside a fold of its own. What they miss of the
+ * rows that they do not see gives the weights of the labels, the epoch to stop at and the size of the errors. The
+ * model predicts their mean; biv_model_predict_with_variance() gives the error bars. Labels without variances are
+ * weighted alike. Clean labels that are kept beside simulated noise are not looked at.
+ *
+ * @param model JSON, schema "model", of one network; its seed is the first network's. NULL for a multi-layer perceptron
+ *   with hidden layers of 100 and 50.
+ * @param dataset the training data. Rows of one group (biv_dataset_create()) stay in one fold.
+ * @param options JSON, schema "fit": {"members": 5, "epochs": 100, "batch_size": 256, "learning_rate": 0.001,
+ *   "seed": 0, "device": "cpu", "loss": {"kind": "biv", "epsilon": "auto"}, "checkpoint": "fit.biv"}; NULL for these
+ *   defaults, without a checkpoint. "members" 1 is cheaper. A fit that finds its own checkpoint goes on from there.
+ * @param callback called with the progress; may be NULL.
+ * @param user passed to the callback.
+ * @param out the new handle, to be freed with biv_model_free(); NULL on failure.
+ * @param report a new text, what was found as JSON, to be freed with biv_text_free(); NULL on failure. The variance
+ *   model, coverage and warnings: {"outputs": [{"variance_model": {"epsilon": ...}, "coverage_68": 0.69, ...}],
+ *   "warnings": [], ...}; null stands for infinity. May be NULL.
+ * @return BIV_OK, BIV_ERROR_CANCELLED (the callback stopped it; with a checkpoint, another call goes on),
+ *   BIV_ERROR_INVALID_HANDLE, BIV_ERROR_INVALID_CONFIG, BIV_ERROR_SHAPE (model and data do not fit),
+ *   BIV_ERROR_INVALID_ARGUMENT (fewer rows or groups than folds, a checkpoint of another fit), BIV_ERROR_NUMERICAL (a
+ *   loss is not finite), BIV_ERROR_IO, BIV_ERROR_CORRUPT, BIV_ERROR_DEVICE, BIV_ERROR_OUT_OF_MEMORY. Any thread.
+ */
+biv_status biv_fit(const char *model,
+                   const struct biv_dataset *dataset,
+                   const char *options,
+                   biv_fit_callback callback,
+                   void *user,
+                   struct biv_model **out,
+                   struct biv_text **report);
 
 #ifdef __cplusplus
 }  // extern "C"
