@@ -1,6 +1,7 @@
 //! Normalisation: features and labels to mean 0 and standard deviation 1.
 
 use super::features::is_far;
+use super::variance_model::Search;
 use super::{Dataset, FeatureRows, VarianceModel};
 use crate::{Error, Result};
 use schemars::JsonSchema;
@@ -229,7 +230,7 @@ fn without_noise(labels: &[f64], variances: &[f64]) -> Option<(f64, f64)> {
         let step = if round < ROUNDS { labels.len().div_ceil(MANY) } else { 1 };
         let squares: Vec<f64> = labels.iter().step_by(step).map(|label| (label - mean).powi(2)).collect();
         let known: Vec<f64> = variances.iter().step_by(step).copied().collect();
-        let found = VarianceModel::of_squares(&squares, &known);
+        let found = VarianceModel::of_squares(&squares, &known, Search::Fine);
         epsilon = found.epsilon;
         mean = weighted_mean(labels, variances, epsilon);
         model = Some(found);

@@ -14,6 +14,15 @@ use std::ffi::CStr;
 /// The number of finite epsilons that are tried.
 const GRID: usize = 64;
 
+/// How closely epsilons are tried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Search {
+    /// All of them.
+    Fine,
+    /// Every third: enough to go on with, at a third of the cost.
+    Coarse,
+}
+
 /// With fewer rows nothing can be said.
 const FEWEST_ROWS: usize = 30;
 
@@ -109,17 +118,17 @@ impl VarianceModel {
                 known.push(variance);
             }
         }
-        Ok(Self::of_squares(&squares, &known))
+        Ok(Self::of_squares(&squares, &known, Search::Fine))
     }
 
     /// As [`VarianceModel::fit`], of squared residuals: finite, as the variances.
-    pub(crate) fn of_squares(squares: &[f64], variances: &[f64]) -> Self {
+    pub(crate) fn of_squares(squares: &[f64], variances: &[f64], search: Search) -> Self {
         // Sums of the largest variances, and a thousand times their mean, are to stay finite.
         if variances.iter().any(|&variance| variance > 1e280) {
             let times = |values: &[f64]| values.iter().map(|value| value * 1e-40).collect::<Vec<_>>();
-            return Self::of_squares(&times(squares), &times(variances)).in_unit(1e40);
+            return Self::of_squares(&times(squares), &times(variances), search).in_unit(1e40);
         }
-        match Profile::of(squares, variances) {
+        match Profile::of(squares, variances, search) {
             Ok(profile) => profile.choose(),
             Err(verdict) => Self::equal(squares, verdict),
         }
@@ -127,14 +136,14 @@ impl VarianceModel {
 
     /// How the likelihood of residuals with these `squares` depends on epsilon; nothing where the variances say nothing.
     pub(crate) fn profile(squares: &[f64], variances: &[f64]) -> Vec<ProfilePoint> {
-        let Ok(profile) = Profile::of(squares, variances) else { return vec![] };
+        let Ok(profile) = Profile::of(squares, variances, Search::Fine) else { return vec![] };
         let rows = squares.len() as f64;
         let point = |at: usize| ProfilePoint {
             epsilon: profile.epsilons[at],
             loss: (profile.losses[at] - profile.losses[profile.best]) / 2.0,
             standard_error: profile.deviation(at) / rows.sqrt() / 2.0,
         };
-        (0..=GRID).map(point).collect()
+        (0..profile.epsilons.len()).map(point).collect()
     }
 
     /// The model of equal weights.
@@ -211,7 +220,7 @@ struct Profile<'a> {
 
 impl<'a> Profile<'a> {
     /// Of squares and variances that can say something; else why they cannot.
-    fn of(squares: &'a [f64], variances: &'a [f64]) -> std::result::Result<Self, Verdict> {
+    fn of(squares: &'a [f64], variances: &'a [f64], search: Search) -> std::result::Result<Self, Verdict> {
         let smallest = variances.iter().copied().fold(f64::INFINITY, f64::min);
         let largest = variances.iter().copied().fold(0.0, f64::max);
         if squares.len() < FEWEST_ROWS {
@@ -223,26 +232,31 @@ impl<'a> Profile<'a> {
         if mean(squares) <= 0.0 {
             return Err(Verdict::ZeroResiduals);
         }
-        Ok(Profile::new(squares, variances, [smallest, largest]))
+        Ok(Profile::new(squares, variances, [smallest, largest], search))
     }
 
-    fn new(squares: &'a [f64], variances: &'a [f64], range: [f64; 2]) -> Self {
+    fn new(squares: &'a [f64], variances: &'a [f64], range: [f64; 2], search: Search) -> Self {
         let rows = squares.len() as f64;
         let mean_variance = mean(variances);
         let floor = floor(variances, range[1]).max(1e-6 * mean_variance);
         let ratio = (1e3 * mean_variance).max(10.0 * floor) / floor;
-        let finite = (0..GRID).map(|at| floor * ratio.powf(at as f64 / (GRID - 1) as f64));
+        let step = if search == Search::Fine { 1 } else { 3 };
+        let finite = (0..GRID).step_by(step).map(|at| floor * ratio.powf(at as f64 / (GRID - 1) as f64));
         let epsilons: Vec<f64> = finite.chain([f64::INFINITY]).collect();
-        let (mut scales, mut logs) = (vec![0.0; GRID + 1], vec![0.0; GRID + 1]);
-        // All epsilons go over a block of rows while it is in the core's cache.
-        for (squares, variances) in squares.chunks(BLOCK).zip(variances.chunks(BLOCK)) {
-            for (at, &epsilon) in epsilons[..GRID].iter().enumerate() {
-                let total = mean_variance + epsilon;
-                scales[at] += total * sum(squares, variances, |square, variance| square / (variance + epsilon));
-                logs[at] += sum_of_logs(variances, |variance| (variance + epsilon) / total);
+        let infinite = epsilons.len() - 1;
+        let (mut scales, mut logs) = (vec![0.0; infinite + 1], vec![0.0; infinite + 1]);
+        // All epsilons go over a block of rows while it is in the core's cache, with the widest instructions there are.
+        pulp::Arch::new().dispatch(|| {
+            for (squares, variances) in squares.chunks(BLOCK).zip(variances.chunks(BLOCK)) {
+                for (at, &epsilon) in epsilons[..infinite].iter().enumerate() {
+                    let total = mean_variance + epsilon;
+                    let (quotients, log) = quotients_and_log(squares, variances, epsilon, total.recip());
+                    scales[at] += total * quotients;
+                    logs[at] += log;
+                }
+                scales[infinite] += squares.iter().sum::<f64>();
             }
-            scales[GRID] += squares.iter().sum::<f64>();
-        }
+        });
         scales.iter_mut().for_each(|sum| *sum /= rows);
         let losses: Vec<f64> = scales.iter().zip(&logs).map(|(scale, log)| scale.ln() + log / rows + 1.0).collect();
         let best = (0..losses.len()).fold(0, |best, at| if losses[at] < losses[best] { at } else { best });
@@ -250,10 +264,10 @@ impl<'a> Profile<'a> {
     }
 
     fn choose(&self) -> VarianceModel {
-        let rows = self.squares.len();
+        let (rows, infinite) = (self.squares.len(), self.epsilons.len() - 1);
         let mean_square = mean(self.squares);
         let tau2_pm = paule_mandel(self.squares, self.variances, mean_square);
-        let flattest = (self.best..=GRID).rev().find(|&at| self.is_allowed(at)).unwrap_or(self.best);
+        let flattest = (self.best..self.epsilons.len()).rev().find(|&at| self.is_allowed(at)).unwrap_or(self.best);
         let floor = self.epsilons[0];
         let (epsilon, scale, tau2, verdict) = match self.epsilons[flattest] {
             epsilon if tau2_pm.max(floor) > epsilon => {
@@ -274,8 +288,8 @@ impl<'a> Profile<'a> {
             tau2_pm,
             epsilon_best: self.epsilons[self.best],
             epsilon_floor: floor,
-            gain: (self.losses[GRID] - self.losses[self.best]) / 2.0,
-            gain_se: self.deviation(GRID) / (rows as f64).sqrt() / 2.0,
+            gain: (self.losses[infinite] - self.losses[self.best]) / 2.0,
+            gain_se: self.deviation(infinite) / (rows as f64).sqrt() / 2.0,
             mean_z2: z2 / rows as f64,
             verdict,
             rows,
@@ -340,20 +354,37 @@ fn sum(first: &[f64], second: &[f64], term: impl Fn(f64, f64) -> f64) -> f64 {
     sums.iter().sum::<f64>() + rest
 }
 
-/// The sum of the logarithms of `factor`, each between 1e-9 and 1e9: one logarithm for many of them.
-fn sum_of_logs(values: &[f64], factor: impl Fn(f64) -> f64) -> f64 {
-    // Products of so many stay within 1e-288 and 1e288.
+/// The sum of `square / (variance + epsilon)`, and that of the logarithms of `(variance + epsilon) factor`, each between
+/// 1e-9 and 1e9: one logarithm for many rows.
+#[inline(always)]
+fn quotients_and_log(squares: &[f64], variances: &[f64], epsilon: f64, factor: f64) -> (f64, f64) {
+    /// The product of so many stays within 1e-288 and 1e288.
     const FACTORS: usize = 32;
-    values
-        .chunks(FACTORS * LANES)
-        .map(|values| {
-            let mut products = [1.0f64; LANES];
-            for values in values.chunks(LANES) {
-                products.iter_mut().zip(values).for_each(|(product, &value)| *product *= factor(value));
+    const MANTISSA: u64 = (1 << 52) - 1;
+    let (mut sums, mut products, mut exponents) = ([0.0; LANES], [1.0f64; LANES], [0i64; LANES]);
+    for (squares, variances) in squares.chunks(FACTORS * LANES).zip(variances.chunks(FACTORS * LANES)) {
+        let ((squares, squares_rest), (variances, rest)) =
+            (squares.as_chunks::<LANES>(), variances.as_chunks::<LANES>());
+        for (squares, variances) in squares.iter().zip(variances) {
+            for lane in 0..LANES {
+                let total = variances[lane] + epsilon;
+                sums[lane] += squares[lane] / total;
+                products[lane] *= total * factor;
             }
-            products.iter().map(|product| product.ln()).sum::<f64>()
-        })
-        .sum()
+        }
+        for (lane, (square, variance)) in squares_rest.iter().zip(rest).enumerate() {
+            sums[lane] += square / (variance + epsilon);
+            products[lane] *= (variance + epsilon) * factor;
+        }
+        for lane in 0..LANES {
+            // Positive, finite and not subnormal: the exponent goes to the count, the rest is between 1 and 2.
+            let bits = products[lane].to_bits();
+            exponents[lane] += (bits >> 52) as i64 - 1023;
+            products[lane] = f64::from_bits(bits & MANTISSA | 1.0f64.to_bits());
+        }
+    }
+    let exponent = exponents.iter().sum::<i64>() as f64 * std::f64::consts::LN_2;
+    (sums.iter().sum(), exponent + products.iter().map(|product| product.ln()).sum::<f64>())
 }
 
 fn mean(values: &[f64]) -> f64 {

@@ -1,7 +1,7 @@
 //! What rows that training does not see say, epoch by epoch: the epsilon of the next epoch, and which epoch to keep.
 
 use crate::base::memory::filled;
-use crate::data::VarianceModel;
+use crate::data::{Search, VarianceModel};
 use crate::model::archive::{Archive, StoredArray};
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
@@ -121,7 +121,7 @@ impl HeldOut {
         for (smoothed, square) in self.smoothed.iter_mut().zip(&squares) {
             *smoothed = keep * *smoothed + (1.0 - keep) * square;
         }
-        self.models = self.fit(&self.smoothed);
+        self.models = self.fit(&self.smoothed, Search::Coarse);
         let weights = self.likelihood_weights();
         let loss = mean_product(&weights, &squares);
         self.best.follow(self.epoch, &squares);
@@ -157,12 +157,13 @@ impl HeldOut {
     }
 
     /// The variance model of `squares`, one per output.
-    fn fit(&self, squares: &[f64]) -> Vec<VarianceModel> {
+    fn fit(&self, squares: &[f64], search: Search) -> Vec<VarianceModel> {
         let column = |values: &[f64], output: usize| -> Vec<f64> {
             let known = (output..values.len()).step_by(self.outputs).filter(|&at| self.variances[at].is_finite());
             known.map(|at| values[at]).collect()
         };
-        let model = |output| VarianceModel::of_squares(&column(squares, output), &column(&self.variances, output));
+        let model =
+            |output| VarianceModel::of_squares(&column(squares, output), &column(&self.variances, output), search);
         (0..self.outputs).map(model).collect()
     }
 
@@ -225,10 +226,10 @@ impl HeldOut {
     /// The squares of the stop, and the variance models of their mean over the epochs around it.
     pub fn at_stop(&self) -> (Vec<f64>, Vec<VarianceModel>) {
         if self.stop_epoch() == self.stop.epoch {
-            return (self.stop.squares.clone(), self.fit(&self.stop.mean()));
+            return (self.stop.squares.clone(), self.fit(&self.stop.mean(), Search::Fine));
         }
         let end = Mark::new(self.epoch, 0.0, &self.recent);
-        let models = self.fit(&end.mean());
+        let models = self.fit(&end.mean(), Search::Fine);
         (end.squares, models)
     }
 
@@ -236,11 +237,11 @@ impl HeldOut {
     /// worse by more than two standard errors, else of the last five.
     pub fn final_epsilons(&self) -> Vec<f64> {
         if self.excess(2.0) > 0.0 {
-            return self.training_epsilons(&self.fit(&self.best.mean()));
+            return self.training_epsilons(&self.fit(&self.best.mean(), Search::Fine));
         }
         let mut last = Mark { sum: vec![0.0; self.variances.len()], ..Mark::default() };
         self.recent.iter().for_each(|squares| last.add(squares));
-        self.training_epsilons(&self.fit(&last.mean()))
+        self.training_epsilons(&self.fit(&last.mean(), Search::Fine))
     }
 
     /// The variances it was made with.
@@ -318,7 +319,7 @@ impl HeldOut {
         self.recent = (0..state.recent).map(|number| list(&format!("recent.{number}"))).collect::<Result<_>>()?;
         self.best = mark("best", state.best, state.losses[0])?;
         self.stop = mark("stop", state.stop, state.losses[1])?;
-        self.models = self.fit(&self.smoothed);
+        self.models = self.fit(&self.smoothed, Search::Coarse);
         Ok(())
     }
 }
@@ -363,7 +364,7 @@ mod tests {
         // The mean of epochs 2 to 6.
         let misfit = (0.1 + 3.0 + 0.1 + 3.0 + 3.0) / 5.0;
         let mean: Vec<f64> = squares(misfit);
-        let expected = VarianceModel::of_squares(&mean, &variances());
+        let expected = VarianceModel::of_squares(&mean, &variances(), Search::Fine);
         assert!((models[0].tau2 - expected.tau2).abs() < 1e-9 * expected.tau2, "{models:?} {expected:?}");
         // Of two epochs, both are among the last five.
         let mut short = HeldOut::new(1, variances(), 0.25).unwrap();

@@ -7,13 +7,17 @@ use crate::model::{Model, ModelOptions};
 use crate::train::trainer::{StepReport, Trainer, TrainerOptions};
 use crate::{Error, Result};
 use parking_lot::Mutex;
+use rayon::ThreadPool;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tch::Tensor;
 
-/// How long a network is trained at a time before another one may take its core.
+/// How long a network is trained at a time before another one may take its core, at most.
 const SLICE: Duration = Duration::from_millis(20);
+
+/// In so many slices, at least, is an epoch of a network taken: then the cores share five networks evenly.
+const SLICES: u64 = 4;
 
 /// How often the caller hears how far the networks have come.
 const TICK: Duration = Duration::from_millis(100);
@@ -59,13 +63,16 @@ impl Member {
 
     /// Trains until `epoch` epochs are complete, or for a slice of time.
     fn advance(&mut self, epoch: u64) -> Result<()> {
-        let (started, losses) = (Instant::now(), &mut self.losses);
+        let most = (self.trainer.batches_per_epoch() as u64).div_ceil(SLICES);
+        let (started, losses, mut steps) = (Instant::now(), &mut self.losses, 0);
         let watch = |_: &Trainer, step: &StepReport| {
+            steps += 1;
             if step.samples_used > 0 {
                 losses.0 += step.loss;
                 losses.1 += 1;
             }
-            if started.elapsed() < SLICE { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+            let is_over = steps >= most || started.elapsed() >= SLICE;
+            if is_over { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         };
         match self.trainer.epoch(watch) {
             Ok(_) | Err(Error::Cancelled(_)) => {}
@@ -83,7 +90,15 @@ impl Member {
 /// How the networks stand, for those who wait: mini-batches left of the present epoch. Breaks to stop.
 pub(super) type Tick<'a> = &'a mut dyn FnMut(u64) -> ControlFlow<()>;
 
-/// What [`train_epoch`] shares among its threads.
+/// The threads that train the networks.
+pub(super) struct Crew {
+    /// The threads beside the caller's; none for networks that are trained one after the other.
+    helpers: Option<ThreadPool>,
+    /// How many threads the work of one network may use.
+    threads: usize,
+}
+
+/// What [`Crew::train`] shares among its threads.
 struct Queue<'a> {
     /// Networks that no thread is at work on.
     idle: Vec<&'a mut Member>,
@@ -93,38 +108,45 @@ struct Queue<'a> {
     end: Option<Error>,
 }
 
-/// Trains each of `members` until `epoch` epochs are complete, on as many threads as there are cores for. `tick` is called
-/// now and then, on the caller's thread.
-///
-/// The network with the most left to do goes first, and gives way after a slice: with five networks on two cores, neither
-/// core is idle before the last slice. What a network computes does not depend on that.
-///
-/// # Errors
-/// As [`Trainer::step`]; [`Error::Cancelled`] when `tick` breaks: the next call goes on.
-pub(super) fn train_epoch(members: &mut [Member], epoch: u64, tick: Tick) -> Result<()> {
-    let side_by_side = members.iter().all(|member| member.trainer.runs_on_one_thread());
-    let cores = team::threads();
-    let workers = if side_by_side { cores.min(members.len()) } else { 1 };
-    let idle = members.iter_mut().filter(|member| member.remaining(epoch) > 0 || member.squares.is_empty());
-    let queue = Mutex::new(Queue { idle: idle.collect(), busy: 0, end: None });
-    let work = |tick: &mut dyn FnMut(u64) -> ControlFlow<()>| {
-        team::with_threads(cores / workers, || drain(&queue, epoch, tick))
-    };
-    if workers == 1 {
-        work(tick);
-    } else {
-        threads::pool("fit", workers - 1)?.in_place_scope(|scope| {
-            for _ in 1..workers {
-                scope.spawn(|_| work(&mut |_| ControlFlow::Continue(())));
-            }
-            work(tick);
-        });
+impl Crew {
+    /// As many threads as there are cores for `members`; one where libtorch divides the work of each network itself.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`] when the system does not start them.
+    pub fn new(members: &[Member]) -> Result<Self> {
+        let side_by_side = members.iter().all(|member| member.trainer.runs_on_one_thread());
+        let cores = team::threads();
+        let workers = if side_by_side { cores.min(members.len()) } else { 1 };
+        let helpers = if workers > 1 { Some(threads::pool("fit", workers - 1)?) } else { None };
+        Ok(Crew { helpers, threads: cores / workers })
     }
-    queue.into_inner().end.map_or(Ok(()), Err)
+
+    /// Trains each of `members` until `epoch` epochs are complete. `tick` is called now and then, on the caller's thread.
+    ///
+    /// The network with the most left to do goes first, and gives way after a slice: with five networks on two cores,
+    /// neither core is idle before the last slice. What a network computes does not depend on that.
+    ///
+    /// # Errors
+    /// As [`Trainer::step`]; [`Error::Cancelled`] when `tick` breaks: the next call goes on.
+    pub fn train(&self, members: &mut [Member], epoch: u64, tick: Tick) -> Result<()> {
+        let idle = members.iter_mut().filter(|member| member.remaining(epoch) > 0 || member.squares.is_empty());
+        let queue = Mutex::new(Queue { idle: idle.collect(), busy: 0, end: None });
+        let work = |tick: Tick| team::with_threads(self.threads, || drain(&queue, epoch, tick));
+        match &self.helpers {
+            None => work(tick),
+            Some(helpers) => helpers.in_place_scope(|scope| {
+                for _ in 0..helpers.current_num_threads() {
+                    scope.spawn(|_| work(&mut |_| ControlFlow::Continue(())));
+                }
+                work(tick);
+            }),
+        }
+        queue.into_inner().end.map_or(Ok(()), Err)
+    }
 }
 
 /// Trains networks of the queue until none is left that no other thread is at work on.
-fn drain(queue: &Mutex<Queue>, epoch: u64, tick: &mut dyn FnMut(u64) -> ControlFlow<()>) {
+fn drain(queue: &Mutex<Queue>, epoch: u64, tick: Tick) {
     let mut told = Instant::now();
     loop {
         let (member, remaining) = {

@@ -25,7 +25,7 @@ use crate::torch::Precision;
 use crate::{Error, Result};
 use checkpoint::Checkpoint;
 use folds::folds;
-use members::{Member, train_epoch};
+use members::{Crew, Member};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
@@ -246,6 +246,7 @@ impl Plan<'_> {
 
     /// Trains all networks for `epochs` epochs, of which some may be over.
     fn run(&self, state: &mut State, epochs: u64, checkpoint: &mut Option<Checkpoint>, watch: FitWatch) -> Result<()> {
+        let crew = Crew::new(&state.members)?;
         let per_epoch = state.members.iter().map(|member| member.trainer.batches_per_epoch() as u64).sum::<u64>();
         let first = if state.is_final { state.members[0].trainer.position().epoch } else { state.held_out.epoch() };
         for epoch in first + 1..=epochs {
@@ -260,7 +261,7 @@ impl Plan<'_> {
             };
             let so_far = progress(state, epoch - 1, 0);
             let steps = epoch * per_epoch;
-            let trained = train_epoch(&mut state.members, epoch, &mut |left| {
+            let trained = crew.train(&mut state.members, epoch, &mut |left| {
                 watch(&FitProgress { steps: steps.saturating_sub(left), ..so_far })
             });
             if trained.is_ok() {
@@ -297,15 +298,16 @@ impl Plan<'_> {
             }
         }
         let observation = state.held_out.observe(squares);
+        let epsilons = state.held_out.epsilons();
+        let epoch = FitEpoch::new(&state.held_out, &epsilons, training_loss, observation.loss, &self.normalization);
+        state.history.push(epoch);
         if observation.is_stop {
-            state.training_epsilons = state.held_out.epsilons();
+            state.training_epsilons.clone_from(&epsilons);
             for member in &mut state.members {
                 member.kept = member.trainer.model().lock().snapshot()?;
             }
         }
-        let epsilons = state.held_out.epsilons();
         state.members.iter_mut().for_each(|member| member.trainer.set_epsilons(&epsilons));
-        state.history.push(FitEpoch::new(&state.held_out, training_loss, observation.loss, &self.normalization));
         Ok(())
     }
 

@@ -105,10 +105,16 @@ pub struct EpochModel {
 }
 
 impl FitEpoch {
-    /// The latest epoch of `held_out`.
-    pub(super) fn new(held_out: &HeldOut, training_loss: f64, held_out_loss: f64, scale: &Normalization) -> Self {
+    /// The latest epoch of `held_out`, after which training goes on with `epsilons`.
+    pub(super) fn new(
+        held_out: &HeldOut,
+        epsilons: &[f64],
+        training_loss: f64,
+        held_out_loss: f64,
+        scale: &Normalization,
+    ) -> Self {
         let units = scale.label_std.iter().map(|std| std * std);
-        let models = held_out.models().iter().zip(held_out.epsilons()).zip(units);
+        let models = held_out.models().iter().zip(epsilons).zip(units);
         let models = models.map(|((model, training), unit)| EpochModel {
             epsilon: model.epsilon * unit,
             training_epsilon: training * unit,
