@@ -2,7 +2,12 @@
 Batch inverse-variance training: regression on labels whose noise variances are known.
 
     using BIV
-    data = Dataset(x, y; variances = v)            # observations are the rows of x
+    model, report = fit(x, y; variances = v)       # observations are the rows of x
+    predictions, variances = predict_with_variance(model, x)
+
+or, to choose everything oneself,
+
+    data = Dataset(x, y; variances = v)
     model = Model(kind = "mlp", inputs = size(x, 2), hidden = [64, 32])
     trainer = Trainer(model, data; loss = (kind = "biv", epsilon = 0.1))
     fit!(trainer, 100)
@@ -21,6 +26,8 @@ using .LibBIV: Object
 export BIVError, Dataset, Model, Trainer
 export read_csv, read_named, read_images, synthetic, add_noise, split_rows, subset, shuffled
 export features, labels, clean_labels, variances, info
+export fit, variance_model, predict_with_variance, error_bars
+export normalization, set_normalization!, reset_normalization!, set_validation!
 export fit!, step!, evaluate, predict, cancel!, progress, learning_rate, learning_rate!, model
 export save, load_model, load_trainer, describe, tensor, tensor!
 export loss, sample_noise, run_experiment, run_sweep, resolve
@@ -132,24 +139,44 @@ column(array) = size(array, 2) == 1 ? vec(array) : array
 # Data sets.
 
 """
-    Dataset(x, y; variances = nothing, std = nothing, obsdim = 1)
+    Dataset(x, y; variances = nothing, std = nothing, groups = nothing, missing_labels = :error, obsdim = 1)
 
 Copies arrays of `Float32` or `Float64`: features `x` (`n × d`, or a vector, or images `n × channels × height × width`),
-labels `y` (`n`, or `n × outputs`), and the variances or standard deviations of the labels' noise, shaped as `y`.
-As in tables, observations are rows; with `obsdim = 2` they are the columns of matrices, as in Flux.
+labels `y` (`n`, or `n × outputs`), and the variances or standard deviations of the labels' noise, shaped as `y`: in the
+square of the labels' unit, or in their unit. As in tables, observations are rows; with `obsdim = 2` they are the columns
+of matrices, as in Flux.
+
+`groups` has an element for each observation, of any type: [`fit`](@ref) never trains on a part of a group and judges
+itself by the rest. With `missing_labels = :mask`, a label that is `missing` or `NaN` is left out of training, statistics
+and metrics, as is always one of infinite variance.
+
+A `BIVError` is `:SHAPE` for arrays that do not fit each other and `:INVALID_ARGUMENT` for values that are not allowed.
 """
-function Dataset(x::AbstractArray, y::AbstractArray; variances=nothing, std=nothing, obsdim::Integer=1)
+function Dataset(x::AbstractArray, y::AbstractArray; variances=nothing, std=nothing, groups=nothing,
+                 missing_labels=:error, obsdim::Integer=1)
     variances === nothing || std === nothing || throw(ArgumentError("give variances or std, not both"))
-    make = std === nothing ? LibBIV.biv_dataset_create_from_arrays : LibBIV.biv_dataset_create_from_arrays_with_std
-    noise = std === nothing ? variances : std
+    settings = json((standard_deviations=std !== nothing, missing_labels=missing_labels))
     axis(array) = array === nothing || ndims(array) == 1 ? 1 : obsdim
+    noise = std === nothing ? variances : std
     return described(x, axis(x)) do features
-        described(y, axis(y)) do labels
+        described(with_nan(y), axis(y)) do labels
             described(noise, axis(noise)) do noise
-                create(Dataset, place -> make(features, labels, noise, place))
+                described(numbered(groups), 1) do groups
+                    create(Dataset, place -> LibBIV.biv_dataset_create(features, labels, noise, groups, settings, place))
+                end
             end
         end
     end
+end
+
+"Labels with `NaN` where one is `missing`."
+with_nan(array) = Missing <: eltype(array) ? coalesce.(array, NaN) : array
+
+"The groups' numbers: equal elements have one."
+numbered(::Nothing) = nothing
+function numbered(groups)
+    numbers = Dict{Any,Float64}()
+    return Float64[get!(numbers, group, length(numbers)) for group in groups]
 end
 
 "Reads a CSV file: `read_csv(path; labels = [\"income\"], standard_errors = [\"moe\"], error_divisor = 1.645)`."
@@ -193,7 +220,10 @@ end
 shuffled(data::Dataset; seed=0) =
     GC.@preserve data create(Dataset, place -> LibBIV.biv_dataset_shuffle(data.handle, seed, place))
 
-"The sizes of a data set or model, as a named tuple."
+"""
+The sizes of a data set or model, as a named tuple. `masked_labels` of a data set are those that are missing or of
+infinite variance.
+"""
 info(data::Dataset) =
     filled(LibBIV.biv_dataset_info, place -> using_handles(handle -> LibBIV.biv_dataset_get_info(handle, place), data))
 
@@ -231,7 +261,7 @@ load_model(path) = create(Model, place -> LibBIV.biv_model_load(path, place))
 info(model::Model) =
     filled(LibBIV.biv_model_info, place -> using_handles(handle -> LibBIV.biv_model_get_info(handle, place), model))
 
-"What a model is, with its tensors' names and shapes."
+"What a model is: its options, its tensors' names and shapes, its normalisation and its error bars."
 function describe(model::Model)
     needed = Ref{Csize_t}(0)
     using_handles(handle -> LibBIV.biv_model_describe(handle, C_NULL, 0, needed), model)
@@ -273,6 +303,84 @@ function predictions(predict, object, sizes, x, obsdim)
     end
 end
 
+"""
+    predictions, variances = predict_with_variance(model, x; obsdim = 1)
+
+As [`predict`](@ref), with the variances of the predictions' errors in the square of the labels' unit: of a model of
+[`fit`](@ref), or of kind `mean_variance`. Other models know nothing of their errors: the `BIVError` is `:UNSUPPORTED`.
+The predictions are those of the true values. A label whose noise has variance `v` differs from its prediction by
+`error_bars(model).scale .* v` more.
+"""
+function predict_with_variance(model::Model, x::AbstractArray; obsdim::Integer=1)
+    obsdim = ndims(x) == 1 ? 1 : obsdim
+    shape = (size(x, obsdim), info(model).outputs)
+    values = Array{Float64}(undef, shape...)
+    variances = described(x, obsdim) do array
+        described(values, 1) do out
+            GC.@preserve model copied(
+                place -> LibBIV.biv_model_predict_with_variance(model.handle, array, out, place), shape)
+        end
+    end
+    return column(values), column(variances)
+end
+
+"""
+    normalization(model)
+
+What the model subtracts from its inputs and divides them by, and the same of the labels: a named tuple of the vectors
+`feature_mean`, `feature_std`, `label_mean` and `label_std`; `nothing` where the model has no normalisation.
+"""
+normalization(model::Model) = vectors(describe(model)["normalization"], (:feature_mean, :feature_std, :label_mean, :label_std))
+
+"""
+    error_bars(model)
+
+What [`fit`](@ref) found of the model's errors, with an element for each output: a named tuple of the vectors `scale` (how
+much of the labels' known variances is there), `tau2` (the variance of the residuals beyond them) and `mean_spread` (the
+mean variance between the networks), the last two in the square of the labels' unit; `nothing` where it has none.
+"""
+error_bars(model::Model) = vectors(describe(model)["error_bars"], (:scale, :tau2, :mean_spread))
+
+vectors(::Nothing, names) = nothing
+vectors(fields, names) = NamedTuple{names}(Tuple(Float64.(fields[String(name)]) for name in names))
+
+"""
+    set_normalization!(model; feature_mean, feature_std, label_mean, label_std)
+
+Gives the model a normalisation: a feature `x` becomes `(x - mean) / std` before the network; its outputs, times the
+labels' `std` plus their `mean`, are the predictions. Each is a vector with an element for each feature or output, or one
+number for all of them; deviations are greater than 0. A trainer that is made for the model later keeps it.
+`set_normalization!(model; normalization(other)...)` takes that of another model. A `BIVError` is for another number of
+elements and for values that are no means or deviations.
+"""
+function set_normalization!(model::Model; feature_mean, feature_std, label_mean, label_std)
+    sizes = info(model)
+    list(value::Number, count) = fill(value, count)
+    list(values, count) = values
+    described(list(feature_mean, sizes.inputs), 1) do x_mean
+        described(list(feature_std, sizes.inputs), 1) do x_std
+            described(list(label_mean, sizes.outputs), 1) do y_mean
+                described(list(label_std, sizes.outputs), 1) do y_std
+                    using_handles(
+                        handle -> LibBIV.biv_model_set_normalization(handle, x_mean, x_std, y_mean, y_std), model)
+                end
+            end
+        end
+    end
+    return model
+end
+
+"""
+    reset_normalization!(model)
+
+Takes the model's normalisation away: features and predictions are then the network's own, and a trainer that is made for
+the model later finds a new one.
+"""
+function reset_normalization!(model::Model)
+    using_handles(LibBIV.biv_model_reset_normalization, model)
+    return model
+end
+
 "Saves a model (enough to predict) or a trainer (enough to continue). A file that is there is replaced at once."
 save(model::Model, path) = using_handles(handle -> LibBIV.biv_model_save(handle, path), model)
 
@@ -282,6 +390,8 @@ save(model::Model, path) = using_handles(handle -> LibBIV.biv_model_save(handle,
     Trainer(model, data = nothing; loss = (kind = "biv", epsilon = 0.1), batch_size = 256, learning_rate = 0.001, ...)
 
 A trainer that starts from the model's weights as they are. Without data, [`step!`](@ref) takes mini-batches of yours.
+A loss of `epsilon = "auto"` and `patience = N` need [`set_validation!`](@ref). With `normalization = "labels"` the labels
+are normalised by their own statistics, even where clean ones are kept beside them.
 """
 Trainer(model::Model, data::Union{Dataset,Nothing}=nothing, json::Union{Nothing,AbstractString}=nothing; fields...) =
     GC.@preserve model data create(
@@ -313,6 +423,19 @@ function step!(trainer::Trainer, x::AbstractArray, y::AbstractArray; variances=n
     end
 end
 
+"""
+    set_validation!(trainer, data)
+
+Judges the model on `data`, rows that are not trained on, after each epoch of [`fit!`](@ref) from now on: its callback
+hears `validation_loss` and `best_epoch`. A loss of `epsilon = "auto"` gets its epsilon from there. Each `fit!` ends with
+the weights of the best epoch so far and, with the option `patience = N`, when `N` epochs were no better. After
+[`load_trainer`](@ref), give the same data again.
+"""
+function set_validation!(trainer::Trainer, data::Dataset)
+    using_handles(LibBIV.biv_trainer_set_validation, trainer, data)
+    return trainer
+end
+
 "A function that is called back, and what it threw."
 mutable struct Callback
     call::Any
@@ -336,6 +459,11 @@ function on_epoch(user::Ptr{Cvoid}, place::Ptr{LibBIV.biv_epoch})
     epoch = unsafe_load(place)
     test = epoch.test == C_NULL ? nothing : named(unsafe_load(epoch.test))
     return called(user, merge(named(epoch), (test=test,)))
+end
+
+function on_fit(user::Ptr{Cvoid}, place::Ptr{LibBIV.biv_fit_progress})
+    progress = unsafe_load(place)
+    return called(user, merge(named(progress), (is_final=progress.is_final != 0,)))
 end
 
 function on_progress(user::Ptr{Cvoid}, place::Ptr{LibBIV.biv_experiment_progress})
@@ -363,7 +491,8 @@ end
 
 Trains for `epochs` epochs and evaluates on `test` after each. The function, which may be left out, is called after
 every epoch with a named tuple (`epoch`, `loss`, `effective_batch_size`, `test.rmse`, ...); it may use the trainer, and
-stops the training when it returns `false` or throws. Gives whether all epochs were trained.
+stops the training when it returns `false` or throws. Gives whether the training came to its end: to the last epoch or,
+with [`set_validation!`](@ref) and `patience`, to the end of patience.
 """
 fit!(callback, trainer::Trainer, epochs::Integer; test::Union{Dataset,Nothing}=nothing) =
     with_callback(callback, @cfunction(on_epoch, Int32, (Ptr{Cvoid}, Ptr{LibBIV.biv_epoch}))) do c_function, user
@@ -372,10 +501,22 @@ fit!(callback, trainer::Trainer, epochs::Integer; test::Union{Dataset,Nothing}=n
     end
 fit!(trainer::Trainer, epochs::Integer; test::Union{Dataset,Nothing}=nothing) = fit!(nothing, trainer, epochs; test=test)
 
-"The model's errors on a data set, in evaluation mode: rmse, mae, r2, normalized_mse, ..."
+"""
+    evaluate(trainer, data)
+    evaluate(model, data)
+
+The errors of the predictions on a data set, measured against its labels, as a named tuple: `rmse` and `mae` in the
+labels' unit, `mse` in its square, `r2`, the same in normalised units, and `expected_rmse`, what the labels' noise alone
+makes. Of a model with error bars also how well they hold, else `NaN`: `mean_z2` (1 for error bars of the right size),
+`nlpd`, `coverage_68` and `coverage_95`. Masked labels do not count.
+"""
 evaluate(trainer::Trainer, data::Dataset) = filled(
     LibBIV.biv_metrics,
     place -> using_handles((handle, data) -> LibBIV.biv_trainer_evaluate(handle, data, place), trainer, data))
+
+evaluate(model::Model, data::Dataset) = filled(
+    LibBIV.biv_metrics,
+    place -> using_handles((handle, data) -> LibBIV.biv_model_evaluate(handle, data, place), model, data))
 
 "Makes a `fit!` that is running on another thread stop after its present step."
 cancel!(trainer::Trainer) = using_handles(LibBIV.biv_trainer_cancel, trainer)
@@ -399,12 +540,99 @@ learning_rate!(trainer::Trainer, rate) =
 model(trainer::Trainer) =
     GC.@preserve trainer create(Model, place -> LibBIV.biv_trainer_get_model(trainer.handle, place))
 
+# From data to a finished model.
+
+"""
+    model, report = fit(x, y; variances = nothing, model = nothing, members = 5, epochs = 100, ...)
+    model, report = fit(data; model = nothing, members = 5, epochs = 100, ...)
+    fit(x, y; ...) do progress ... end
+
+Makes a trained model with error bars, and nothing has to be tuned. `members` networks are trained side by side, each on
+the rows outside a fold of its own; what they miss of the other rows gives the weights of the labels, the epoch to stop at
+and the size of the errors. The model predicts their mean, [`predict_with_variance`](@ref) gives the error bars.
+
+Arrays and their keywords are those of [`Dataset`](@ref). `model` describes one network, as for [`Model`](@ref): a named
+tuple or JSON, by default a multi-layer perceptron with hidden layers of 100 and 50. The other options (`members`,
+`epochs`, `loss`, `batch_size`, `learning_rate`, `seed`, `device`, `checkpoint`, ...) are keywords; `schema("fit")` has
+them all.
+
+`report` is a `Dict`: `"outputs"` has for each output the `"variance_model"`, `"rmse"`, `"coverage_68"`, ... of held-out
+rows, in the labels' units; `"warnings"` is what you should know, `"history"` has each epoch. An infinite epsilon, which
+stands for equal weights, is `Inf`.
+
+The function, which may be left out, is called some ten times a second with a named tuple (`epoch`, `epochs`, `steps`,
+`total_steps`, `held_out_loss`, `epsilon`, `is_final`) and stops the fit when it returns `false` or throws. A fit that was
+stopped gives `nothing`; with the option `checkpoint = "fit.biv"`, the same call goes on where it was.
+
+A `BIVError` is `:INVALID_CONFIG` for options, `:SHAPE` where model and data do not fit, `:INVALID_ARGUMENT` for fewer
+observations or groups than members.
+"""
+function fit(callback, data::Dataset, options_json::Union{Nothing,AbstractString}=nothing; model=nothing, fields...)
+    place, report = Ref{Object}(C_NULL), Ref{Object}(C_NULL)
+    network = model === nothing ? C_NULL : description(model)
+    text = options(options_json, fields)
+    c_function = @cfunction(on_fit, Int32, (Ptr{Cvoid}, Ptr{LibBIV.biv_fit_progress}))
+    complete = with_callback(callback, c_function) do c_function, user
+        GC.@preserve data LibBIV.biv_fit(network, data.handle, text, c_function, user, place, report)
+    end
+    return complete ? (Model(place[]), with_infinity!(read_text(Text(report[])))) : nothing
+end
+fit(data::Dataset, options_json::Union{Nothing,AbstractString}=nothing; fields...) = fit(nothing, data, options_json; fields...)
+fit(callback, x::AbstractArray, y::AbstractArray; variances=nothing, std=nothing, groups=nothing, missing_labels=:error,
+    obsdim::Integer=1, fields...) = fit(
+    callback, Dataset(x, y; variances=variances, std=std, groups=groups, missing_labels=missing_labels, obsdim=obsdim);
+    fields...)
+fit(x::AbstractArray, y::AbstractArray; fields...) = fit(nothing, x, y; fields...)
+
+"The report with `Inf` where an epsilon is infinite: JSON has null there."
+function with_infinity!(report::AbstractDict)
+    for (name, value) in report
+        if value === nothing && name in ("epsilon", "training_epsilon", "epsilon_best")
+            report[name] = Inf
+        else
+            with_infinity!(value)
+        end
+    end
+    return report
+end
+with_infinity!(values::AbstractVector) = foreach(with_infinity!, values)
+with_infinity!(value) = value
+
+const VERDICTS = ("profile", "floor", "paule-mandel", "mse", "too-few-rows", "equal-variances", "zero-residuals")
+
+"""
+    variance_model(residuals, variances)
+
+What the residuals of any model, label minus prediction of rows that it has not seen, say of the variances that are known
+of the labels' noise: vectors of one length, the variances in the square of the residuals' unit. A row of infinite
+variance counts nothing.
+
+A residual has the variance `scale * variance + tau2`, and weights for training are `1 / (variance + epsilon)`: the result
+is a named tuple with these and with `tau2_pm`, `epsilon_best`, `epsilon_floor`, `gain`, `gain_se`, `mean_z2` and `rows`,
+as biv.h describes them. `epsilon` is `Inf` where equal weights do as well. `verdict` is why: `"profile"`, `"floor"`,
+`"paule-mandel"`, `"mse"`, `"too-few-rows"`, `"equal-variances"` or `"zero-residuals"`; `warning` is what you should know,
+or `nothing`.
+
+A `BIVError` is `:SHAPE` for vectors of different lengths, `:INVALID_ARGUMENT` for values that are not allowed.
+"""
+function variance_model(residuals::AbstractVector, variances::AbstractVector)
+    result = described(residuals, 1) do r
+        described(variances, 1) do v
+            filled(LibBIV.biv_variance_model, place -> check(LibBIV.biv_variance_model_fit(r, v, place)))
+        end
+    end
+    warning = result.warning == C_NULL ? nothing : unsafe_string(result.warning)
+    return merge(result, (verdict=VERDICTS[result.verdict], warning=warning))
+end
+
 # Losses and noise by themselves.
 
 """
     loss((kind = "biv", epsilon = 0.1), predictions, labels; variances = nothing)
 
-The loss of a mini-batch and its gradient by the predictions, for a training loop of your own.
+The loss of a mini-batch and its gradient by the predictions, for a training loop of your own. For `gaussian` and
+`beta_nll`, the predictions have two columns for each column of the labels: first the values, then the logarithms of the
+variances that come to the labels' own.
 """
 function loss(kind, predictions::AbstractArray, labels::AbstractArray; variances=nothing)
     gradient = Array{Float64}(undef, size(predictions)...)

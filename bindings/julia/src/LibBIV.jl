@@ -64,6 +64,7 @@ struct biv_dataset_info
     has_variances::Int32
     has_clean_labels::Int32
     left_out::Int64
+    masked_labels::Int64
 end
 
 struct biv_loss_result
@@ -101,6 +102,12 @@ struct biv_metrics
     normalized_mse::Float64
     normalized_rmse::Float64
     normalized_mae::Float64
+    weighted_rmse::Float64
+    expected_rmse::Float64
+    mean_z2::Float64
+    nlpd::Float64
+    coverage_68::Float64
+    coverage_95::Float64
 end
 
 struct biv_epoch
@@ -111,6 +118,8 @@ struct biv_epoch
     loss::Float64
     effective_batch_size::Float64
     test::Ptr{biv_metrics}
+    validation_loss::Float64
+    best_epoch::Int64
 end
 
 struct biv_progress
@@ -120,6 +129,33 @@ struct biv_progress
     steps::Int64
     loss::Float64
     running::Int32
+end
+
+struct biv_variance_model
+    struct_size::Csize_t
+    epsilon::Float64
+    scale::Float64
+    tau2::Float64
+    tau2_pm::Float64
+    epsilon_best::Float64
+    epsilon_floor::Float64
+    gain::Float64
+    gain_se::Float64
+    mean_z2::Float64
+    rows::Int64
+    verdict::Int32
+    warning::Cstring
+end
+
+struct biv_fit_progress
+    struct_size::Csize_t
+    epoch::Int64
+    epochs::Int64
+    steps::Int64
+    total_steps::Int64
+    held_out_loss::Float64
+    epsilon::Float64
+    is_final::Int32
 end
 
 struct biv_experiment_progress
@@ -146,6 +182,7 @@ end
 @c biv_cuda_device_count(Ptr{Int32})::Status
 @c biv_get_num_threads(Ptr{Int32})::Status
 @c biv_set_num_threads(Int32)::Status
+@c biv_dataset_create(Ptr{biv_array}, Ptr{biv_array}, Ptr{biv_array}, Ptr{biv_array}, Cstring, Ptr{Object})::Status
 @c biv_dataset_create_from_arrays(Ptr{biv_array}, Ptr{biv_array}, Ptr{biv_array}, Ptr{Object})::Status
 @c biv_dataset_create_from_arrays_with_std(Ptr{biv_array}, Ptr{biv_array}, Ptr{biv_array}, Ptr{Object})::Status
 @c biv_dataset_create_from_csv(Cstring, Cstring, Ptr{Object})::Status
@@ -172,10 +209,15 @@ end
 @c biv_model_get_tensor(Object, Cstring, Ptr{biv_array_out})::Status
 @c biv_model_set_tensor(Object, Cstring, Ptr{biv_array})::Status
 @c biv_model_predict(Object, Ptr{biv_array}, Ptr{biv_array_out})::Status
+@c biv_model_predict_with_variance(Object, Ptr{biv_array}, Ptr{biv_array_out}, Ptr{biv_array_out})::Status
+@c biv_model_evaluate(Object, Object, Ptr{biv_metrics})::Status
+@c biv_model_set_normalization(Object, Ptr{biv_array}, Ptr{biv_array}, Ptr{biv_array}, Ptr{biv_array})::Status
+@c biv_model_reset_normalization(Object)::Status
 @c biv_model_free(Object)::Cvoid
 @c biv_trainer_create(Object, Object, Cstring, Ptr{Object})::Status
 @c biv_trainer_step(Object, Ptr{biv_step})::Status
 @c biv_trainer_step_on(Object, Ptr{biv_array}, Ptr{biv_array}, Ptr{biv_array}, Ptr{biv_step})::Status
+@c biv_trainer_set_validation(Object, Object)::Status
 @c biv_trainer_fit(Object, Int64, Object, Ptr{Cvoid}, Ptr{Cvoid})::Status
 @c biv_trainer_cancel(Object)::Status
 @c biv_trainer_get_progress(Object, Ptr{biv_progress})::Status
@@ -187,6 +229,8 @@ end
 @c biv_trainer_save(Object, Cstring)::Status
 @c biv_trainer_load(Cstring, Object, Cstring, Ptr{Object})::Status
 @c biv_trainer_free(Object)::Cvoid
+@c biv_variance_model_fit(Ptr{biv_array}, Ptr{biv_array}, Ptr{biv_variance_model})::Status
+@c biv_fit(Cstring, Object, Cstring, Ptr{Cvoid}, Ptr{Cvoid}, Ptr{Object}, Ptr{Object})::Status
 @c biv_experiment_resolve(Cstring, Ptr{Object})::Status
 @c biv_experiment_run(Cstring, Ptr{Cvoid}, Ptr{Cvoid}, Ptr{Object})::Status
 @c biv_sweep_run(Cstring, Ptr{Cvoid}, Ptr{Cvoid}, Ptr{Object})::Status

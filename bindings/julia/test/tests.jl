@@ -1,5 +1,6 @@
 # Included by runtests.jl.
 using BIV: LibBIV
+using Random: MersenneTwister
 
 # The C declarations against the header.
 
@@ -178,6 +179,9 @@ end
     result = loss((kind="biv", epsilon=0.5), [1.0, 2.0], [0.0, 0.0]; variances=[0.5, 1.5])
     # Weights 1 and 1/2, normalised: 2/3 and 1/3.
     @test result.value ≈ 2 / 3 + 4 / 3 && result.gradient ≈ [4 / 3, 4 / 3] && result.effective_batch_size ≈ 1.8
+    # Of value 1 and variance e = 0.5 + exp(0): (log e + 1 / e) / 2.
+    result = loss((kind="gaussian",), [1.0 0.0], [0.0]; variances=[0.5])
+    @test result.value ≈ (log(1.5) + 1 / 1.5) / 2 && result.gradient[1] ≈ 1 / 1.5 && size(result.gradient) == (1, 2)
     @test all(0 .<= sample_noise((kind="uniform", low=0, high=2), 100; seed=1) .<= 2)
 
     config = (dataset=(kind="synthetic", train_size=128, test_size=32), batch_size=32, epochs=2,
@@ -193,6 +197,178 @@ end
     refused(() -> run_experiment((dataset=(kind="bike", train_size=9),)), :INVALID_CONFIG, "noise")
     sweep = run_sweep((base=config, grid=(seeds=[1, 2], losses=[(kind="mse",)])))
     @test sweep["table"][1]["runs"] == 2
+end
+
+@testset "masks and groups" begin
+    for mask in (missing, NaN)
+        masked = Dataset(x, [mask; y[2:6]]; missing_labels=:mask)
+        @test info(masked).masked_labels == 1 && isnan(labels(masked)[1]) && labels(masked)[2:6] == y[2:6]
+    end
+    @test info(Dataset(x, y; variances=[y[1:4]; Inf; Inf])).masked_labels == 2
+    @test info(Dataset(x, y; std=y)).masked_labels == 0
+    refused(() -> Dataset(x, [missing; y[2:6]]), :INVALID_ARGUMENT, "row 0")
+    refused(() -> Dataset(x, y; missing_labels=:drop), :INVALID_CONFIG, "drop")
+    refused(() -> Dataset(x, y; groups=1:5), :SHAPE, "groups")
+    # Two groups are two folds, and no more.
+    data = Dataset(rand(60, 2), rand(60); groups=repeat(["north", "south"], 30))
+    @test fit(data; members=2, epochs=1)[2]["rows"] == 60
+    refused(() -> fit(data; members=3, epochs=1), :INVALID_ARGUMENT, "group")
+end
+
+# Residuals that are normal but for no chance: the quantiles of 1,000 equal parts, for each of two variances.
+quantiles(count) = [sqrt(2) * inverse_erf(2 * (k - 0.5) / count - 1) for k in 1:count]
+function inverse_erf(value)
+    low, high = -6.0, 6.0
+    for _ in 1:80
+        middle = (low + high) / 2
+        ccall((:erf, "libm.so.6"), Float64, (Float64,), middle) < value ? (low = middle) : (high = middle)
+    end
+    return low
+end
+
+@testset "variance models" begin
+    v = repeat([0.1, 10.0]; inner=1000)
+    r = repeat(quantiles(1000); outer=2) .* sqrt.(0.8 .* v .+ 0.2)
+    found = variance_model(r, v)
+    @test found.verdict == "profile" && found.warning === nothing && found.rows == 2000
+    @test 0.2 < found.epsilon_best < 0.3 && found.epsilon >= found.epsilon_best && 0.75 < found.scale < 0.85
+    @test found.tau2 ≈ found.scale * found.epsilon
+    @test found.mean_z2 ≈ sum(r .^ 2 ./ (found.scale .* v .+ found.tau2)) / 2000
+    @test occursin("overstated", variance_model(r, 2.5v).warning)
+    larger = variance_model(10r, 100v)
+    @test larger.epsilon ≈ 100 * found.epsilon && larger.tau2 ≈ 100 * found.tau2 && larger.scale ≈ found.scale
+    masked = variance_model([r; 1e9], [v; Inf])
+    @test masked.rows == 2000 && masked.epsilon ≈ found.epsilon
+    @test variance_model(Float32.(r), v).epsilon ≈ found.epsilon rtol = 1e-4
+    # The noise does not depend on the variances.
+    useless = variance_model(repeat(quantiles(1000); outer=2), v)
+    @test useless.verdict == "mse" && useless.epsilon == Inf && useless.scale == 0 && occursin("variances", useless.warning)
+    few = variance_model(r[1:29], v[1:29])
+    @test few.verdict == "too-few-rows" && few.epsilon == Inf
+    @test variance_model(r, ones(2000)).verdict == "equal-variances"
+    @test variance_model(zeros(2000), v).verdict == "zero-residuals"
+    refused(() -> variance_model(r, v[2:end]), :SHAPE, "2000")
+    refused(() -> variance_model([NaN; r[2:end]], v), :INVALID_ARGUMENT, "row 0")
+    refused(() -> variance_model(r, [-1; v[2:end]]), :INVALID_ARGUMENT, "-1")
+    for (number, name) in enumerate(BIV.VERDICTS)
+        @test occursin("#define BIV_VERDICT_$(uppercase(replace(name, "-" => "_"))) $number\n", HEADER)
+    end
+end
+
+truth(x) = sin.(4 .* x[:, 1]) .+ 2 .* x[:, 2]
+function binary_noise(rng; rows=1000)
+    x = rand(rng, rows, 2)
+    v = ifelse.(isodd.(1:rows), 4.0, 0.01)
+    return x, truth(x) .+ sqrt.(v) .* randn(rng, rows), v
+end
+
+@testset "fit" begin
+    rng = MersenneTwister(5)
+    x, y, v = binary_noise(rng)
+    test = rand(rng, 500, 2)
+    settings = (model=(kind="mlp", inputs=2, hidden=[32]), members=3, epochs=30, batch_size=50, learning_rate=0.005)
+    seen = []
+    network, report = fit(x, y; variances=v, settings...) do progress
+        push!(seen, progress)
+        nothing
+    end
+    @test seen[end].epoch == seen[end].epochs == report["epochs"] && seen[end].steps == seen[end].total_steps
+    @test seen[end].is_final === false && seen[end].held_out_loss > 0 && seen[end].epsilon > 0
+    found = report["outputs"][1]
+    @test report["members"] == 3 && report["rows"] == 1000 && isempty(report["warnings"])
+    @test 0 < found["variance_model"]["epsilon"] < 1 && 0.7 < found["variance_model"]["scale"] <= 1
+    @test 0.6 < found["coverage_68"] < 0.76 && length(report["history"]) == report["epochs"]
+
+    predictions, variances = predict_with_variance(network, test)
+    @test predictions == predict(network, test) && size(variances) == (500,) && all(variances .> 0)
+    @test predict_with_variance(network, permutedims(test); obsdim=2) == (predictions, variances)
+    rmse(model) = sqrt(sum(abs2, predict(model, test) - truth(test)) / 500)
+    alike, _ = fit(Dataset(x, y; std=sqrt.(v)); settings..., loss=(kind="mse",))
+    @test rmse(network) < 0.7 * rmse(alike)
+
+    bars = error_bars(network)
+    @test bars.scale ≈ [found["variance_model"]["scale"]] && bars.tau2 ≈ [found["variance_model"]["tau2"]]
+    @test sum(variances) / 500 ≈ bars.tau2[1] rtol = 0.5
+    metrics = evaluate(network, Dataset(test, truth(test)))
+    @test metrics.rmse ≈ rmse(network) && metrics.mean_z2 ≈ sum((predictions - truth(test)) .^ 2 ./ variances) / 500
+    @test isnan(metrics.expected_rmse) && 0 < metrics.coverage_68 <= metrics.coverage_95 <= 1
+    noisy = evaluate(network, Dataset(x, y; variances=v))
+    @test noisy.expected_rmse ≈ sqrt(sum(v) / 1000) && noisy.weighted_rmse < noisy.rmse
+
+    # Without variances; with what the library says of it.
+    _, plain = fit(x, y; settings..., epochs=1)
+    @test plain["outputs"][1]["variance_model"]["epsilon"] === Inf && plain["history"][1]["models"][1]["epsilon"] === Inf
+    @test occursin("no variances", plain["warnings"][1])
+    _, masked = fit(x, [missing; y[2:end]]; variances=v, missing_labels=:mask, settings..., epochs=1)
+    @test masked["masked_labels"] == 1
+    same = fit(Dataset(x, y; variances=v), "{\"members\": 3, \"epochs\": 1, \"batch_size\": 50}";
+               model="{\"kind\": \"mlp\", \"inputs\": 2, \"hidden\": [4]}")
+    @test same[2]["batch_size"] == 50
+    # A network that predicts its variance.
+    gaussian, _ = fit(x, y; variances=v, settings..., epochs=5, loss=(kind="gaussian",),
+                      model=(kind="mean_variance", network=settings.model))
+    @test all(predict_with_variance(gaussian, test)[2] .> 0) && error_bars(gaussian) === nothing
+
+    refused(() -> fit(x, y; member=3), :INVALID_CONFIG, "unknown field `member`")
+    refused(() -> fit(x, y; members=0), :INVALID_CONFIG, "fit.members")
+    refused(() -> fit(x, y; settings..., model=(kind="mlp", inputs=3, hidden=[])), :SHAPE, "3")
+    refused(() -> fit(x[1:2, :], y[1:2]; settings...), :INVALID_ARGUMENT, "2")
+    failure(() -> fit(x, y; variances=v, std=v), "not both")
+    refused(() -> predict_with_variance(small_model(), rand(2, 5)), :UNSUPPORTED, "fit")
+    refused(() -> predict_with_variance(network, rand(2, 3)), :SHAPE, "3")
+end
+
+@testset "a fit is stopped and goes on" begin
+    x, y, v = binary_noise(MersenneTwister(6); rows=300)
+    settings = (variances=v, model=(kind="mlp", inputs=2, hidden=[8]), members=2, epochs=6)
+    mktempdir() do folder
+        file = joinpath(folder, "fit.biv")
+        @test fit(progress -> progress.epoch < 2, x, y; settings..., checkpoint=file) === nothing
+        @test isfile(file)
+        epochs = []
+        network, _ = fit(x, y; settings..., checkpoint=file) do progress
+            push!(epochs, progress.epoch)
+        end
+        @test minimum(epochs) >= 2
+        @test predict(network, x) == predict(fit(x, y; settings...)[1], x)
+    end
+    failure(() -> fit(progress -> error("out of patience"), x, y; settings...), "out of patience")
+end
+
+@testset "normalisation" begin
+    network, inputs = small_model(), [Float64(i + j) for i in 1:4, j in 1:5]
+    @test normalization(network) === nothing && error_bars(network) === nothing
+    before = predict(network, inputs)
+    @test set_normalization!(network; feature_mean=0, feature_std=1, label_mean=5, label_std=2) === network
+    @test predict(network, inputs) ≈ 2 .* before .+ 5 rtol = 1e-5
+    scale = (feature_mean=[1.0, 2, 3, 4, 5], feature_std=[2.0, 2, 2, 2, 4], label_mean=[0.0], label_std=[1.0])
+    set_normalization!(network; scale...)
+    @test normalization(network) == scale && info(network).normalized == 1
+    other = small_model()
+    @test predict(network, inputs .* [2 2 2 2 4] .+ (1:5)') ≈ before rtol = 1e-5
+    @test normalization(model(Trainer(network, small(); batch_size=50))) == scale
+    reset_normalization!(network)
+    @test predict(network, inputs) == before == predict(other, inputs) && normalization(network) === nothing
+    refused(() -> set_normalization!(network; scale..., feature_std=0), :INVALID_ARGUMENT, "no deviation")
+    failure(() -> set_normalization!(network; scale..., label_mean=[1, 2]), "[5, 5, 2, 1] values for 5 features and 1 labels")
+end
+
+@testset "a validation set" begin
+    x, y, v = binary_noise(MersenneTwister(7))
+    train, validation = split_rows(Dataset(x, y; variances=v); train_size=700)
+    options = (loss=(kind="biv", epsilon="auto"), batch_size=50, learning_rate=0.02, patience=3, normalization="labels")
+    trainer = Trainer(Model(kind="mlp", inputs=2, hidden=[32]), train; options...)
+    refused(() -> fit!(trainer, 1), :INVALID_ARGUMENT, "validation")
+    @test set_validation!(trainer, validation) === trainer
+    seen = []
+    @test fit!(epoch -> push!(seen, epoch), trainer, 200)
+    losses = [epoch.validation_loss for epoch in seen]
+    @test 4 <= length(seen) < 200 && all(isfinite, losses) && seen[end].best_epoch == length(seen) - 3
+    @test evaluate(trainer, validation).rmse == evaluate(model(trainer), validation).rmse
+    plain = Trainer(small_model(), small(); batch_size=50)
+    fit!(epoch -> (@test isnan(epoch.validation_loss) && epoch.best_epoch == 0), plain, 1)
+    refused(() -> set_validation!(plain, validation), :SHAPE, "2")
+    refused(() -> Trainer(small_model(), small(); normalization="mean"), :INVALID_CONFIG, "normalization")
 end
 
 @testset "the library" begin
