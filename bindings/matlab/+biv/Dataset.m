@@ -3,7 +3,8 @@ classdef Dataset < biv.Handle
     %   A data set never changes: a method that changes something returns a new one. Rows are observations:
     %   features are n x d (or n x ... for images), labels and variances n x 1, or n x m for m outputs.
     %   Labels have a unit of their own; variances are in its square. Features are kept in single precision, labels
-    %   and variances in double. NaN and infinity are refused.
+    %   and variances in double. NaN and infinity are refused, but an infinite variance masks its label: it has no weight
+    %   and counts in no statistic and no metric.
     %
     %   To make one
     %       biv.Dataset.fromArrays(x, y, 'Variances', v)                 your own arrays
@@ -36,7 +37,11 @@ classdef Dataset < biv.Handle
             %   fromArrays(X, Y)                            X is n x d, Y is n x 1 or n x m
             %   fromArrays(X, Y, 'Variances', V)            V is as Y, in the square of its unit, at least 0
             %   fromArrays(X, Y, 'StandardDeviations', S)   S is as Y, in its unit
-            given = biv.parse(struct('Variances', [], 'StandardDeviations', []), varargin{:});
+            %   fromArrays(X, Y, 'Groups', G)               an element for each row, numbers or a cell array of texts:
+            %                                               no fold of biv.fit parts rows whose elements are equal
+            %   fromArrays(X, Y, 'MissingLabels', 'mask')   labels that are NaN are masked, not refused
+            given = biv.parse(struct('Variances', [], 'StandardDeviations', [], 'Groups', [], ...
+                'MissingLabels', 'error'), varargin{:});
             withStd = ~isempty(given.StandardDeviations);
             if withStd && ~isempty(given.Variances)
                 error('biv:InvalidArgument', 'give Variances or StandardDeviations, not both');
@@ -45,7 +50,12 @@ classdef Dataset < biv.Handle
             if withStd
                 noise = given.StandardDeviations;
             end
-            data = biv.Dataset(biv_mex('dataset_from_arrays', x, y, noise, withStd));
+            groups = [];
+            if ~isempty(given.Groups)
+                [~, ~, groups] = unique(given.Groups(:));
+            end
+            data = biv.Dataset(biv_mex('dataset_from_arrays', x, y, noise, double(groups), ...
+                biv.json('StandardDeviations', withStd, 'MissingLabels', given.MissingLabels)));
         end
 
         function data = fromCsv(path, varargin)
@@ -53,7 +63,8 @@ classdef Dataset < biv.Handle
             %   fromCsv(FILE, 'Labels', NAMES, ...) takes the columns NAMES, a text or a cell array, as labels.
             %   Options: 'Variances' or 'StandardErrors' (columns), 'ErrorDivisor' (1.645 for margins of error at
             %   90 %), 'Features' (columns; all others by default), 'OneHot' (columns), 'Cyclic' (a struct or
-            %   containers.Map from column to period), 'Delimiter', 'SkipMissing'.
+            %   containers.Map from column to period), 'Delimiter', 'SkipMissing', 'Group' (a column, see fromArrays),
+            %   'MissingLabels', 'error' or 'mask'.
             data = biv.Dataset(biv_mex('dataset_from_csv', path, biv.json(varargin{:})));
         end
 
@@ -126,8 +137,9 @@ classdef Dataset < biv.Handle
         end
 
         function sizes = info(this)
-            %INFO  A struct with rows, features, outputs, has_variances, has_clean_labels and left_out.
-            %   features is the number of values in a row, left_out the number of damaged images that were left out.
+            %INFO  A struct with rows, features, outputs, has_variances, has_clean_labels, left_out and masked_labels.
+            %   features is the number of values in a row, left_out the number of damaged images that were left out,
+            %   masked_labels the number of labels that are missing or of infinite variance.
             sizes = biv_mex('dataset_info', this.Key);
         end
 

@@ -4,10 +4,14 @@ classdef Model < biv.Handle
     %       biv.Model.create('Kind', 'mlp', 'Inputs', 10, 'Hidden', [32 16])
     %       biv.Model.load(file)                   what save wrote
     %       trainer.model()                        the one in training
+    %       biv.fit(x, y, 'Variances', v)          a trained one with error bars
     %
     %   To use it
-    %       predict(model, x)                      labels, in their own unit
+    %       predict(model, x)                      labels, in their own unit, and the variances of their errors
+    %       evaluate(model, data)                  errors on a data set
     %       info, describe                         sizes; options, device and tensors
+    %       errorBars                              what biv.fit found of its errors
+    %       normalization, setNormalization, resetNormalization
     %       tensor, setTensor                      the weights, by PyTorch's names
     %       save                                   weights and normalisation to a file
     %       delete                                 frees it now; a trainer keeps its model
@@ -25,6 +29,8 @@ classdef Model < biv.Handle
             %   create('Kind', 'vanilla_ann', 'Dataset', 'bike')
             %   create('Kind', 'vanilla_cnn', 'Height', H, 'Width', W)
             %   create('Kind', 'resnet', 'Depth', 18, 'Height', H, 'Width', W)
+            %   create('Kind', 'mean_variance', 'Network', STRUCT) also predicts its variance, for the losses
+            %   'gaussian' and 'beta_nll'; STRUCT has the options of the network.
             %   The options may also be a struct or JSON (see biv.json).
             model = biv.Model(biv_mex('model_create', biv.json(varargin{:})));
         end
@@ -32,6 +38,12 @@ classdef Model < biv.Handle
         function model = load(path)
             %LOAD  Reads a model that save wrote, onto the CPU.
             model = biv.Model(biv_mex('model_load', path));
+        end
+
+        function [model, report] = ofFit(network, data, options, callback)
+            % For biv.fit: the model, and the report as JSON.
+            [key, report] = biv_mex('model_fit', network, biv.Model.keyOf(data, 'biv.Dataset', 'data'), options, callback);
+            model = biv.Model(key);
         end
 
         function model = ofTrainer(key)
@@ -53,7 +65,8 @@ classdef Model < biv.Handle
         end
 
         function description = describe(this)
-            %DESCRIBE  A struct with the model's options, its device and its tensors (name, shape, trainable).
+            %DESCRIBE  A struct with the model's options, its device, its tensors (name, shape, trainable), its
+            %   normalization and its error_bars.
             description = jsondecode(biv_mex('model_describe', this.Key));
         end
 
@@ -75,10 +88,74 @@ classdef Model < biv.Handle
             biv_mex('model_set_tensor', this.Key, name, values, shape);
         end
 
-        function y = predict(this, x)
+        function [y, v] = predict(this, x)
             %PREDICT  Labels for the rows of X (n x d, or n x ... for images), n x m, in the labels' unit.
-            %   X is in the features' own unit, all finite. No rows give no predictions.
-            y = biv_mex('model_predict', this.Key, x);
+            %   Y = predict(MODEL, X): X is in the features' own unit, all finite. No rows give no predictions.
+            %   [Y, V] = predict(MODEL, X) also gives the variances of the errors of Y, seen as true values, in the
+            %   square of the labels' unit. A label whose noise has variance u differs from Y by scale * u more: see
+            %   errorBars. This is for models of biv.fit and of kind 'mean_variance'; others know nothing of their
+            %   errors, which is the error biv:Unsupported.
+            if nargout < 2
+                y = biv_mex('model_predict', this.Key, x);
+            else
+                [y, v] = biv_mex('model_predict_with_variance', this.Key, x);
+            end
+        end
+
+        function metrics = evaluate(this, data)
+            %EVALUATE  The errors of the model's predictions on a data set, as evaluate of biv.Trainer gives them.
+            metrics = biv_mex('model_evaluate', this.Key, biv.Model.keyOf(data, 'biv.Dataset', 'data'));
+        end
+
+        function bars = errorBars(this)
+            %ERRORBARS  What biv.fit found of the model's errors; [] where it has none.
+            %   A struct of columns with an element for each output: scale (how much of the labels' known variances
+            %   is there), tau2 (the variance of the residuals beyond them) and mean_spread (the mean variance between
+            %   the networks), the last two in the square of the labels' unit.
+            bars = getfield(describe(this), 'error_bars');
+        end
+
+        function scale = normalization(this)
+            %NORMALIZATION  What the model takes off its inputs and divides them by, and the same of the labels.
+            %   A struct of the columns feature_mean, feature_std, label_mean and label_std, in the units of features
+            %   and labels; [] where the model has no normalisation.
+            scale = getfield(describe(this), 'normalization');
+        end
+
+        function setNormalization(this, varargin)
+            %SETNORMALIZATION  Gives the model a normalisation.
+            %   setNormalization(MODEL, 'FeatureMean', M, 'FeatureStd', S, 'LabelMean', A, 'LabelStd', B): a feature x
+            %   becomes (x - M) / S before the network; its outputs, times B plus A, are the predictions. Each is a
+            %   vector with an element for each feature or output, or one number for all of them; deviations are
+            %   greater than 0. A trainer that is made for the model later keeps it.
+            %   setNormalization(MODEL, STRUCT) takes a struct as normalization returns it.
+            names = {'FeatureMean', 'FeatureStd', 'LabelMean', 'LabelStd'};
+            fields = {'feature_mean', 'feature_std', 'label_mean', 'label_std'};
+            if numel(varargin) == 1 && isstruct(varargin{1})
+                names = fields;
+                pairs = [fieldnames(varargin{1})'; struct2cell(varargin{1})'];
+                varargin = pairs(:)';
+            end
+            given = biv.parse(cell2struct(cell(1, 4), names, 2), varargin{:});
+            sizes = info(this);
+            counts = [sizes.inputs sizes.inputs sizes.outputs sizes.outputs];
+            values = cell(1, 4);
+            for i = 1:4
+                values{i} = given.(names{i});
+                if isempty(values{i})
+                    error('biv:InvalidArgument', '%s: is missing', names{i});
+                elseif isscalar(values{i}) && isnumeric(values{i})
+                    values{i} = repmat(values{i}, counts(i), 1);
+                end
+            end
+            biv_mex('model_set_normalization', this.Key, values{:});
+        end
+
+        function resetNormalization(this)
+            %RESETNORMALIZATION  Takes the model's normalisation away.
+            %   Features and predictions are then the network's own, and a trainer that is made for the model later
+            %   finds a new one.
+            biv_mex('model_reset_normalization', this.Key);
         end
     end
 

@@ -13,6 +13,7 @@ classdef Trainer < biv.Handle
     %       result = step(trainer)                       one mini-batch of the data set
     %       result = stepOn(trainer, x, y, v)            one mini-batch of your own
     %       trainer.LearningRate = 1e-4                  from the next step on
+    %       setValidation(trainer, data)                 judges each epoch of fit, which keeps the best
     %       cancel(trainer)                              from a callback: fit ends with biv:Cancelled
     %
     %   To use it
@@ -41,11 +42,13 @@ classdef Trainer < biv.Handle
         function trainer = create(model, data, varargin)
             %CREATE  Makes a trainer that starts from the model's weights as they are and trains the model in place.
             %   create(MODEL, DATA, ...) copies DATA to the device; [] is for a trainer that is used with stepOn only.
-            %   Options and defaults: 'Loss', a struct of kind 'biv' (epsilon 0.1), 'iv' (epsilon), 'mse' or
-            %   'cutoff_mse' (threshold); 'BatchSize' 256; 'LearningRate' 0.001; 'Normalize' true; 'DropLast' true;
+            %   Options and defaults: 'Loss', a struct of kind 'biv' (epsilon 0.1), 'iv' (epsilon), 'mse', 'cutoff_mse'
+            %   (threshold), 'gaussian' or 'beta_nll' (these for a model of kind 'mean_variance'); 'BatchSize' 256; 'LearningRate' 0.001; 'Normalize' true; 'DropLast' true;
             %   'Seed' 0; 'Device' 'cpu', 'cuda', 'cuda:N' or 'auto'; 'Precision' 'f32' or 'bf16'; 'Adam', a struct.
-            %   epsilon is a number, struct('min_effective_batch_size', 64) or
-            %   struct('min_effective_batch_ratio', 0.5).
+            %   epsilon is a number, struct('min_effective_batch_size', 64), struct('min_effective_batch_ratio', 0.5)
+            %   or 'auto', which needs setValidation. 'Patience', N ends fit when N epochs were no better on the
+            %   validation set. 'Normalization', 'labels' normalises the labels by their own statistics, even where
+            %   clean ones are kept beside them.
             trainer = biv.Trainer(biv_mex('trainer_create', biv.Trainer.keyOf(model, 'biv.Model', 'model'), ...
                 biv.Trainer.keyOf(data, 'biv.Dataset', 'data'), biv.json(varargin{:})));
         end
@@ -77,11 +80,22 @@ classdef Trainer < biv.Handle
             result = biv_mex('trainer_step_on', this.Key, x, y, v);
         end
 
+        function setValidation(this, data)
+            %SETVALIDATION  Judges the model on a data set after each epoch of fit from now on.
+            %   DATA has rows that are not trained on. The epochs of fit then have a validation_loss (the mean squared
+            %   error there, weighted by what the variances are found to be worth, normalised) and the number of the
+            %   best_epoch so far. A loss of epsilon 'auto' gets its epsilon from there. Each fit ends with the weights
+            %   of the best epoch so far and, with the option 'Patience', may end early. After load, give the same set
+            %   again.
+            biv_mex('trainer_set_validation', this.Key, biv.Trainer.keyOf(data, 'biv.Dataset', 'data'));
+        end
+
         function history = fit(this, epochs, varargin)
             %FIT  Trains for EPOCHS epochs. Where steps have begun an epoch, its rest is the first.
             %   HISTORY = fit(TRAINER, EPOCHS, 'Test', TEST, 'Callback', F) is a struct array with an element for
-            %   each epoch: epoch, batches, skipped, loss (mean, normalised), effective_batch_size (mean) and test,
-            %   the metrics on TEST as evaluate gives them, [] without TEST.
+            %   each epoch: epoch, batches, skipped, loss (mean, normalised), effective_batch_size (mean), test,
+            %   the metrics on TEST as evaluate gives them, [] without TEST, and validation_loss and best_epoch (see
+            %   setValidation), NaN and 0 without a validation set.
             %
             %   F is called with that element after each epoch. It may return true to stop, which is no error; it
             %   may evaluate, predict, save and set the learning rate. An error in it stops the training and comes
@@ -102,7 +116,11 @@ classdef Trainer < biv.Handle
         function metrics = evaluate(this, data)
             %EVALUATE  The model's errors on a data set.
             %   The result has rows, mse, rmse, mae (in the labels' unit), r2 (NaN where the labels are constant)
-            %   and normalized_mse, normalized_rmse, normalized_mae. With several outputs, means over them.
+            %   and normalized_mse, normalized_rmse, normalized_mae; expected_rmse, what the labels' noise alone makes
+            %   (NaN without variances), and weighted_rmse, with each label weighted by its noise. Of a model with error
+            %   bars also mean_z2 (1 for error bars of the right size), nlpd, coverage_68 and coverage_95 (the shares of
+            %   the labels within the central 68 and 95 %), else NaN. With several outputs, means over them. Masked
+            %   labels do not count.
             metrics = biv_mex('trainer_evaluate', this.Key, biv.Trainer.keyOf(data, 'biv.Dataset', 'data'));
         end
 

@@ -10,6 +10,9 @@ function [result, gradient] = loss(predictions, labels, variances, varargin)
 %       cutoff_mse  the mean of e.^2 where v < threshold
 %       iv          sum(e.^2 ./ (v + epsilon)) / K
 %       biv         sum(w .* e.^2) / sum(w), w = 1 ./ (v + epsilon)
+%       gaussian    the mean of (log(s) + e.^2 ./ s) / 2, s = v + exp(q)
+%       beta_nll    the same, each row times s.^beta, which counts as a constant
+%   For the last two, PREDICTIONS are n x 2 or n x 2m: first the values, then their q.
 %   The options, epsilon 0.1 by default, may also be a struct or JSON (see biv.json).
 
 if isempty(varargin)

@@ -20,16 +20,17 @@
 /* clang-format off */
 #define FUNCTIONS(X) \
   X(status_name) X(version) X(abi_version) X(build_info) X(last_error_message) X(set_log) X(config_schema) \
-  X(cuda_device_count) X(get_num_threads) X(set_num_threads) X(dataset_create_from_arrays) \
+  X(cuda_device_count) X(get_num_threads) X(set_num_threads) X(dataset_create) X(dataset_create_from_arrays) \
   X(dataset_create_from_arrays_with_std) X(dataset_create_from_csv) X(dataset_create_named) \
   X(dataset_create_from_images) X(dataset_create_synthetic) X(dataset_add_noise) X(dataset_split) \
   X(dataset_subset) X(dataset_shuffle) X(dataset_get_info) X(dataset_copy_features) X(dataset_copy_labels) \
   X(dataset_copy_clean_labels) X(dataset_copy_variances) X(dataset_free) X(noise_sample) X(loss_compute) \
   X(model_create) X(model_load) X(model_save) X(model_get_info) X(model_describe) X(model_get_tensor) \
-  X(model_set_tensor) X(model_predict) X(model_free) X(trainer_create) X(trainer_step) X(trainer_step_on) \
-  X(trainer_fit) X(trainer_cancel) X(trainer_get_progress) X(trainer_evaluate) X(trainer_predict) \
+  X(model_set_tensor) X(model_predict) X(model_predict_with_variance) X(model_evaluate) X(model_set_normalization) \
+  X(model_reset_normalization) X(model_free) X(trainer_create) X(trainer_step) X(trainer_step_on) \
+  X(trainer_set_validation) X(trainer_fit) X(trainer_cancel) X(trainer_get_progress) X(trainer_evaluate) X(trainer_predict) \
   X(trainer_get_learning_rate) X(trainer_set_learning_rate) X(trainer_get_model) X(trainer_save) X(trainer_load) \
-  X(trainer_free) X(experiment_resolve) X(experiment_run) X(sweep_run) X(text_get) X(text_free)
+  X(trainer_free) X(variance_model_fit) X(fit) X(experiment_resolve) X(experiment_run) X(sweep_run) X(text_get) X(text_free)
 /* clang-format on */
 
 #define POINTER(name) __typeof__(biv_##name) *name;
@@ -168,6 +169,17 @@ static const biv_array *array(view *v, const mxArray *in, const char *name, int 
   return &v->array;
 }
 
+/* A vector in place, whether it is a row or a column. */
+static const biv_array *vector(view *v, const mxArray *in, const char *name) {
+  array(v, in, name, 0, NULL);
+  int64_t count = (int64_t)mxGetNumberOfElements(in);
+  if (v->array.rank != 2 || (count && v->shape[0] != count && v->shape[1] != count)) refuse(name, "must be a vector");
+  v->shape[0] = count;
+  v->strides[0] = 1;
+  v->array.rank = 1;
+  return &v->array;
+}
+
 /* ---- Results ------------------------------------------------------------------------------------------ */
 
 static mxArray *handle(void *value) {
@@ -223,6 +235,12 @@ static mxArray *metrics_struct(const biv_metrics *metrics) {
   NUMBER(out, *metrics, normalized_mse);
   NUMBER(out, *metrics, normalized_rmse);
   NUMBER(out, *metrics, normalized_mae);
+  NUMBER(out, *metrics, weighted_rmse);
+  NUMBER(out, *metrics, expected_rmse);
+  NUMBER(out, *metrics, mean_z2);
+  NUMBER(out, *metrics, nlpd);
+  NUMBER(out, *metrics, coverage_68);
+  NUMBER(out, *metrics, coverage_95);
   return out;
 }
 
@@ -246,9 +264,12 @@ typedef struct job {
   mxArray *(*describe)(const void *event);
   biv_trainer *trainer;
   const biv_dataset *test;
-  const char *config; /* of an experiment or a sweep */
+  const biv_dataset *data; /* of biv_fit */
+  const char *network;     /* of biv_fit: the model's options, or NULL */
+  const char *config;      /* of biv_fit, an experiment or a sweep */
   int64_t epochs;
   biv_status (*run)(const char *, biv_experiment_callback, void *, biv_text **);
+  biv_model *model;
   biv_text *result;
   biv_status status;
   char message[1024];
@@ -340,6 +361,8 @@ static mxArray *epoch_struct(const void *event) {
   NUMBER(out, *epoch, skipped);
   NUMBER(out, *epoch, loss);
   NUMBER(out, *epoch, effective_batch_size);
+  NUMBER(out, *epoch, validation_loss);
+  NUMBER(out, *epoch, best_epoch);
   set(out, "test", epoch->test ? metrics_struct(epoch->test) : mxCreateDoubleMatrix(0, 0, mxREAL));
   return out;
 }
@@ -361,9 +384,24 @@ static mxArray *progress_struct(const void *event) {
   return out;
 }
 
+static mxArray *fit_struct(const void *event) {
+  const biv_fit_progress *progress = event;
+  mxArray *out = new_struct();
+  NUMBER(out, *progress, epoch);
+  NUMBER(out, *progress, epochs);
+  NUMBER(out, *progress, steps);
+  NUMBER(out, *progress, total_steps);
+  NUMBER(out, *progress, held_out_loss);
+  NUMBER(out, *progress, epsilon);
+  FLAG(out, *progress, is_final);
+  return out;
+}
+
 static int32_t on_epoch(void *user, const biv_epoch *epoch) { return tell(user, epoch); }
+static int32_t on_fit(void *user, const biv_fit_progress *progress) { return tell(user, progress); }
 static int32_t on_progress(void *user, const biv_experiment_progress *progress) { return tell(user, progress); }
 
+static biv_status fit_data(job *j) { return biv.fit(j->network, j->data, j->config, on_fit, j, &j->model, &j->result); }
 static biv_status fit(job *j) { return biv.trainer_fit(j->trainer, j->epochs, j->test, on_epoch, j); }
 static biv_status experiment(job *j) { return j->run(j->config, on_progress, j, &j->result); }
 
@@ -457,16 +495,15 @@ static void set_threads(mxArray **out, arguments in) {
   check(biv.set_num_threads(threads > INT32_MAX ? INT32_MAX : (int32_t)threads));
 }
 
-/* features, labels, variances or [], whether these are standard deviations */
+/* features, labels, their noise or [], the rows' groups or [], options */
 static void dataset_from_arrays(mxArray **out, arguments in) {
-  view x, y, v;
+  view x, y, v, g;
   biv_dataset *dataset;
-  const biv_array *features = array(&x, in[0], "features", 0, NULL), *labels = array(&y, in[1], "labels", 0, NULL);
-  if (mxIsLogicalScalarTrue(in[3]))
-    check(biv.dataset_create_from_arrays_with_std(features, labels, array(&v, in[2], "standard_deviations", 0, NULL),
-                                                  &dataset));
-  else
-    check(biv.dataset_create_from_arrays(features, labels, array(&v, in[2], "variances", 1, NULL), &dataset));
+  const char *options = text(in[4], "options");
+  const biv_array *features = array(&x, in[0], "features", 0, NULL), *labels = array(&y, in[1], "labels", 0, NULL),
+                  *noise = array(&v, in[2], "noise", 1, NULL),
+                  *groups = mxIsEmpty(in[3]) ? NULL : vector(&g, in[3], "groups");
+  check(biv.dataset_create(features, labels, noise, groups, options, &dataset));
   out[0] = handle(dataset);
 }
 
@@ -541,6 +578,7 @@ static void dataset_info(mxArray **out, arguments in) {
   FLAG(out[0], info, has_variances);
   FLAG(out[0], info, has_clean_labels);
   NUMBER(out[0], info, left_out);
+  NUMBER(out[0], info, masked_labels);
 }
 
 /* the handle, the sizes of a row's dimensions or [] */
@@ -673,6 +711,37 @@ static void model_predict(mxArray **out, arguments in) {
   check(biv.model_predict(key(in[0]), features, fresh_matrix(&p, &predictions, out, rows(in[1]), outputs)));
 }
 
+/* predictions and their variances */
+static void model_predict_with_variance(mxArray **out, arguments in) {
+  view x, p, v;
+  biv_array_out predictions, variances;
+  const biv_array *features = array(&x, in[1], "features", 0, NULL);
+  int64_t outputs = model_outputs(key(in[0]));
+  check(biv.model_predict_with_variance(key(in[0]), features,
+                                        fresh_matrix(&p, &predictions, &out[0], rows(in[1]), outputs),
+                                        fresh_matrix(&v, &variances, &out[1], rows(in[1]), outputs)));
+}
+
+static void model_evaluate(mxArray **out, arguments in) {
+  biv_metrics metrics = {.struct_size = sizeof metrics};
+  check(biv.model_evaluate(key(in[0]), key(in[1]), &metrics));
+  out[0] = metrics_struct(&metrics);
+}
+
+/* the handle, means and deviations of the features, the same of the labels */
+static void model_set_normalization(mxArray **out, arguments in) {
+  (void)out;
+  view v[4];
+  check(biv.model_set_normalization(key(in[0]), vector(&v[0], in[1], "feature_mean"),
+                                    vector(&v[1], in[2], "feature_std"), vector(&v[2], in[3], "label_mean"),
+                                    vector(&v[3], in[4], "label_std")));
+}
+
+static void model_reset_normalization(mxArray **out, arguments in) {
+  (void)out;
+  check(biv.model_reset_normalization(key(in[0])));
+}
+
 static void model_free(mxArray **out, arguments in) {
   (void)out;
   biv.model_free(key(in[0]));
@@ -700,6 +769,11 @@ static void trainer_step_on(mxArray **out, arguments in) {
   check(biv.trainer_step_on(key(in[0]), array(&x, in[1], "features", 0, NULL), array(&y, in[2], "labels", 0, NULL),
                             array(&v, in[3], "variances", 1, NULL), &step));
   out[0] = step_struct(&step);
+}
+
+static void trainer_set_validation(mxArray **out, arguments in) {
+  (void)out;
+  check(biv.trainer_set_validation(key(in[0]), key(in[1])));
 }
 
 /* the handle, epochs, the test set or [], a function handle */
@@ -781,6 +855,49 @@ static void trainer_free(mxArray **out, arguments in) {
   biv.trainer_free(key(in[0]));
 }
 
+/* residuals, variances */
+static void variance_model(mxArray **out, arguments in) {
+  static const char *const verdicts[] = {
+      "",
+      [BIV_VERDICT_PROFILE] = "profile",
+      [BIV_VERDICT_FLOOR] = "floor",
+      [BIV_VERDICT_PAULE_MANDEL] = "paule-mandel",
+      [BIV_VERDICT_MSE] = "mse",
+      [BIV_VERDICT_TOO_FEW_ROWS] = "too-few-rows",
+      [BIV_VERDICT_EQUAL_VARIANCES] = "equal-variances",
+      [BIV_VERDICT_ZERO_RESIDUALS] = "zero-residuals",
+  };
+  view r, v;
+  biv_variance_model model = {.struct_size = sizeof model};
+  const biv_array *residuals = vector(&r, in[0], "residuals"), *variances = vector(&v, in[1], "variances");
+  check(biv.variance_model_fit(residuals, variances, &model));
+  int known = model.verdict > 0 && model.verdict < (int32_t)(sizeof verdicts / sizeof *verdicts);
+  out[0] = new_struct();
+  NUMBER(out[0], model, epsilon);
+  NUMBER(out[0], model, scale);
+  NUMBER(out[0], model, tau2);
+  NUMBER(out[0], model, tau2_pm);
+  NUMBER(out[0], model, epsilon_best);
+  NUMBER(out[0], model, epsilon_floor);
+  NUMBER(out[0], model, gain);
+  NUMBER(out[0], model, gain_se);
+  NUMBER(out[0], model, mean_z2);
+  NUMBER(out[0], model, rows);
+  set(out[0], "verdict", mxCreateString(known ? verdicts[model.verdict] : ""));
+  set(out[0], "warning", mxCreateString(model.warning ? model.warning : ""));
+}
+
+/* the network's options or [], the data set, options, a function handle: the model and the report */
+static void model_fit(mxArray **out, arguments in) {
+  job j = {.train = fit_data, .describe = fit_struct, .data = key(in[1])};
+  j.network = mxIsEmpty(in[0]) ? NULL : text(in[0], "model");
+  j.config = text(in[2], "options");
+  train(&j, in[3]);
+  check_with(j.status, j.message);
+  out[0] = handle(j.model);
+  out[1] = take_text(j.result);
+}
+
 static void experiment_resolve(mxArray **out, arguments in) {
   biv_text *json;
   check(biv.experiment_resolve(text(in[0], "config"), &json));
@@ -819,7 +936,7 @@ static const struct command {
     COMMAND(cuda_devices, 0),
     COMMAND(get_threads, 0),
     COMMAND(set_threads, 1),
-    COMMAND(dataset_from_arrays, 4),
+    COMMAND(dataset_from_arrays, 5),
     COMMAND(dataset_from_csv, 2),
     COMMAND(dataset_named, 2),
     COMMAND(dataset_from_images, 2),
@@ -844,10 +961,16 @@ static const struct command {
     COMMAND(model_get_tensor, 3),
     COMMAND(model_set_tensor, 4),
     COMMAND(model_predict, 2),
+    COMMAND(model_predict_with_variance, 2),
+    COMMAND(model_evaluate, 2),
+    COMMAND(model_set_normalization, 5),
+    COMMAND(model_reset_normalization, 1),
+    COMMAND(model_fit, 4),
     COMMAND(model_free, 1),
     COMMAND(trainer_create, 3),
     COMMAND(trainer_step, 1),
     COMMAND(trainer_step_on, 4),
+    COMMAND(trainer_set_validation, 2),
     COMMAND(trainer_fit, 4),
     COMMAND(trainer_cancel, 1),
     COMMAND(trainer_progress, 1),
@@ -859,6 +982,7 @@ static const struct command {
     COMMAND(trainer_save, 2),
     COMMAND(trainer_load, 3),
     COMMAND(trainer_free, 1),
+    COMMAND(variance_model, 2),
     COMMAND(experiment_resolve, 1),
     COMMAND(experiment_run, 2),
     COMMAND(sweep_run, 2),

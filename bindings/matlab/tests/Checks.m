@@ -4,6 +4,7 @@ classdef Checks < handle
     properties (SetAccess = private)
         Passed = 0
         Failed = 0
+        Kept
     end
 
     methods
@@ -32,6 +33,16 @@ classdef Checks < handle
                 that(this, sprintf('%s (%s: %s)', claim, failure.identifier, failure.message), ...
                     strcmp(failure.identifier, identifier) && ~isempty(strfind(failure.message, fragment)));
             end
+        end
+
+        function keep(this, value)
+            %KEEP  Keeps the last of the values that a callback is given.
+            this.Kept = value;
+        end
+
+        function both(this, f) %#ok<INUSL>
+            %BOTH  Asks f() for two results; `raises` asks for none.
+            [~, ~] = f();
         end
 
         function output = script(this, file, parity_file) %#ok<INUSD>

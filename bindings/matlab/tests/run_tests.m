@@ -111,6 +111,16 @@ t.raises('biv:InvalidArgument', 'not both', @() biv.Dataset.fromArrays(x, y, 'Va
 t.raises('biv:InvalidArgument', '''Variance''', @() biv.Dataset.fromArrays(x, y, 'Variance', v));
 t.raises('biv:InvalidArgument', 'missing', @() biv.Dataset.fromArrays(x, y, 'Variances'));
 
+missing = biv.Dataset.fromArrays(x, [NaN; y(2:5)], 'MissingLabels', 'mask', 'Variances', [v(1:4); Inf]);
+t.that('masked labels', getfield(info(missing), 'masked_labels') == 2 && isnan(labels(missing)(1)));
+t.that('no masked labels', getfield(info(data), 'masked_labels') == 0);
+t.raises('biv:InvalidConfig', 'drop', @() biv.Dataset.fromArrays(x, y, 'MissingLabels', 'drop'));
+t.raises('biv:Shape', 'groups', @() biv.Dataset.fromArrays(x, y, 'Groups', [1; 2]));
+grouped = biv.Dataset.fromArrays(rand(60, 2), rand(60, 1), 'Groups', repmat({'north'; 'south'}, 30, 1));
+[~, report] = biv.fit(grouped, 'Members', 2, 'Epochs', 1);
+t.that('two groups are two folds', report.rows == 60);
+t.raises('biv:InvalidArgument', 'group', @() biv.fit(grouped, 'Members', 3, 'Epochs', 1));
+
 part = subset(data, [5 1 1]);
 t.that('a subset, counted from 1', isequal(labels(part), [5; 1; 1]));
 t.that('a mask', isequal(labels(subset(data, v > 3)), [3; 4; 5]));
@@ -244,7 +254,7 @@ t.that('a step on a mini-batch', result.rows == 10);
 history = fit(trainer, 3, 'Test', test);
 t.that('a history', isequal(size(history), [1 3]) && isequal([history.epoch], 1:3));
 metrics = evaluate(trainer, test);
-t.that('the test errors are those of evaluate', isequal(history(3).test, metrics));
+t.that('the test errors are those of evaluate', isequaln(history(3).test, metrics));
 t.near('RMSE', sqrt(mean((predict(trainer, features(test)) - labels(test)) .^ 2)), metrics.rmse, 1e-6);
 t.near('the model follows', predict(model, f), predict(trainer, f), 0);
 inTraining = trainer.model();
@@ -362,6 +372,135 @@ t.raises('biv:Shape', 'labels', @() biv.loss(p, l(1:2), u));
 t.raises('biv:InvalidArgument', 'NaN', @() biv.loss(p, l, NaN(3, 1)));
 t.raises('biv:InvalidConfig', 'epsilon', @() biv.loss(p, l, u, 'Kind', 'biv', 'Epsilon', 0));
 
+[result, gradient] = biv.loss([1 0], 0, 0.5, 'Kind', 'gaussian'); % value 1, variance e = 0.5 + exp(0)
+t.near('gaussian', result.value, (log(1.5) + 1 / 1.5) / 2, 1e-14);
+t.that('its gradient has two columns', isequal(size(gradient), [1 2]) && abs(gradient(1) - 1 / 1.5) < 1e-14);
+
+% ---- Variance models ----
+% Residuals that are normal but for no chance: the quantiles of 1,000 equal parts, for each of two variances.
+z = sqrt(2) * erfinv(2 * ((1:1000)' - 0.5) / 1000 - 1);
+u = [repmat(0.1, 1000, 1); repmat(10, 1000, 1)];
+r = [z; z] .* sqrt(0.8 * u + 0.2);
+found = biv.varianceModel(r, u);
+t.that(['a profile: ' found.verdict], strcmp(found.verdict, 'profile') && isempty(found.warning) && found.rows == 2000);
+t.that('epsilon', found.epsilon_best > 0.2 && found.epsilon_best < 0.3 && found.epsilon >= found.epsilon_best);
+t.that('scale', found.scale > 0.75 && found.scale < 0.85);
+t.near('tau2', found.tau2, found.scale * found.epsilon, 1e-12);
+t.near('mean z^2', found.mean_z2, mean(r .^ 2 ./ (found.scale * u + found.tau2)), 1e-12);
+larger = biv.varianceModel(10 * r', 100 * u');
+t.near('100 times the variances', larger.epsilon, 100 * found.epsilon, 1e-9);
+t.that('overstated variances', ~isempty(strfind(getfield(biv.varianceModel(r, 2.5 * u), 'warning'), 'overstated')));
+masked = biv.varianceModel([r; 1e9], [u; Inf]);
+t.that('an infinite variance counts nothing', masked.rows == 2000 && abs(masked.epsilon - found.epsilon) < 1e-12);
+useless = biv.varianceModel([z; z], u);
+t.that('useless variances', strcmp(useless.verdict, 'mse') && useless.epsilon == Inf && useless.scale == 0 && ...
+    ~isempty(useless.warning));
+t.that('too few rows', strcmp(getfield(biv.varianceModel(r(1:29), u(1:29)), 'verdict'), 'too-few-rows'));
+t.that('equal variances', strcmp(getfield(biv.varianceModel(r, ones(2000, 1)), 'verdict'), 'equal-variances'));
+t.that('no residuals', strcmp(getfield(biv.varianceModel(0 * r, u), 'verdict'), 'zero-residuals'));
+t.raises('biv:Shape', '2000', @() biv.varianceModel(r, u(2:end)));
+t.raises('biv:InvalidArgument', 'row 0', @() biv.varianceModel([NaN; r], [1; u]));
+t.raises('biv:InvalidArgument', '-1', @() biv.varianceModel([1; r], [-1; u]));
+t.raises('biv:InvalidArgument', 'variances: must be a vector', @() biv.varianceModel(r, [u u]));
+
+% ---- Fitting ----
+n = 1000;
+truth = @(x) sin(4 * x(:, 1)) + 2 * x(:, 2);
+fx = [mod((0:n - 1)', 61) / 61, mod((0:n - 1)', 53) / 53];
+fv = repmat([4; 0.01], n / 2, 1);
+noise = sqrt(2) * erfinv(2 * (mod((0:n - 1)' * 387, 997) + 0.5) / 997 - 1);
+fy = truth(fx) + sqrt(fv) .* noise;
+fresh = [mod((0:499)' * 17, 101) / 101, mod((0:499)' * 29, 103) / 103];
+network = struct('kind', 'mlp', 'inputs', 2, 'hidden', 32);
+settings = struct('members', 3, 'epochs', 30, 'batch_size', 50, 'learning_rate', 0.005);
+[fitted, report] = biv.fit(fx, fy, settings, 'Variances', fv, 'Model', network, ...
+    'Callback', @(progress) t.keep(progress));
+last = t.Kept;
+t.that('progress of a fit', last.epoch == last.epochs && last.steps == last.total_steps && last.held_out_loss > 0 && ...
+    islogical(last.is_final) && ~last.is_final);
+found = report.outputs.variance_model;
+t.that('a report', report.members == 3 && report.rows == n && isequal(report.warnings, {}) && ...
+    numel(report.history) == report.epochs && last.epochs == report.epochs);
+t.that('it knows the noise', found.epsilon > 0 && found.epsilon < 1 && found.scale > 0.7 && found.scale <= 1 && ...
+    report.outputs.coverage_68 > 0.6 && report.outputs.coverage_68 < 0.76);
+[p, w] = predict(fitted, fresh);
+t.that('error bars', isequal(size(w), [500 1]) && all(w > 0) && isequal(p, predict(fitted, fresh)));
+rmse = sqrt(mean((p - truth(fresh)) .^ 2));
+alike = biv.fit(biv.Dataset.fromArrays(fx, fy, 'StandardDeviations', sqrt(fv)), 'Members', 3, 'Epochs', 30, ...
+    'BatchSize', 50, 'LearningRate', 0.005, 'Model', network, 'Loss', struct('kind', 'mse'));
+other = sqrt(mean((predict(alike, fresh) - truth(fresh)) .^ 2));
+t.that(sprintf('the variances help: %g, without them %g', rmse, other), rmse < 0.7 * other);
+bars = errorBars(fitted);
+t.near('error bars are those of the report', [bars.scale bars.tau2], [found.scale found.tau2], 1e-6);
+metrics = evaluate(fitted, biv.Dataset.fromArrays(fresh, truth(fresh)));
+t.near('evaluate', [metrics.rmse metrics.mean_z2], [rmse mean((p - truth(fresh)) .^ 2 ./ w)], 1e-6);
+t.that('without variances', isnan(metrics.expected_rmse) && metrics.coverage_95 >= metrics.coverage_68);
+metrics = evaluate(fitted, biv.Dataset.fromArrays(fx, fy, 'Variances', fv));
+t.near('expected RMSE', metrics.expected_rmse, sqrt(mean(fv)), 1e-12);
+[~, report] = biv.fit(fx, fy, 'Members', 3, 'Epochs', 1);
+t.that('infinity', report.outputs.variance_model.epsilon == Inf && report.history(1).models.epsilon == Inf && ...
+    report.outputs.training_epsilon == Inf);
+t.that('a warning', ~isempty(strfind(report.warnings{1}, 'no variances')));
+[~, report] = biv.fit(fx, [fy fy], '{"members": 2, "epochs": 1}', 'Variances', [fv fv]);
+t.that('several outputs of a fit', numel(report.outputs) == 2 && numel(report.history(1).models) == 2);
+gaussian = biv.fit(fx, fy, 'Variances', fv, 'Members', 2, 'Epochs', 5, 'Loss', struct('kind', 'gaussian'), ...
+    'Model', struct('kind', 'mean_variance', 'network', network));
+[~, w] = predict(gaussian, fresh);
+t.that('a network that predicts its variance', all(w > 0) && isempty(errorBars(gaussian)));
+
+path = fullfile(folder, 'fit.biv');
+small = {fx, fy, 'Variances', fv, 'Members', 2, 'Epochs', 6, 'Model', network};
+t.raises('biv:Cancelled', 'stopped', @() biv.fit(small{:}, 'Checkpoint', path, 'Callback', @(p) p.epoch >= 2));
+continued = biv.fit(small{:}, 'Checkpoint', path, 'Callback', @(p) assert(p.epoch >= 2));
+t.near('a fit goes on', predict(continued, fresh), predict(biv.fit(small{:}), fresh), 0);
+t.raises('mine:id', 'my own', @() biv.fit(small{:}, 'Callback', @(p) error('mine:id', 'my own')));
+t.raises('biv:InvalidArgument', 'function handle', @() biv.fit(small{:}, 'Callback', 5));
+t.raises('biv:InvalidConfig', 'unknown field `member`', @() biv.fit(fx, fy, 'Member', 3));
+t.raises('biv:InvalidConfig', 'fit.members', @() biv.fit(fx, fy, 'Members', 0));
+t.raises('biv:InvalidConfig', 'variances', @() biv.fit(biv.Dataset.fromArrays(fx, fy), 'Variances', fv));
+t.raises('biv:InvalidArgument', 'not both', @() biv.fit(fx, fy, settings, 'Epochs', 1));
+t.raises('biv:InvalidArgument', 'a value is missing', @() biv.fit(fx, fy, 'Epochs'));
+t.raises('biv:InvalidArgument', 'arrays X and Y', @() biv.fit(fx));
+t.raises('biv:InvalidHandle', 'NULL', @() biv.fit(gone));
+t.raises('biv:Shape', '3', @() biv.fit(fx, fy, 'Model', struct('kind', 'mlp', 'inputs', 3, 'hidden', [])));
+t.raises('biv:Unsupported', 'fit', @() t.both(@() predict(biv.Model.create(network), fresh)));
+t.raises('biv:Shape', '3', @() t.both(@() predict(fitted, [fresh fresh(:, 1)])));
+t.raises('biv:InvalidArgument', 'must be a biv.Dataset', @() evaluate(fitted, fresh));
+
+% ---- Normalisation ----
+model = biv.Model.create('Kind', 'mlp', 'Inputs', 3, 'Hidden', 8);
+before = predict(model, x);
+t.that('no normalisation', isempty(normalization(model)) && isempty(errorBars(model)));
+setNormalization(model, 'FeatureMean', 0, 'FeatureStd', 1, 'LabelMean', 5, 'LabelStd', 2);
+t.near('that of the labels is undone', predict(model, x), 2 * before + 5, 1e-4);
+scale = struct('feature_mean', [1; 2; 3], 'feature_std', [2; 2; 4], 'label_mean', 0, 'label_std', 1);
+setNormalization(model, scale);
+t.that('it comes back', isequal(normalization(model), scale) && getfield(info(model), 'normalized'));
+t.near('that of the features is applied', predict(model, x .* [2 2 4] + [1 2 3]), before, 1e-4);
+kept = biv.Trainer.create(model, data, 'BatchSize', 5);
+t.that('a trainer keeps it', isequal(normalization(kept.model()), scale));
+resetNormalization(model);
+t.that('it is taken away', isequal(predict(model, x), before) && isempty(normalization(model)));
+t.raises('biv:InvalidArgument', 'no deviation', @() setNormalization(model, setfield(scale, 'feature_std', 0)));
+t.raises('biv:InvalidArgument', 'LabelStd: is missing', ...
+    @() setNormalization(model, 'FeatureMean', 0, 'FeatureStd', 1, 'LabelMean', 5));
+t.raises('biv:InvalidArgument', 'one of the names FeatureMean', @() setNormalization(model, 'Mean', 0));
+
+% ---- A validation set ----
+[train, validation] = split(biv.Dataset.fromArrays(fx, fy, 'Variances', fv), 'TrainSize', 700);
+trainer = biv.Trainer.create(biv.Model.create(network), train, 'Loss', struct('kind', 'biv', 'epsilon', 'auto'), ...
+    'BatchSize', 50, 'LearningRate', 0.02, 'Patience', 3, 'Normalization', 'labels');
+t.raises('biv:InvalidArgument', 'validation', @() fit(trainer, 1));
+setValidation(trainer, validation);
+history = fit(trainer, 200);
+t.that('patience ends', numel(history) >= 4 && numel(history) < 200 && ...
+    history(end).best_epoch == numel(history) - 3 && all(isfinite([history.validation_loss])));
+t.that('the model is the trainer''s', isequaln(evaluate(trainer.model(), validation), evaluate(trainer, validation)));
+history = fit(orphan, 1);
+t.that('without a validation set', isnan(history.validation_loss) && history.best_epoch == 0);
+t.raises('biv:Shape', '2', @() setValidation(orphan, validation));
+t.raises('biv:InvalidArgument', 'must be a biv.Dataset', @() setValidation(trainer, fx));
+
 % ---- The log ----
 threads = biv.numThreads();
 biv.setLog('info');
@@ -419,7 +558,7 @@ shown = evalc('help biv.Trainer');
 t.that('help', ~isempty(strfind(shown, 'biv.Trainer.create(model, data')) && ~isempty(strfind(shown, 'epsilon 0.1')));
 t.that('help of a method', ~isempty(strfind(evalc('help biv.Trainer.fit'), 'HISTORY')));
 outputs = {'quickstart', 'predicted 1.(4|5)'; 'county_incomes', 'biv  RMSE'; 'early_stopping', 'the model kept'; ...
-    'save_and_load', 'the same: 1'; 'compare_losses', 'BIV .*learning curves'};
+    'save_and_load', 'the same: 1'; 'compare_losses', 'BIV .*learning curves'; 'fit_data', 'RMSE against the truth 0.0'};
 for i = 1:size(outputs, 1)
     printed = t.script(fullfile(here, '..', 'examples', [outputs{i, 1} '.m']));
     t.that(['example ' outputs{i, 1} ': ' printed], ~isempty(regexp(printed, outputs{i, 2}, 'once')));
