@@ -201,7 +201,7 @@ impl Sweep {
                             Some(data) => run_on(config, data, &mut show),
                             None => run(config, &mut show),
                         };
-                        let _ = sender.send(Message::Finished(at, result));
+                        let _ = sender.send(Message::Finished(at, Box::new(result)));
                     }
                 };
                 let spawned = std::thread::Builder::new().name(format!("biv-sweep-{worker}")).spawn_scoped(scope, work);
@@ -212,10 +212,10 @@ impl Sweep {
             for message in receiver {
                 let shown = match message {
                     Message::Progress(progress) => watch(&progress),
-                    Message::Finished(_, Err(Error::Cancelled(_))) => continue,
+                    Message::Finished(_, result) if matches!(*result, Err(Error::Cancelled(_))) => continue,
                     Message::Finished(at, result) => {
                         done += 1;
-                        match result {
+                        match *result {
                             Ok(outcome) => outcomes[at].outcome = Some(outcome),
                             Err(error) => outcomes[at].error = Some(error.to_string()),
                         }
@@ -292,7 +292,7 @@ impl Sweep {
 /// What a worker reports.
 enum Message {
     Progress(Progress),
-    Finished(usize, Result<Outcome>),
+    Finished(usize, Box<Result<Outcome>>),
 }
 
 /// What identifies the data set of a config. A synthetic set has none: it depends on the run's seed.

@@ -54,7 +54,7 @@ mod tests {
         let rows = variances.len();
         let zeros = vec![0.0; rows];
         let view = |values| ArrayView::f64(values, &[rows]).unwrap();
-        let groups = groups.map(|groups| view(groups));
+        let groups = groups.map(view);
         let options = ArrayOptions::default();
         Dataset::from_arrays_with(&view(&zeros), &view(&zeros), Some(&view(variances)), groups.as_ref(), &options)
             .unwrap()
