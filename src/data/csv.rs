@@ -32,6 +32,10 @@ pub struct CsvOptions {
     /// Feature columns that are categories: one feature per distinct value, in sorted order.
     #[serde(default)]
     pub one_hot: Vec<String>,
+    /// The values of a `one_hot` column, in the order of their features: any other is an error. A column that is not
+    /// named here has the values that the file has, in sorted order.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub categories: BTreeMap<String, Vec<String>>,
     /// Cyclic feature columns with their period (24 for an hour): a cosine and a sine each.
     #[serde(default)]
     pub cyclic: BTreeMap<String, f64>,
@@ -64,6 +68,68 @@ fn comma() -> char {
     ','
 }
 
+impl CsvOptions {
+    /// Reads the features alone: the file needs no labels.
+    ///
+    /// # Errors
+    /// As [`Dataset::from_csv`]; [`Error::InvalidConfig`] for a `one_hot` column whose values `categories` does not name:
+    /// those of one file say nothing of another's.
+    pub fn read_features(&self, path: &Path) -> Result<CsvFeatures> {
+        self.validate_features()?;
+        if let Some(name) = self.one_hot.iter().find(|name| !self.categories.contains_key(*name)) {
+            let message = format!("does not have '{name}', must name the values of each one-hot column");
+            return Err(Error::config("csv.categories", message));
+        }
+        let mut rows = Rows::open(path, self.delimiter)?;
+        let mut features = FeatureColumns::new(&rows, self)?;
+        let needed = if self.skip_missing { features.columns() } else { vec![] };
+        let mut numbers = vec![];
+        while rows.advance()? {
+            if rows.has_all(&needed) {
+                features.read(&rows)?;
+                make_room(&mut numbers, 1)?;
+                numbers.push(rows.row());
+            }
+        }
+        if numbers.is_empty() {
+            return Err(rows.none());
+        }
+        let (values, width) = features.finish(numbers.len())?;
+        Ok(CsvFeatures { values, width, rows: numbers })
+    }
+
+    /// Reads the labels alone, row-major, and the variances of their noise.
+    ///
+    /// # Errors
+    /// As [`Dataset::from_csv`].
+    pub fn read_labels(&self, path: &Path) -> Result<(Vec<f64>, Option<Vec<f64>>)> {
+        self.validate_targets()?;
+        let mut rows = Rows::open(path, self.delimiter)?;
+        let mut targets = TargetColumns::new(&rows, self)?;
+        let needed = if self.skip_missing { targets.needed() } else { vec![] };
+        while rows.advance()? {
+            if rows.has_all(&needed) {
+                targets.read(&rows)?;
+            }
+        }
+        if targets.labels.is_empty() {
+            return Err(rows.none());
+        }
+        Ok((targets.labels, self.has_variances().then_some(targets.variances)))
+    }
+}
+
+/// The features of a CSV file.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CsvFeatures {
+    /// Row-major.
+    pub values: Vec<f64>,
+    /// How many values a row has.
+    pub width: usize,
+    /// The number of each row in the file: the first after the header is 1.
+    pub rows: Vec<u64>,
+}
+
 impl Dataset {
     /// Reads a CSV file.
     ///
@@ -72,95 +138,193 @@ impl Dataset {
     /// with row (the first after the header is 1) and column for what is not a number;
     /// [`Error::InvalidConfig`] for options that contradict each other.
     pub fn from_csv(path: &Path, options: &CsvOptions) -> Result<Self> {
-        validate(options)?;
-        let CsvOptions { labels, variances, standard_errors, error_divisor, .. } = options;
-        let mut rows = Rows::open(path, options.delimiter)?;
-        let targets: Vec<&String> =
-            [labels, variances, standard_errors].into_iter().flatten().chain(&options.group).collect();
-        let features: Vec<String> = match &options.features {
-            Some(names) => names.clone(),
-            None => rows.headers.iter().filter(|name| !targets.contains(name)).cloned().collect(),
-        };
-        for name in options.one_hot.iter().chain(options.cyclic.keys()) {
-            require(features.contains(name), "csv", format!("'{name}' not a feature"), "one of the features")?;
-        }
-        let encoders = features.iter().map(|name| Ok(Encoder::new(rows.column(name)?, name, options)));
-        let mut encoders = encoders.collect::<Result<Vec<_>>>()?;
-        let columns = |names: &[String]| names.iter().map(|name| rows.column(name)).collect::<Result<Vec<_>>>();
-        let (label_columns, variance_columns, error_columns) =
-            (columns(labels)?, columns(variances)?, columns(standard_errors)?);
-        let group_column = options.group.as_ref().map(|name| rows.column(name)).transpose()?;
-        let mask = options.missing_labels == MissingLabels::Mask;
-        // A label that may be missing takes its noise with it.
-        let used =
-            features.iter().chain(targets.into_iter().filter(|name| !mask || options.group.as_ref() == Some(*name)));
-        let used = used.map(|name| rows.column(name));
-        let needed = if options.skip_missing { used.collect::<Result<Vec<_>>>()? } else { vec![] };
+        Ok(Self::from_csv_as_used(path, options)?.0)
+    }
 
-        let (mut x, mut y, mut v, mut groups) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        let mut group_numbers: HashMap<String, u32> = HashMap::new();
+    /// As [`Dataset::from_csv`]; with the options as they were used, which name the features and the categories that were
+    /// found. With them another file has the same features.
+    ///
+    /// # Errors
+    /// As [`Dataset::from_csv`].
+    pub fn from_csv_as_used(path: &Path, options: &CsvOptions) -> Result<(Self, CsvOptions)> {
+        options.validate_targets()?;
+        options.validate_features()?;
+        let mut rows = Rows::open(path, options.delimiter)?;
+        let mut features = FeatureColumns::new(&rows, options)?;
+        let mut targets = TargetColumns::new(&rows, options)?;
+        let needed = if options.skip_missing { [features.columns(), targets.needed()].concat() } else { vec![] };
         while rows.advance()? {
-            if needed.iter().any(|&column| rows.text(column).is_empty()) {
-                continue;
-            }
-            make_room(&mut x, MOST_NUMBERS * encoders.len())?;
-            make_room(&mut y, labels.len())?;
-            make_room(&mut v, labels.len())?;
-            for encoder in &mut encoders {
-                encoder.encode(&rows, &mut x)?;
-            }
-            for &column in &label_columns {
-                let missing = mask && matches!(rows.text(column), "" | "NaN" | "nan" | "NA");
-                y.push(if missing { f64::NAN } else { rows.number(column)? });
-            }
-            let labels = &y[y.len() - label_columns.len()..];
-            for (&column, label) in variance_columns.iter().zip(labels) {
-                v.push(if label.is_nan() { f64::INFINITY } else { rows.noise(column, "a variance")? });
-            }
-            for (&column, label) in error_columns.iter().zip(labels) {
-                let error = if label.is_nan() { f64::INFINITY } else { rows.noise(column, "a standard error")? };
-                let variance = (error / error_divisor).powi(2);
-                if variance.is_infinite() && error.is_finite() {
-                    return Err(rows.fault(column, "is too large: its square is beyond f64"));
-                }
-                v.push(variance);
-            }
-            if let Some(column) = group_column {
-                let next = group_numbers.len() as u32;
-                make_room(&mut groups, 1)?;
-                groups.push(match group_numbers.get(rows.text(column)) {
-                    Some(&number) => number,
-                    None => *group_numbers.entry(rows.text(column).into()).or_insert(next),
-                });
+            if rows.has_all(&needed) {
+                features.read(&rows)?;
+                targets.read(&rows)?;
             }
         }
-        if y.is_empty() {
+        let TargetColumns { labels, variances, groups, .. } = targets;
+        if labels.is_empty() {
             return Err(rows.none());
         }
-        let (x, width) = with_categories(x, &encoders, y.len() / labels.len())?;
+        let outputs = options.labels.len();
+        let (names, categories) = (features.names.clone(), features.categories());
+        let used = CsvOptions { features: Some(names), categories, ..options.clone() };
+        let (x, width) = features.finish(labels.len() / outputs)?;
         let features = Features::from_f64(&x, width, width)?;
-        let variances = options.has_variances().then_some(v);
-        let data = Dataset::assemble(features, vec![width], y, labels.len(), variances, options.missing_labels)?;
-        Ok(if group_column.is_some() { data.with_groups(groups) } else { data })
+        let variances = options.has_variances().then_some(variances);
+        let data = Dataset::assemble(features, vec![width], labels, outputs, variances, options.missing_labels)?;
+        Ok((if options.group.is_some() { data.with_groups(groups) } else { data }, used))
     }
 }
 
-fn validate(options: &CsvOptions) -> Result<()> {
-    let labels = options.labels.len();
-    require(labels >= 1, "csv.labels", "empty", "at least one column")?;
-    for (name, columns) in [("variances", &options.variances), ("standard_errors", &options.standard_errors)] {
-        let path = format!("csv.{name}");
-        let allowed = format!("as many columns as labels, {labels}");
-        require(columns.is_empty() || columns.len() == labels, &path, columns.len(), &allowed)?;
+impl CsvOptions {
+    fn validate_targets(&self) -> Result<()> {
+        let labels = self.labels.len();
+        require(labels >= 1, "csv.labels", "empty", "at least one column")?;
+        for (name, columns) in [("variances", &self.variances), ("standard_errors", &self.standard_errors)] {
+            let path = format!("csv.{name}");
+            let allowed = format!("as many columns as labels, {labels}");
+            require(columns.is_empty() || columns.len() == labels, &path, columns.len(), &allowed)?;
+        }
+        let both = !self.variances.is_empty() && !self.standard_errors.is_empty();
+        require(!both, "csv.standard_errors", "given beside variances", "left out")?;
+        require(self.delimiter.is_ascii(), "csv.delimiter", self.delimiter, "one ASCII character")?;
+        require(self.error_divisor > 0.0, "csv.error_divisor", self.error_divisor, "greater than 0")
     }
-    let both = !options.variances.is_empty() && !options.standard_errors.is_empty();
-    require(!both, "csv.standard_errors", "given beside variances", "left out")?;
-    require(options.delimiter.is_ascii(), "csv.delimiter", options.delimiter, "one ASCII character")?;
-    require(options.error_divisor > 0.0, "csv.error_divisor", options.error_divisor, "greater than 0")?;
-    for (name, &period) in &options.cyclic {
-        require(period > 0.0, &format!("csv.cyclic.{name}"), period, "greater than 0")?;
+
+    fn validate_features(&self) -> Result<()> {
+        require(self.delimiter.is_ascii(), "csv.delimiter", self.delimiter, "one ASCII character")?;
+        for (name, &period) in &self.cyclic {
+            require(period > 0.0, &format!("csv.cyclic.{name}"), period, "greater than 0")?;
+        }
+        for (name, values) in &self.categories {
+            let path = format!("csv.categories.{name}");
+            require(self.one_hot.contains(name), &path, "given", "left out: it is not one of one_hot")?;
+            let mut distinct = values.clone();
+            distinct.sort();
+            distinct.dedup();
+            let count = values.len();
+            require(count > 0 && distinct.len() == count, &path, format!("{values:?}"), "a list of different values")?;
+        }
+        Ok(())
     }
-    Ok(())
+}
+
+/// The label columns of a file, what says how noisy they are, and what was read of them.
+struct TargetColumns {
+    label_columns: Vec<usize>,
+    variance_columns: Vec<usize>,
+    error_columns: Vec<usize>,
+    group_column: Option<usize>,
+    error_divisor: f64,
+    mask: bool,
+    labels: Vec<f64>,
+    variances: Vec<f64>,
+    groups: Vec<u32>,
+    group_numbers: HashMap<String, u32>,
+}
+
+impl TargetColumns {
+    fn new(rows: &Rows, options: &CsvOptions) -> Result<Self> {
+        let columns = |names: &[String]| names.iter().map(|name| rows.column(name)).collect::<Result<Vec<_>>>();
+        Ok(TargetColumns {
+            label_columns: columns(&options.labels)?,
+            variance_columns: columns(&options.variances)?,
+            error_columns: columns(&options.standard_errors)?,
+            group_column: options.group.as_ref().map(|name| rows.column(name)).transpose()?,
+            error_divisor: options.error_divisor,
+            mask: options.missing_labels == MissingLabels::Mask,
+            labels: vec![],
+            variances: vec![],
+            groups: vec![],
+            group_numbers: HashMap::new(),
+        })
+    }
+
+    /// The columns in which no field may be empty. A label that may be missing takes its noise with it.
+    fn needed(&self) -> Vec<usize> {
+        let noise = [&self.label_columns, &self.variance_columns, &self.error_columns];
+        let noise = noise.into_iter().flatten().filter(|_| !self.mask);
+        noise.chain(&self.group_column).copied().collect()
+    }
+
+    fn read(&mut self, rows: &Rows) -> Result<()> {
+        let outputs = self.label_columns.len();
+        make_room(&mut self.labels, outputs)?;
+        make_room(&mut self.variances, outputs)?;
+        for &column in &self.label_columns {
+            let missing = self.mask && matches!(rows.text(column), "" | "NaN" | "nan" | "NA");
+            self.labels.push(if missing { f64::NAN } else { rows.number(column)? });
+        }
+        let labels = &self.labels[self.labels.len() - outputs..];
+        for (&column, label) in self.variance_columns.iter().zip(labels) {
+            self.variances.push(if label.is_nan() { f64::INFINITY } else { rows.noise(column, "a variance")? });
+        }
+        for (&column, label) in self.error_columns.iter().zip(labels) {
+            let error = if label.is_nan() { f64::INFINITY } else { rows.noise(column, "a standard error")? };
+            let variance = (error / self.error_divisor).powi(2);
+            if variance.is_infinite() && error.is_finite() {
+                return Err(rows.fault(column, "is too large: its square is beyond f64"));
+            }
+            self.variances.push(variance);
+        }
+        if let Some(column) = self.group_column {
+            let next = self.group_numbers.len() as u32;
+            make_room(&mut self.groups, 1)?;
+            self.groups.push(match self.group_numbers.get(rows.text(column)) {
+                Some(&number) => number,
+                None => *self.group_numbers.entry(rows.text(column).into()).or_insert(next),
+            });
+        }
+        Ok(())
+    }
+}
+
+/// The feature columns of a file, and what was read of them.
+struct FeatureColumns {
+    names: Vec<String>,
+    encoders: Vec<Encoder>,
+    numbers: Vec<f64>,
+}
+
+impl FeatureColumns {
+    fn new(rows: &Rows, options: &CsvOptions) -> Result<Self> {
+        let CsvOptions { labels, variances, standard_errors, group, .. } = options;
+        let others: Vec<&String> = [labels, variances, standard_errors].into_iter().flatten().chain(group).collect();
+        let names: Vec<String> = match &options.features {
+            Some(names) => names.clone(),
+            None => rows.headers.iter().filter(|name| !others.contains(name)).cloned().collect(),
+        };
+        require(!names.is_empty(), "csv.features", "empty", "at least one column")?;
+        for name in options.one_hot.iter().chain(options.cyclic.keys()) {
+            require(names.contains(name), "csv", format!("'{name}' not a feature"), "one of the features")?;
+        }
+        let encoders = names.iter().map(|name| Ok(Encoder::new(rows.column(name)?, name, options)));
+        Ok(FeatureColumns { encoders: encoders.collect::<Result<_>>()?, names, numbers: vec![] })
+    }
+
+    fn columns(&self) -> Vec<usize> {
+        let column = |encoder: &Encoder| match *encoder {
+            Encoder::Number(column) | Encoder::Cyclic(column, _) | Encoder::OneHot(column, _) => column,
+        };
+        self.encoders.iter().map(column).collect()
+    }
+
+    fn read(&mut self, rows: &Rows) -> Result<()> {
+        make_room(&mut self.numbers, MOST_NUMBERS * self.encoders.len())?;
+        self.encoders.iter_mut().try_for_each(|encoder| encoder.encode(rows, &mut self.numbers))
+    }
+
+    /// The values of each column of categories, in the order of their features.
+    fn categories(&self) -> BTreeMap<String, Vec<String>> {
+        let levels = self.names.iter().zip(&self.encoders).filter_map(|(name, encoder)| match encoder {
+            Encoder::OneHot(_, categories) => Some((name.clone(), categories.levels())),
+            _ => None,
+        });
+        levels.collect()
+    }
+
+    /// The features of the `rows` rows that were read, row-major, and how many each has.
+    fn finish(self, rows: usize) -> Result<(Vec<f64>, usize)> {
+        with_categories(self.numbers, &self.encoders, rows)
+    }
 }
 
 /// How one column becomes features.
@@ -174,18 +338,19 @@ enum Encoder {
 const MOST_NUMBERS: usize = 2;
 
 /// A column of categories.
-#[derive(Default)]
 struct Categories {
     /// The distinct values, numbered in the order in which they came.
     values: BTreeMap<String, usize>,
     /// The number of each row's.
     rows: Vec<usize>,
+    /// Whether the values were given: there are no others, and their order is that of their features.
+    given: bool,
 }
 
 impl Encoder {
     fn new(column: usize, name: &String, options: &CsvOptions) -> Self {
         if options.one_hot.contains(name) {
-            Encoder::OneHot(column, Categories::default())
+            Encoder::OneHot(column, Categories::new(options.categories.get(name)))
         } else if let Some(&period) = options.cyclic.get(name) {
             Encoder::Cyclic(column, period)
         } else {
@@ -198,14 +363,18 @@ impl Encoder {
         match self {
             Encoder::Number(column) => features.push(row.number(*column)?),
             Encoder::Cyclic(column, period) => features.extend(cyclic(row.number(*column)? / *period).map(f64::from)),
-            Encoder::OneHot(column, Categories { values, rows }) => {
-                let (value, next) = (row.text(*column), values.len());
-                let number = match values.get(value) {
+            Encoder::OneHot(column, categories) => {
+                let (value, next) = (row.text(*column), categories.values.len());
+                let number = match categories.values.get(value) {
                     Some(&number) => number,
-                    None => *values.entry(value.into()).or_insert(next),
+                    None if categories.given => {
+                        let known = categories.levels().join("', '");
+                        return Err(row.fault(*column, &format!("is none of the categories '{known}'")));
+                    }
+                    None => *categories.values.entry(value.into()).or_insert(next),
                 };
-                make_room(rows, 1)?;
-                rows.push(number);
+                make_room(&mut categories.rows, 1)?;
+                categories.rows.push(number);
             }
         }
         Ok(())
@@ -213,15 +382,33 @@ impl Encoder {
 }
 
 impl Categories {
-    /// The rank of each value, by its number: in numerical order if all are numbers, else in alphabetical order.
-    fn ranks(&self) -> Vec<usize> {
-        let mut order: Vec<(&String, &usize)> = self.values.iter().collect();
+    /// These values, or all that come.
+    fn new(given: Option<&Vec<String>>) -> Self {
+        let values = given.into_iter().flatten().enumerate().map(|(number, value)| (value.clone(), number));
+        Categories { values: values.collect(), rows: vec![], given: given.is_some() }
+    }
+
+    /// The values and their numbers in the order of their features: as they were given; else in numerical order if all
+    /// are numbers, else in alphabetical order.
+    fn in_order(&self) -> Vec<(&String, usize)> {
+        let mut order: Vec<(&String, usize)> = self.values.iter().map(|(value, &number)| (value, number)).collect();
         let number = |value: &str| value.parse::<f64>().ok();
-        if self.values.keys().all(|value| number(value).is_some()) {
+        if self.given {
+            order.sort_by_key(|&(_, number)| number);
+        } else if self.values.keys().all(|value| number(value).is_some()) {
             order.sort_by(|(a, _), (b, _)| number(a).unwrap_or(0.0).total_cmp(&number(b).unwrap_or(0.0)));
         }
-        let mut ranks = vec![0; order.len()];
-        order.iter().enumerate().for_each(|(rank, (_, number))| ranks[**number] = rank);
+        order
+    }
+
+    fn levels(&self) -> Vec<String> {
+        self.in_order().into_iter().map(|(value, _)| value.clone()).collect()
+    }
+
+    /// The rank of each value, by its number.
+    fn ranks(&self) -> Vec<usize> {
+        let mut ranks = vec![0; self.values.len()];
+        self.in_order().into_iter().enumerate().for_each(|(rank, (_, number))| ranks[number] = rank);
         ranks
     }
 }
@@ -304,6 +491,16 @@ impl Rows {
         })
     }
 
+    /// The number of the row: the first after the header is 1.
+    fn row(&self) -> u64 {
+        self.record.position().map_or(0, Position::record)
+    }
+
+    /// Whether no field of the row in these columns is empty.
+    fn has_all(&self, columns: &[usize]) -> bool {
+        columns.iter().all(|&column| !self.text(column).is_empty())
+    }
+
     /// A field of the row, without the spaces around it.
     pub(super) fn text(&self, column: usize) -> &str {
         self.record[column].trim_ascii()
@@ -334,7 +531,7 @@ impl Rows {
     /// A parse error about a field of the row.
     #[cold]
     pub(super) fn fault(&self, column: usize, fault: &str) -> Error {
-        let (row, name) = (self.record.position().map_or(0, Position::record), &self.headers[column]);
+        let (row, name) = (self.row(), &self.headers[column]);
         Error::Parse(format!("{}: row {row}, column '{name}': '{}' {fault}", self.file.display(), self.text(column)))
     }
 
@@ -401,6 +598,72 @@ mod tests {
         assert_eq!(x[..5], [1.0, 0.0, 1.0, 1.0, 0.0]);
         assert_eq!(x[5..10], [2.0, 1.0, 0.0, 0.0, 1.0]);
         assert_eq!(x[10..], [3.0, 1.0, 0.0, -1.0, 0.0]);
+    }
+
+    #[test]
+    fn another_file_has_the_same_features_with_the_options_as_used() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = |name: &str, content: &str| {
+            let path = folder.path().join(name);
+            std::fs::write(&path, content).unwrap();
+            path
+        };
+        let options = r#"{"labels":["y"],"one_hot":["k"],"cyclic":{"h":24},"skip_missing":true}"#;
+        let options: CsvOptions = crate::base::options::parse("csv", options).unwrap();
+        let train = file("train.csv", "k,y,a,h\nred,1,7,0\nblue,2,8,0\n10,3,9,0\n");
+        let (data, used) = Dataset::from_csv_as_used(&train, &options).unwrap();
+        assert_eq!(used.features.as_deref().unwrap(), ["k", "a", "h"]);
+        assert_eq!(used.categories["k"], ["10", "blue", "red"]);
+        // Other columns, another order, no labels, fewer categories, a gap.
+        let new = file("new.csv", "h,extra,a,k\n0,x,7, red\n0,x,,blue\n0,x,9,10\n");
+        let found = used.read_features(&new).unwrap();
+        assert_eq!((found.width, &found.rows[..]), (6, &[1, 3][..]));
+        let expected = data.subset(&[0, 2]).unwrap();
+        let expected = expected.feature_values().unwrap();
+        assert!(found.values.iter().zip(expected.iter()).all(|(&found, &expected)| found as f32 == expected));
+        // As they are kept in a file.
+        let text = serde_json::to_string(&used).unwrap();
+        assert_eq!(crate::base::options::parse::<CsvOptions>("csv", &text).unwrap(), used);
+        assert_eq!(
+            *Dataset::from_csv(&train, &used).unwrap().feature_values().unwrap(),
+            *data.feature_values().unwrap()
+        );
+
+        // Categories that were given keep their order.
+        let mut given = used.clone();
+        given.categories.get_mut("k").unwrap().reverse();
+        assert_eq!(given.read_features(&new).unwrap().values[..4], [1.0, 0.0, 0.0, 7.0]);
+
+        let fault = |content: &str, options: &CsvOptions| {
+            options.read_features(&file("fault.csv", content)).unwrap_err().to_string()
+        };
+        let unseen = fault("h,a,k\n0,7,red\n0,7,green\n", &used);
+        assert!(
+            unseen.ends_with("row 2, column 'k': 'green' is none of the categories '10', 'blue', 'red'"),
+            "{unseen}"
+        );
+        assert!(fault("h,k\n0,red\n", &used).contains("there is no column 'a'"));
+        assert!(fault("h,a,k\n0,7,red\n", &options).starts_with("csv.categories: does not have 'k'"));
+        for (categories, message) in [
+            (("a", &["1"][..]), "csv.categories.a: is given, must be left out"),
+            (("k", &["1", "1"][..]), "csv.categories.k: is [\"1\", \"1\"], must be a list of different values"),
+        ] {
+            let values = categories.1.iter().map(ToString::to_string).collect();
+            let options = CsvOptions { categories: [(categories.0.into(), values)].into(), ..options.clone() };
+            assert!(fault("h,a,k\n0,7,red\n", &options).contains(message));
+        }
+    }
+
+    #[test]
+    fn labels_are_read_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("data.csv");
+        std::fs::write(&path, "r,s\n-1e200,2\n3,\n4,inf\n").unwrap();
+        let options = r#"{"labels":["r"],"standard_errors":["s"],"error_divisor":2,"skip_missing":true}"#;
+        let options: CsvOptions = crate::base::options::parse("csv", options).unwrap();
+        assert_eq!(options.read_labels(&path).unwrap(), (vec![-1e200, 4.0], Some(vec![1.0, f64::INFINITY])));
+        let message = Dataset::from_csv(&path, &options).unwrap_err().to_string();
+        assert!(message.starts_with("csv.features: is empty, must be at least one column"), "{message}");
     }
 
     #[test]

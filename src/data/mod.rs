@@ -15,7 +15,7 @@ mod synthetic;
 mod variance_model;
 mod variances;
 
-pub use self::csv::CsvOptions;
+pub use self::csv::{CsvFeatures, CsvOptions};
 pub use dataset::{ArrayOptions, Dataset, MissingLabels};
 pub use decode::ImageSize;
 pub use faces::{FaceOptions, draw_faces};
