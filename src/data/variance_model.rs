@@ -46,6 +46,25 @@ pub enum Verdict {
     ZeroResiduals,
 }
 
+impl Verdict {
+    /// Its name in JSON, and what it means.
+    pub fn in_words(self) -> [&'static str; 2] {
+        match self {
+            Verdict::Profile => ["profile", "the flattest weights that the residuals do not speak against"],
+            Verdict::Floor => {
+                ["floor", "the residuals follow the variances down to the smallest epsilon that was tried"]
+            }
+            Verdict::PauleMandel => {
+                ["paule-mandel", "the residuals have variance beyond the noise: epsilon is as large"]
+            }
+            Verdict::Mse => ["mse", "the variances say nothing of the residuals: all labels weigh the same"],
+            Verdict::TooFewRows => ["too-few-rows", "fewer than 30 rows: all labels weigh the same"],
+            Verdict::EqualVariances => ["equal-variances", "no variances, or all equal: all labels weigh the same"],
+            Verdict::ZeroResiduals => ["zero-residuals", "all residuals are 0: all labels weigh the same"],
+        }
+    }
+}
+
 /// What the likelihood of the residuals is with one epsilon, the scale being free.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ProfilePoint {

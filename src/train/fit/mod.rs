@@ -12,7 +12,7 @@ mod options;
 mod report;
 
 pub use options::{FitOptions, default_network};
-pub use report::{EpochModel, FitEpoch, FitReport, OutputReport, ResidualGroup};
+pub use report::{Coverage, EpochModel, FitEpoch, FitReport, OutputReport, ResidualGroup};
 
 use super::held_out::HeldOut;
 use super::loss::Loss;

@@ -57,11 +57,37 @@ pub struct OutputReport {
     pub coverage_68: f64,
     /// Within their central 95 %.
     pub coverage_95: f64,
+    /// The same for more shares.
+    pub coverage: Vec<Coverage>,
     /// How the likelihood of the residuals depends on epsilon; empty where the variances say nothing.
     pub profile: Vec<ProfilePoint>,
     /// Mean squared residuals from the rows of the least variance to those of the greatest, in tenths.
     pub residuals: Vec<ResidualGroup>,
 }
+
+/// How many held-out labels are within a central part of their distribution.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Coverage {
+    /// The share that should be.
+    pub expected: f64,
+    /// The share that is.
+    pub observed: f64,
+}
+
+/// Central shares of a normal distribution, and half the width of each in standard deviations.
+const CENTRAL: [(f64, f64); 11] = [
+    (0.1, 0.125_661_346_855_074),
+    (0.2, 0.253_347_103_135_8),
+    (0.3, 0.385_320_466_407_568),
+    (0.4, 0.524_400_512_708_041),
+    (0.5, 0.674_489_750_196_082),
+    (0.6, 0.841_621_233_572_914),
+    (0.7, 1.036_433_389_493_79),
+    (0.8, 1.281_551_565_544_6),
+    (0.9, 1.644_853_626_951_473),
+    (0.95, 1.959_963_984_540_054),
+    (0.99, 2.575_829_303_548_901),
+];
 
 /// Rows of similar variance.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
@@ -156,6 +182,12 @@ impl OutputReport {
             let variance = mean(|row| row.0);
             ResidualGroup { variance, mean_square: mean(|row| row.1), expected: model.scale * variance + model.tau2 }
         };
+        let within = |half: f64| {
+            let limit = |variance: f64| half * half * (model.scale * variance + model.tau2);
+            let inside = rows.iter().filter(|&&(variance, square)| square <= limit(variance)).count();
+            inside as f64 / rows.len() as f64
+        };
+        let coverage = CENTRAL.map(|(expected, half)| Coverage { expected, observed: within(half) }).to_vec();
         let (variances, squares): (Vec<f64>, Vec<f64>) = rows.iter().copied().unzip();
         OutputReport {
             profile: VarianceModel::profile(&squares, &variances),
@@ -167,6 +199,7 @@ impl OutputReport {
             nlpd: calibration.nlpd,
             coverage_68: calibration.coverage_68,
             coverage_95: calibration.coverage_95,
+            coverage,
             variance_model: model,
         }
     }
