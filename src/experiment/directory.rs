@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 
 const CONFIG: &str = "config.json";
 const LOG: &str = "metrics.jsonl";
-const CHECKPOINT: &str = "checkpoint.biv";
+pub(super) const CHECKPOINT: &str = "checkpoint.biv";
 const LOCK: &str = ".lock";
 const RESULT: &str = "result.json";
 
@@ -49,8 +49,7 @@ impl RunDirectory {
                 "{folder}: a run is there already: resume it, or take another"
             )));
         }
-        let ours = |name: &str| name == LOCK || is_temporary(name);
-        if !begun && names(path)?.iter().any(|name| !ours(name)) {
+        if !begun && names(path)?.iter().any(|name| !is_passing(name)) {
             return Err(Error::InvalidArgument(format!("{folder}: neither empty nor a run's folder: take another")));
         }
         if begun {
@@ -63,9 +62,7 @@ impl RunDirectory {
     pub(super) fn open(path: &Path, config: &Config) -> Result<Self> {
         let io = |error| Error::io(path, error);
         Self::check(path, config)?;
-        std::fs::create_dir_all(path).map_err(io)?;
-        let lock = File::create(path.join(LOCK)).map_err(io)?;
-        lock.try_lock().map_err(|_| Error::Busy(format!("{}: another run is going on there", path.display())))?;
+        let lock = lock(path)?;
         // Checked again under the lock: another run may have begun and ended meanwhile.
         if Self::check(path, config)? {
             // A process that was killed while it wrote has left them.
@@ -75,7 +72,7 @@ impl RunDirectory {
         }
         // A run that is extended keeps the newest description.
         write_json(&path.join(CONFIG), &config.to_value())?;
-        write_json(&path.join("versions.json"), &versions(config))?;
+        write_json(&path.join("versions.json"), &versions(&config.device))?;
         Ok(RunDirectory { path: path.to_path_buf(), _lock: lock })
     }
 
@@ -111,20 +108,21 @@ impl RunDirectory {
         Ok((Log { path, file: BufWriter::new(file), events, checkpoint }, history))
     }
 
-    /// Writes the files of a complete run. The result is written last: its presence marks a complete run.
+    /// Writes the files of a complete run, with figures of its `fit` if it was one. The result is written last: its presence marks a complete run.
     pub(super) fn finish(
         &self,
         config: &Config,
         history: &History,
         outputs: &Outputs,
         outcome: &Outcome,
+        fit: Option<&FitReport>,
     ) -> Result<()> {
         let tables = tables(history, outputs);
         for (name, content) in &tables {
             files::replace(&self.path.join(name), content.as_bytes())?;
         }
         files::replace(&self.path.join("results.zip"), &zipped(&tables)?)?;
-        let page = report::html(&config.to_value(), &versions(config), history, outputs);
+        let page = report::html(&config.to_value(), &versions(&config.device), history, outputs, fit);
         files::replace(&self.path.join("report.html"), page.as_bytes())?;
         write_json(&self.path.join(RESULT), outcome)
     }
@@ -141,7 +139,7 @@ impl RunDirectory {
     ) -> Result<()> {
         model.save(&self.path.join("model.biv"))?;
         write_json(&self.path.join("fit.json"), report)?;
-        self.finish(config, history, outputs, outcome)
+        self.finish(config, history, outputs, outcome, Some(report))
     }
 
     /// The result of the run in `path`, if it is complete and computes what `config` says.
@@ -185,11 +183,26 @@ fn line(record: &Record) -> Result<String> {
     serde_json::to_string(record).map(|text| text + "\n").map_err(|error| Error::Internal(error.to_string()))
 }
 
+/// Makes the folder where it is missing, and keeps others out of it while the result lives.
+pub(super) fn lock(folder: &Path) -> Result<File> {
+    let io = |error| Error::io(folder, error);
+    std::fs::create_dir_all(folder).map_err(io)?;
+    let lock = File::create(folder.join(LOCK)).map_err(io)?;
+    lock.try_lock().map_err(|_| Error::Busy(format!("{}: another run is going on there", folder.display())))?;
+    Ok(lock)
+}
+
+/// Whether a file of this name is there while a run goes on, and says nothing.
+pub(super) fn is_passing(name: &str) -> bool {
+    name == LOCK || is_temporary(name)
+}
+
 fn is_temporary(name: &str) -> bool {
     name.starts_with(".biv-") && name.ends_with(".tmp")
 }
 
-fn names(folder: &Path) -> Result<Vec<String>> {
+/// The names of what is in `folder`.
+pub(super) fn names(folder: &Path) -> Result<Vec<String>> {
     let entries = std::fs::read_dir(folder).and_then(Iterator::collect::<std::io::Result<Vec<_>>>);
     let entries = entries.map_err(|error| Error::io(folder, error))?;
     Ok(entries.iter().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect())
@@ -216,17 +229,17 @@ fn check_same(folder: &Path, config: &Config) -> Result<()> {
 }
 
 /// What a run's numbers depend on besides its config.
-fn versions(config: &Config) -> Value {
+pub(super) fn versions(device: &str) -> Value {
     json!({
         "biv": env!("CARGO_PKG_VERSION"),
         "libtorch": crate::torch::runtime::torch_version(),
-        "device": crate::torch::device::resolve(&config.device).map(crate::torch::device::name).unwrap_or_default(),
+        "device": crate::torch::device::resolve(device).map(crate::torch::device::name).unwrap_or_default(),
         "threads": tch::get_num_threads(),
         "system": format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
     })
 }
 
-fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
+pub(super) fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
     let text = serde_json::to_string_pretty(value).map_err(|error| Error::Internal(error.to_string()))?;
     files::replace(path, (text + "\n").as_bytes())
 }

@@ -1,5 +1,7 @@
 //! The record of a run, in memory and as JSON lines.
 
+use crate::data::Dataset;
+use crate::train::metrics::Metrics;
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
@@ -88,7 +90,7 @@ pub struct History {
 pub struct SetOutputs {
     /// The labels as they were trained on or evaluated against, with their noise.
     pub labels: Vec<f64>,
-    /// The labels before noise.
+    /// The labels before simulated noise; without any, the labels.
     pub clean_labels: Vec<f64>,
     /// The variance of each label's noise, in the square of the labels' unit; none where there is no noise.
     pub variances: Option<Vec<f64>>,
@@ -101,8 +103,45 @@ pub struct SetOutputs {
 pub struct Outputs {
     /// The training set.
     pub train: SetOutputs,
-    /// The test set, whose labels are clean.
+    /// The test set.
     pub test: SetOutputs,
+}
+
+impl EvaluationRecord {
+    /// Of an evaluation that has just ended.
+    pub(super) fn new(batch: u64, epoch: u64, metrics: &Metrics) -> Self {
+        EvaluationRecord {
+            batch,
+            epoch,
+            mse: metrics.mse,
+            rmse: metrics.rmse,
+            mae: metrics.mae,
+            r2: Some(metrics.r2).filter(|r2| r2.is_finite()),
+            normalized_mse: metrics.normalized_mse,
+            normalized_rmse: metrics.normalized_rmse,
+            normalized_mae: metrics.normalized_mae,
+            bars: Some(BarsRecord {
+                coverage_68: metrics.coverage_68,
+                coverage_95: metrics.coverage_95,
+                mean_z2: metrics.mean_z2,
+                nlpd: metrics.nlpd,
+            })
+            .filter(|bars| bars.mean_z2.is_finite()),
+            time: now(),
+        }
+    }
+}
+
+impl SetOutputs {
+    /// Of `data` and what a model predicts for it.
+    pub(super) fn new(data: &Dataset, predictions: Vec<f64>) -> Self {
+        SetOutputs {
+            labels: data.labels().to_vec(),
+            clean_labels: data.clean_labels().to_vec(),
+            variances: data.variances().map(<[f64]>::to_vec),
+            predictions,
+        }
+    }
 }
 
 impl History {

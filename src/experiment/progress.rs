@@ -1,5 +1,6 @@
 //! The progress of long computations, for those who wait for them.
 
+use crate::train::fit::FitProgress;
 use std::ops::ControlFlow;
 use std::time::Instant;
 
@@ -71,6 +72,22 @@ impl Pace {
             rmse: f64::NAN,
             samples_per_second: rate * samples,
             seconds_left: if done > self.first { (self.total - done) as f64 / rate } else { f64::NAN },
+        }
+    }
+
+    /// The progress of a fit with mini-batches of `rows` rows; its first call starts the pace.
+    pub fn of_fit(pace: &mut Option<Pace>, run: &str, rows: usize, progress: &FitProgress) -> Progress {
+        let FitProgress { steps, total_steps, .. } = *progress;
+        // The training on all rows is a stage of its own.
+        if pace.as_ref().is_some_and(|pace| pace.total != total_steps) {
+            *pace = None;
+        }
+        let pace = pace.get_or_insert_with(|| Pace::new(steps, total_steps));
+        Progress {
+            epoch: progress.epoch,
+            epochs: progress.epochs,
+            loss: progress.held_out_loss,
+            ..pace.at(Stage::Training, run, steps.clamp(pace.first, total_steps), rows as f64)
         }
     }
 }

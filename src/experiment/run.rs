@@ -2,7 +2,7 @@
 
 use super::config::{Cadence, Config, DatasetKind, Network};
 use super::directory::{Log, RunDirectory};
-use super::history::{BarsRecord, EvaluationRecord, History, Outputs, Record, SetOutputs, StepRecord, now};
+use super::history::{EvaluationRecord, History, Outputs, Record, SetOutputs, StepRecord, now};
 use super::outcome::Outcome;
 use super::progress::{Pace, Progress, Stage, Watch};
 use super::source;
@@ -76,7 +76,7 @@ pub fn run_on(config: &Config, data: &Dataset, watch: Watch) -> Result<Outcome> 
             Cadence::Epochs(epochs) => batch.is_multiple_of(epochs.saturating_mul(per_epoch)),
         };
         if due || batch == total {
-            recorder.record(Record::Evaluation(evaluation_record(batch, epoch, &trainer.evaluate(&test)?)))?;
+            recorder.record(Record::Evaluation(EvaluationRecord::new(batch, epoch, &trainer.evaluate(&test)?)))?;
             recorder.flush()?;
         }
         let progress = Progress {
@@ -98,8 +98,9 @@ pub fn run_on(config: &Config, data: &Dataset, watch: Watch) -> Result<Outcome> 
 
     let outcome = outcome(config, data, total, &recorder.history)?;
     if let Some(directory) = &directory {
-        let outputs = Outputs { train: outputs(&trainer, &train)?, test: outputs(&trainer, &test)? };
-        directory.finish(config, &recorder.history, &outputs, &outcome)?;
+        let outputs = |data: &Dataset| Ok::<_, Error>(SetOutputs::new(data, trainer.predict(data)?));
+        let outputs = Outputs { train: outputs(&train)?, test: outputs(&test)? };
+        directory.finish(config, &recorder.history, &outputs, &outcome, None)?;
     }
     Ok(outcome)
 }
@@ -116,26 +117,17 @@ fn run_fit(
     let directory = config.out.as_ref().map(|path| RunDirectory::open(path, config)).transpose()?;
     let options = FitOptions { checkpoint: directory.as_ref().map(RunDirectory::checkpoint_path), ..options };
     let mut pace = None;
-    let mut show = |progress: &FitProgress| {
-        let FitProgress { steps, total_steps, .. } = *progress;
-        let pace = pace.get_or_insert_with(|| Pace::new(steps, total_steps));
-        watch(&Progress {
-            epoch: progress.epoch,
-            epochs: progress.epochs,
-            loss: progress.held_out_loss,
-            ..pace.at(Stage::Training, &config.tag, steps.min(total_steps), options.batch_size as f64)
-        })
-    };
+    let mut show = |progress: &FitProgress| watch(&Pace::of_fit(&mut pace, &config.tag, options.batch_size, progress));
     let (model, report) = fit(&network(config, train)?, train, &options, &mut show)?;
     let epochs = report.final_epochs.unwrap_or(report.stop_epoch);
     let metrics = Metrics::of(&model, test)?;
-    let history = History { steps: vec![], evaluations: vec![evaluation_record(epochs, epochs, &metrics)] };
+    let history = History { steps: vec![], evaluations: vec![EvaluationRecord::new(epochs, epochs, &metrics)] };
     let outcome = outcome(config, data, 0, &history)?;
     if let Some(directory) = &directory {
         let (mut log, _) = directory.log(0)?;
         history.records().iter().try_for_each(|record| log.record(record))?;
         log.flush()?;
-        let outputs = |data: &Dataset| -> Result<SetOutputs> { set_outputs(data, model.predict_data(data)?.mean) };
+        let outputs = |data: &Dataset| Ok::<_, Error>(SetOutputs::new(data, model.predict_data(data)?.mean));
         let outputs = Outputs { train: outputs(train)?, test: outputs(test)? };
         directory.finish_fit(config, &history, &outputs, &outcome, &model, &report)?;
     }
@@ -230,42 +222,6 @@ fn step_record(batch: u64, epoch: u64, step: &StepReport) -> StepRecord {
         samples_used: step.samples_used,
         time: now(),
     }
-}
-
-fn evaluation_record(batch: u64, epoch: u64, metrics: &Metrics) -> EvaluationRecord {
-    EvaluationRecord {
-        batch,
-        epoch,
-        mse: metrics.mse,
-        rmse: metrics.rmse,
-        mae: metrics.mae,
-        r2: Some(metrics.r2).filter(|r2| r2.is_finite()),
-        normalized_mse: metrics.normalized_mse,
-        normalized_rmse: metrics.normalized_rmse,
-        normalized_mae: metrics.normalized_mae,
-        bars: Some(BarsRecord {
-            coverage_68: metrics.coverage_68,
-            coverage_95: metrics.coverage_95,
-            mean_z2: metrics.mean_z2,
-            nlpd: metrics.nlpd,
-        })
-        .filter(|bars| bars.mean_z2.is_finite()),
-        time: now(),
-    }
-}
-
-/// Labels and predictions of a data set.
-fn outputs(trainer: &Trainer, data: &Dataset) -> Result<SetOutputs> {
-    set_outputs(data, trainer.predict(data)?)
-}
-
-fn set_outputs(data: &Dataset, predictions: Vec<f64>) -> Result<SetOutputs> {
-    Ok(SetOutputs {
-        labels: data.labels().to_vec(),
-        clean_labels: data.clean_labels().to_vec(),
-        variances: data.variances().map(<[f64]>::to_vec),
-        predictions,
-    })
 }
 
 fn outcome(config: &Config, data: &Dataset, batches: u64, history: &History) -> Result<Outcome> {

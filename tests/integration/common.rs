@@ -8,6 +8,7 @@ use biv::train::trainer::{EpochReport, SharedModel, StepReport, Trainer, Trainer
 use parking_lot::Mutex;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
+use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
 
 /// A model made of JSON options.
@@ -35,4 +36,29 @@ pub fn epoch(trainer: &mut Trainer) -> EpochReport {
 pub fn real_data(name: &str) -> PathBuf {
     let folder = std::env::var_os("BIV_DATA_DIR").expect("BIV_DATA_DIR is the folder of the real data sets");
     PathBuf::from(folder).join(name)
+}
+
+/// The command line program.
+pub fn biv(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_biv"));
+    command.args(arguments).env_remove("BIV_DATA_DIR").stdin(Stdio::null());
+    command
+}
+
+pub fn output(arguments: &[&str]) -> Output {
+    biv(arguments).output().unwrap()
+}
+
+/// What it prints, when it succeeds.
+pub fn stdout(arguments: &[&str]) -> String {
+    let output = output(arguments);
+    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// What it complains of, when it fails.
+pub fn complaint(arguments: &[&str]) -> String {
+    let output = output(arguments);
+    assert_eq!(output.status.code(), Some(1), "{arguments:?}: {}", String::from_utf8_lossy(&output.stdout));
+    String::from_utf8(output.stderr).unwrap()
 }

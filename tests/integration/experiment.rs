@@ -1,7 +1,7 @@
 //! Whole experiments through the command line and the library: settings, run
 //! directories, resuming, sweeps, and what goes wrong.
 
-use crate::common::real_data;
+use crate::common::{biv, complaint, output, real_data, stdout};
 use biv::Error;
 use biv::experiment::{Config, Outcome, Progress, Stage, Sweep, run};
 use biv::model::archive::{Archive, ArchiveKind};
@@ -9,32 +9,7 @@ use rand::Rng;
 use serde_json::{Value, json};
 use std::ops::ControlFlow;
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
-
-/// The command line program.
-fn biv(arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_biv"));
-    command.args(arguments).env_remove("BIV_DATA_DIR").stdin(Stdio::null());
-    command
-}
-
-fn output(arguments: &[&str]) -> Output {
-    biv(arguments).output().unwrap()
-}
-
-/// What it prints, when it succeeds.
-fn stdout(arguments: &[&str]) -> String {
-    let output = output(arguments);
-    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap()
-}
-
-/// What it complains of, when it fails.
-fn complaint(arguments: &[&str]) -> String {
-    let output = output(arguments);
-    assert_eq!(output.status.code(), Some(1), "{arguments:?}: {}", String::from_utf8_lossy(&output.stdout));
-    String::from_utf8(output.stderr).unwrap()
-}
+use std::process::{Command, Stdio};
 
 /// A quick experiment on synthetic data, without a run directory.
 fn synthetic() -> Value {
@@ -162,6 +137,28 @@ fn a_run_leaves_everything_behind_and_nothing_else() {
     let report = read(out.join("report.html"));
     assert!(report.contains("quick") && report.contains("<svg"));
     assert!(!report.contains("src=") && !report.contains("href="), "self-contained");
+}
+
+#[test]
+fn a_run_that_fits_has_the_figures_of_the_fit() {
+    let folder = tempfile::tempdir().unwrap();
+    let change = json!({"out": folder.path(), "fit": {"members": 1}, "model": {"kind": "mlp", "hidden": [16]}});
+    let mut shown = 0;
+    let outcome = run(&config(with(synthetic(), change)), &mut |progress| {
+        assert!(progress.done <= progress.total && progress.epoch <= progress.epochs, "{progress:?}");
+        assert!(progress.seconds_left.is_nan() || progress.seconds_left < 1000.0, "{progress:?}");
+        shown += 1;
+        ControlFlow::Continue(())
+    });
+    assert!(outcome.unwrap().last.bars.is_some() && shown >= 4);
+    let page = read(folder.path().join("report.html"));
+    for title in ["Errors on the clean test set", "Which epsilon the residuals allow", "Loss on held-out rows"] {
+        assert!(page.contains(title), "{title}");
+    }
+    assert!(!page.contains("Training loss"), "a fit records no steps");
+    let report: Value = serde_json::from_str(&read(folder.path().join("fit.json"))).unwrap();
+    assert_eq!((&report["members"], report["history"].as_array().unwrap().len()), (&json!(1), 3));
+    biv::model::Model::load(&folder.path().join("model.biv")).unwrap();
 }
 
 #[test]

@@ -50,7 +50,18 @@ pub(super) fn test_error(history: &History) -> String {
     figure(&chart, "Lower is better; a rise after the best point means that training has begun to fit the noise.")
 }
 
+/// What the labels are that errors are measured against: "noisy" where their noise has variances and no clean labels
+/// are kept beside them, else "clean".
+pub(super) fn label_kind(part: &SetOutputs) -> &'static str {
+    // Bit by bit: a missing label is NaN.
+    let same =
+        part.labels.iter().map(|label| label.to_bits()).eq(part.clean_labels.iter().map(|label| label.to_bits()));
+    let is_noisy = part.variances.iter().flatten().any(|&variance| variance > 0.0);
+    if same && is_noisy { "noisy" } else { "clean" }
+}
+
 pub(super) fn predictions(test: &SetOutputs) -> String {
+    let kind = label_kind(test);
     let pairs: Vec<_> = test.clean_labels.iter().copied().zip(test.predictions.iter().copied()).collect();
     let shown = pairs.len().min(POINTS);
     // Evenly spread over the rows, so that the same run always shows the same points.
@@ -59,7 +70,7 @@ pub(super) fn predictions(test: &SetOutputs) -> String {
     let (low, high) = finite.fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), value| (l.min(value), h.max(value)));
     let chart = Chart {
         title: "Predictions on the test set".into(),
-        x_label: "true label (label units)".into(),
+        x_label: format!("{kind} label (label units)"),
         y_label: "prediction (label units)".into(),
         series: vec![
             Series::new("test rows", Kind::Points, 0, points),
@@ -68,6 +79,9 @@ pub(super) fn predictions(test: &SetOutputs) -> String {
         ..Chart::default()
     };
     let mut caption = "Each point is a row; the closer to the dashed line, the better the prediction.".to_string();
+    if kind == "noisy" {
+        caption += " The labels' own noise keeps points away from the line too.";
+    }
     if pairs.len() > shown {
         caption += &format!(" {} of {} rows are shown.", integer(shown as u64), integer(pairs.len() as u64));
     }
@@ -78,7 +92,9 @@ pub(super) fn error_by_variance(train: &SetOutputs) -> String {
     let title = "Error by noise variance, training set";
     let variances = train.variances.as_deref().unwrap_or_default();
     let errors = train.predictions.iter().zip(&train.clean_labels).map(|(prediction, label)| prediction - label);
-    let mut rows: Vec<(f64, f64)> = variances.iter().copied().zip(errors).collect();
+    // A masked label has an infinite variance.
+    let mut rows: Vec<(f64, f64)> =
+        variances.iter().copied().zip(errors).filter(|row| row.0 != f64::INFINITY).collect();
     rows.sort_by(|a, b| a.0.total_cmp(&b.0));
     let why = match (rows.first(), rows.last()) {
         (Some(first), Some(last)) if first.0 < last.0 => None,
@@ -88,6 +104,7 @@ pub(super) fn error_by_variance(train: &SetOutputs) -> String {
     if let Some(why) = why {
         return note(title, why);
     }
+    let kind = label_kind(train);
     let groups = rows.len().min(10);
     let bars = (0..groups).map(|group| {
         let rows = &rows[group * rows.len() / groups..(group + 1) * rows.len() / groups];
@@ -100,16 +117,19 @@ pub(super) fn error_by_variance(train: &SetOutputs) -> String {
     let chart = Chart {
         title: title.into(),
         x_label: "mean noise variance of each tenth of the labels (label units squared)".into(),
-        y_label: "RMSE on clean labels (label units)".into(),
+        y_label: format!("RMSE on {kind} labels (label units)"),
         x_ticks,
         series: vec![Series::new("", Kind::Bars, 0, points)],
         ..Chart::default()
     };
-    figure(
-        &chart,
-        "From the tenth of the training labels with the least noise (left) to that with the most: bars that rise to \
-         the right mean that noise was memorised, level bars that it was not.",
-    )
+    let meaning = match kind {
+        "noisy" => {
+            "the noise of the labels is in the errors, so the bars rise with it even where predictions are right."
+        }
+        _ => "bars that rise to the right mean that noise was memorised, level bars that it was not.",
+    };
+    let order = "From the tenth of the training labels with the least noise (left) to that with the most";
+    figure(&chart, &format!("{order}: {meaning}"))
 }
 
 pub(super) fn effective_batch_size(history: &History) -> String {
@@ -129,7 +149,7 @@ pub(super) fn effective_batch_size(history: &History) -> String {
 }
 
 /// A chart with the sentence that says how to read it.
-fn figure(chart: &Chart, caption: &str) -> String {
+pub(super) fn figure(chart: &Chart, caption: &str) -> String {
     format!("<figure>{}<figcaption>{caption}</figcaption></figure>\n", chart.svg())
 }
 
@@ -155,7 +175,7 @@ fn smoothed(name: &str, color: usize, points: Vec<(f64, f64)>) -> (Vec<Series>, 
 }
 
 /// Whether a logarithmic axis shows the values better: all positive, and the largest more than five times the least.
-fn spans_magnitudes<'a>(series: impl IntoIterator<Item = &'a (f64, f64)>) -> bool {
+pub(super) fn spans_magnitudes<'a>(series: impl IntoIterator<Item = &'a (f64, f64)>) -> bool {
     let (mut low, mut high) = (f64::INFINITY, 0.0f64);
     for (_, y) in series {
         (low, high) = (low.min(*y), high.max(*y));
@@ -220,6 +240,26 @@ pub(super) mod tests {
         assert!(error_by_variance(train).contains("the same noise variance"));
         train.variances = None;
         assert!(error_by_variance(train).contains("no noise variances"));
+    }
+
+    #[test]
+    fn labels_are_noisy_where_their_noise_has_variances_and_nothing_else_is_known() {
+        let part = |labels: &[f64], clean: &[f64], variances: Option<&[f64]>| SetOutputs {
+            labels: labels.to_vec(),
+            clean_labels: clean.to_vec(),
+            variances: variances.map(<[f64]>::to_vec),
+            predictions: vec![0.0; 2],
+        };
+        let (labels, noise) = ([1.0, f64::NAN], [0.5, f64::INFINITY]);
+        assert_eq!(label_kind(&part(&labels, &labels, Some(&noise))), "noisy");
+        assert_eq!(label_kind(&part(&labels, &labels, None)), "clean");
+        assert_eq!(label_kind(&part(&labels, &labels, Some(&[0.0; 2]))), "clean");
+        assert_eq!(label_kind(&part(&labels, &[1.5, f64::NAN], Some(&noise))), "clean", "the noise was simulated");
+        assert!(predictions(&part(&labels, &labels, Some(&noise))).contains("noisy label (label units)"));
+        let (_, mut outputs) = run();
+        assert!(error_by_variance(&outputs.train).contains("RMSE on noisy labels"));
+        outputs.train.labels[0] += 1.0;
+        assert!(error_by_variance(&outputs.train).contains("RMSE on clean labels"));
     }
 
     #[test]

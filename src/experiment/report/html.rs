@@ -1,63 +1,40 @@
 //! A run as one HTML page: metrics, figures, configuration.
-//!
-//! The page is one file without scripts or anything from elsewhere, so it can
-//! be mailed, archived and read without a network.
 
-use super::figures::{effective_batch_size, error_by_variance, mean, note, predictions, test_error, training_loss};
-use super::text::{escape, integer, number};
-use crate::experiment::history::{EvaluationRecord, History, Outputs};
+use super::figures::{
+    effective_batch_size, error_by_variance, label_kind, mean, note, predictions, test_error, training_loss,
+};
+use super::fit_page::fit_figures;
+use super::page::{Page, counted, table};
+use super::text::{integer, number};
+use crate::experiment::history::{EvaluationRecord, History, Outputs, SetOutputs};
+use crate::train::fit::FitReport;
 use jiff::Timestamp;
 use serde_json::Value;
 
-const STYLE: &str = "\
-:root{color-scheme:light dark;--page:#f5f7fa;--card:#fff;--text:#1f2933;--soft:#52606d;--line:#e4e7eb;--mark:#0072b2}\
-@media(prefers-color-scheme:dark){:root{--page:#12181f;--card:#1b232c;--text:#e4e7eb;--soft:#9aa5b1;--line:#323f4b;\
---mark:#4ba3e3}}\
-*{box-sizing:border-box}body{margin:0;background:var(--page);color:var(--text);line-height:1.5;\
-font:15px system-ui,'Segoe UI',Roboto,'Helvetica Neue',Arial,sans-serif}\
-main{max-width:1160px;margin:0 auto;padding:36px 20px 60px}h1{margin:0;font-size:30px;overflow-wrap:anywhere}\
-h2{margin:36px 0 14px;font-size:19px}.soft,figcaption{color:var(--soft)}p{margin:4px 0 0}\
-.tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(190px,1fr));gap:14px;margin-top:24px}\
-.tile,figure,.card{background:var(--card);border:1px solid var(--line);border-radius:10px}\
-.tile{padding:14px 18px}.tile b{display:block;font-size:26px;font-weight:600;line-height:1.3}\
-.tile:first-child b{color:var(--mark)}.tile span{font-size:13px;color:var(--soft)}\
-.figures{margin-top:18px;display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,500px),1fr));gap:18px}\
-figure{margin:0;padding:14px 14px 16px}figure svg{display:block;width:100%;height:auto}\
-figcaption{padding:6px 10px 0;font-size:13.5px}.card{padding:6px 18px;overflow-x:auto}\
-table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums}\
-th,td{padding:7px 14px 7px 0;text-align:left;font-weight:400;border-top:1px solid var(--line);vertical-align:top}\
-tr:first-child>*{border-top:0}th{color:var(--soft)}td{overflow-wrap:anywhere}.numbers :is(td,th):not(:first-child)\
-{text-align:right}figure h2{margin:2px 10px 10px;font-size:16px}figure table{margin:0 10px 8px;width:calc(100% - 20px)}\
-.settings th{width:38%}\
-code{font:13px ui-monospace,SFMono-Regular,Menlo,Consolas,monospace}";
-
 /// The page of a run. `config` is the resolved configuration, whose `tag` is the title; `versions` is what made
 /// the run: libraries, hardware. All text in them is escaped. Nothing has to be there: a run without evaluations,
-/// or without steps, has a page too.
-pub fn html(config: &Value, versions: &Value, history: &History, outputs: &Outputs) -> String {
-    let tag = config.get("tag").and_then(Value::as_str).unwrap_or("Training run");
-    let figures = [
-        summary(history),
-        test_error(history),
-        training_loss(history),
-        effective_batch_size(history),
-        predictions(&outputs.test),
-        error_by_variance(&outputs.train),
-    ];
-    format!(
-        "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\"/>\n\
-         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\"/>\n\
-         <title>{tag}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<main>\n\
-         <header><h1>{tag}</h1>\n<p class=\"soft\">{overview}</p></header>\n{tiles}\n\
-         <div class=\"figures\">\n{figures}</div>\n\
-         <h2>Configuration</h2>\n{config}\n<h2>Versions</h2>\n{versions}\n</main>\n</body>\n</html>\n",
-        tag = escape(tag),
-        overview = overview(history, outputs),
-        tiles = tiles(history),
-        figures = figures.concat(),
-        config = settings(config),
-        versions = settings(versions),
-    )
+/// or without steps, has a page too. Where the run was a `fit`, it has that one's figures beside its own.
+pub fn html(config: &Value, versions: &Value, history: &History, outputs: &Outputs, fit: Option<&FitReport>) -> String {
+    let labels = config.pointer("/dataset/csv/labels").and_then(Value::as_array);
+    let labels: Vec<&str> = labels.into_iter().flatten().filter_map(Value::as_str).collect();
+    let mut figures = summary(history, &outputs.test);
+    match fit {
+        // A fit records no steps, and evaluates once.
+        Some(report) => figures += &fit_figures(report, &labels),
+        None => figures += &[test_error(history), training_loss(history), effective_batch_size(history)].concat(),
+    }
+    figures += &predictions(&outputs.test);
+    figures += &error_by_variance(&outputs.train);
+    Page {
+        title: config.get("tag").and_then(Value::as_str).unwrap_or("Training run"),
+        overview: overview(history, outputs),
+        tiles: tiles(history),
+        notes: String::new(),
+        figures,
+        config,
+        versions,
+    }
+    .html()
 }
 
 /// When the run took place, for how long, and on how much.
@@ -80,8 +57,7 @@ fn overview(history: &History, outputs: &Outputs) -> String {
         (outputs.train.labels.len() as u64, "training label", "training labels"),
         (outputs.test.labels.len() as u64, "test label", "test labels"),
     ];
-    parts
-        .extend(counts.map(|(count, one, many)| format!("{} {}", integer(count), if count == 1 { one } else { many })));
+    parts.extend(counts.map(|(count, one, many)| counted(count, one, many)));
     parts.join(" · ")
 }
 
@@ -95,7 +71,7 @@ fn duration(seconds: f64) -> String {
 }
 
 /// The numbers that a reader looks for first.
-fn tiles(history: &History) -> String {
+fn tiles(history: &History) -> Vec<(String, String)> {
     let mut tiles = Vec::new();
     if let (Some(best), Some(last)) = (history.best(), history.evaluations.last()) {
         let worse = match 100.0 * (last.rmse / best.rmse - 1.0) {
@@ -112,17 +88,25 @@ fn tiles(history: &History) -> String {
     if !sizes.is_empty() {
         tiles.push((number(mean(&sizes)), "effective batch size on average, in samples".into()));
     }
-    let tiles =
-        tiles.iter().map(|(value, what)| format!("<div class=\"tile\"><b>{value}</b><span>{what}</span></div>\n"));
-    format!("<div class=\"tiles\">\n{}</div>", tiles.collect::<String>())
+    tiles
 }
 
 /// The metrics at the best evaluation and at the last one.
-fn summary(history: &History) -> String {
-    const TITLE: &str = "Errors on the clean test set";
+fn summary(history: &History, test: &SetOutputs) -> String {
+    let title = format!("Errors on the {} test set", label_kind(test));
     let (Some(best), Some(last)) = (history.best(), history.evaluations.last()) else {
-        return note(TITLE, "The run was never evaluated.");
+        return note(&title, "The run was never evaluated.");
     };
+    let column = |name, test: &EvaluationRecord| {
+        format!("{name}<br/>epoch {}<br/>mini-batch {}", test.epoch, integer(test.batch))
+    };
+    let caption = "Lower is better, except for R²; the best evaluation is the one with the least RMSE, and since the \
+                   test set chose it, it flatters a little.";
+    table(&title, &[column("best", best), column("final", last)], &metrics(&[best, last]), caption)
+}
+
+/// The metrics of evaluations, a column each.
+pub(super) fn metrics(evaluations: &[&EvaluationRecord]) -> Vec<(&'static str, Vec<String>)> {
     type Metric = (&'static str, fn(&EvaluationRecord) -> Option<f64>);
     let metrics: [Metric; 7] = [
         ("RMSE, label units", |test| Some(test.rmse)),
@@ -133,57 +117,8 @@ fn summary(history: &History) -> String {
         ("MAE, normalised", |test| Some(test.normalized_mae)),
         ("MSE, normalised", |test| Some(test.normalized_mse)),
     ];
-    let row = |(name, metric): Metric| {
-        let cell = |test| format!("<td>{}</td>", metric(test).map_or("–".into(), number));
-        format!("<tr><th scope=\"row\">{name}</th>{}{}</tr>\n", cell(best), cell(last))
-    };
-    let column = |name, test: &EvaluationRecord| {
-        format!("<th scope=\"col\">{name}<br/>epoch {}<br/>mini-batch {}</th>", test.epoch, integer(test.batch))
-    };
-    format!(
-        "<figure><h2>{TITLE}</h2><table class=\"numbers\">\n<tr><td></td>{}{}</tr>\n{}</table>\
-         <figcaption>Lower is better, except for R²; the best evaluation is the one with the least RMSE, and since \
-         the test set chose it, it flatters a little.</figcaption></figure>\n",
-        column("best", best),
-        column("final", last),
-        metrics.map(row).concat()
-    )
-}
-
-/// A JSON value as a table of paths and values.
-fn settings(value: &Value) -> String {
-    let mut rows = Vec::new();
-    flatten(String::new(), value, &mut rows);
-    let rows = rows.iter().map(|(path, value)| {
-        format!(
-            "<tr><th scope=\"row\"><code>{}</code></th><td><code>{}</code></td></tr>\n",
-            escape(path),
-            escape(value)
-        )
-    });
-    format!("<div class=\"card\"><table class=\"settings\">\n{}</table></div>", rows.collect::<String>())
-}
-
-/// The leaves of `value`, each with its path: objects are entered, and arrays that hold objects or arrays.
-fn flatten(path: String, value: &Value, rows: &mut Vec<(String, String)>) {
-    match value {
-        Value::Object(fields) if !fields.is_empty() => {
-            for (name, value) in fields {
-                let dot = if path.is_empty() { "" } else { "." };
-                flatten(format!("{path}{dot}{name}"), value, rows);
-            }
-        }
-        Value::Array(items) if items.iter().any(|item| item.is_object() || item.is_array()) => {
-            for (at, item) in items.iter().enumerate() {
-                flatten(format!("{path}[{at}]"), item, rows);
-            }
-        }
-        Value::String(text) => rows.push((path, text.clone())),
-        Value::Array(items) => {
-            rows.push((path, items.iter().map(Value::to_string).collect::<Vec<_>>().join(", ")));
-        }
-        other => rows.push((path, other.to_string())),
-    }
+    let cell = |value: Option<f64>| value.map_or("–".into(), number);
+    metrics.map(|(name, metric)| (name, evaluations.iter().map(|test| cell(metric(test))).collect())).to_vec()
 }
 
 #[cfg(test)]
@@ -200,7 +135,8 @@ mod tests {
         let (history, outputs) = run();
         let config = json!({"tag": "<b>&\"tag\"", "model": {"hidden": [50, 20], "kind": "<script>"},
                             "schedule": [{"epoch": 5}], "none": {}});
-        let page = html(&config, &json!({"libbiv": "0.1.0"}), &history, &outputs);
+        let page = html(&config, &json!({"libbiv": "0.1.0"}), &history, &outputs, None);
+        assert!(page.contains("Errors on the clean test set"));
         let found = elements(page.strip_prefix("<!DOCTYPE html>").unwrap());
         assert_eq!((found["svg"], found["figure"], found["title"]), (5, 6, 6));
         assert_eq!(found["circle"], 2000 + 6 + 1 + 2, "points, evaluations, the best, and two keys");
@@ -239,7 +175,7 @@ mod tests {
                     evaluations: (0..rows as u64).map(|batch| evaluation(batch, value)).collect(),
                 };
                 let outputs = Outputs { train: part(value, rows), test: part(value, rows) };
-                let page = html(&json!({}), &json!(null), &history, &outputs);
+                let page = html(&json!({}), &json!(null), &history, &outputs, None);
                 elements(page.strip_prefix("<!DOCTYPE html>").unwrap());
                 assert!(page.contains("<h1>Training run</h1>") && !page.contains("NaN"), "{value} {rows}");
             }
