@@ -4,7 +4,7 @@
 //!
 //! | floor | its job |
 //! |---|---|
-//! | [`capi`] | the C ABI: a thin layer over all of this (beside it `bin/biv.rs`, the command line) |
+//! | [`capi`] | the C ABI: a thin layer over all of this (beside it `bin/biv`, the command line) |
 //! | [`experiment`] | the published experiment: settings, runs, sweeps, reports |
 //! | [`train`] | mini-batches, losses, steps, epochs, evaluation, fitting from any thread |
 //! | [`model`] | networks, their initial weights, prediction, files of models |

@@ -1,6 +1,8 @@
-//! The published experiment: settings, runs, sweeps and their reports.
+//! The published experiment: settings, runs, sweeps and their reports; fits of a user's own CSV files.
 
 mod config;
+mod csv_fit;
+mod csv_predict;
 mod directory;
 mod file;
 mod history;
@@ -13,6 +15,8 @@ mod source;
 mod sweep;
 
 pub use config::{Cadence, Config, DatasetKind, DatasetOptions, Network, overlay};
+pub use csv_fit::{CsvFit, CsvFitOutcome, fit_csv};
+pub use csv_predict::{predict_csv, read_columns};
 pub use file::read_value;
 pub use history::{EvaluationRecord, History, Outputs, Record, SetOutputs, StepRecord};
 pub use outcome::{CellOutcome, Outcome};

@@ -11,5 +11,6 @@ mod experiment;
 mod golden;
 mod image_networks;
 mod numerics;
+mod own_data;
 mod real_data;
 mod training;

@@ -1,5 +1,7 @@
 //! The command line: flags become a description, and the library does the rest.
 
+mod own_data;
+
 use biv::data::{FaceOptions, draw_faces};
 use biv::experiment::{Config, Outcome, Progress, Stage, Sweep, overlay, read_value, run, table};
 use biv::{Error, Result};
@@ -27,6 +29,12 @@ enum Command {
     Run(Box<RunArgs>),
     /// Runs a grid of experiments, several at a time, and prints mean and spread.
     Sweep(SweepArgs),
+    /// Trains a model on a CSV file, with error bars; known noise of its labels makes it better.
+    Fit(Box<own_data::FitArgs>),
+    /// Predicts the rows of a CSV file with a model of `biv fit`.
+    Predict(own_data::PredictArgs),
+    /// Prints what residuals of any model say of the variances that are known of its labels' noise.
+    Variances(own_data::VariancesArgs),
     /// Draws simple faces whose age shows, in files named like UTKFace's.
     Faces(FacesArgs),
 }
@@ -144,6 +152,9 @@ fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Run(arguments) => run_one(&arguments),
         Command::Sweep(arguments) => sweep(&arguments),
+        Command::Fit(arguments) => own_data::fit(&arguments),
+        Command::Predict(arguments) => own_data::predict(&arguments),
+        Command::Variances(arguments) => own_data::variances(&arguments),
         Command::Faces(FacesArgs { folder, count, size, seed }) => {
             draw_faces(&folder, &FaceOptions { count, size, seed }).map(|()| ExitCode::SUCCESS)
         }
