@@ -9,7 +9,7 @@ use super::pointer;
 use super::status::biv_status;
 use crate::base::log;
 use crate::data::Dataset;
-use crate::train::metrics::Metrics;
+use crate::train::metrics::{Calibration, Metrics};
 use crate::train::session::Session;
 use crate::train::trainer::{EpochReport, StepReport, Trainer, TrainerOptions};
 use crate::{Error, Result};
@@ -160,6 +160,8 @@ impl From<StepReport> for biv_step {
 
 impl From<Metrics> for biv_metrics {
     fn from(metrics: Metrics) -> Self {
+        let unknown = Calibration { coverage_68: f64::NAN, coverage_95: f64::NAN, mean_z2: f64::NAN, nlpd: f64::NAN };
+        let bars = metrics.bars.unwrap_or(unknown);
         biv_metrics {
             struct_size: size_of::<Self>(),
             rows: metrics.rows as i64,
@@ -171,11 +173,11 @@ impl From<Metrics> for biv_metrics {
             normalized_rmse: metrics.normalized_rmse,
             normalized_mae: metrics.normalized_mae,
             weighted_rmse: metrics.weighted_rmse,
-            expected_rmse: metrics.expected_rmse,
-            mean_z2: metrics.mean_z2,
-            nlpd: metrics.nlpd,
-            coverage_68: metrics.coverage_68,
-            coverage_95: metrics.coverage_95,
+            expected_rmse: metrics.expected_rmse.unwrap_or(f64::NAN),
+            mean_z2: bars.mean_z2,
+            nlpd: bars.nlpd,
+            coverage_68: bars.coverage_68,
+            coverage_95: bars.coverage_95,
         }
     }
 }

@@ -149,6 +149,9 @@ impl Dataset {
     pub fn from_csv_as_used(path: &Path, options: &CsvOptions) -> Result<(Self, CsvOptions)> {
         options.validate_targets()?;
         options.validate_features()?;
+        if let Some(name) = options.features.iter().flatten().find(|name| options.labels.contains(name)) {
+            return Err(Error::config("csv.features", format!("has '{name}', must not have a label")));
+        }
         let mut rows = Rows::open(path, options.delimiter)?;
         let mut features = FeatureColumns::new(&rows, options)?;
         let mut targets = TargetColumns::new(&rows, options)?;

@@ -52,6 +52,13 @@ impl Scale {
     }
 }
 
+impl LabelStatistics {
+    /// Whether it is what the published experiment does.
+    pub(crate) fn is_published(&self) -> bool {
+        *self == LabelStatistics::Clean
+    }
+}
+
 impl Normalization {
     /// The statistics of `data`; of its labels, what `of` says.
     pub fn fit(data: &Dataset, of: LabelStatistics) -> Self {

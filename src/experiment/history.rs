@@ -1,7 +1,7 @@
 //! The record of a run, in memory and as JSON lines.
 
 use crate::data::Dataset;
-use crate::train::metrics::Metrics;
+use crate::train::metrics::{Calibration, Metrics};
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
@@ -48,22 +48,9 @@ pub struct EvaluationRecord {
     pub normalized_mae: f64,
     /// How well the model's error bars hold; none where it has no error bars.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub bars: Option<BarsRecord>,
+    pub bars: Option<Calibration>,
     /// When the evaluation ended, in seconds since the Unix epoch.
     pub time: f64,
-}
-
-/// How well error bars hold on the test set.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct BarsRecord {
-    /// The share of the labels within their central 68 %.
-    pub coverage_68: f64,
-    /// Within their central 95 %.
-    pub coverage_95: f64,
-    /// The mean of (label - prediction)^2 / variance.
-    pub mean_z2: f64,
-    /// The mean negative logarithm of the density of a label, in nats.
-    pub nlpd: f64,
 }
 
 /// One line of a run's record: `{"kind": "step", "batch": 1, ...}`.
@@ -120,13 +107,7 @@ impl EvaluationRecord {
             normalized_mse: metrics.normalized_mse,
             normalized_rmse: metrics.normalized_rmse,
             normalized_mae: metrics.normalized_mae,
-            bars: Some(BarsRecord {
-                coverage_68: metrics.coverage_68,
-                coverage_95: metrics.coverage_95,
-                mean_z2: metrics.mean_z2,
-                nlpd: metrics.nlpd,
-            })
-            .filter(|bars| bars.mean_z2.is_finite()),
+            bars: metrics.bars,
             time: now(),
         }
     }

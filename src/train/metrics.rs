@@ -5,6 +5,7 @@ use crate::model::{ErrorBars, Model, Prediction};
 use crate::torch::{Arena, Precision};
 use crate::train::learner::check_fit;
 use crate::{Error, Result};
+use serde::{Deserialize, Serialize};
 use std::f64::consts::TAU;
 
 /// Errors of predictions on a data set; with several outputs, means over them. Masked labels do not count.
@@ -30,18 +31,11 @@ pub struct Metrics {
     /// As `rmse`, with each label weighted by 1 / (scale v + tau2), where v is the variance of its noise, by the model's
     /// error bars; by 1 / v where the model has none. Without variances, `rmse`.
     pub weighted_rmse: f64,
-    /// What `rmse` would be if the predictions were perfect: the square root of the mean v. NaN without variances.
-    pub expected_rmse: f64,
-    /// The mean of (label - prediction)^2 / variance, where the variance is the prediction's own and scale v for a noisy
-    /// label: 1 for error bars of the right size. NaN where the model has none.
-    pub mean_z2: f64,
-    /// The mean negative logarithm of the density of the label in a normal distribution of that variance, in nats and the
-    /// labels' unit. NaN as `mean_z2`.
-    pub nlpd: f64,
-    /// The share of the labels within the central 68 % of that distribution. NaN as `mean_z2`.
-    pub coverage_68: f64,
-    /// The share within the central 95 %. NaN as `mean_z2`.
-    pub coverage_95: f64,
+    /// What `rmse` would be if the predictions were perfect: the square root of the mean v. None without variances.
+    pub expected_rmse: Option<f64>,
+    /// How well the error bars hold, where the model has some: for the prediction's own variance and, of a label with
+    /// noise, scale v.
+    pub bars: Option<Calibration>,
 }
 
 /// Half the width of the central 68 % of a normal distribution, in standard deviations.
@@ -50,27 +44,42 @@ const CENTRAL_68: f64 = 0.994_457_883_209_753;
 /// Of the central 95 %.
 const CENTRAL_95: f64 = 1.959_963_984_540_054;
 
-/// How well error bars hold: the mean square of standardised errors and the shares of them within the bars.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub(crate) struct Calibration {
-    count: f64,
-    pub mean_z2: f64,
-    pub nlpd: f64,
+/// How well error bars hold; with several outputs, means over them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Calibration {
+    /// The share of the labels within the central 68 % of a normal distribution of the variance that is said.
     pub coverage_68: f64,
+    /// The share within the central 95 %.
     pub coverage_95: f64,
+    /// The mean of (label - prediction)^2 / variance: 1 for error bars of the right size.
+    pub mean_z2: f64,
+    /// The mean negative logarithm of the label's density in that distribution, in nats and the labels' unit.
+    pub nlpd: f64,
 }
 
-impl Calibration {
+/// Means over errors, one after the other.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Calibrating {
+    count: f64,
+    means: Calibration,
+}
+
+impl Calibrating {
     /// Takes an error whose square is `square`, of a distribution of this variance.
     pub fn add(&mut self, square: f64, variance: f64) {
         self.count += 1.0;
         let z2 = square / variance;
         let inside = |half: f64| if z2 <= half * half { 1.0 } else { 0.0 };
         let move_to = |mean: &mut f64, value: f64| *mean += (value - *mean) / self.count;
-        move_to(&mut self.mean_z2, z2);
-        move_to(&mut self.nlpd, ((TAU * variance).ln() + z2) / 2.0);
-        move_to(&mut self.coverage_68, inside(CENTRAL_68));
-        move_to(&mut self.coverage_95, inside(CENTRAL_95));
+        move_to(&mut self.means.mean_z2, z2);
+        move_to(&mut self.means.nlpd, ((TAU * variance).ln() + z2) / 2.0);
+        move_to(&mut self.means.coverage_68, inside(CENTRAL_68));
+        move_to(&mut self.means.coverage_95, inside(CENTRAL_95));
+    }
+
+    /// Of all errors so far.
+    pub fn means(&self) -> Calibration {
+        self.means
     }
 }
 
@@ -83,7 +92,7 @@ struct Sums {
     weights: f64,
     weighted_squares: f64,
     variances: f64,
-    calibration: Calibration,
+    calibration: Calibrating,
 }
 
 impl Metrics {
@@ -154,7 +163,7 @@ impl Metrics {
             }
         }
         let mut metrics = Metrics { rows, ..Metrics::default() };
-        let mut weighted = 0.0;
+        let (mut weighted, mut expected, mut bars) = (0.0, 0.0, Calibration::default());
         for (output, (sums, scale)) in sums.into_iter().zip(scale).enumerate() {
             let count = sums.count * outputs as f64;
             metrics.normalized_mse += sums.squares / count;
@@ -168,20 +177,18 @@ impl Metrics {
             let r2 = if deviations > 0.0 { 1.0 - sums.squares * scale.powi(2) / deviations } else { f64::NAN };
             metrics.r2 += r2 / outputs as f64;
             weighted += sums.weighted_squares / sums.weights * scale.powi(2) / outputs as f64;
-            metrics.expected_rmse += sums.variances * scale.powi(2) / count;
-            let Calibration { mean_z2, nlpd, coverage_68, coverage_95, .. } = sums.calibration;
-            metrics.mean_z2 += mean_z2 / outputs as f64;
-            metrics.nlpd += nlpd / outputs as f64;
-            metrics.coverage_68 += coverage_68 / outputs as f64;
-            metrics.coverage_95 += coverage_95 / outputs as f64;
+            expected += sums.variances * scale.powi(2) / count;
+            let Calibration { coverage_68, coverage_95, mean_z2, nlpd } = sums.calibration.means();
+            bars.coverage_68 += coverage_68 / outputs as f64;
+            bars.coverage_95 += coverage_95 / outputs as f64;
+            bars.mean_z2 += mean_z2 / outputs as f64;
+            bars.nlpd += nlpd / outputs as f64;
         }
         metrics.rmse = metrics.mse.sqrt();
         metrics.normalized_rmse = metrics.normalized_mse.sqrt();
         metrics.weighted_rmse = weighted.sqrt();
-        metrics.expected_rmse = if variances.is_some() { metrics.expected_rmse.sqrt() } else { f64::NAN };
-        if prediction.variance.is_none() {
-            [metrics.mean_z2, metrics.nlpd, metrics.coverage_68, metrics.coverage_95] = [f64::NAN; 4];
-        }
+        metrics.expected_rmse = variances.map(|_| expected.sqrt());
+        metrics.bars = prediction.variance.as_ref().map(|_| bars);
         Ok(metrics)
     }
 }
@@ -214,7 +221,7 @@ mod tests {
         // Output 0: 1 - 0.25 / 0.25; output 1: 1 - 0.02 / 0.25.
         assert!((metrics.r2 - (0.0 + 0.92) / 2.0).abs() < 1e-12);
         assert_eq!(metrics.weighted_rmse, metrics.rmse);
-        assert!(metrics.expected_rmse.is_nan() && metrics.mean_z2.is_nan() && metrics.coverage_95.is_nan());
+        assert_eq!((metrics.expected_rmse, metrics.bars), (None, None));
     }
 
     #[test]
@@ -227,7 +234,7 @@ mod tests {
         let metrics = Metrics::new(&prediction, &noisy, &normalization, None).unwrap();
         let weighted: f64 = (1.0 + 4.0 / 4.0 + 16.0 / 3.0) / (1.0 + 0.25 + 1.0 / 3.0);
         assert!((metrics.mse - 7.0).abs() < 1e-12 && (metrics.weighted_rmse - weighted.sqrt()).abs() < 1e-12);
-        assert!((metrics.expected_rmse - (8.0f64 / 3.0).sqrt()).abs() < 1e-12);
+        assert!((metrics.expected_rmse.unwrap() - (8.0f64 / 3.0).sqrt()).abs() < 1e-12);
         // In the labels' unit a variance of 4 of its own, and half of the noise's.
         let bars = ErrorBars { scale: vec![0.5], tau2: vec![1.0], mean_spread: vec![0.0] };
         prediction.variance = Some(vec![1.0; 4]);
@@ -235,8 +242,9 @@ mod tests {
         let total = [4.5, 6.0, 5.5f64];
         let z2 = (1.0 / total[0] + 4.0 / total[1] + 16.0 / total[2]) / 3.0;
         let nlpd = z2 / 2.0 + total.iter().map(|s| (TAU * s).ln() / 2.0).sum::<f64>() / 3.0;
-        assert!((metrics.mean_z2 - z2).abs() < 1e-12 && (metrics.nlpd - nlpd).abs() < 1e-12, "{metrics:?}");
-        assert!((metrics.coverage_68 - 2.0 / 3.0).abs() < 1e-12 && metrics.coverage_95 == 1.0);
+        let found = metrics.bars.unwrap();
+        assert!((found.mean_z2 - z2).abs() < 1e-12 && (found.nlpd - nlpd).abs() < 1e-12, "{metrics:?}");
+        assert!((found.coverage_68 - 2.0 / 3.0).abs() < 1e-12 && found.coverage_95 == 1.0);
         let weighted =
             (1.0 / total[0] + 4.0 / total[1] + 16.0 / total[2]) / total.iter().map(|s| s.recip()).sum::<f64>();
         assert!((metrics.weighted_rmse - weighted.sqrt()).abs() < 1e-12);

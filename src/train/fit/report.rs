@@ -4,7 +4,7 @@ use crate::base::infinite;
 use crate::data::{Normalization, ProfilePoint, VarianceModel, Verdict};
 use crate::train::held_out::HeldOut;
 use crate::train::loss::Loss;
-use crate::train::metrics::Calibration;
+use crate::train::metrics::Calibrating;
 use serde::{Deserialize, Serialize};
 
 /// What a fit has found. Everything is in the labels' units but the losses, which are in normalised ones.
@@ -169,12 +169,13 @@ impl OutputReport {
         let known = (output..noise.len()).step_by(outputs).filter(|&at| noise[at].is_finite());
         let mut rows: Vec<(f64, f64)> = known.map(|at| (noise[at] * unit, squares[at] * unit)).collect();
         rows.sort_by(|a, b| a.0.total_cmp(&b.0));
-        let mut calibration = Calibration::default();
+        let mut calibration = Calibrating::default();
         let mut mean_square = 0.0;
         for &(variance, square) in &rows {
             mean_square += square / rows.len() as f64;
             calibration.add(square, model.scale * variance + model.tau2);
         }
+        let calibration = calibration.means();
         let groups = rows.len().min(10);
         let group = |number: usize| {
             let rows = &rows[number * rows.len() / groups..(number + 1) * rows.len() / groups];
