@@ -1,6 +1,6 @@
 //! Values and training runs against PyTorch's (tests/golden/make_goldens.py).
 
-use biv::data::{Dataset, Normalization};
+use biv::data::{Dataset, Normalization, VarianceModel};
 use biv::model::archive::{Archive, ArchiveKind, StoredArray};
 use biv::model::{Model, ModelOptions, TensorInfo};
 use biv::torch::Precision;
@@ -125,6 +125,42 @@ fn fill(seed: u64, index: u32, count: usize, centre: f64, scale: f64) -> Vec<f32
         (centre + scale * u) as f32
     };
     (0..count as u32).map(value).collect()
+}
+
+/// As `fill`, in f64 and in [-1, 1).
+fn uniform(seed: u64, index: u32, count: usize) -> Vec<f64> {
+    // What f32 holds exactly: 24 bits.
+    fill(seed, index, count, 0.0, 1.0).into_iter().map(f64::from).collect()
+}
+
+/// Residuals and variances of a case of make_variance_models.py (`random_case`).
+fn variance_case(seed: u64) -> (Vec<f64>, Vec<f64>) {
+    let rows = 30 + (seed as usize * 7919) % 471;
+    let [first, second, third] = [0, 1, 2].map(|index| uniform(seed, index, rows));
+    let tiny = 2f64.powi(-24);
+    let variance = |u: f64| match seed % 4 {
+        0 => (u + 1.0) / 2.0,
+        1 => -((u + 1.0 + tiny) / 2.0).ln(),
+        2 => 10f64.powf(3.0 * u),
+        _ => {
+            if u < 0.0 {
+                0.05
+            } else {
+                2.0
+            }
+        }
+    };
+    let mut variances: Vec<f64> = third.into_iter().map(variance).collect();
+    if seed % 5 == 0 {
+        variances[..rows / 20].fill(0.0);
+    }
+    let (scale, tau2) = ([1.0, 0.3, 2.0, 0.01][seed as usize / 4 % 4], 10f64.powf((seed % 13) as f64 / 3.0 - 3.0));
+    let normal = first.iter().zip(&second).map(|(first, second)| {
+        (-2.0 * ((first + 1.0 + tiny) / 2.0).ln()).sqrt() * (std::f64::consts::PI * second).cos()
+    });
+    let residuals = normal.zip(&variances).map(|(normal, v)| (scale * v + tau2).sqrt() * normal).collect();
+    variances.rotate_right(if seed % 7 == 0 { rows / 2 } else { 0 });
+    (residuals, variances)
 }
 
 /// A network for images with the weights of the golden files.
@@ -284,4 +320,53 @@ fn everything_agrees_with_the_pytorch_installed_here() {
     check_training(folder.path());
     check_predictions(folder.path());
     check_images(folder.path());
+}
+
+#[test]
+fn variance_models_are_those_of_another_implementation() {
+    let text = std::fs::read_to_string(committed().join("variance_models.json")).unwrap();
+    let file: Value = serde_json::from_str(&text).unwrap();
+    let check = |what: &str, residuals: &[f64], variances: &[f64], expected: &Value| {
+        let found = serde_json::to_value(VarianceModel::fit(residuals, variances).unwrap()).unwrap();
+        assert_eq!(found["verdict"], expected["verdict"], "{what}: {found}");
+        for (name, value) in
+            expected.as_object().unwrap().iter().filter(|(name, _)| !["name", "verdict"].contains(&name.as_str()))
+        {
+            let close = match (found[name].as_f64(), value.as_f64()) {
+                (Some(found), Some(value)) => (found - value).abs() <= 1e-6 * value.abs().max(1e-6),
+                // Infinite.
+                (found, value) => found == value,
+            };
+            assert!(close, "{what}, {name}: {}, elsewhere {value}", found[name]);
+        }
+    };
+    let list = |name: &str| numbers(&file[name]);
+    let (v, z, decades) = (list("variances"), list("normal"), list("decades"));
+    let shuffled: Vec<f64> = list("order").into_iter().map(|at| v[at as usize]).collect();
+    let few: Vec<f64> = v.iter().enumerate().map(|(row, &v)| if row < 50 { 0.0 } else { v }).collect();
+    let times = |factor: f64| v.iter().map(|v| factor * v).collect::<Vec<_>>();
+    let residuals = |variances: &[f64], scale: f64, tau2: f64| -> Vec<f64> {
+        variances.iter().zip(&z).map(|(v, z)| (scale * v + tau2).sqrt() * z).collect()
+    };
+    let plain = residuals(&v, 1.0, 0.25);
+    let table: [(Vec<f64>, Vec<f64>); 9] = [
+        (plain.clone(), v.clone()),
+        (plain.clone(), times(100.0)),
+        (plain.clone(), times(0.01)),
+        (plain, shuffled),
+        (residuals(&v, 1.0, 100.0), v.clone()),
+        (residuals(&v, 1.0, 0.0), v.clone()),
+        (residuals(&few, 1.0, 0.25), few),
+        (residuals(&decades, 1.0, 1e-3), decades.clone()),
+        (residuals(&v, 10.0, 0.1), v.clone()),
+    ];
+    for ((residuals, variances), expected) in table.iter().zip(file["table"].as_array().unwrap()) {
+        check(expected["name"].as_str().unwrap(), residuals, variances, expected);
+    }
+    let cases = file["cases"].as_array().unwrap();
+    assert_eq!(cases.len(), 1000);
+    for (seed, expected) in cases.iter().enumerate() {
+        let (residuals, variances) = variance_case(seed as u64);
+        check(&format!("case {seed}"), &residuals, &variances, expected);
+    }
 }

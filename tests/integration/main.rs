@@ -8,6 +8,7 @@ mod checkpoints;
 mod common;
 mod cuda;
 mod experiment;
+mod fit;
 mod golden;
 mod image_networks;
 mod numerics;
