@@ -824,12 +824,13 @@ const char *biv_last_error_message(void);
 /**
  * The JSON Schema of a kind of options, with the meaning and the default of every field.
  *
- * @param name "csv", "images", "synthetic", "split", "noise", "distribution", "loss", "model",
- *   "trainer", "settings", "experiment" or "sweep".
+ * @param name "arrays", "csv", "images", "synthetic", "split", "noise", "distribution", "loss", "model",
+ *   "trainer", "fit", "settings", "experiment" or "sweep".
  * @param out set to a static text, never to be freed; NULL on failure.
  * @return BIV_OK, BIV_ERROR_INVALID_ARGUMENT. Any thread.
  */
-biv_status biv_config_schema(const char *name, const char **out);
+biv_status biv_config_schema(const char *name,
+                             const char **out);
 
 /**
  * The number of CUDA devices that can be used.
@@ -944,8 +945,8 @@ biv_status biv_dataset_create_from_arrays_with_std(const struct biv_array *featu
  *   "missing_labels": "mask", ...}.
  * @param out the new handle, to be freed with biv_dataset_free(); NULL on failure.
  * @return BIV_OK, BIV_ERROR_NOT_FOUND (the file or a column), BIV_ERROR_PARSE (the message names row and
- *   column), BIV_ERROR_INVALID_CONFIG, BIV_ERROR_SHAPE (no feature), BIV_ERROR_INVALID_ARGUMENT (a negative
- *   variance), BIV_ERROR_IO, BIV_ERROR_OUT_OF_MEMORY. Any thread.
+ *   column), BIV_ERROR_INVALID_CONFIG, BIV_ERROR_SHAPE (no feature), BIV_ERROR_INVALID_ARGUMENT (a value too large
+ *   for f32), BIV_ERROR_IO, BIV_ERROR_OUT_OF_MEMORY. Any thread.
  */
 biv_status biv_dataset_create_from_csv(const char *path,
                                        const char *options,

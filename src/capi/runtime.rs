@@ -81,8 +81,8 @@ pub extern "C" fn biv_last_error_message() -> *const c_char {
 
 /// The JSON Schema of a kind of options, with the meaning and the default of every field.
 ///
-/// @param name "csv", "images", "synthetic", "split", "noise", "distribution", "loss", "model",
-///   "trainer", "settings", "experiment" or "sweep".
+/// @param name "arrays", "csv", "images", "synthetic", "split", "noise", "distribution", "loss", "model",
+///   "trainer", "fit", "settings", "experiment" or "sweep".
 /// @param out set to a static text, never to be freed; NULL on failure.
 /// @return BIV_OK, BIV_ERROR_INVALID_ARGUMENT. Any thread.
 #[unsafe(no_mangle)]
