@@ -153,6 +153,15 @@ pub(super) unsafe fn view_optional<'a>(array: *const biv_array, name: &str) -> R
     unsafe { view(array, name) }.map(Some)
 }
 
+/// An error where [`fill`] would refuse the array; nothing is written.
+///
+/// # Safety
+/// As [`fill`].
+pub(super) unsafe fn check_room(array: *const biv_array_out, name: &str, shape: &[usize]) -> Result<()> {
+    // SAFETY: the caller's promise. Without values there is nothing to write.
+    unsafe { fill(array, name, shape, &[]) }
+}
+
 /// Fills a caller's array with row-major `values` of `shape`.
 ///
 /// # Safety

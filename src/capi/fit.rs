@@ -8,6 +8,7 @@ use super::handle;
 use super::model::biv_model;
 use super::pointer;
 use super::status::biv_status;
+use crate::Error;
 use crate::base::log;
 use crate::data::{VarianceModel, Verdict};
 use crate::train::fit::{FitOptions, FitProgress, default_network, fit};
@@ -117,6 +118,11 @@ pub unsafe extern "C" fn biv_variance_model_fit(
     // SAFETY: the header's contract for all pointers.
     boundary(|| unsafe {
         let (residuals, variances) = (view(residuals, "residuals")?, view(variances, "variances")?);
+        for (name, shape) in [("residuals", residuals.shape()), ("variances", variances.shape())] {
+            if shape.len() != 1 {
+                return Err(Error::Shape(format!("{name} have shape {shape:?}, expected [rows]")));
+            }
+        }
         let model = VarianceModel::fit(&residuals.as_f64()?, &variances.as_f64()?)?;
         pointer::write_sized(out, model.into())
     })

@@ -1,6 +1,6 @@
 //! Models.
 
-use super::array::{biv_array, biv_array_out, fill, view};
+use super::array::{biv_array, biv_array_out, check_room, fill, view};
 use super::boundary::boundary;
 use super::dataset::biv_dataset;
 use super::handle::{self, Handle};
@@ -236,6 +236,9 @@ pub unsafe extern "C" fn biv_model_predict_with_variance(
             ));
         };
         let shape = [features.shape()[0], model.outputs()];
+        if !out.is_null() {
+            check_room(out, "out", &shape)?;
+        }
         fill(variances, "variances", &shape, &variance)?;
         if out.is_null() { Ok(()) } else { fill(out, "out", &shape, &prediction.mean) }
     })

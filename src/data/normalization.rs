@@ -97,14 +97,23 @@ impl Normalization {
         }
     }
 
+    fn lengths(&self) -> [usize; 4] {
+        [&self.feature_mean, &self.feature_std, &self.label_mean, &self.label_std].map(Vec::len)
+    }
+
+    /// Whether there are as many numbers as rows of `width` features and `outputs` labels need.
+    pub(crate) fn has_sizes(&self, width: usize, outputs: usize) -> bool {
+        let columns = self.feature_mean.len();
+        [1, width].contains(&columns) && self.lengths() == [columns, columns, outputs, outputs]
+    }
+
     /// An error unless these are statistics of rows of `width` features and `outputs` labels.
     ///
     /// # Errors
     /// [`Error::Corrupt`].
     pub(crate) fn check(&self, width: usize, outputs: usize) -> Result<()> {
-        let columns = self.feature_mean.len();
-        let lengths = [columns, self.feature_std.len(), self.label_mean.len(), self.label_std.len()];
-        if ![1, width].contains(&columns) || lengths != [columns, columns, outputs, outputs] {
+        if !self.has_sizes(width, outputs) {
+            let lengths = self.lengths();
             let message = format!("the normalisation has {lengths:?} values for {width} features and {outputs} labels");
             return Err(Error::Corrupt(message));
         }

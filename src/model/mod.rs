@@ -170,8 +170,11 @@ impl Model {
     /// [`Error::Shape`] for another number of features or labels; [`Error::InvalidArgument`] for values that are no means
     /// or no deviations.
     pub fn give_normalization(&mut self, normalization: Normalization) -> Result<()> {
-        normalization.check(self.inputs(), self.outputs()).map_err(|error| match error {
-            Error::Corrupt(message) => Error::InvalidArgument(message),
+        let (width, outputs) = (self.inputs(), self.outputs());
+        let fits = normalization.has_sizes(width, outputs);
+        normalization.check(width, outputs).map_err(|error| match error {
+            Error::Corrupt(message) if fits => Error::InvalidArgument(message),
+            Error::Corrupt(message) => Error::Shape(message),
             other => other,
         })?;
         self.normalization = Some(normalization);
