@@ -21,7 +21,7 @@ MEMBER(biv_array, shape, const int64_t *, 16);
 MEMBER(biv_array, strides, const int64_t *, 24);
 MEMBER(biv_array, size, int64_t, 32);
 
-STRUCT(biv_dataset_info, 48);
+STRUCT(biv_dataset_info, 56);
 MEMBER(biv_dataset_info, struct_size, size_t, 0);
 MEMBER(biv_dataset_info, rows, int64_t, 8);
 MEMBER(biv_dataset_info, features, int64_t, 16);
@@ -29,6 +29,7 @@ MEMBER(biv_dataset_info, outputs, int64_t, 24);
 MEMBER(biv_dataset_info, has_variances, int32_t, 32);
 MEMBER(biv_dataset_info, has_clean_labels, int32_t, 36);
 MEMBER(biv_dataset_info, left_out, int64_t, 40);
+MEMBER(biv_dataset_info, masked_labels, int64_t, 48);
 
 STRUCT(biv_array_out, 40);
 MEMBER(biv_array_out, data, void *, 0);
@@ -60,7 +61,7 @@ MEMBER(biv_step, epsilon, double, 24);
 MEMBER(biv_step, rows, int64_t, 32);
 MEMBER(biv_step, samples_used, int64_t, 40);
 
-STRUCT(biv_metrics, 72);
+STRUCT(biv_metrics, 120);
 MEMBER(biv_metrics, struct_size, size_t, 0);
 MEMBER(biv_metrics, rows, int64_t, 8);
 MEMBER(biv_metrics, mse, double, 16);
@@ -70,8 +71,14 @@ MEMBER(biv_metrics, r2, double, 40);
 MEMBER(biv_metrics, normalized_mse, double, 48);
 MEMBER(biv_metrics, normalized_rmse, double, 56);
 MEMBER(biv_metrics, normalized_mae, double, 64);
+MEMBER(biv_metrics, weighted_rmse, double, 72);
+MEMBER(biv_metrics, expected_rmse, double, 80);
+MEMBER(biv_metrics, mean_z2, double, 88);
+MEMBER(biv_metrics, nlpd, double, 96);
+MEMBER(biv_metrics, coverage_68, double, 104);
+MEMBER(biv_metrics, coverage_95, double, 112);
 
-STRUCT(biv_epoch, 56);
+STRUCT(biv_epoch, 72);
 MEMBER(biv_epoch, struct_size, size_t, 0);
 MEMBER(biv_epoch, epoch, int64_t, 8);
 MEMBER(biv_epoch, batches, int64_t, 16);
@@ -79,6 +86,8 @@ MEMBER(biv_epoch, skipped, int64_t, 24);
 MEMBER(biv_epoch, loss, double, 32);
 MEMBER(biv_epoch, effective_batch_size, double, 40);
 MEMBER(biv_epoch, test, const biv_metrics *, 48);
+MEMBER(biv_epoch, validation_loss, double, 56);
+MEMBER(biv_epoch, best_epoch, int64_t, 64);
 
 STRUCT(biv_progress, 48);
 MEMBER(biv_progress, struct_size, size_t, 0);
@@ -87,6 +96,31 @@ MEMBER(biv_progress, batch, int64_t, 16);
 MEMBER(biv_progress, steps, int64_t, 24);
 MEMBER(biv_progress, loss, double, 32);
 MEMBER(biv_progress, running, int32_t, 40);
+
+STRUCT(biv_variance_model, 104);
+MEMBER(biv_variance_model, struct_size, size_t, 0);
+MEMBER(biv_variance_model, epsilon, double, 8);
+MEMBER(biv_variance_model, scale, double, 16);
+MEMBER(biv_variance_model, tau2, double, 24);
+MEMBER(biv_variance_model, tau2_pm, double, 32);
+MEMBER(biv_variance_model, epsilon_best, double, 40);
+MEMBER(biv_variance_model, epsilon_floor, double, 48);
+MEMBER(biv_variance_model, gain, double, 56);
+MEMBER(biv_variance_model, gain_se, double, 64);
+MEMBER(biv_variance_model, mean_z2, double, 72);
+MEMBER(biv_variance_model, rows, int64_t, 80);
+MEMBER(biv_variance_model, verdict, int32_t, 88);
+MEMBER(biv_variance_model, warning, const char *, 96);
+
+STRUCT(biv_fit_progress, 64);
+MEMBER(biv_fit_progress, struct_size, size_t, 0);
+MEMBER(biv_fit_progress, epoch, int64_t, 8);
+MEMBER(biv_fit_progress, epochs, int64_t, 16);
+MEMBER(biv_fit_progress, steps, int64_t, 24);
+MEMBER(biv_fit_progress, total_steps, int64_t, 32);
+MEMBER(biv_fit_progress, held_out_loss, double, 40);
+MEMBER(biv_fit_progress, epsilon, double, 48);
+MEMBER(biv_fit_progress, is_final, int32_t, 56);
 
 STRUCT(biv_experiment_progress, 88);
 MEMBER(biv_experiment_progress, struct_size, size_t, 0);
@@ -107,6 +141,13 @@ _Static_assert(sizeof(void *) == 8 && sizeof(biv_epoch_callback) == 8, "pointers
 CONSTANT(BIV_F32, 1);
 CONSTANT(BIV_F64, 2);
 CONSTANT(BIV_ABI_VERSION, 1);
+CONSTANT(BIV_VERDICT_PROFILE, 1);
+CONSTANT(BIV_VERDICT_FLOOR, 2);
+CONSTANT(BIV_VERDICT_PAULE_MANDEL, 3);
+CONSTANT(BIV_VERDICT_MSE, 4);
+CONSTANT(BIV_VERDICT_TOO_FEW_ROWS, 5);
+CONSTANT(BIV_VERDICT_EQUAL_VARIANCES, 6);
+CONSTANT(BIV_VERDICT_ZERO_RESIDUALS, 7);
 CONSTANT(BIV_STAGE_LOADING, 1);
 CONSTANT(BIV_STAGE_TRAINING, 2);
 CONSTANT(BIV_STAGE_SWEEP, 3);

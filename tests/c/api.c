@@ -57,7 +57,8 @@ static void every_kind_of_options_has_a_schema(void) {
   static const char *const schemas[][2] = {
       {"csv", "\"standard_errors\""}, {"synthetic", "\"rows\""},     {"split", "\"train_size\""},
       {"noise", "\"disturbance\""},   {"distribution", "gamma"},     {"loss", "cutoff_mse"},
-      {"model", "\"hidden\""},        {"trainer", "\"batch_size\""},
+      {"model", "\"hidden\""},        {"trainer", "\"batch_size\""}, {"arrays", "\"missing_labels\""},
+      {"fit", "\"members\""},
   };
   for (size_t i = 0; i < COUNT(schemas); i++) {
     const char *schema = NULL;
@@ -340,6 +341,76 @@ static void subsets_and_shuffles_keep_rows_whole(void) {
   biv_dataset_free(all);
 }
 
+static void infinite_and_missing_labels_are_masked(void) {
+  const float features[] = {1, 2, 3};
+  const double labels[] = {1, NAN, 3}, complete[] = {1, 2, 3}, deviations[] = {2, 1, INFINITY}, numbers[] = {7, 7, 8};
+  const char *options = "{\"standard_deviations\": true, \"missing_labels\": \"mask\"}";
+  biv_dataset *dataset = NULL;
+  CHECK_OK(
+      biv_dataset_create(F32(features, 3), F64(labels, 3), F64(deviations, 3), F64(numbers, 3), options, &dataset));
+  biv_dataset_info info = SIZED(biv_dataset_info);
+  CHECK_OK(biv_dataset_get_info(dataset, &info));
+  CHECK(info.rows == 3 && info.masked_labels == 2 && info.has_variances == 1);
+  double noise[3], copy[3];
+  CHECK_OK(biv_dataset_copy_variances(dataset, F64_OUT(noise, 3)));
+  CHECK(noise[0] == 4 && isinf(noise[1]) && isinf(noise[2]));
+  CHECK_OK(biv_dataset_copy_labels(dataset, F64_OUT(copy, 3)));
+  CHECK(copy[0] == 1 && isnan(copy[1]) && copy[2] == 3);
+  biv_dataset_free(dataset);
+  /* The defaults: variances, and NaN is an error that names the row. */
+  CHECK_OK(biv_dataset_create(F32(features, 3), F64(complete, 3), F64(deviations, 3), NULL, NULL, &dataset));
+  CHECK_OK(biv_dataset_get_info(dataset, &info));
+  CHECK(info.masked_labels == 1);
+  CHECK_OK(biv_dataset_copy_variances(dataset, F64_OUT(noise, 3)));
+  CHECK(noise[0] == 2 && noise[1] == 1 && isinf(noise[2]));
+  biv_dataset_free(dataset);
+  CHECK_STATUS(biv_dataset_create(F32(features, 3), F64(labels, 3), NULL, NULL, NULL, &dataset),
+               BIV_ERROR_INVALID_ARGUMENT, "row 1");
+  CHECK_STATUS(biv_dataset_create(F32(features, 3), F64(complete, 3), NULL, F64(labels, 3), NULL, &dataset),
+               BIV_ERROR_INVALID_ARGUMENT, "row 1: the group is NaN");
+  CHECK_STATUS(biv_dataset_create(F32(features, 3), F64(complete, 3), NULL, F64(labels, 2), NULL, &dataset),
+               BIV_ERROR_SHAPE, "groups have shape [2], expected [3]");
+  CHECK(dataset == NULL);
+}
+
+/* Rows without labels train and count as if they were not there. */
+static void masked_rows_are_as_rows_that_are_not_there(void) {
+  enum { KEPT = 96, ALL = 128 };
+  biv_dataset *data = noisy_dataset(ALL, 3);
+  static double features[ALL][5], given[ALL], noise[ALL], guess[2][ALL];
+  CHECK_OK(biv_dataset_copy_features(data, F64_OUT(features, ALL, 5)));
+  CHECK_OK(biv_dataset_copy_labels(data, F64_OUT(given, ALL)));
+  CHECK_OK(biv_dataset_copy_variances(data, F64_OUT(noise, ALL)));
+  biv_dataset *masked = NULL, *without = NULL;
+  CHECK_OK(biv_dataset_create(F64(features, KEPT, 5), F64(given, KEPT), F64(noise, KEPT), NULL, NULL, &without));
+  for (int row = KEPT; row < ALL; row++) given[row] = NAN;
+  CHECK_OK(biv_dataset_create(F64(features, ALL, 5), F64(given, ALL), F64(noise, ALL), NULL,
+                              "{\"missing_labels\": \"mask\"}", &masked));
+  const biv_dataset *both[] = {masked, without};
+  for (int which = 0; which < 2; which++) {
+    biv_trainer *trainer = small_trainer(both[which], "{\"batch_size\": 32, \"learning_rate\": 0.01}");
+    CHECK_OK(biv_trainer_fit(trainer, 5, NULL, NULL, NULL));
+    CHECK_OK(biv_trainer_predict(trainer, F64(features, ALL, 5), F64_OUT(guess[which], ALL)));
+    biv_metrics metrics = SIZED(biv_metrics), expected = SIZED(biv_metrics);
+    CHECK_OK(biv_trainer_evaluate(trainer, masked, &metrics));
+    CHECK_OK(biv_trainer_evaluate(trainer, without, &expected));
+    CHECK_NEAR(metrics.mse, expected.mse, 1e-12);
+    biv_trainer_free(trainer);
+  }
+  CHECK(memcmp(guess[0], guess[1], sizeof guess[0]) == 0);
+  for (int which = 0; which < 2; which++) {
+    biv_model *model = NULL;
+    CHECK_OK(
+        biv_fit(NULL, both[which], "{\"members\": 2, \"epochs\": 3, \"batch_size\": 32}", NULL, NULL, &model, NULL));
+    CHECK_OK(biv_model_predict(model, F64(features, ALL, 5), F64_OUT(guess[which], ALL)));
+    biv_model_free(model);
+  }
+  CHECK(memcmp(guess[0], guess[1], sizeof guess[0]) == 0);
+  biv_dataset_free(data);
+  biv_dataset_free(masked);
+  biv_dataset_free(without);
+}
+
 static void noise_samples_are_in_range_and_repeat(void) {
   const char *uniform = "{\"kind\": \"uniform\", \"mean\": 2, \"variance\": 1.3333333333333333}";
   double first[500], second[500], other[500];
@@ -439,6 +510,143 @@ static void losses_average_over_the_outputs(void) {
 #undef COLUMNS
 }
 
+/* A label of infinite variance is as one that is not there. */
+static void losses_leave_masked_labels_out(void) {
+  static const char *const kinds[] = {"mse", "cutoff_mse", "iv", "biv"};
+  const double more_predictions[] = {1, 2, 4, 1e6}, more_labels[] = {0, 0, 1, 0},
+               more_variances[] = {0.4, 0.9, 1.9, INFINITY};
+  for (size_t i = 0; i < COUNT(kinds); i++) {
+    char loss[40];
+    snprintf(loss, sizeof loss, "{\"kind\": \"%s\"}", kinds[i]);
+    double gradient[4], expected[3];
+    biv_loss_result result = SIZED(biv_loss_result), without = loss_of(loss, F64_OUT(expected, 3));
+    CHECK_OK(biv_loss_compute(loss, F64(more_predictions, 4), F64(more_labels, 4), F64(more_variances, 4), &result,
+                              F64_OUT(gradient, 4)));
+    CHECK(result.value == without.value && result.samples_used == without.samples_used);
+    CHECK(memcmp(gradient, expected, sizeof expected) == 0 && gradient[3] == 0);
+  }
+}
+
+/* Each row's prediction and the logarithm of its variance, beside the value and the slope that the formula has. */
+static void likelihoods_match_their_formula_and_its_slope(void) {
+  const double guess[3][2] = {{1, 0.2}, {2, -1}, {4, 1.5}};
+  double value = 0, gradient[6], found[2];
+  for (int row = 0; row < 3; row++) {
+    double total = variances[row] + exp(guess[row][1]);
+    value += (log(total) + pow(guess[row][0] - labels[row], 2) / total) / 2 / 3;
+  }
+  biv_loss_result result = SIZED(biv_loss_result);
+  const char *gaussian = "{\"kind\": \"gaussian\"}", *flat = "{\"kind\": \"beta_nll\", \"beta\": 1}";
+  CHECK_OK(biv_loss_compute(gaussian, F64(guess, 3, 2), F64(labels, 3), F64(variances, 3), &result,
+                            F64_OUT(gradient, 3, 2)));
+  CHECK_NEAR(result.value, value, 1e-12);
+  CHECK(result.epsilon == 0 && result.samples_used == 3);
+  for (int at = 0; at < 6; at++) {
+    for (int side = 0; side < 2; side++) {
+      double moved[6];
+      memcpy(moved, guess, sizeof moved);
+      moved[at] += side == 0 ? -1e-5 : 1e-5;
+      CHECK_OK(biv_loss_compute(gaussian, F64(moved, 3, 2), F64(labels, 3, 1), F64(variances, 3, 1), &result, NULL));
+      found[side] = result.value;
+    }
+    CHECK_NEAR(gradient[at], (found[1] - found[0]) / 2e-5, 1e-8);
+  }
+  /* With beta 1 the variance leaves the slope of the prediction: (2 e / s / 2) s / K. */
+  CHECK_OK(
+      biv_loss_compute(flat, F64(guess, 3, 2), F64(labels, 3), F64(variances, 3), &result, F64_OUT(gradient, 3, 2)));
+  for (int row = 0; row < 3; row++) CHECK_NEAR(gradient[2 * row], (guess[row][0] - labels[row]) / 3, 1e-12);
+  /* Without variances the network's own is all. */
+  CHECK_OK(biv_loss_compute(gaussian, F64(guess, 3, 2), F64(labels, 3), NULL, &result, NULL));
+  CHECK_NEAR(result.value, ((0.2 + exp(-0.2)) + (-1 + 4 * exp(1)) + (1.5 + 9 * exp(-1.5))) / 6, 1e-12);
+  CHECK_STATUS(biv_loss_compute(gaussian, F64(guess, 2, 3), F64(labels, 2), NULL, &result, NULL), BIV_ERROR_SHAPE,
+               "predictions");
+  CHECK_STATUS(biv_loss_compute(gaussian, F64(predictions, 3), F64(labels, 3), NULL, &result, NULL), BIV_ERROR_SHAPE,
+               "expected [rows, 2 outputs]");
+  CHECK_STATUS(biv_loss_compute("{\"kind\": \"biv\", \"epsilon\": \"auto\"}", F64(predictions, 3), F64(labels, 3),
+                                F64(variances, 3), &result, NULL),
+               BIV_ERROR_INVALID_CONFIG, "is found in training");
+}
+
+/* The variance model. */
+
+enum { RESIDUALS = 4000 };
+
+/* Numbers in (0, 1). */
+static double uniform(void) {
+  static uint64_t state = 88172645463325252u;
+  state ^= state << 13;
+  state ^= state >> 7;
+  state ^= state << 17;
+  return ((double)(state >> 11) + 0.5) / 9007199254740992.0;
+}
+
+static double normal(void) { return sqrt(-2 * log(uniform())) * cos(2 * acos(-1) * uniform()); }
+
+/* Residuals of variance v + 0.25, where v is exponential with mean 1. */
+static void residuals_tell_how_far_variances_hold(void) {
+  static double noise[RESIDUALS], wider[RESIDUALS], residuals[2 * RESIDUALS];
+  double square = 0;
+  for (int row = 0; row < RESIDUALS; row++) {
+    noise[row] = -log(uniform());
+    wider[row] = 100 * noise[row];
+    residuals[2 * row] = sqrt(noise[row] + 0.25) * normal();
+  }
+  /* Every other element of an array: strides. */
+  const biv_array every_other = {residuals, BIV_F64, 1, SIZES(RESIDUALS), SIZES(2), 2 * RESIDUALS};
+  biv_variance_model found = SIZED(biv_variance_model), scaled_up = SIZED(biv_variance_model);
+  CHECK_OK(biv_variance_model_fit(&every_other, F64(noise, RESIDUALS), &found));
+  CHECK(found.verdict == BIV_VERDICT_PROFILE && found.rows == RESIDUALS && found.warning == NULL);
+  CHECK(found.epsilon > 0.1 && found.epsilon < 1 && found.scale > 0.7 && found.scale <= 1);
+  CHECK_NEAR(found.tau2, found.scale * found.epsilon, 1e-12);
+  CHECK(found.epsilon >= found.tau2_pm && found.epsilon >= found.epsilon_best && found.gain > 2 * found.gain_se);
+  for (int row = 0; row < RESIDUALS; row++)
+    square += pow(residuals[2 * row], 2) / (found.scale * noise[row] + found.tau2) / RESIDUALS;
+  CHECK_NEAR(found.mean_z2, square, 1e-9);
+  CHECK_NEAR(square, 1, 0.1);
+  /* The unit of the variances only changes how much of them there is. */
+  CHECK_OK(biv_variance_model_fit(&every_other, F64(wider, RESIDUALS), &scaled_up));
+  CHECK(scaled_up.verdict == BIV_VERDICT_PROFILE);
+  CHECK_NEAR(scaled_up.epsilon / (100 * found.epsilon), 1, 1e-9);
+  CHECK_NEAR(100 * scaled_up.scale / found.scale, 1, 1e-9);
+  CHECK_NEAR(scaled_up.tau2 / found.tau2, 1, 1e-9);
+  CHECK(scaled_up.warning != NULL && strstr(scaled_up.warning, "overstated") != NULL);
+  /* An infinite variance counts nothing. */
+  noise[0] = INFINITY;
+  CHECK_OK(biv_variance_model_fit(&every_other, F64(noise, RESIDUALS), &found));
+  CHECK(found.rows == RESIDUALS - 1);
+  /* What can be said of few rows, equal variances and no residuals, and of noise that has nothing to do with them. */
+  const double ones[40] = {1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1,
+                           1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1},
+               zeros[40] = {0};
+  const struct {
+    const double *residuals, *variances;
+    int64_t rows;
+    int32_t verdict;
+  } cases[] = {{ones, noise + 1, 29, BIV_VERDICT_TOO_FEW_ROWS},
+               {residuals, ones, 40, BIV_VERDICT_EQUAL_VARIANCES},
+               {zeros, noise + 1, 40, BIV_VERDICT_ZERO_RESIDUALS},
+               {ones, noise + 1, 40, BIV_VERDICT_MSE}};
+  for (size_t i = 0; i < COUNT(cases); i++) {
+    CHECK_OK(
+        biv_variance_model_fit(F64(cases[i].residuals, cases[i].rows), F64(cases[i].variances, cases[i].rows), &found));
+    CHECK(found.verdict == cases[i].verdict && isinf(found.epsilon) && found.scale == 0);
+  }
+}
+
+static void impossible_residuals_name_their_row(void) {
+  biv_variance_model found = SIZED(biv_variance_model);
+  const double good[] = {1, 2, 3}, missing[] = {1, 2, NAN}, negative[] = {1, -2, 3};
+  const biv_status invalid = BIV_ERROR_INVALID_ARGUMENT;
+  CHECK_STATUS(biv_variance_model_fit(NULL, F64(good, 3), &found), invalid, "residuals is NULL");
+  CHECK_STATUS(biv_variance_model_fit(F64(good, 3), NULL, &found), invalid, "variances is NULL");
+  CHECK_STATUS(biv_variance_model_fit(F64(good, 3), F64(good, 3), NULL), invalid, "biv_variance_model is NULL");
+  CHECK_STATUS(biv_variance_model_fit(F64(missing, 3), F64(good, 3), &found), invalid, "row 2");
+  CHECK_STATUS(biv_variance_model_fit(F64(good, 3), F64(missing, 3), &found), invalid, "row 2: the variance NaN");
+  CHECK_STATUS(biv_variance_model_fit(F64(good, 3), F64(negative, 3), &found), invalid, "row 1: the variance -2");
+  CHECK_STATUS(biv_variance_model_fit(F64(good, 3), F64(good, 2), &found), BIV_ERROR_SHAPE, "3 residuals and 2");
+  CHECK_STATUS(biv_variance_model_fit(F64(good, 3, 1), F64(good, 3), &found), BIV_ERROR_SHAPE, "expected [rows]");
+}
+
 /* Models. */
 
 static void models_tell_their_sizes(void) {
@@ -527,6 +735,322 @@ static void saved_models_predict_the_same(const char *folder) {
   biv_model_free(model);
   biv_model_free(loaded);
   biv_dataset_free(data);
+}
+
+/* The description of a model, to be freed. */
+static char *description_of(const biv_model *model) {
+  size_t needed = 0;
+  CHECK_OK(biv_model_describe(model, NULL, 0, &needed));
+  char *text = malloc(needed);
+  CHECK_OK(biv_model_describe(model, text, needed, NULL));
+  return text;
+}
+
+static bool describes(const biv_model *model, const char *part) {
+  char *text = description_of(model);
+  bool found = strstr(text, part) != NULL;
+  if (!found) printf("%s\n", text);
+  free(text);
+  return found;
+}
+
+static void a_normalization_can_be_given_and_taken_away(const char *folder) {
+  biv_model *model = linear_model(), *loaded = NULL;
+  const double mean[] = {1, 1, 2}, deviation[] = {2, 0.5, 4}, label_mean[] = {10}, label_deviation[] = {3};
+  const double one[] = {2}, zero[] = {0}, negative[] = {1, -1, 1};
+  const float features[] = {1, 1, 2, 3, 1, 2};
+  double found[2];
+  CHECK(describes(model, "\"normalization\":null") && describes(model, "\"error_bars\":null"));
+  CHECK_OK(
+      biv_model_set_normalization(model, F64(mean, 3), F64(deviation, 3), F64(label_mean, 1), F64(label_deviation, 1)));
+  biv_model_info info = SIZED(biv_model_info);
+  CHECK_OK(biv_model_get_info(model, &info));
+  CHECK(info.normalized == 1);
+  /* (x - mean) / std is 0 and (1, 0, 0): the network says 1 and 3, which is 10 + 3 times as much. */
+  CHECK_OK(biv_model_predict(model, F32(features, 2, 3), F64_OUT(found, 2)));
+  CHECK(found[0] == 13 && found[1] == 19);
+  CHECK(describes(model, "\"feature_mean\":[1.0,1.0,2.0]") && describes(model, "\"feature_std\":[2.0,0.5,4.0]"));
+  CHECK(describes(model, "\"label_mean\":[10.0]") && describes(model, "\"label_std\":[3.0]"));
+  const char *path = in(folder, "normalized.biv");
+  CHECK_OK(biv_model_save(model, path));
+  CHECK_OK(biv_model_load(path, &loaded));
+  CHECK_OK(biv_model_predict(loaded, F32(features, 2, 3), F64_OUT(found, 2)));
+  CHECK(found[0] == 13 && found[1] == 19);
+  /* One number for all features. */
+  CHECK_OK(biv_model_set_normalization(model, F64(one, 1), F64(one, 1), F64(label_mean, 1), F64(label_deviation, 1)));
+  CHECK_OK(biv_model_predict(model, F32(features, 1, 3), F64_OUT(found, 1)));
+  CHECK(found[0] == 10 + 3 * (1 - 1 + 1.5));
+  /* What is no normalisation changes nothing. */
+  CHECK_STATUS(biv_model_set_normalization(model, F64(mean, 3), F64(negative, 3), F64(one, 1), F64(one, 1)),
+               BIV_ERROR_INVALID_ARGUMENT, "");
+  CHECK_STATUS(biv_model_set_normalization(model, F64(mean, 3), F64(deviation, 3), F64(one, 1), F64(zero, 1)),
+               BIV_ERROR_INVALID_ARGUMENT, "");
+  CHECK_STATUS(biv_model_set_normalization(model, F64(mean, 2), F64(deviation, 2), F64(one, 1), F64(one, 1)),
+               BIV_ERROR_SHAPE, "");
+  CHECK_STATUS(biv_model_set_normalization(model, F64(mean, 3), F64(deviation, 3), F64(one, 1), F64(mean, 2)),
+               BIV_ERROR_SHAPE, "");
+  CHECK_OK(biv_model_predict(model, F32(features, 1, 3), F64_OUT(found + 1, 1)));
+  CHECK(found[0] == found[1]);
+  CHECK_OK(biv_model_reset_normalization(model));
+  CHECK_OK(biv_model_predict(model, F32(features, 1, 3), F64_OUT(found, 1)));
+  CHECK(found[0] == 1 && describes(model, "\"normalization\":null"));
+  biv_model_free(model);
+  biv_model_free(loaded);
+}
+
+/* A trainer keeps a normalisation that was given, and fits one where there is none. */
+static void trainers_keep_a_given_normalization(void) {
+  const double one[] = {2};
+  biv_dataset *data = noisy_dataset(64, 1);
+  biv_model *model = small_model();
+  biv_trainer *trainer = NULL;
+  for (int given = 1; given >= 0; given--) {
+    if (given) CHECK_OK(biv_model_set_normalization(model, F64(one, 1), F64(one, 1), F64(one, 1), F64(one, 1)));
+    if (!given) CHECK_OK(biv_model_reset_normalization(model));
+    CHECK_OK(biv_trainer_create(model, data, "{\"batch_size\": 16}", &trainer));
+    CHECK_OK(biv_trainer_step(trainer, NULL));
+    char *text = description_of(model);
+    CHECK((strstr(text, "\"label_mean\":[2.0]") != NULL) == given && strstr(text, "\"label_mean\"") != NULL);
+    free(text);
+    biv_trainer_free(trainer);
+  }
+  biv_model_free(model);
+  biv_dataset_free(data);
+}
+
+/* A network that predicts its variance learns it: the labels' noise has the variance 4 and says nothing of it. */
+static void networks_may_predict_their_variance(const char *folder) {
+  enum { MANY = 1000 };
+  static double features[MANY][5], guess[MANY], own[MANY], again[MANY], own_again[MANY];
+  biv_dataset *clean = NULL, *noisy = NULL, *data = NULL;
+  CHECK_OK(biv_dataset_create_synthetic("{\"rows\": 1000, \"features\": 5}", &clean));
+  CHECK_OK(
+      biv_dataset_add_noise(clean, "{\"distribution\": {\"kind\": \"uniform\", \"low\": 3.9, \"high\": 4.1}}", &noisy));
+  CHECK_OK(biv_dataset_copy_features(noisy, F64_OUT(features, MANY, 5)));
+  CHECK_OK(biv_dataset_copy_labels(noisy, F64_OUT(guess, MANY)));
+  CHECK_OK(biv_dataset_create_from_arrays(F64(features, MANY, 5), F64(guess, MANY), NULL, &data));
+  static const char *const losses[] = {"gaussian", "beta_nll"};
+  for (size_t i = 0; i < COUNT(losses); i++) {
+    biv_model *model = NULL, *loaded = NULL;
+    biv_trainer *trainer = NULL;
+    char options[120];
+    snprintf(options, sizeof options, "{\"loss\": {\"kind\": \"%s\"}, \"batch_size\": 100, \"learning_rate\": 0.01}",
+             losses[i]);
+    CHECK_OK(
+        biv_model_create("{\"kind\": \"mean_variance\", \"network\": {\"kind\": \"mlp\", \"inputs\": 5, "
+                         "\"hidden\": [16], \"seed\": 1}}",
+                         &model));
+    biv_model_info info = SIZED(biv_model_info);
+    CHECK_OK(biv_model_get_info(model, &info));
+    CHECK(info.outputs == 1 && info.parameters == 5 * 16 + 16 + 2 * 16 + 2);
+    CHECK_OK(biv_trainer_create(model, data, options, &trainer));
+    CHECK_OK(biv_trainer_fit(trainer, scaled(60, 5), NULL, NULL, NULL));
+    CHECK_OK(biv_model_predict_with_variance(model, F64(features, MANY, 5), F64_OUT(guess, MANY), F64_OUT(own, MANY)));
+    CHECK_OK(biv_model_predict(model, F64(features, MANY, 5), F64_OUT(again, MANY)));
+    CHECK(memcmp(guess, again, sizeof guess) == 0);
+    double mean = 0, least = own[0];
+    for (int row = 0; row < MANY; row++) mean += own[row] / MANY, least = fmin(least, own[row]);
+    CHECK(least > 0 && mean > 2.5 && mean < scaled(8, 40));
+    biv_metrics metrics = SIZED(biv_metrics);
+    CHECK_OK(biv_model_evaluate(model, data, &metrics));
+    CHECK(metrics.mean_z2 > 0.7 && metrics.mean_z2 < 1.4 && isnan(metrics.expected_rmse));
+    const char *path = in(folder, "own.biv");
+    CHECK_OK(biv_model_save(model, path));
+    CHECK_OK(biv_model_load(path, &loaded));
+    CHECK_OK(biv_model_predict_with_variance(loaded, F64(features, MANY, 5), F64_OUT(again, MANY),
+                                             F64_OUT(own_again, MANY)));
+    CHECK(memcmp(guess, again, sizeof guess) == 0 && memcmp(own, own_again, sizeof own) == 0);
+    biv_model_free(loaded);
+    biv_model_free(model);
+    biv_trainer_free(trainer);
+  }
+  biv_dataset_free(clean);
+  biv_dataset_free(noisy);
+  biv_dataset_free(data);
+}
+
+/* Fits: binary noise, which half of the labels have and half have hardly. */
+
+enum { TRAINED = 600, TESTED = 300 };
+static const char small_fit[] = "{\"members\": 2, \"epochs\": 4, \"batch_size\": 64, \"seed\": 5}";
+static const char small_network[] = "{\"kind\": \"mlp\", \"inputs\": 5, \"hidden\": [16], \"seed\": 1}";
+
+static biv_dataset *binary_noise(int rows, int seed) {
+  char options[64];
+  snprintf(options, sizeof options, "{\"rows\": %d, \"features\": 5, \"seed\": %d}", rows, seed);
+  biv_dataset *clean = NULL, *noisy = NULL;
+  CHECK_OK(biv_dataset_create_synthetic(options, &clean));
+  CHECK_OK(biv_dataset_add_noise(clean,
+                                 "{\"distribution\": {\"kind\": \"binary_uniform\", \"components\": [{\"weight\": 0.5, "
+                                 "\"low\": 0, \"high\": 0.1}, "
+                                 "{\"low\": 100, \"high\": 200}]}, \"seed\": 2}",
+                                 &noisy));
+  biv_dataset_free(clean);
+  return noisy;
+}
+
+/* What a callback of biv_fit() saw, and when it is to stop. */
+typedef struct {
+  int64_t calls, stop_after, steps;
+} fit_visitor;
+
+static int32_t watch_fit(void *user, const biv_fit_progress *progress) {
+  fit_visitor *seen = user;
+  seen->calls += 1;
+  CHECK(progress->struct_size == sizeof *progress && progress->is_final == 0);
+  CHECK(progress->epoch >= 0 && progress->epoch <= progress->epochs && progress->epochs >= 4);
+  CHECK(progress->steps >= seen->steps && progress->steps <= progress->total_steps);
+  CHECK(isnan(progress->held_out_loss) == (progress->epoch == 0) && !(progress->epsilon < 0));
+  seen->steps = progress->steps;
+  /* It may use the library. */
+  double variance;
+  CHECK_OK(biv_noise_sample("{\"kind\": \"gamma\", \"alpha\": 2, \"beta\": 0.5}", 1, &variance, 1));
+  return seen->calls == seen->stop_after;
+}
+
+/* The root mean square error on clean labels. */
+static double error_of(const biv_dataset *data, const char *options, const biv_dataset *clean) {
+  biv_model *model = NULL;
+  biv_metrics metrics = SIZED(biv_metrics);
+  CHECK_OK(biv_fit(NULL, data, options, NULL, NULL, &model, NULL));
+  CHECK_OK(biv_model_evaluate(model, clean, &metrics));
+  biv_model_free(model);
+  return metrics.rmse;
+}
+
+static void fits_use_the_variances(void) {
+  biv_dataset *data = binary_noise(TRAINED, 1), *clean = NULL;
+  CHECK_OK(biv_dataset_create_synthetic("{\"rows\": 300, \"features\": 5, \"seed\": 8}", &clean));
+  /* Too long for valgrind, and fewer epochs would not show it. */
+  const char *by_variance = "{\"members\": 2, \"epochs\": 60, \"batch_size\": 64, \"learning_rate\": 0.003}",
+             *alike =
+                 "{\"members\": 2, \"epochs\": 60, \"batch_size\": 64, \"learning_rate\": 0.003, "
+                 "\"loss\": {\"kind\": \"mse\"}}";
+  if (scaled(1, 0)) {
+    double better = error_of(data, by_variance, clean), worse = error_of(data, alike, clean);
+    CHECK(better < 0.9 * worse);
+    /* One network, trained again on all rows. */
+    CHECK(error_of(data, "{\"members\": 1, \"epochs\": 60, \"batch_size\": 64, \"learning_rate\": 0.003}", clean) <
+          worse);
+  }
+  biv_dataset_free(data);
+  biv_dataset_free(clean);
+}
+
+static void fits_report_and_keep_their_error_bars(const char *folder) {
+  biv_dataset *data = binary_noise(TRAINED, 1), *test = binary_noise(TESTED, 8);
+  biv_model *model = NULL, *loaded = NULL;
+  biv_text *report = NULL;
+  fit_visitor seen = {0};
+  CHECK_OK(biv_fit(small_network, data, small_fit, watch_fit, &seen, &model, &report));
+  CHECK(seen.calls >= 4 && seen.steps > 0);
+  const char *text = NULL;
+  CHECK_OK(biv_text_get(report, &text));
+  CHECK(text[0] == '{' && strstr(text, "\"variance_model\":{\"epsilon\":") != NULL);
+  CHECK(strstr(text, "\"coverage_68\":") != NULL && strstr(text, "\"warnings\":[") != NULL);
+  CHECK(strstr(text, "\"rows\":600") != NULL && strstr(text, "\"members\":2") != NULL);
+  biv_text_free(report);
+  CHECK(describes(model, "\"error_bars\":{\"mean_spread\":["));
+
+  static double features[TESTED][5], guess[2][TESTED], own[2][TESTED], column_major[2][TESTED];
+  CHECK_OK(biv_dataset_copy_features(test, F64_OUT(features, TESTED, 5)));
+  const biv_array *rows = F64(features, TESTED, 5);
+  CHECK_OK(biv_model_predict_with_variance(model, rows, F64_OUT(guess[0], TESTED), F64_OUT(own[0], TESTED, 1)));
+  CHECK_OK(biv_model_predict(model, rows, F64_OUT(guess[1], TESTED)));
+  CHECK(memcmp(guess[0], guess[1], sizeof guess[0]) == 0);
+  int positive = 0;
+  for (int row = 0; row < TESTED; row++) positive += own[0][row] > 0;
+  CHECK(positive == TESTED);
+  /* The variances alone, and both into one array backwards. */
+  CHECK_OK(biv_model_predict_with_variance(model, rows, NULL, F64_OUT(own[1], TESTED)));
+  CHECK(memcmp(own[0], own[1], sizeof own[0]) == 0);
+  double *both = &column_major[0][0];
+  const biv_array_out first = {both + 2 * TESTED - 2, BIV_F64, 1, SIZES(TESTED), SIZES(-2), 0};
+  const biv_array_out second = {both + 2 * TESTED - 1, BIV_F64, 1, SIZES(TESTED), SIZES(-2), 0};
+  CHECK_OK(biv_model_predict_with_variance(model, rows, &first, &second));
+  CHECK(both[0] == guess[0][TESTED - 1] && both[1] == own[0][TESTED - 1] && both[2 * TESTED - 1] == own[0][0]);
+
+  biv_metrics metrics = SIZED(biv_metrics);
+  CHECK_OK(biv_model_evaluate(model, test, &metrics));
+  CHECK(metrics.rows == TESTED && metrics.coverage_68 > 0 && metrics.coverage_68 < metrics.coverage_95);
+  CHECK(metrics.coverage_95 <= 1 && metrics.mean_z2 > 0 && isfinite(metrics.nlpd));
+  double noise[TESTED], mean = 0;
+  CHECK_OK(biv_dataset_copy_variances(test, F64_OUT(noise, TESTED)));
+  for (int row = 0; row < TESTED; row++) mean += noise[row] / TESTED;
+  CHECK_NEAR(metrics.expected_rmse, sqrt(mean), 1e-9);
+  CHECK(metrics.weighted_rmse > 0 && metrics.weighted_rmse < metrics.rmse);
+
+  const char *path = in(folder, "fitted.biv");
+  CHECK_OK(biv_model_save(model, path));
+  CHECK_OK(biv_model_load(path, &loaded));
+  CHECK_OK(biv_model_predict_with_variance(loaded, rows, F64_OUT(guess[1], TESTED), F64_OUT(own[1], TESTED)));
+  CHECK(memcmp(guess[0], guess[1], sizeof guess[0]) == 0 && memcmp(own[0], own[1], sizeof own[0]) == 0);
+  biv_model_free(loaded);
+  biv_model_free(model);
+  /* A model that knows nothing of its errors says so, and its metrics too. */
+  model = small_model();
+  CHECK_STATUS(biv_model_predict_with_variance(model, rows, NULL, F64_OUT(own[1], TESTED)), BIV_ERROR_UNSUPPORTED,
+               "knows nothing of its errors");
+  CHECK_OK(biv_model_evaluate(model, test, &metrics));
+  CHECK(isfinite(metrics.rmse) && isnan(metrics.coverage_68) && isnan(metrics.mean_z2) && isnan(metrics.nlpd));
+  biv_model_free(model);
+  biv_dataset_free(data);
+  biv_dataset_free(test);
+}
+
+/* A fit that was stopped goes on from its checkpoint to the same bits. */
+static void stopped_fits_go_on(const char *folder) {
+  biv_dataset *data = binary_noise(TRAINED, 1);
+  static double features[TRAINED][5], guess[2][TRAINED], own[2][TRAINED];
+  CHECK_OK(biv_dataset_copy_features(data, F64_OUT(features, TRAINED, 5)));
+  for (int members = 1; members <= 2; members++) {
+    char options[2 * PATH_MAX], plain[200], *path = strdup(in(folder, members == 1 ? "one.biv" : "two.biv"));
+    snprintf(plain, sizeof plain, "{\"members\": %d, \"epochs\": 6, \"batch_size\": 64", members);
+    snprintf(options, sizeof options, "%s, \"checkpoint\": \"%s\"}", plain, path);
+    strcat(plain, "}");
+    biv_model *model = NULL;
+    biv_text *report = NULL;
+    CHECK_OK(biv_fit(small_network, data, plain, NULL, NULL, &model, NULL));
+    CHECK_OK(biv_model_predict_with_variance(model, F64(features, TRAINED, 5), F64_OUT(guess[0], TRAINED),
+                                             F64_OUT(own[0], TRAINED)));
+    biv_model_free(model);
+    fit_visitor seen = {.stop_after = 2};
+    model = (biv_model *)&seen, report = (biv_text *)&seen;
+    CHECK_STATUS(biv_fit(small_network, data, options, watch_fit, &seen, &model, &report), BIV_ERROR_CANCELLED, "");
+    CHECK(seen.calls == 2 && model == NULL && report == NULL);
+    CHECK_OK(biv_fit(small_network, data, options, NULL, NULL, &model, &report));
+    CHECK_OK(biv_model_predict_with_variance(model, F64(features, TRAINED, 5), F64_OUT(guess[1], TRAINED),
+                                             F64_OUT(own[1], TRAINED)));
+    CHECK(memcmp(guess[0], guess[1], sizeof guess[0]) == 0 && memcmp(own[0], own[1], sizeof own[0]) == 0);
+    biv_model_free(model);
+    biv_text_free(report);
+    free(path);
+  }
+  biv_dataset_free(data);
+}
+
+static void fits_say_what_is_wrong(void) {
+  biv_dataset *data = binary_noise(40, 1), *wide = NULL, *grouped = NULL;
+  biv_model *model = NULL;
+  CHECK_OK(biv_dataset_create_synthetic("{\"rows\": 40, \"features\": 6}", &wide));
+  CHECK_STATUS(biv_fit(small_network, wide, NULL, NULL, NULL, &model, NULL), BIV_ERROR_SHAPE, "6 features");
+  CHECK_STATUS(biv_fit(NULL, data, "{\"members\": 0}", NULL, NULL, &model, NULL), BIV_ERROR_INVALID_CONFIG,
+               "fit.members: is 0");
+  CHECK_STATUS(biv_fit(NULL, data, "{\"member\": 2}", NULL, NULL, &model, NULL), BIV_ERROR_INVALID_CONFIG, "member");
+  CHECK_STATUS(biv_fit(NULL, data, "{\"members\": 41}", NULL, NULL, &model, NULL), BIV_ERROR_INVALID_ARGUMENT, "41");
+  /* Two groups make no five folds. */
+  double features[40][5], targets[40], groups[40];
+  CHECK_OK(biv_dataset_copy_features(data, F64_OUT(features, 40, 5)));
+  CHECK_OK(biv_dataset_copy_labels(data, F64_OUT(targets, 40)));
+  for (int row = 0; row < 40; row++) groups[row] = row % 2;
+  CHECK_OK(biv_dataset_create(F64(features, 40, 5), F64(targets, 40), NULL, F64(groups, 40), NULL, &grouped));
+  CHECK_STATUS(biv_fit(NULL, grouped, NULL, NULL, NULL, &model, NULL), BIV_ERROR_INVALID_ARGUMENT, "group");
+  CHECK(model == NULL);
+  CHECK_OK(biv_fit(NULL, grouped, "{\"members\": 2, \"epochs\": 1}", NULL, NULL, &model, NULL));
+  biv_model_free(model);
+  biv_dataset_free(data);
+  biv_dataset_free(wide);
+  biv_dataset_free(grouped);
 }
 
 /* Trainers: 200 rows, 6 mini-batches of 32 to an epoch. */
@@ -624,6 +1148,7 @@ static int32_t count_epochs(void *user, const biv_epoch *epoch) {
   CHECK(epoch->epoch == seen->calls && epoch->batches == BATCHES && epoch->skipped == 0);
   CHECK(isfinite(epoch->loss) && epoch->effective_batch_size >= 1 && epoch->effective_batch_size <= BATCH);
   CHECK((epoch->test != NULL) == (seen->test != NULL));
+  CHECK(isnan(epoch->validation_loss) && epoch->best_epoch == 0);
   if (epoch->test != NULL) {
     biv_metrics metrics = SIZED(biv_metrics);
     CHECK_OK(biv_trainer_evaluate(seen->trainer, seen->test, &metrics));
@@ -691,6 +1216,69 @@ static void callbacks_may_use_the_trainer(const char *folder) {
   CHECK(rate == 0.005);
   biv_trainer_free(seen.trainer);
   biv_dataset_free(test);
+}
+
+/* What validation said after each epoch. */
+typedef struct {
+  double losses[600];
+  int64_t calls, best;
+} judge;
+
+static int32_t keep_the_judgement(void *user, const biv_epoch *epoch) {
+  judge *seen = user;
+  seen->losses[seen->calls++] = epoch->validation_loss;
+  seen->best = epoch->best_epoch;
+  return 0;
+}
+
+/* Training ends when the validation set says so, and with the weights that were best there. */
+static void validation_stops_and_keeps_the_best(const char *folder) {
+  static judge seen, again, more;
+  biv_dataset *data = binary_noise(100, 1), *held_out = binary_noise(100, 8), *clean = NULL;
+  const char *options =
+      "{\"loss\": {\"kind\": \"biv\", \"epsilon\": \"auto\"}, \"batch_size\": 20, \"learning_rate\": 0.02, "
+      "\"patience\": 3, \"normalization\": \"labels\"}";
+  biv_trainer *trainer = small_trainer(data, options), *resumed = NULL;
+  CHECK_STATUS(biv_trainer_fit(trainer, 1, NULL, NULL, NULL), BIV_ERROR_INVALID_ARGUMENT, "validation");
+  CHECK_OK(biv_trainer_set_validation(trainer, held_out));
+  CHECK_OK(biv_trainer_fit(trainer, 500, NULL, keep_the_judgement, &seen));
+  CHECK(seen.calls > 3 && seen.calls < 500 && seen.best == seen.calls - 3);
+  for (int64_t epoch = 0; epoch < seen.calls; epoch++)
+    CHECK(isfinite(seen.losses[epoch]) && seen.losses[epoch] >= seen.losses[seen.best - 1]);
+
+  /* The best weights: those of a trainer that is stopped there. */
+  double features[100][5], kept[100], expected[100];
+  CHECK_OK(biv_dataset_copy_features(held_out, F64_OUT(features, 100, 5)));
+  CHECK_OK(biv_trainer_predict(trainer, F64(features, 100, 5), F64_OUT(kept, 100)));
+  biv_trainer *shorter = small_trainer(data, options);
+  CHECK_OK(biv_trainer_set_validation(shorter, held_out));
+  CHECK_OK(biv_trainer_fit(shorter, seen.best, NULL, keep_the_judgement, &again));
+  CHECK(again.best == seen.best && memcmp(again.losses, seen.losses, (size_t)seen.best * sizeof(double)) == 0);
+  CHECK_OK(biv_trainer_predict(shorter, F64(features, 100, 5), F64_OUT(expected, 100)));
+  CHECK(memcmp(kept, expected, sizeof kept) == 0);
+
+  /* A checkpoint takes the same set again and goes on with the count of epochs. */
+  const char *path = in(folder, "validated.biv");
+  CHECK_OK(biv_trainer_save(shorter, path));
+  CHECK_OK(biv_trainer_load(path, data, NULL, &resumed));
+  CHECK_OK(biv_trainer_set_validation(resumed, held_out));
+  CHECK_OK(biv_trainer_fit(resumed, 500, NULL, keep_the_judgement, &more));
+  CHECK(more.calls == 3 && more.best == seen.best);
+  CHECK(memcmp(more.losses, seen.losses + seen.best, 3 * sizeof(double)) == 0);
+  CHECK_OK(biv_trainer_predict(resumed, F64(features, 100, 5), F64_OUT(expected, 100)));
+  CHECK(memcmp(kept, expected, sizeof kept) == 0);
+
+  CHECK_OK(biv_dataset_create_synthetic("{\"rows\": 40, \"features\": 5}", &clean));
+  CHECK_STATUS(biv_trainer_set_validation(trainer, clean), BIV_ERROR_INVALID_ARGUMENT, "needs the variances");
+  biv_dataset_free(clean);
+  CHECK_OK(biv_dataset_create_synthetic("{\"rows\": 40, \"features\": 6}", &clean));
+  CHECK_STATUS(biv_trainer_set_validation(trainer, clean), BIV_ERROR_SHAPE, "6 features");
+  biv_trainer_free(trainer);
+  biv_trainer_free(shorter);
+  biv_trainer_free(resumed);
+  biv_dataset_free(data);
+  biv_dataset_free(held_out);
+  biv_dataset_free(clean);
 }
 
 static void metrics_can_be_computed_again_from_predictions(void) {
@@ -836,18 +1424,33 @@ int main(void) {
   noise_changes_the_labels_and_keeps_the_clean_ones();
   splits_are_disjoint_and_their_seed_decides();
   subsets_and_shuffles_keep_rows_whole();
+  infinite_and_missing_labels_are_masked();
+  masked_rows_are_as_rows_that_are_not_there();
   noise_samples_are_in_range_and_repeat();
 
   losses_match_their_formulas();
   a_minimum_effective_batch_chooses_epsilon();
   equal_variances_use_the_whole_batch();
   losses_average_over_the_outputs();
+  losses_leave_masked_labels_out();
+  likelihoods_match_their_formula_and_its_slope();
+
+  residuals_tell_how_far_variances_hold();
+  impossible_residuals_name_their_row();
 
   models_tell_their_sizes();
   descriptions_ask_for_the_room_they_need();
   a_linear_model_predicts_what_its_tensors_say();
   seeds_decide_the_initial_weights();
   saved_models_predict_the_same(folder);
+  a_normalization_can_be_given_and_taken_away(folder);
+  trainers_keep_a_given_normalization();
+  networks_may_predict_their_variance(folder);
+
+  fits_use_the_variances();
+  fits_report_and_keep_their_error_bars(folder);
+  stopped_fits_go_on(folder);
+  fits_say_what_is_wrong();
 
   steps_report_what_they_did();
   training_learns();
@@ -856,6 +1459,7 @@ int main(void) {
   fitting_calls_back_after_every_epoch();
   fitting_goes_on_in_mid_epoch();
   callbacks_may_use_the_trainer(folder);
+  validation_stops_and_keeps_the_best(folder);
   metrics_can_be_computed_again_from_predictions();
   a_trainer_gives_its_model();
   saved_training_goes_on_after(BATCHES, folder);

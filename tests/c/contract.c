@@ -20,6 +20,8 @@ enum kind {
   STRUCT,     /* a struct that begins with struct_size */
   FEATURES,   /* an array that is read */
   VALUES,     /* as FEATURES, of numbers that are no features */
+  NOISE,      /* as VALUES, at least 0; infinity is legal */
+  GROUPS,     /* as VALUES; infinity is legal */
   OUT_ARRAY,
   INDICES,
   COUNT_OF, /* a number of elements */
@@ -67,6 +69,7 @@ static size_t needed;
 static float all[200];
 static const float x[] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10};
 static const double y[] = {1, 2}, weights[8] = {0};
+static const double column[] = {1, 2, 3, 4, 5};
 static const int64_t indices[] = {3, 1};
 
 #define CALLER(function, ...) \
@@ -79,6 +82,7 @@ CALLER(biv_config_schema, P(0), P(1))
 CALLER(biv_cuda_device_count, P(0))
 CALLER(biv_get_num_threads, P(0))
 CALLER(biv_set_num_threads, (int32_t)a[0].integer)
+CALLER(biv_dataset_create, P(0), P(1), P(2), P(3), P(4), P(5))
 CALLER(biv_dataset_create_from_arrays, P(0), P(1), P(2), P(3))
 CALLER(biv_dataset_create_from_arrays_with_std, P(0), P(1), P(2), P(3))
 CALLER(biv_dataset_create_from_csv, P(0), P(1), P(2))
@@ -96,6 +100,8 @@ CALLER(biv_dataset_copy_clean_labels, P(0), P(1))
 CALLER(biv_dataset_copy_variances, P(0), P(1))
 CALLER(biv_noise_sample, P(0), (uint64_t)a[1].integer, P(2), 2)
 CALLER(biv_loss_compute, P(0), P(1), P(2), P(3), P(4), P(5))
+CALLER(biv_variance_model_fit, P(0), P(1), P(2))
+CALLER(biv_fit, P(0), P(1), P(2), NULL, NULL, P(3), P(4))
 CALLER(biv_model_create, P(0), P(1))
 CALLER(biv_model_load, P(0), P(1))
 CALLER(biv_model_save, P(0), P(1))
@@ -104,9 +110,14 @@ CALLER(biv_model_describe, P(0), P(1), sizeof description, P(2))
 CALLER(biv_model_get_tensor, P(0), P(1), P(2))
 CALLER(biv_model_set_tensor, P(0), P(1), P(2))
 CALLER(biv_model_predict, P(0), P(1), P(2))
+CALLER(biv_model_predict_with_variance, P(0), P(1), P(2), P(3))
+CALLER(biv_model_evaluate, P(0), P(1), P(2))
+CALLER(biv_model_set_normalization, P(0), P(1), P(2), P(3), P(4))
+CALLER(biv_model_reset_normalization, P(0))
 CALLER(biv_trainer_create, P(0), P(1), P(2), P(3))
 CALLER(biv_trainer_step, P(0), P(1))
 CALLER(biv_trainer_step_on, P(0), P(1), P(2), P(3), P(4))
+CALLER(biv_trainer_set_validation, P(0), P(1))
 CALLER(biv_trainer_fit, P(0), a[1].integer, P(2), NULL, NULL)
 CALLER(biv_trainer_cancel, P(0))
 CALLER(biv_trainer_get_progress, P(0), P(1))
@@ -151,6 +162,7 @@ static const char *const others[] = {"biv_status_name",  "biv_version",    "biv_
   }
 
 static const char GAMMA[] = "{\"distribution\": {\"kind\": \"gamma\", \"mean\": 1, \"variance\": 2}}";
+static const char NETWORK[] = "{\"kind\": \"mlp\", \"inputs\": 5, \"hidden\": [8, 4], \"seed\": 3}";
 static const char RUN[] =
     "{\"dataset\": {\"kind\": \"synthetic\", \"train_size\": 40, \"test_size\": 10}, \"epochs\": 1, "
     "\"batch_size\": 20, \"loss\": {\"kind\": \"mse\"}}";
@@ -327,7 +339,7 @@ static void wrong_paths(const struct row *row, union value *a, int at) {
 }
 
 /* `right` is a biv_array or a biv_array_out: they have the same members. */
-static void wrong_arrays(const struct row *row, union value *a, int at, bool read) {
+static void wrong_arrays(const struct row *row, union value *a, int at, enum kind kind) {
   const biv_array *right = a[at].pointer;
   biv_array array = *right;
   const int64_t huge[] = {INT64_MAX / 2, INT64_MAX / 2}, negative[] = {-1, -1},
@@ -357,23 +369,26 @@ static void wrong_arrays(const struct row *row, union value *a, int at, bool rea
   WITH(array.shape = negative, "a negative shape");
   WITH((array.rank = 2, array.shape = products), "a shape whose product overflows");
   WITH(array.shape = fewer, "a shape that does not fit");
-  WITH(array.strides = far_away, "strides that overflow");
-  WITH(array.strides = farthest, "the most negative strides");
-  WITH((array.strides = backwards, array.size = 1000), "elements before the buffer");
-  WITH(array.size = 1, "a buffer that is too small");
   WITH(array.size = -1, "a negative size");
-  if (!read) {
+  /* One element needs no stride and a buffer of its own size. */
+  if (right->rank > 1 || right->shape[0] > 1) {
+    WITH(array.strides = far_away, "strides that overflow");
+    WITH(array.strides = farthest, "the most negative strides");
+    WITH((array.strides = backwards, array.size = 1000), "elements before the buffer");
+    WITH(array.size = 1, "a buffer that is too small");
+  }
+  if (kind == OUT_ARRAY) {
     const int64_t overlapping[] = {0, 0};
     WITH(array.strides = overlapping, "elements that overlap");
     return;
   }
-  const double faults[] = {NAN, INFINITY, -INFINITY};
+  const double faults[] = {NAN, kind == GROUPS ? NAN : -INFINITY, kind == NOISE ? -1 : kind == GROUPS ? NAN : INFINITY};
   for (size_t i = 0; i < COUNT(faults); i++) {
     double wide[16] = {0};
     float narrow[16] = {0};
-    wide[1] = faults[i];
-    narrow[1] = (float)faults[i];
-    WITH(array.data = array.dtype == BIV_F64 ? (const void *)wide : (const void *)narrow, "NaN or infinity");
+    wide[0] = faults[i];
+    narrow[0] = (float)faults[i];
+    WITH(array.data = array.dtype == BIV_F64 ? (const void *)wide : (const void *)narrow, "an illegal value");
   }
 }
 
@@ -384,7 +399,7 @@ static void every_way(const struct row *row, union value *a, int at) {
   if (pointer && !row->arguments[at].optional) {
     wrong(row, a, at, POINTER(NULL), "NULL");
     /* Options and variances may be NULL as such: what is said is what cannot do without them. */
-    CHECK(kind == JSON || kind == VALUES || strstr(biv_last_error_message(), "NULL") != NULL);
+    CHECK(kind == JSON || kind == VALUES || kind == NOISE || strstr(biv_last_error_message(), "NULL") != NULL);
   }
   switch (kind) {
     case DATASET:
@@ -414,10 +429,10 @@ static void every_way(const struct row *row, union value *a, int at) {
       break;
     case FEATURES:
     case VALUES:
-      wrong_arrays(row, a, at, true);
-      break;
+    case NOISE:
+    case GROUPS:
     case OUT_ARRAY:
-      wrong_arrays(row, a, at, false);
+      wrong_arrays(row, a, at, kind);
       break;
     case INDICES: {
       const int64_t beyond[] = {3, 40}, below[] = {-1, 1}, far_away[] = {INT64_MAX, INT64_MIN};
@@ -530,7 +545,7 @@ static void a_panic_at_every_point(const struct row *row, const union value *a) 
 int main(void) {
   folder = temporary_folder();
   data = noisy_dataset(40, 1);
-  model = small_model();
+  CHECK_OK(biv_fit(NETWORK, data, "{\"members\": 1, \"epochs\": 1}", NULL, NULL, &model, NULL));
   trainer = small_trainer(data, "{\"batch_size\": 10}");
   CHECK_OK(biv_experiment_resolve(RUN, &text));
   no_dataset = noisy_dataset(5, 1);
@@ -549,7 +564,9 @@ int main(void) {
   CHECK_OK(biv_trainer_save(trainer, checkpoint));
 
   const biv_array *features = F32(x, 2, 5), *labels = F64(y, 2), *tensor = F64(weights, 8);
-  const biv_array_out *predictions = F64_OUT(numbers, 2), *rows_of_labels = F64_OUT(numbers, 40, 1);
+  const biv_array *by_column = F64(column, 5), *by_output = F64(column, 1);
+  const biv_array_out *predictions = F64_OUT(numbers, 2), *more = F64_OUT(numbers + 2, 2),
+                      *rows_of_labels = F64_OUT(numbers, 40, 1);
   const biv_array_out *all_features = F32_OUT(all, 40, 5), *tensor_out = F64_OUT(numbers, 8);
 
   const struct row rows[] = {
@@ -559,10 +576,12 @@ int main(void) {
       ROW(biv_cuda_device_count, 1, PLACE(numbers)),
       ROW(biv_get_num_threads, 1, PLACE(numbers)),
       ROW(biv_set_num_threads, 1, INTEGER(THREADS, 1)),
-      ROW(biv_dataset_create_from_arrays, 4, GIVEN(FEATURES, features), GIVEN(VALUES, labels), OPTIONAL(VALUES, labels),
+      ROW(biv_dataset_create, 6, GIVEN(FEATURES, features), GIVEN(VALUES, labels), OPTIONAL(NOISE, labels),
+          OPTIONAL(GROUPS, labels), OPTIONAL(JSON, "{\"missing_labels\": \"error\"}"), MADE),
+      ROW(biv_dataset_create_from_arrays, 4, GIVEN(FEATURES, features), GIVEN(VALUES, labels), OPTIONAL(NOISE, labels),
           MADE),
       ROW(biv_dataset_create_from_arrays_with_std, 4, GIVEN(FEATURES, features), GIVEN(VALUES, labels),
-          GIVEN(VALUES, labels), MADE),
+          GIVEN(NOISE, labels), MADE),
       ROW(biv_dataset_create_from_csv, 3, GIVEN(PATH, csv), GIVEN(JSON, "{\"labels\": [\"y\"]}"), MADE),
       ROW(biv_dataset_create_synthetic, 2, OPTIONAL(JSON, "{\"rows\": 10, \"features\": 5}"), MADE),
       ROW(biv_dataset_add_noise, 3, HANDLE(DATASET, data), GIVEN(JSON, GAMMA), MADE),
@@ -578,7 +597,10 @@ int main(void) {
       ROW(biv_noise_sample, 3, GIVEN(JSON, "{\"kind\": \"gamma\", \"mean\": 1, \"variance\": 2}"), INTEGER(ANY, 1),
           PLACE(numbers)),
       ROW(biv_loss_compute, 6, OPTIONAL(JSON, "{\"kind\": \"biv\"}"), GIVEN(VALUES, labels), GIVEN(VALUES, labels),
-          GIVEN(VALUES, labels), FILLED, OPTIONAL(OUT_ARRAY, predictions)),
+          GIVEN(NOISE, labels), FILLED, OPTIONAL(OUT_ARRAY, predictions)),
+      ROW(biv_variance_model_fit, 3, GIVEN(VALUES, labels), GIVEN(NOISE, labels), FILLED),
+      ROW(biv_fit, 5, OPTIONAL(JSON, NETWORK), HANDLE(DATASET, data), OPTIONAL(JSON, "{\"members\": 2, \"epochs\": 1}"),
+          MADE, {.kind = OUT_HANDLE, .optional = true, .right.pointer = &handles[1]}),
       ROW(biv_model_create, 2, GIVEN(JSON, "{\"kind\": \"mlp\", \"inputs\": 5, \"hidden\": [8]}"), MADE),
       ROW(biv_model_load, 2, GIVEN(PATH, saved), MADE),
       ROW(biv_model_save, 2, HANDLE(MODEL, model), GIVEN(PATH, saved)),
@@ -587,11 +609,15 @@ int main(void) {
       ROW(biv_model_get_tensor, 3, HANDLE(MODEL, model), GIVEN(NAME, "0.bias"), GIVEN(OUT_ARRAY, tensor_out)),
       ROW(biv_model_set_tensor, 3, HANDLE(MODEL, model), GIVEN(NAME, "0.bias"), GIVEN(VALUES, tensor)),
       ROW(biv_model_predict, 3, HANDLE(MODEL, model), GIVEN(FEATURES, features), GIVEN(OUT_ARRAY, predictions)),
+      ROW(biv_model_predict_with_variance, 4, HANDLE(MODEL, model), GIVEN(FEATURES, features),
+          OPTIONAL(OUT_ARRAY, predictions), GIVEN(OUT_ARRAY, more)),
+      ROW(biv_model_evaluate, 3, HANDLE(MODEL, model), HANDLE(DATASET, data), FILLED),
       ROW(biv_trainer_create, 4, HANDLE(MODEL, model), OPTIONAL(DATASET, data), OPTIONAL(JSON, "{\"batch_size\": 10}"),
           MADE),
       ROW(biv_trainer_step, 2, HANDLE(TRAINER, trainer), OPTIONAL(STRUCT, &result)),
       ROW(biv_trainer_step_on, 5, HANDLE(TRAINER, trainer), GIVEN(FEATURES, features), GIVEN(VALUES, labels),
-          GIVEN(VALUES, labels), OPTIONAL(STRUCT, &result)),
+          GIVEN(NOISE, labels), OPTIONAL(STRUCT, &result)),
+      ROW(biv_trainer_set_validation, 2, HANDLE(TRAINER, trainer), HANDLE(DATASET, data)),
       ROW(biv_trainer_fit, 3, HANDLE(TRAINER, trainer), INTEGER(EPOCHS, 1), OPTIONAL(DATASET, data)),
       ROW(biv_trainer_cancel, 1, HANDLE(TRAINER, trainer)),
       ROW(biv_trainer_get_progress, 2, HANDLE(TRAINER, trainer), FILLED),
@@ -608,6 +634,9 @@ int main(void) {
       ROW(biv_sweep_run, 2, GIVEN(JSON, SWEEP), {.kind = OUT_HANDLE, .optional = true, .right.pointer = &handles[0]}),
       ROW(biv_dataset_create_from_images, 3, GIVEN(PATH, faces), OPTIONAL(JSON, "{}"), MADE),
       ROW(biv_dataset_create_named, 3, GIVEN(NAME, "bike"), OPTIONAL(PATH, csv), MADE),
+      ROW(biv_model_set_normalization, 5, HANDLE(MODEL, model), GIVEN(VALUES, by_column), GIVEN(VALUES, by_column),
+          GIVEN(VALUES, by_output), GIVEN(VALUES, by_output)),
+      ROW(biv_model_reset_normalization, 1, HANDLE(MODEL, model)),
       ROW(biv_text_get, 2, HANDLE(TEXT, text), PLACE(&handles[1])),
   };
   size_t size = 0;
