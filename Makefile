@@ -194,8 +194,10 @@ readme: stage
 	@cd build && ./readme | tee readme.out && grep -qE 'predicted 1\.(4|5)' readme.out && test -s checkpoint.biv
 	@echo "readme: its program runs"
 
-# The example of a survey runs, on the real one where it is.
+# The example of a fit runs, and that of a survey, on the real one where it is.
 examples: stage
+	@$(CC) -std=c11 $(WARNINGS) examples/c/fit.c -o build/fit $(LINK)
+	@./build/fit
 	@$(CC) -std=c11 $(WARNINGS) examples/c/incomes.c -o build/incomes $(LINK)
 	@cd build && ./incomes $$(ls "$${BIV_DATA_DIR:-../../shared/data}"/acs/*.csv 2> /dev/null)
 
