@@ -61,12 +61,21 @@ using DatasetInfo = ::biv_dataset_info;
 using ModelInfo = ::biv_model_info;
 /** What one step did. */
 using Step = ::biv_step;
-/** Errors of predictions on a data set, in the labels' unit and in normalised ones. */
+/** Errors of predictions on a data set, in the labels' unit and in normalised ones, and how well error bars hold. */
 using Metrics = ::biv_metrics;
 /** How far training has come. */
 using Progress = ::biv_progress;
+/** What residuals say of known variances; `verdict` is one of the BIV_VERDICT_ numbers. */
+using VarianceModel = ::biv_variance_model;
+/** How far fit() has come. */
+using FitProgress = ::biv_fit_progress;
+/** Called by fit() some ten times a second and after each epoch, on the calling thread; true to continue, false to
+ * stop. */
+using FitCallback = std::function<bool(const FitProgress &)>;
 
 class Options;
+class Dataset;
+struct Fit;
 
 /** A value among Options: a truth value, a number, a text, a list, or a list of fields, which is an object. */
 class Value {
@@ -324,6 +333,8 @@ class Output {
 
   operator const biv_array_out *() const { return &array_; }
 
+  const std::vector<std::int64_t> &shape() const { return shape_; }
+
   std::vector<double> take() { return std::move(values_); }
 
  private:
@@ -396,12 +407,26 @@ class Dataset {
    *
    * @param features shape {rows, ...}: any number of dimensions, the first is the rows.
    * @param labels shape {rows} or {rows, outputs}, in any unit.
-   * @param variances as labels, in the square of their unit, at least 0; none when they are unknown.
-   * @throws Error BIV_ERROR_SHAPE; BIV_ERROR_INVALID_ARGUMENT for no rows, NaN, infinite and negative variances.
+   * @param variances as labels, in the square of their unit, at least 0; none when they are unknown. An infinite one
+   *   masks its label: it has no weight and counts in no metric.
+   * @throws Error BIV_ERROR_SHAPE; BIV_ERROR_INVALID_ARGUMENT for no rows, NaN, infinity and negative variances.
    */
   Dataset(const View &features, const View &labels, const View &variances = {})
       : Dataset(detail::made<biv_dataset>(biv_dataset_create_from_arrays, detail::Input(features),
                                           detail::Input(labels), detail::Input(variances))) {}
+
+  /**
+   * Of arrays, with everything that may be known of the labels.
+   *
+   * @param noise the variances of the labels' noise or, with "standard_deviations" true, their square roots; none when
+   *   they are unknown.
+   * @param groups shape {rows}: rows of one number belong together, and no fold of fit() parts them. View() for none.
+   * @param options schema "arrays": {{"standard_deviations", true}, {"missing_labels", "mask"}}: then a label of NaN is
+   *   masked.
+   */
+  Dataset(const View &features, const View &labels, const View &noise, const View &groups, const Options &options = {})
+      : Dataset(detail::made<biv_dataset>(biv_dataset_create, detail::Input(features), detail::Input(labels),
+                                          detail::Input(noise), detail::Input(groups), options.json())) {}
 
   /** The same with the standard deviations of the labels' noise, in the labels' unit, instead of variances. */
   static Dataset with_standard_deviations(const View &features, const View &labels, const View &standard_deviations) {
@@ -487,7 +512,9 @@ class Dataset {
   std::vector<double> variances() const { return copy(&biv_dataset_copy_variances, label_shape()); }
 
  private:
+  friend class Model;
   friend class Trainer;
+  friend Fit fit(const Dataset &, const Options &, const Options &, const FitCallback &);
 
   explicit Dataset(biv_dataset *handle) : handle_("Dataset", handle) {}
 
@@ -512,6 +539,12 @@ struct Tensor {
   std::vector<double> values;
 };
 
+/** Predictions of true values, and the variances of their errors in the square of the labels' unit; row-major. */
+struct Prediction {
+  std::vector<double> values;
+  std::vector<double> variances;
+};
+
 /** A network and, once it was trained, the normalisation of its data. Threads that use one model take turns. */
 class Model {
  public:
@@ -533,13 +566,47 @@ class Model {
     return out.take();
   }
 
+  /**
+   * Predicts true values and the variances of their errors, for a model that knows them: one of fit(), or of kind
+   * "mean_variance". For a label with noise of variance v, scale * v comes to it; describe() has the scale.
+   *
+   * @throws Error BIV_ERROR_UNSUPPORTED when the model knows nothing of its errors.
+   */
+  Prediction predict_with_variance(const View &features) const {
+    const detail::Input input(features);
+    detail::Output values({input.rows(), info().outputs}), variances(values.shape());
+    detail::check(biv_model_predict_with_variance(handle_.get(), input, values, variances));
+    return {values.take(), variances.take()};
+  }
+
+  /** The errors of the predictions on a data set, and how well the error bars hold. */
+  Metrics evaluate(const Dataset &dataset) const {
+    return detail::filled<Metrics>(biv_model_evaluate, handle_.get(), dataset.handle_.get());
+  }
+
+  /**
+   * Gives the model a normalisation: a feature x becomes (x - mean) / std before the network, and its outputs, times
+   * the labels' std plus their mean, the predictions. A trainer that is made later keeps it.
+   *
+   * @param feature_mean @param feature_std {inputs} numbers, or one for all features.
+   * @param label_mean @param label_std {outputs} numbers.
+   */
+  void set_normalization(const View &feature_mean, const View &feature_std, const View &label_mean,
+                         const View &label_std) {
+    detail::check(biv_model_set_normalization(handle_.get(), detail::Input(feature_mean), detail::Input(feature_std),
+                                              detail::Input(label_mean), detail::Input(label_std)));
+  }
+
+  /** Takes the normalisation away: features and predictions are then the network's own. */
+  void reset_normalization() { detail::check(biv_model_reset_normalization(handle_.get())); }
+
   /** The numbers of inputs, outputs and parameters, and whether predictions undo a normalisation. */
   ModelInfo info() const { return detail::filled<ModelInfo>(biv_model_get_info, handle_.get()); }
 
   /** The number of trainable values. */
   std::int64_t parameter_count() const { return info().parameters; }
 
-  /** Options, device and the name and shape of every tensor, as JSON. */
+  /** Options, device, the name and shape of every tensor, normalisation and error bars, as JSON. */
   std::string describe() const {
     std::size_t needed = 0;
     biv_model_describe(handle_.get(), nullptr, 0, &needed);
@@ -566,6 +633,7 @@ class Model {
 
  private:
   friend class Trainer;
+  friend Fit fit(const Dataset &, const Options &, const Options &, const FitCallback &);
 
   explicit Model(biv_model *handle) : handle_("Model", handle) {}
 
@@ -597,13 +665,17 @@ struct Epoch {
   double loss;                   /**< The mean loss of the others, in normalised units. */
   double effective_batch_size;   /**< The mean effective batch size of the others. */
   std::optional<Metrics> test{}; /**< The errors on the test set, where one was given. */
+  double validation_loss;        /**< The loss on the validation set, in normalised units; NaN without one. */
+  std::int64_t best_epoch;       /**< The epoch of the least validation_loss so far; 0 without a validation set. */
 
   explicit Epoch(const ::biv_epoch &given)
       : epoch(given.epoch),
         batches(given.batches),
         skipped(given.skipped),
         loss(given.loss),
-        effective_batch_size(given.effective_batch_size) {
+        effective_batch_size(given.effective_batch_size),
+        validation_loss(given.validation_loss),
+        best_epoch(given.best_epoch) {
     if (given.test != nullptr) test = detail::known(*given.test);
   }
 };
@@ -655,12 +727,23 @@ class Trainer {
   }
 
   /**
-   * Trains for `epochs` epochs.
+   * Judges the model on a validation set after each epoch of fit() from now on. Each fit() then ends with the weights
+   * of the best epoch so far and, with the option "patience", when that is so many epochs ago. A loss of epsilon "auto"
+   * gets its epsilon from there. After load(), give the same set again.
+   *
+   * @param dataset rows that are not trained on.
+   */
+  void set_validation(const Dataset &dataset) {
+    detail::check(biv_trainer_set_validation(handle_.get(), dataset.handle_.get()));
+  }
+
+  /**
+   * Trains for `epochs` epochs; with a validation set for fewer, if "patience" says so.
    *
    * @param test evaluated after each epoch, where there is one.
    * @param callback called after each epoch, with the trainer free to evaluate, predict and save. An exception that it
    *   throws stops the training and comes out of here; the trainer can continue.
-   * @return whether all epochs were trained; false when the callback or cancel() stopped it.
+   * @return whether training came to its end; false when the callback or cancel() stopped it.
    */
   bool fit(std::int64_t epochs, const Dataset *test = nullptr, const EpochCallback &callback = {}) {
     detail::Callback<Epoch, biv_epoch> guarded(callback);
@@ -798,6 +881,47 @@ std::string run(Function function, const Options &options, const ExperimentCallb
 }
 
 }  // namespace detail
+
+/**
+ * What residuals say of the variances that are known of the labels' noise, and so of the epsilon of the weights.
+ *
+ * @param residuals shape {rows}: label minus prediction, of rows that training has not seen.
+ * @param variances the same shape, the square of the residuals' unit, at least 0; a row of an infinite one counts
+ *   nothing.
+ */
+inline VarianceModel variance_model(const View &residuals, const View &variances) {
+  return detail::filled<VarianceModel>(biv_variance_model_fit, detail::Input(residuals), detail::Input(variances));
+}
+
+/** What fit() makes. */
+struct Fit {
+  Model model;
+  std::string report; /**< JSON: the variance model, coverage and warnings. */
+};
+
+/**
+ * Makes a trained model with error bars of a data set: nothing has to be tuned, and known variances help where they can
+ * and do no harm where they cannot.
+ *
+ * @param model schema "model", of one network; by default a multi-layer perceptron with hidden layers of 100 and 50.
+ * @param options schema "fit": {{"members", 5}, {"epochs", 100}, {"checkpoint", "fit.biv"}}. A fit that finds its own
+ *   checkpoint goes on from there.
+ * @param on_progress an exception that it throws stops the fit and comes out of here.
+ * @throws Error BIV_ERROR_CANCELLED when on_progress stopped it.
+ */
+inline Fit fit(const Dataset &dataset, const Options &model = {}, const Options &options = {},
+               const FitCallback &on_progress = {}) {
+  detail::Callback<FitProgress, biv_fit_progress> guarded(on_progress);
+  biv_model *made = nullptr;
+  biv_text *found = nullptr;
+  const biv_status status =
+      biv_fit(model.json(), dataset.handle_.get(), options.json(), guarded.pointer(), &guarded, &made, &found);
+  const detail::Text report("text", found);
+  Model fitted(made);
+  guarded.rethrow();
+  detail::check(status);
+  return {std::move(fitted), detail::copy(report)};
+}
 
 /** Checks an experiment's description, schema "experiment", and returns it with every default filled in, as JSON. */
 inline std::string resolve_experiment(const Options &config) {

@@ -1,4 +1,5 @@
 // Every part of biv.hpp, used well and badly.
+#include <algorithm>
 #include <atomic>
 #include <filesystem>
 #include <fstream>
@@ -316,6 +317,10 @@ static void moved() {
   CHECK_ERROR(model.predict({row, {1, 5}}), BIV_ERROR_INVALID_HANDLE, "Model was moved from");
   CHECK_ERROR(model.describe(), BIV_ERROR_INVALID_HANDLE, "moved");
   CHECK_ERROR(model.tensor("0.weight"), BIV_ERROR_INVALID_HANDLE, "moved");
+  CHECK_ERROR(model.predict_with_variance({row, {1, 5}}), BIV_ERROR_INVALID_HANDLE, "moved");
+  CHECK_ERROR(model.reset_normalization(), BIV_ERROR_INVALID_HANDLE, "moved");
+  CHECK_ERROR(biv::fit(data), BIV_ERROR_INVALID_HANDLE, "moved");
+  CHECK_ERROR(other_trainer.set_validation(data), BIV_ERROR_INVALID_HANDLE, "moved");
   CHECK_ERROR(trainer.step(), BIV_ERROR_INVALID_HANDLE, "Trainer was moved from");
   CHECK_ERROR(trainer.predict({row, {1, 5}}), BIV_ERROR_INVALID_HANDLE, "moved");
   CHECK_ERROR(trainer.cancel(), BIV_ERROR_INVALID_HANDLE, "moved");
@@ -352,6 +357,135 @@ static void losses() {
   CHECK(biv::sample_noise(gamma, 1, 100) == biv::sample_noise(gamma, 1, 100));
   CHECK(biv::sample_noise(gamma, 1, 100) != biv::sample_noise(gamma, 2, 100) && biv::sample_noise(gamma, 1, 0).empty());
   CHECK_ERROR(biv::sample_noise({{"kind", "gamma"}, {"alpha", -2}}, 1, 5), BIV_ERROR_INVALID_CONFIG, "alpha");
+}
+
+/* Half of the labels are nearly exact, and half have hardly a meaning. */
+static Dataset half_noisy(int rows) {
+  return friedman(rows).add_noise(
+      {{"distribution",
+        {{"kind", "binary_uniform"},
+         {"components", {{{"weight", 0.5}, {"low", 0}, {"high", 0.1}}, {{"low", 100}, {"high", 200}}}}}},
+       {"seed", 2}});
+}
+
+static void masks() {
+  const std::vector<double> features{1, 2, 3}, labels{1, nan_value, 3}, deviations{2, 1, INFINITY}, groups{1, 1, 2};
+  const Options options{{"standard_deviations", true}, {"missing_labels", "mask"}};
+  const Dataset data(features, labels, deviations, groups, options);
+  CHECK(data.info().masked_labels == 2 && data.variances() == (std::vector<double>{4, INFINITY, INFINITY}));
+  CHECK(Dataset(features, features, {}, groups).info().masked_labels == 0);
+  CHECK(Dataset(features, features, {}, {}, options).info().has_variances == 0);
+  CHECK(Dataset(features, features, deviations).info().masked_labels == 1);
+  CHECK_ERROR(Dataset(features, labels, deviations, groups), BIV_ERROR_INVALID_ARGUMENT, "row 1");
+  CHECK_ERROR(Dataset(features, features, {}, labels), BIV_ERROR_INVALID_ARGUMENT, "group");
+  CHECK_ERROR(Dataset(features, features, {}, {}, {{"missing", "mask"}}), BIV_ERROR_INVALID_CONFIG, "missing");
+}
+
+static void fits() {
+  const Dataset data = half_noisy(400);
+  const Options network_options{{"kind", "mlp"}, {"inputs", 5}, {"hidden", {16}}, {"seed", 1}};
+  const Options options{{"members", 2}, {"epochs", 4}, {"batch_size", 64}};
+  std::vector<biv::FitProgress> seen;
+  const auto [model, report] = biv::fit(data, network_options, options, [&](const biv::FitProgress &progress) {
+    seen.push_back(progress);
+    return data.info().rows == 400;
+  });
+  CHECK(seen.size() >= 4 && seen.back().epoch == seen.back().epochs && seen.back().steps == seen.back().total_steps);
+  CHECK(seen.back().held_out_loss > 0 && seen.back().is_final == 0);
+  CHECK(report.front() == '{' && report.find("\"variance_model\"") != std::string::npos);
+  CHECK(model.describe().find("\"scale\":[") != std::string::npos);
+
+  const std::vector<double> features = data.features();
+  const View rows(features, {400, 5});
+  const biv::Prediction prediction = model.predict_with_variance(rows);
+  CHECK(prediction.values == model.predict(rows) && prediction.variances.size() == 400);
+  CHECK(*std::min_element(prediction.variances.begin(), prediction.variances.end()) > 0);
+  const biv::Metrics metrics = model.evaluate(data);
+  CHECK(metrics.coverage_68 > 0 && metrics.coverage_68 <= metrics.coverage_95 && metrics.coverage_95 <= 1);
+  CHECK(metrics.weighted_rmse < metrics.rmse && metrics.expected_rmse > 0);
+  const std::string path = in_folder("fitted.biv");
+  model.save(path);
+  const biv::Prediction again = Model::load(path).predict_with_variance(rows);
+  CHECK(again.values == prediction.values && again.variances == prediction.variances);
+  CHECK_ERROR(network().predict_with_variance(rows), BIV_ERROR_UNSUPPORTED, "knows nothing");
+  CHECK(std::isnan(network().evaluate(data).coverage_95));
+
+  /* Stopped by its callback, by an exception, and then gone on from the checkpoint to the same bits. */
+  const Options kept{{"members", 2}, {"epochs", 4}, {"batch_size", 64}, {"checkpoint", in_folder("fit.biv")}};
+  CHECK_ERROR(biv::fit(data, network_options, kept, [](const biv::FitProgress &) { return false; }),
+              BIV_ERROR_CANCELLED, "");
+  int caught = 0;
+  try {
+    biv::fit(data, network_options, kept, [](const biv::FitProgress &) -> bool { throw Refusal{5}; });
+  } catch (const Refusal &refusal) {
+    caught = refusal.number;
+  }
+  CHECK(caught == 5);
+  CHECK(biv::fit(data, network_options, kept).model.predict(rows) == prediction.values);
+  CHECK(biv::fit(data, {}, {{"members", 1}, {"epochs", 1}}).model.info().inputs == 5);
+  CHECK_ERROR(biv::fit(data, {}, {{"members", 0}}), BIV_ERROR_INVALID_CONFIG, "members");
+  CHECK_ERROR(biv::fit(Dataset::synthetic({{"rows", 40}}), network_options), BIV_ERROR_SHAPE, "10");
+
+  const Model own({{"kind", "mean_variance"}, {"network", network_options}});
+  Trainer(own, data, {{"loss", {{"kind", "gaussian"}}}, {"batch_size", 50}}).fit(1);
+  CHECK(own.predict_with_variance(rows).values == own.predict(rows));
+}
+
+/* Variances ten times as large as those of the noise. */
+static void variance_models() {
+  std::mt19937 random(1);
+  std::exponential_distribution<double> exponential;
+  std::normal_distribution<double> normal;
+  std::vector<double> variances(4000), wider(4000), residuals(4000);
+  for (std::size_t row = 0; row < variances.size(); row++) {
+    variances[row] = 10 * exponential(random);
+    wider[row] = 100 * variances[row];
+    residuals[row] = std::sqrt(variances[row] / 10 + 0.25) * normal(random);
+  }
+  const biv::VarianceModel found = biv::variance_model(residuals, variances);
+  CHECK(found.verdict == BIV_VERDICT_PROFILE && found.rows == 4000 && found.scale < 0.2);
+  CHECK(std::string(found.warning).find("overstated") != std::string::npos);
+  CHECK_NEAR(found.tau2, found.scale * found.epsilon);
+  const biv::VarianceModel scaled = biv::variance_model(residuals, wider);
+  CHECK_NEAR(scaled.epsilon, 100 * found.epsilon);
+  CHECK_NEAR(scaled.tau2, found.tau2);
+  variances[3] = -1;
+  CHECK_ERROR(biv::variance_model(residuals, variances), BIV_ERROR_INVALID_ARGUMENT, "row 3");
+  CHECK_ERROR(biv::variance_model({}, variances), BIV_ERROR_INVALID_ARGUMENT, "residuals");
+}
+
+static void validation() {
+  const Dataset data = half_noisy(100),
+                held_out = friedman(60).add_noise({{"distribution", {{"kind", "uniform"}, {"low", 0}, {"high", 2}}}});
+  const Options options{{"loss", {{"kind", "biv"}, {"epsilon", "auto"}}},
+                        {"batch_size", 20},
+                        {"learning_rate", 0.02},
+                        {"patience", 2},
+                        {"normalization", "labels"}};
+  Trainer trainer(network(), data, options);
+  CHECK_ERROR(trainer.fit(1), BIV_ERROR_INVALID_ARGUMENT, "validation");
+  trainer.set_validation(held_out);
+  std::vector<double> losses;
+  std::int64_t best = 0;
+  CHECK(trainer.fit(1000, nullptr, [&](const biv::Epoch &epoch) {
+    losses.push_back(epoch.validation_loss);
+    best = epoch.best_epoch;
+    return true;
+  }));
+  CHECK(static_cast<std::int64_t>(losses.size()) == best + 2);
+  CHECK(std::min_element(losses.begin(), losses.end()) - losses.begin() == best - 1);
+  CHECK_ERROR(trainer.set_validation(friedman(10)), BIV_ERROR_INVALID_ARGUMENT, "variances");
+
+  Model model = network();
+  const std::vector<double> row(5, 0.5), zeros(5, 0.0), ones(5, 1.0), mean{3}, deviation{2};
+  const double before = model.predict({row, {1, 5}})[0];
+  model.set_normalization(zeros, ones, mean, deviation);
+  CHECK(model.info().normalized == 1);
+  CHECK_NEAR(model.predict({row, {1, 5}})[0], 2 * before + 3);
+  CHECK_ERROR(model.set_normalization(zeros, zeros, mean, deviation), BIV_ERROR_INVALID_ARGUMENT, "");
+  CHECK_ERROR(model.set_normalization(zeros, ones, zeros, deviation), BIV_ERROR_SHAPE, "normalisation");
+  model.reset_normalization();
+  CHECK(model.info().normalized == 0 && model.predict({row, {1, 5}})[0] == before);
 }
 
 static void experiments() {
@@ -445,8 +579,8 @@ static void logging() {
 int main() try {
   folder = std::filesystem::temp_directory_path() / ("biv_cpp_" + std::to_string(std::random_device()()));
   std::filesystem::create_directory(folder);
-  for (auto *part :
-       {options, arrays, datasets, models, training, callbacks, moved, losses, experiments, library, logging})
+  for (auto *part : {options, arrays, datasets, models, training, callbacks, moved, losses, masks, fits,
+                     variance_models, validation, experiments, library, logging})
     part();
   std::filesystem::remove_all(folder);
   return report();
