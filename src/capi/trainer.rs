@@ -305,7 +305,7 @@ unsafe fn step(
 
 /// Judges the model on a validation set after each epoch of biv_trainer_fit() from now on.
 ///
-/// A loss of epsilon "auto" gets its epsilon from there; the first epoch weighs all labels alike. Each
+/// A loss of epsilon "auto" gets its epsilon from there; for the first epoch from its labels alone. Each
 /// biv_trainer_fit() ends with the weights of the best epoch so far and, with the option "patience": N, ends when N
 /// epochs were no better than the best. After biv_trainer_load(), give the same set again.
 ///

@@ -23,6 +23,12 @@ pub(crate) enum Search {
     Coarse,
 }
 
+/// No epsilon is less than this part of the mean variance.
+const LEAST_EPSILON: f64 = 1e-6;
+
+/// Variances that are so many times the least epsilon say nothing of what is beside it.
+const FARTHEST: f64 = 1e4;
+
 /// With fewer rows nothing can be said.
 const FEWEST_ROWS: usize = 30;
 
@@ -153,6 +159,30 @@ impl VarianceModel {
         }
     }
 
+    /// As [`VarianceModel::of_squares`], of the rows that can say something. Where some variances exceed all others so far
+    /// that the least epsilon, a millionth of their mean, is too large for the rest, the model is of the rest.
+    pub(crate) fn of_telling_rows(squares: &[f64], variances: &[f64], search: Search) -> Self {
+        let model = Self::of_squares(squares, variances, search);
+        // The floor may be rounded; the other floor is never so low where the mean is far above most variances.
+        if !(model.epsilon <= 1.001 * LEAST_EPSILON * mean(variances)) {
+            return model;
+        }
+        let limit = FARTHEST * model.epsilon;
+        let telling = squares.iter().zip(variances).filter(|(_, variance)| **variance <= limit);
+        let (squares, rest): (Vec<f64>, Vec<f64>) = telling.unzip();
+        if rest.len() < FEWEST_ROWS || rest.len() == variances.len() {
+            return model;
+        }
+        let model = Self::of_telling_rows(&squares, &rest, search);
+        if model.epsilon.is_finite() {
+            return model;
+        }
+        // Equal weights for the rest, not for the rows that say nothing: what is beside the rest's variances at scale 1.
+        let mean_square = mean(&squares);
+        let tau2 = paule_mandel(&squares, &rest, mean_square).max(1e-3 * mean_square);
+        VarianceModel { epsilon: tau2, scale: 1.0, tau2, tau2_pm: tau2, verdict: Verdict::PauleMandel, ..model }
+    }
+
     /// How the likelihood of residuals with these `squares` depends on epsilon; nothing where the variances say nothing.
     pub(crate) fn profile(squares: &[f64], variances: &[f64]) -> Vec<ProfilePoint> {
         let Ok(profile) = Profile::of(squares, variances, Search::Fine) else { return vec![] };
@@ -257,7 +287,7 @@ impl<'a> Profile<'a> {
     fn new(squares: &'a [f64], variances: &'a [f64], range: [f64; 2], search: Search) -> Self {
         let rows = squares.len() as f64;
         let mean_variance = mean(variances);
-        let floor = floor(variances, range[1]).max(1e-6 * mean_variance);
+        let floor = floor(variances, range[1]).max(LEAST_EPSILON * mean_variance);
         let ratio = (1e3 * mean_variance).max(10.0 * floor) / floor;
         let step = if search == Search::Fine { 1 } else { 3 };
         let finite = (0..GRID).step_by(step).map(|at| floor * ratio.powf(at as f64 / (GRID - 1) as f64));

@@ -1,6 +1,6 @@
 //! What rows that training does not see say, epoch by epoch: the epsilon of the next epoch, and which epoch to keep.
 
-use crate::base::memory::filled;
+use crate::base::memory::{filled, reserve};
 use crate::data::{Search, VarianceModel};
 use crate::model::archive::{Archive, StoredArray};
 use crate::{Error, Result};
@@ -93,12 +93,15 @@ impl Mark {
 }
 
 impl HeldOut {
-    /// For labels with these `variances`; training's epsilon is `factor` times that of the variance model.
+    /// For `labels` with these `variances`; training's epsilon is `factor` times that of the variance model. Before the
+    /// first epoch, that is the model of a network that predicts the mean, 0.
     ///
     /// # Errors
     /// [`Error::OutOfMemory`].
-    pub fn new(outputs: usize, variances: Vec<f64>, factor: f64) -> Result<Self> {
-        Ok(HeldOut {
+    pub fn new(outputs: usize, labels: impl Iterator<Item = f64>, variances: Vec<f64>, factor: f64) -> Result<Self> {
+        let mut squares = reserve(variances.len())?;
+        squares.extend(labels.map(|label| label * label));
+        let mut held_out = HeldOut {
             outputs,
             smoothed: filled(variances.len(), 0.0)?,
             weights: filled(variances.len(), 0.0)?,
@@ -109,7 +112,9 @@ impl HeldOut {
             models: vec![],
             best: Mark::default(),
             stop: Mark::default(),
-        })
+        };
+        held_out.models = held_out.fit(&squares, Search::Fine);
+        Ok(held_out)
     }
 
     /// Takes the squared residuals after an epoch.
@@ -163,7 +168,7 @@ impl HeldOut {
             known.map(|at| values[at]).collect()
         };
         let model =
-            |output| VarianceModel::of_squares(&column(squares, output), &column(&self.variances, output), search);
+            |output| VarianceModel::of_telling_rows(&column(squares, output), &column(&self.variances, output), search);
         (0..self.outputs).map(model).collect()
     }
 
@@ -319,7 +324,9 @@ impl HeldOut {
         self.recent = (0..state.recent).map(|number| list(&format!("recent.{number}"))).collect::<Result<_>>()?;
         self.best = mark("best", state.best, state.losses[0])?;
         self.stop = mark("stop", state.stop, state.losses[1])?;
-        self.models = self.fit(&self.smoothed, Search::Coarse);
+        if self.epoch > 0 {
+            self.models = self.fit(&self.smoothed, Search::Coarse);
+        }
         Ok(())
     }
 }
@@ -338,6 +345,10 @@ mod tests {
         (0..100).map(|row| if row % 2 == 0 { 0.01 } else { 4.0 }).collect()
     }
 
+    fn labels(count: usize) -> impl Iterator<Item = f64> {
+        (0..count).map(|at| if at % 3 == 0 { 1.0 } else { -1.0 })
+    }
+
     /// Squares as of residuals with variance `misfit` beyond the noise.
     fn squares(misfit: f64) -> Vec<f64> {
         let quantile = |row: usize| [0.1, 0.5, 1.0, 2.4][row / 2 % 4];
@@ -346,7 +357,7 @@ mod tests {
 
     #[test]
     fn the_stop_is_the_latest_epoch_that_is_no_worse() {
-        let mut held = HeldOut::new(1, variances(), 0.25).unwrap();
+        let mut held = HeldOut::new(1, labels(100), variances(), 0.25).unwrap();
         let observe = |held: &mut HeldOut, misfit| held.observe(squares(misfit));
         assert!(observe(&mut held, 1.0).is_best);
         assert!(observe(&mut held, 0.1).is_best);
@@ -367,7 +378,7 @@ mod tests {
         let expected = VarianceModel::of_squares(&mean, &variances(), Search::Fine);
         assert!((models[0].tau2 - expected.tau2).abs() < 1e-9 * expected.tau2, "{models:?} {expected:?}");
         // Of two epochs, both are among the last five.
-        let mut short = HeldOut::new(1, variances(), 0.25).unwrap();
+        let mut short = HeldOut::new(1, labels(100), variances(), 0.25).unwrap();
         observe(&mut short, 0.1);
         observe(&mut short, 3.0);
         assert_eq!((short.best_epoch(), short.stop_epoch()), (1, 2));
@@ -375,11 +386,11 @@ mod tests {
 
     #[test]
     fn flat_weights_are_equal_ones() {
-        let mut held = HeldOut::new(1, variances(), 0.25).unwrap();
+        let mut held = HeldOut::new(1, labels(100), variances(), 0.25).unwrap();
         held.observe(squares(0.05));
         let epsilon = held.epsilons()[0];
         assert!((epsilon / (0.25 * held.models()[0].epsilon) - 1.0).abs() < 1e-12 && epsilon.is_finite());
-        let mut flat = HeldOut::new(1, variances(), 1e9).unwrap();
+        let mut flat = HeldOut::new(1, labels(100), variances(), 1e9).unwrap();
         flat.observe(squares(0.05));
         assert_eq!(flat.epsilons(), [f64::INFINITY]);
     }
@@ -387,7 +398,7 @@ mod tests {
     #[test]
     fn masked_labels_say_nothing() {
         let masked = |outputs, variances: Vec<f64>, squares: Vec<f64>| {
-            let mut held = HeldOut::new(outputs, variances, 0.25).unwrap();
+            let mut held = HeldOut::new(outputs, labels(variances.len()), variances, 0.25).unwrap();
             let observation = held.observe(squares);
             (held.models()[0].clone(), observation.loss)
         };
@@ -400,20 +411,20 @@ mod tests {
 
     #[test]
     fn what_was_observed_can_be_kept() {
-        let mut held = HeldOut::new(1, variances(), 0.25).unwrap();
+        let mut held = HeldOut::new(1, labels(100), variances(), 0.25).unwrap();
         for epoch in 0..7 {
             held.observe(squares(1.0 / (1.0 + f64::from(epoch))));
         }
         let state = held.state();
         let mut archive = Archive::new(crate::model::archive::ArchiveKind::Training, &state).unwrap();
         held.store(&mut archive, "held");
-        let mut other = HeldOut::new(1, variances(), 0.25).unwrap();
+        let mut other = HeldOut::new(1, labels(100), variances(), 0.25).unwrap();
         other.restore(&archive, "held", &state).unwrap();
         assert_eq!(held.observe(squares(0.2)), other.observe(squares(0.2)));
         assert_eq!(
             (held.epsilons(), held.at_stop(), held.final_epsilons()),
             (other.epsilons(), other.at_stop(), other.final_epsilons())
         );
-        assert!(HeldOut::new(1, vec![1.0], 0.25).unwrap().restore(&archive, "held", &state).is_err());
+        assert!(HeldOut::new(1, labels(1), vec![1.0], 0.25).unwrap().restore(&archive, "held", &state).is_err());
     }
 }

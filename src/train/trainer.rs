@@ -109,9 +109,9 @@ impl Trainer {
         Ok(Trainer { learner, data, absent: None, validation: None, absent_validation: None })
     }
 
-    /// Judges the model on `data` after each epoch from now on. A loss of epsilon `auto` gets its epsilon from there: the
-    /// first epoch weighs all labels the same. [`Session::fit`](super::session::Session::fit) ends with the weights of
-    /// the best epoch.
+    /// Judges the model on `data` after each epoch from now on. A loss of epsilon `auto` gets its epsilon from there; for
+    /// the first epoch from the labels alone. [`Session::fit`](super::session::Session::fit) ends with the weights of the
+    /// best epoch.
     ///
     /// # Errors
     /// [`Error::Shape`] when they do not fit the model; [`Error::InvalidArgument`] when the loss needs variances that

@@ -32,7 +32,12 @@ impl Validation {
         check_fit(&learner.model.lock(), &data)?;
         learner.options.loss.require_variances(data.variances().is_some())?;
         let factor = learner.options.loss.auto_factor().unwrap_or(1.0);
-        let held_out = HeldOut::new(data.outputs(), noise(&data, &learner.normalization)?, factor)?;
+        let held_out = HeldOut::new(
+            data.outputs(),
+            learner.normalization.labels(data.labels()),
+            noise(&data, &learner.normalization)?,
+            factor,
+        )?;
         Ok(Validation { data, held_out, best: vec![] })
     }
 
@@ -46,9 +51,9 @@ impl Validation {
         Ok(ValidationReport { loss: observation.loss, best_epoch: self.held_out.best_epoch() })
     }
 
-    /// The epsilons of the next epoch: infinite before the first.
+    /// The epsilons of the next epoch.
     pub(super) fn epsilons(&self) -> Vec<f64> {
-        if self.held_out.epoch() == 0 { vec![f64::INFINITY; self.data.outputs()] } else { self.held_out.epsilons() }
+        self.held_out.epsilons()
     }
 
     pub(super) fn epochs_since_best(&self) -> u64 {

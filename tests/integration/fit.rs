@@ -149,7 +149,7 @@ fn few_rows_and_unknown_variances_weigh_all_labels_alike_and_say_so() {
     };
     let few = train.subset(&(0..20).collect::<Vec<_>>()).unwrap();
     assert!(warnings(&few)[0].starts_with("20 rows are too few to learn from variances"));
-    let unknown = Dataset::synthetic(&SyntheticOptions { rows: 60, features: 3, outputs: 1, seed: 1 }).unwrap();
+    let unknown = Dataset::synthetic(&SyntheticOptions { rows: 60, features: 5, outputs: 1, seed: 1 }).unwrap();
     assert!(warnings(&unknown)[0].starts_with("the labels have no variances"));
     let two = train.subset(&[0, 1]).unwrap();
     let options: FitOptions = parse("fit", "{}").unwrap();
@@ -372,7 +372,7 @@ fn networks_in_networks_are_an_error_and_options_are_read_strictly() {
     let fault = |json: &str| {
         parse::<FitOptions>("fit", json)
             .and_then(|options| {
-                let data = Dataset::synthetic(&SyntheticOptions { rows: 50, features: 3, outputs: 1, seed: 1 })?;
+                let data = Dataset::synthetic(&SyntheticOptions { rows: 50, features: 5, outputs: 1, seed: 1 })?;
                 fit(&default_network(&data), &data, &options, &mut |_| ControlFlow::Continue(())).map(|_| ())
             })
             .unwrap_err()

@@ -109,11 +109,7 @@ impl Checkpoint {
         if saved.members.len() != state.members.len() || state.training_epsilons.len() != plan.data.outputs() {
             return Err(Error::Corrupt("the checkpoint has another number of networks or outputs".into()));
         }
-        let epsilons = match state.held_out.epoch() {
-            _ if state.is_final => state.training_epsilons.clone(),
-            0 => vec![f64::INFINITY; plan.data.outputs()],
-            _ => state.held_out.epsilons(),
-        };
+        let epsilons = if state.is_final { state.training_epsilons.clone() } else { state.held_out.epsilons() };
         for (number, (member, (text, losses))) in state.members.iter_mut().zip(saved.members).enumerate() {
             member.trainer.restore(&archive.part(&format!("member.{number}")).with_state(text))?;
             member.losses = losses;

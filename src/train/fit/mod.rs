@@ -222,14 +222,12 @@ impl Plan<'_> {
             self.member(number as u64, &data, Some(self.data.subset(held)?), places)
         };
         let mut members = held.iter().enumerate().map(member).collect::<Result<Vec<_>>>()?;
-        members.iter_mut().for_each(|member| member.trainer.set_epsilons(&vec![f64::INFINITY; outputs]));
-        Ok(State {
-            members,
-            held_out: HeldOut::new(outputs, noise, self.loss.auto_factor().unwrap_or(1.0))?,
-            history: vec![],
-            training_epsilons: vec![f64::INFINITY; outputs],
-            is_final: false,
-        })
+        let labels = collect(self.normalization.labels(self.data.labels()))?;
+        let labels = observed.iter().map(|&at| labels[at]);
+        let held_out = HeldOut::new(outputs, labels, noise, self.loss.auto_factor().unwrap_or(1.0))?;
+        let epsilons = held_out.epsilons();
+        members.iter_mut().for_each(|member| member.trainer.set_epsilons(&epsilons));
+        Ok(State { members, held_out, history: vec![], training_epsilons: epsilons, is_final: false })
     }
 
     fn member(&self, number: u64, data: &Dataset, held: Option<Dataset>, places: Vec<usize>) -> Result<Member> {
