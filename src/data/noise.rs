@@ -24,6 +24,10 @@ pub struct NoiseOptions {
     /// (per output) instead of squares of the labels' unit (default false).
     #[serde(default)]
     pub relative: bool,
+    /// So many times the variances that the labels have already are added to the drawn ones (default 0): measured labels
+    /// as they would be from a cheaper measurement.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub times_measured: f64,
     /// delta >= 0: the variances that the loss is told become `|v + e|`, `e ~ N(0, (v/3)^2 delta)`,
     /// while the noise is drawn with the true `v` (default 0).
     #[serde(default)]
@@ -37,6 +41,10 @@ pub struct NoiseOptions {
     pub seed: Option<u64>,
 }
 
+fn is_zero(value: &f64) -> bool {
+    *value == 0.0
+}
+
 impl NoiseOptions {
     /// The distribution, when it and the disturbance are legal.
     ///
@@ -45,6 +53,8 @@ impl NoiseOptions {
     pub fn validate(&self) -> Result<VarianceLaw> {
         let delta = self.disturbance;
         require(delta >= 0.0 && delta.is_finite(), "noise.disturbance", delta, "at least 0")?;
+        let times = self.times_measured;
+        require(times >= 0.0 && times.is_finite(), "noise.times_measured", times, "at least 0")?;
         self.distribution.law()
     }
 
@@ -60,6 +70,11 @@ impl NoiseOptions {
             let scale = Normalization::fit(data, LabelStatistics::Clean).label_std;
             for (at, variance) in variances.iter_mut().enumerate() {
                 *variance *= scale[at % scale.len()].powi(2);
+            }
+        }
+        if let Some(measured) = data.variances().filter(|_| self.times_measured > 0.0) {
+            for (variance, measured) in variances.iter_mut().zip(measured) {
+                *variance += self.times_measured * measured;
             }
         }
         let mut noise = stream(seed, Purpose::LabelNoise, 0);

@@ -98,6 +98,9 @@ pub struct DatasetOptions {
     /// What the columns are; for `csv`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub csv: Option<CsvOptions>,
+    /// The file in the folder `data`; for `csv` (default: `data` is the file).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub file: Option<PathBuf>,
     /// Which labels the statistics are of (default `clean`, as published; `labels` as a user has them, and in a fit).
     #[serde(default, skip_serializing_if = "LabelStatistics::is_published")]
     pub normalization: LabelStatistics,
@@ -303,7 +306,7 @@ impl Config {
             self.dataset.images.get_or_insert_default();
         }
 
-        let DatasetOptions { train_size, test_size, images, csv, keep_groups, .. } = &self.dataset;
+        let DatasetOptions { train_size, test_size, images, csv, file, keep_groups, .. } = &self.dataset;
         require(*train_size >= 1, "dataset.train_size", train_size, "at least 1")?;
         require(*test_size != Some(0), "dataset.test_size", 0, "at least 1")?;
         let is_images = kind == DatasetKind::Utkf;
@@ -311,6 +314,7 @@ impl Config {
         require(is_images || !keep_groups, "dataset.keep_groups", true, "left out: only 'utkf' takes it")?;
         let is_csv = kind == DatasetKind::Csv;
         require(is_csv || csv.is_none(), "dataset.csv", "given", "left out: only 'csv' takes it")?;
+        require(is_csv || file.is_none(), "dataset.file", "given", "left out: only 'csv' takes it")?;
         require(!is_csv || csv.is_some(), "dataset.csv", "missing", "what the columns are")?;
 
         let default = if is_images { Network::VanillaCnn {} } else { Network::VanillaAnn {} };

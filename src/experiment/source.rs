@@ -37,7 +37,10 @@ pub fn load(config: &Config, watch: Watch) -> Result<Dataset> {
             seed: config.seed,
         }),
         DatasetKind::Csv => match (&config.data, &options.csv) {
-            (Some(path), Some(columns)) => Dataset::from_csv(path, columns),
+            (Some(path), Some(columns)) => {
+                let path = options.file.as_ref().map_or_else(|| path.clone(), |file| path.join(file));
+                Dataset::from_csv(&path, columns)
+            }
             _ => Err(Error::config("data", "is missing, must be the CSV file")),
         },
     }

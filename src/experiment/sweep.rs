@@ -42,7 +42,7 @@ pub struct SweepOptions {
     pub jobs: usize,
 }
 
-/// How the runs of a sweep differ: losses x noises, and the variants, each with every seed.
+/// How the runs of a sweep differ: losses x noises, and the variants, each in every setting and with every seed.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Grid {
@@ -57,6 +57,9 @@ pub struct Grid {
     /// Other combinations of fields, each with a name.
     #[serde(default)]
     pub variants: Vec<Variant>,
+    /// What all of these are run in, one setting after the other; each has a name. Without any, the base alone.
+    #[serde(default)]
+    pub settings: Vec<Variant>,
 }
 
 /// A named change of the base.
@@ -332,7 +335,16 @@ impl Grid {
             }
         }
         variants.extend(self.variants.iter().cloned());
-        variants
+        if self.settings.is_empty() {
+            return variants;
+        }
+        let within = |setting: &Variant, variant: &Variant| {
+            let mut fields = Value::Object(setting.fields.clone());
+            overlay(&mut fields, Value::Object(variant.fields.clone()));
+            let Value::Object(fields) = fields else { return variant.clone() };
+            Variant { name: format!("{}, {}", setting.name, variant.name), fields }
+        };
+        self.settings.iter().flat_map(|setting| variants.iter().map(move |variant| within(setting, variant))).collect()
     }
 }
 
