@@ -25,7 +25,7 @@ C_TESTS := $(notdir $(basename $(wildcard tests/c/*.c)))
 TESTS := rust-tests libtorch-test header symbols abi readme examples c-tests kernels host-torch bindings-test install-test
 CHECKS := deny abi-test sanitize kernels-sanitized valgrind faults stress slurm dist-test fuzz
 
-.PHONY: all libtorch build install dist stage demo test check tests checks lint $(TESTS) $(CHECKS) miri goldens cuda gpu-check bench clean
+.PHONY: all libtorch build install dist stage demo test check tests checks lint $(TESTS) $(CHECKS) miri goldens cuda gpu-check bench bench-fit clean
 .DELETE_ON_ERROR:
 
 all: build
@@ -287,6 +287,11 @@ $(CURDIR)/.libtorch/pytorch/bin/python:
 bench: stage $(filter $(CURDIR)/%,$(PYTORCH))
 	$(CC) -std=c11 -O2 $(WARNINGS) benches/bench.c -o build/bench $(LINK)
 	python3 benches/run.py --python $(PYTORCH) $(ARGS)
+
+## bench-fit: what a fit costs: statistics, epsilon "auto", five networks on two cores against one on one
+bench-fit: stage
+	$(CC) -std=c11 -D_GNU_SOURCE -O2 $(WARNINGS) benches/fit.c -o build/bench-fit $(LINK)
+	./build/bench-fit
 
 clean:
 	rm -rf build target

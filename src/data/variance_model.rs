@@ -19,8 +19,16 @@ const GRID: usize = 64;
 pub(crate) enum Search {
     /// All of them.
     Fine,
-    /// Every third: enough to go on with, at a third of the cost.
+    /// Every third, other numbers to four digits, and `gain_se` not at all (NaN): enough to go on with, at a fifth of the
+    /// cost.
     Coarse,
+}
+
+impl Search {
+    /// The relative error of what is solved for.
+    fn tolerance(self) -> f64 {
+        if self == Search::Fine { 1e-13 } else { 1e-4 }
+    }
 }
 
 /// No epsilon is less than this part of the mean variance.
@@ -179,18 +187,17 @@ impl VarianceModel {
         }
         // Equal weights for the rest, not for the rows that say nothing: what is beside the rest's variances at scale 1.
         let mean_square = mean(&squares);
-        let tau2 = paule_mandel(&squares, &rest, mean_square).max(1e-3 * mean_square);
+        let tau2 = paule_mandel(&squares, &rest, mean_square, search.tolerance()).max(1e-3 * mean_square);
         VarianceModel { epsilon: tau2, scale: 1.0, tau2, tau2_pm: tau2, verdict: Verdict::PauleMandel, ..model }
     }
 
     /// How the likelihood of residuals with these `squares` depends on epsilon; nothing where the variances say nothing.
     pub(crate) fn profile(squares: &[f64], variances: &[f64]) -> Vec<ProfilePoint> {
         let Ok(profile) = Profile::of(squares, variances, Search::Fine) else { return vec![] };
-        let rows = squares.len() as f64;
         let point = |at: usize| ProfilePoint {
             epsilon: profile.epsilons[at],
             loss: (profile.losses[at] - profile.losses[profile.best]) / 2.0,
-            standard_error: profile.deviation(at) / rows.sqrt() / 2.0,
+            standard_error: profile.standard_error(at),
         };
         (0..profile.epsilons.len()).map(point).collect()
     }
@@ -257,6 +264,7 @@ struct Profile<'a> {
     mean_variance: f64,
     /// The least variance and the greatest.
     range: [f64; 2],
+    search: Search,
     /// From the floor to infinity.
     epsilons: Vec<f64>,
     /// For each epsilon the mean of `r^2 / u`, `u = (v + epsilon) / (mean v + epsilon)`: the best scale of `u`.
@@ -287,7 +295,7 @@ impl<'a> Profile<'a> {
     fn new(squares: &'a [f64], variances: &'a [f64], range: [f64; 2], search: Search) -> Self {
         let rows = squares.len() as f64;
         let mean_variance = mean(variances);
-        let floor = floor(variances, range[1]).max(LEAST_EPSILON * mean_variance);
+        let floor = floor(variances, range[1], search.tolerance()).max(LEAST_EPSILON * mean_variance);
         let ratio = (1e3 * mean_variance).max(10.0 * floor) / floor;
         let step = if search == Search::Fine { 1 } else { 3 };
         let finite = (0..GRID).step_by(step).map(|at| floor * ratio.powf(at as f64 / (GRID - 1) as f64));
@@ -309,13 +317,13 @@ impl<'a> Profile<'a> {
         scales.iter_mut().for_each(|sum| *sum /= rows);
         let losses: Vec<f64> = scales.iter().zip(&logs).map(|(scale, log)| scale.ln() + log / rows + 1.0).collect();
         let best = (0..losses.len()).fold(0, |best, at| if losses[at] < losses[best] { at } else { best });
-        Profile { squares, variances, mean_variance, range, epsilons, scales, losses, best }
+        Profile { squares, variances, mean_variance, range, search, epsilons, scales, losses, best }
     }
 
     fn choose(&self) -> VarianceModel {
         let (rows, infinite) = (self.squares.len(), self.epsilons.len() - 1);
         let mean_square = mean(self.squares);
-        let tau2_pm = paule_mandel(self.squares, self.variances, mean_square);
+        let tau2_pm = paule_mandel(self.squares, self.variances, mean_square, self.search.tolerance());
         let flattest = (self.best..self.epsilons.len()).rev().find(|&at| self.is_allowed(at)).unwrap_or(self.best);
         let floor = self.epsilons[0];
         let (epsilon, scale, tau2, verdict) = match self.epsilons[flattest] {
@@ -338,7 +346,7 @@ impl<'a> Profile<'a> {
             epsilon_best: self.epsilons[self.best],
             epsilon_floor: floor,
             gain: (self.losses[infinite] - self.losses[self.best]) / 2.0,
-            gain_se: self.deviation(infinite) / (rows as f64).sqrt() / 2.0,
+            gain_se: if self.search == Search::Fine { self.standard_error(infinite) } else { f64::NAN },
             mean_z2: z2 / rows as f64,
             verdict,
             rows,
@@ -357,6 +365,11 @@ impl<'a> Profile<'a> {
             f64::INFINITY => 1.0 / self.scales[at],
             epsilon => (self.mean_variance + epsilon) / (self.scales[at] * (variance + epsilon)),
         }
+    }
+
+    /// Of half the mean over the rows of the loss at `at` minus the least: that of the log likelihood.
+    fn standard_error(&self, at: usize) -> f64 {
+        self.deviation(at) / (self.squares.len() as f64).sqrt() / 2.0
     }
 
     /// The standard deviation over the rows of the loss at `at` minus the least.
@@ -441,26 +454,26 @@ fn mean(values: &[f64]) -> f64 {
 }
 
 /// The epsilon that equals its own standard error: it solves `sum (e / (v + e))^2 = 2`.
-fn floor(variances: &[f64], largest: f64) -> f64 {
+fn floor(variances: &[f64], largest: f64, tolerance: f64) -> f64 {
     let value = |log: f64| {
         let epsilon = log.exp();
         sum(variances, variances, |variance, _| (epsilon / (variance + epsilon)).powi(2))
     };
     let reach = |decades: f64| largest.ln() + decades * std::f64::consts::LN_10;
-    solve(reach(-16.0), reach(4.0), |log| value(log) - 2.0).exp()
+    solve(reach(-16.0), reach(4.0), tolerance, |log| value(log) - 2.0).exp()
 }
 
 /// Paule and Mandel's `tau2`, which solves `mean (r^2 / (v + tau2)) = 1`; 0 where the variances alone are enough.
-fn paule_mandel(squares: &[f64], variances: &[f64], mean_square: f64) -> f64 {
+fn paule_mandel(squares: &[f64], variances: &[f64], mean_square: f64, tolerance: f64) -> f64 {
     let rows = squares.len() as f64;
     let excess =
         |tau2: f64| sum(squares, variances, |square, variance| square / (variance + tau2).max(1e-300)) / rows - 1.0;
-    if excess(0.0) <= 0.0 { 0.0 } else { solve(0.0, mean_square, |tau2| -excess(tau2)) }
+    if excess(0.0) <= 0.0 { 0.0 } else { solve(0.0, mean_square, tolerance, |tau2| -excess(tau2)) }
 }
 
 /// Where `f`, which has another sign at `low` than at `high`, is 0: bisection, and inverse quadratic interpolation where
 /// that is safe (Chandrupatla 1997).
-fn solve(low: f64, high: f64, f: impl Fn(f64) -> f64) -> f64 {
+fn solve(low: f64, high: f64, tolerance: f64, f: impl Fn(f64) -> f64) -> f64 {
     // `a` and `b` are on two sides of the root; `c` was one of them before.
     let (mut a, mut b) = (high, low);
     let (mut at_a, mut at_b) = (f(a), f(b));
@@ -477,7 +490,7 @@ fn solve(low: f64, high: f64, f: impl Fn(f64) -> f64) -> f64 {
         }
         (a, at_a) = (x, at_x);
         let width = (b - a).abs();
-        if at_a == 0.0 || width <= 1e-13 * a.abs().max(b.abs()) {
+        if at_a == 0.0 || width <= tolerance * a.abs().max(b.abs()) {
             break;
         }
         let (xi, phi) = ((a - b) / (c - b), (at_a - at_b) / (at_c - at_b));
@@ -487,7 +500,7 @@ fn solve(low: f64, high: f64, f: impl Fn(f64) -> f64) -> f64 {
         } else {
             0.5
         };
-        let least = 0.5e-13 * a.abs().max(b.abs()) / width;
+        let least = 0.5 * tolerance * a.abs().max(b.abs()) / width;
         part = part.clamp(least.min(0.5), 1.0 - least.min(0.5));
     }
     a
