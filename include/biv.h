@@ -685,7 +685,7 @@ typedef struct biv_fit_progress {
  *
  * @param user what biv_fit() was given.
  * @param progress valid during the call.
- * @return 0 to continue, anything else to stop.
+ * @return 0 to continue, anything else to stop; after the last epoch nothing is left to stop.
  */
 typedef int32_t (*biv_fit_callback)(void *user, const struct biv_fit_progress *progress);
 
@@ -1134,7 +1134,7 @@ biv_status biv_noise_sample(const char *distribution,
  *   unit of the variances.
  * @param predictions @param labels shape [rows] or [rows, outputs], both the same, in any unit. For "gaussian" and
  *   "beta_nll" the predictions have shape [rows, 2 outputs]: in each row the values, then their q.
- * @param variances the labels' shape, the square of their unit, at least 0; may be NULL for "mse".
+ * @param variances the labels' shape, the square of their unit, at least 0; may be NULL for "mse" and the likelihoods.
  * @param result a struct of the caller's, with its struct_size set.
  * @param gradient an array of the caller's to be filled, of the predictions' shape: the derivative of the
  *   loss by each prediction. NULL when not wanted.

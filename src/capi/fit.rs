@@ -173,7 +173,7 @@ impl From<&FitProgress> for biv_fit_progress {
 ///
 /// @param user what biv_fit() was given.
 /// @param progress valid during the call.
-/// @return 0 to continue, anything else to stop.
+/// @return 0 to continue, anything else to stop; after the last epoch nothing is left to stop.
 pub type biv_fit_callback = Option<unsafe extern "C" fn(user: *mut c_void, progress: *const biv_fit_progress) -> i32>;
 
 /// Makes a trained model with error bars of a data set: nothing has to be tuned, and known variances help where they
@@ -229,12 +229,12 @@ pub unsafe extern "C" fn biv_fit(
                 let stop = callback.is_some_and(|callback| callback(user, &progress) != 0);
                 if stop { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
             })?;
-            found = Some(report);
+            found = Some(text(&report)?);
             Ok(Arc::new(Mutex::new(model)))
         })?;
-        if !report.is_null() {
-            handle::create(report, || text(&found))?;
+        match found {
+            Some(found) if !report.is_null() => handle::create(report, || Ok(found)),
+            _ => Ok(()),
         }
-        Ok(())
     })
 }

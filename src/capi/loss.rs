@@ -45,7 +45,7 @@ unsafe impl pointer::SizedStruct for biv_loss_result {
 ///   unit of the variances.
 /// @param predictions @param labels shape [rows] or [rows, outputs], both the same, in any unit. For "gaussian" and
 ///   "beta_nll" the predictions have shape [rows, 2 outputs]: in each row the values, then their q.
-/// @param variances the labels' shape, the square of their unit, at least 0; may be NULL for "mse".
+/// @param variances the labels' shape, the square of their unit, at least 0; may be NULL for "mse" and the likelihoods.
 /// @param result a struct of the caller's, with its struct_size set.
 /// @param gradient an array of the caller's to be filled, of the predictions' shape: the derivative of the
 ///   loss by each prediction. NULL when not wanted.

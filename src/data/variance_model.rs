@@ -172,7 +172,7 @@ impl VarianceModel {
     pub(crate) fn of_telling_rows(squares: &[f64], variances: &[f64], search: Search) -> Self {
         let model = Self::of_squares(squares, variances, search);
         // The floor may be rounded; the other floor is never so low where the mean is far above most variances.
-        if !(model.epsilon <= 1.001 * LEAST_EPSILON * mean(variances)) {
+        if model.epsilon > 1.001 * LEAST_EPSILON * mean(variances) {
             return model;
         }
         let limit = FARTHEST * model.epsilon;

@@ -10,6 +10,7 @@ use biv::train::fit::{FitOptions, FitReport, default_network, fit};
 use biv::train::loss::Loss;
 use biv::train::metrics::Metrics;
 use biv::train::session::Session;
+use biv::train::trainer::Trainer;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha12Rng;
 use rand_distr::StandardNormal;
@@ -26,6 +27,12 @@ fn friedman(rows: usize, outputs: usize) -> (Dataset, Dataset) {
     let split = SplitOptions { train_size: rows, test_size: None, shuffle: true, seed: 1, keep_groups: false };
     let (train, test) = clean.split(&split).unwrap();
     (noisy(&train, BINARY), test)
+}
+
+fn epochs(trainer: &mut Trainer, count: usize) {
+    for _ in 0..count {
+        epoch(trainer);
+    }
 }
 
 fn fitted(data: &Dataset, options: &str) -> (Model, FitReport) {
@@ -155,6 +162,12 @@ fn few_rows_and_unknown_variances_weigh_all_labels_alike_and_say_so() {
     let options: FitOptions = parse("fit", "{}").unwrap();
     let error = fit(&default_network(&two), &two, &options, &mut |_| ControlFlow::Continue(())).unwrap_err();
     assert_eq!(error.to_string(), "2 rows with labels do not make 5 folds: take fewer");
+    // One network holds one of two rows out, and cannot do with less.
+    let single: FitOptions = parse("fit", r#"{"members": 1, "epochs": 2}"#).unwrap();
+    assert!(fit(&default_network(&two), &two, &single, &mut |_| ControlFlow::Continue(())).is_ok());
+    let one = train.subset(&[0]).unwrap();
+    let error = fit(&default_network(&one), &one, &single, &mut |_| ControlFlow::Continue(())).unwrap_err();
+    assert_eq!(error.to_string(), "1 rows with labels do not make 2 folds: take fewer");
 }
 
 /// One label in ten has a known standard deviation of 1e5, the others of 0.1.
@@ -173,7 +186,7 @@ fn a_few_wild_labels_do_no_harm_without_options() {
     let trained = |data: &Dataset| {
         let network = model(r#"{"kind": "mlp", "inputs": 1, "hidden": [100, 50]}"#);
         let mut trainer = trainer(network, data, "{}").unwrap();
-        (0..100).for_each(|_| drop(epoch(&mut trainer)));
+        epochs(&mut trainer, 100);
         trainer.evaluate(&judge).unwrap().rmse
     };
     let fit_of = |data: &Dataset| Metrics::of(&fitted(data, "{}").0, &judge).unwrap().rmse;
@@ -193,7 +206,7 @@ fn a_julian_date_is_a_feature_like_any_other() {
     let network = model(r#"{"kind": "mlp", "inputs": 1, "hidden": [100, 50]}"#);
     let mut trainer =
         trainer(network, &data, r#"{"loss": {"kind": "mse"}, "batch_size": 64, "learning_rate": 0.003}"#).unwrap();
-    (0..100).for_each(|_| drop(epoch(&mut trainer)));
+    epochs(&mut trainer, 100);
     let r2 = trainer.evaluate(&data).unwrap().r2;
     assert!(r2 > 0.99, "{r2}");
     // Predictions see the same features, whatever the source.
@@ -230,7 +243,7 @@ fn masked_rows_are_as_if_they_were_not_there() {
             let options = format!(r#"{{"batch_size": 32, "loss": {loss}}}"#);
             let network = model(r#"{"kind": "mlp", "inputs": 8, "hidden": [16]}"#);
             let mut trainer = trainer(network, data, &options).unwrap();
-            (0..3).for_each(|_| drop(epoch(&mut trainer)));
+            epochs(&mut trainer, 3);
             trainer
         };
         let (with, without) = (train(&all), train(&rest));
@@ -262,7 +275,9 @@ fn a_row_with_one_label_of_two_trains_that_one() {
     let network = model(r#"{"kind": "mlp", "inputs": 1, "outputs": 2, "hidden": []}"#);
     let mut trainer =
         trainer(network, &data, r#"{"loss": {"kind": "mse"}, "batch_size": 3, "learning_rate": 0.05}"#).unwrap();
-    (0..600).for_each(|_| drop(trainer.step().unwrap()));
+    for _ in 0..600 {
+        trainer.step().unwrap();
+    }
     // Two known labels for each output: a line goes through both.
     let found = trainer.predict(&data).unwrap();
     for (at, label) in labels.iter().enumerate().filter(|(_, label)| !label.is_nan()) {
@@ -300,10 +315,10 @@ fn a_validation_set_finds_epsilon_and_keeps_the_best_epoch() {
     // From a checkpoint in the middle it goes on bit for bit.
     let mut whole = trainer(network(), &seen, options).unwrap();
     whole.set_validation(unseen.clone()).unwrap();
-    (0..7).for_each(|_| drop(epoch(&mut whole)));
+    epochs(&mut whole, 7);
     let file = tempfile::NamedTempFile::new().unwrap();
     whole.save(file.path()).unwrap();
-    let mut resumed = biv::train::trainer::Trainer::load(file.path(), Some(&seen), None).unwrap();
+    let mut resumed = Trainer::load(file.path(), Some(&seen), None).unwrap();
     resumed.set_validation(unseen.clone()).unwrap();
     for _ in 0..5 {
         assert_eq!(epoch(&mut whole), epoch(&mut resumed));
@@ -312,7 +327,7 @@ fn a_validation_set_finds_epsilon_and_keeps_the_best_epoch() {
 
     let mut equal =
         trainer(network(), &seen, r#"{"loss": {"kind": "mse"}, "batch_size": 64, "normalization": "labels"}"#).unwrap();
-    (0..reports.len()).for_each(|_| drop(epoch(&mut equal)));
+    epochs(&mut equal, reports.len());
     let mse = equal.evaluate(&judge).unwrap().rmse;
     assert!(kept < 0.8 * mse, "auto {kept}, mse {mse}");
 }
@@ -335,7 +350,7 @@ fn a_network_learns_its_own_variance_beside_the_noise() {
         assert_eq!(network.lock().outputs(), 1);
         let options = format!(r#"{{"loss": {loss}, "batch_size": 128, "learning_rate": 0.01}}"#);
         let mut trainer = trainer(network, &data, &options).unwrap();
-        (0..60).for_each(|_| drop(epoch(&mut trainer)));
+        epochs(&mut trainer, 60);
         let bars = trainer.evaluate(&data).unwrap().bars.unwrap();
         assert!((bars.mean_z2 - 1.0).abs() < 0.15 && (0.63..0.73).contains(&bars.coverage_68), "{loss}: {bars:?}");
         let grid = [0.1, 0.9];

@@ -151,7 +151,7 @@ fn variance_case(seed: u64) -> (Vec<f64>, Vec<f64>) {
         }
     };
     let mut variances: Vec<f64> = third.into_iter().map(variance).collect();
-    if seed % 5 == 0 {
+    if seed.is_multiple_of(5) {
         variances[..rows / 20].fill(0.0);
     }
     let (scale, tau2) = ([1.0, 0.3, 2.0, 0.01][seed as usize / 4 % 4], 10f64.powf((seed % 13) as f64 / 3.0 - 3.0));
@@ -159,7 +159,7 @@ fn variance_case(seed: u64) -> (Vec<f64>, Vec<f64>) {
         (-2.0 * ((first + 1.0 + tiny) / 2.0).ln()).sqrt() * (std::f64::consts::PI * second).cos()
     });
     let residuals = normal.zip(&variances).map(|(normal, v)| (scale * v + tau2).sqrt() * normal).collect();
-    variances.rotate_right(if seed % 7 == 0 { rows / 2 } else { 0 });
+    variances.rotate_right(if seed.is_multiple_of(7) { rows / 2 } else { 0 });
     (residuals, variances)
 }
 

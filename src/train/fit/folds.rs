@@ -5,6 +5,11 @@ use crate::data::Dataset;
 use crate::{Error, Result};
 use rand::seq::SliceRandom;
 
+/// How many rows there are or, where rows belong together, groups of them.
+pub(super) fn units(data: &Dataset) -> usize {
+    data.groups().map_or(data.rows(), |groups| groups.iter().max().map_or(0, |&last| last as usize + 1))
+}
+
 /// The fold of each row, less than `count`. Rows, or groups of them, are sorted by their variance and cut into blocks of
 /// `count`, of which each fold gets one.
 ///
@@ -13,7 +18,7 @@ use rand::seq::SliceRandom;
 pub(super) fn folds(data: &Dataset, noise: &[f64], count: usize, seed: u64) -> Result<Vec<usize>> {
     let (rows, outputs) = (data.rows(), data.outputs());
     let unit_of = |row: usize| data.groups().map_or(row, |groups| groups[row] as usize);
-    let units = (0..rows).map(unit_of).max().map_or(0, |last| last + 1);
+    let units = units(data);
     // Of each group, the sum of its labels' variances and how many they are.
     let mut sums = vec![(0.0, 0usize); units];
     for row in 0..rows {

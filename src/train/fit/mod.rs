@@ -24,7 +24,7 @@ use crate::model::{ErrorBars, Model, ModelOptions};
 use crate::torch::Precision;
 use crate::{Error, Result};
 use checkpoint::Checkpoint;
-use folds::folds;
+use folds::{folds, units};
 use members::{Crew, Member};
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -203,7 +203,7 @@ impl Plan<'_> {
             let folds = folds(self.data, &self.noise, count, seed)?;
             (0..count).map(|fold| (0..rows).filter(|&row| folds[row] == fold).collect()).collect()
         } else {
-            let parts = PARTS.min(rows);
+            let parts = units(self.data).clamp(2, PARTS);
             let folds = folds(self.data, &self.noise, parts, seed)?;
             let chosen = ((self.options.held_out * parts as f64).round() as usize).clamp(1, parts - 1);
             vec![(0..rows).filter(|&row| folds[row] < chosen).collect()]
