@@ -945,7 +945,7 @@ biv_status biv_dataset_create_from_arrays_with_std(const struct biv_array *featu
  *   "missing_labels": "mask", ...}.
  * @param out the new handle, to be freed with biv_dataset_free(); NULL on failure.
  * @return BIV_OK, BIV_ERROR_NOT_FOUND (the file or a column), BIV_ERROR_PARSE (the message names row and
- *   column), BIV_ERROR_INVALID_CONFIG, BIV_ERROR_SHAPE (no feature), BIV_ERROR_INVALID_ARGUMENT (a value too large
+ *   column), BIV_ERROR_INVALID_CONFIG, BIV_ERROR_INVALID_ARGUMENT (a value too large
  *   for f32), BIV_ERROR_IO, BIV_ERROR_OUT_OF_MEMORY. Any thread.
  */
 biv_status biv_dataset_create_from_csv(const char *path,

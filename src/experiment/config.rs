@@ -99,7 +99,7 @@ pub struct DatasetOptions {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub csv: Option<CsvOptions>,
     /// The file in the folder `data`; for `csv` (default: `data` is the file).
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub file: Option<PathBuf>,
     /// Which labels the statistics are of (default `clean`, as published; `labels` as a user has them, and in a fit).
     #[serde(default, skip_serializing_if = "LabelStatistics::is_published")]

@@ -400,7 +400,8 @@ mod tests {
         let masked = |outputs, variances: Vec<f64>, squares: Vec<f64>| {
             let mut held = HeldOut::new(outputs, labels(variances.len()), variances, 0.25).unwrap();
             let observation = held.observe(squares);
-            (held.models()[0].clone(), observation.loss)
+            let VarianceModel { epsilon, scale, tau2, .. } = held.models()[0];
+            ([epsilon, scale, tau2], observation.loss)
         };
         let (expected, _) = masked(1, variances(), squares(0.3));
         let interleave = |values: Vec<f64>, other: f64| values.into_iter().flat_map(|v| [v, other]).collect::<Vec<_>>();

@@ -229,7 +229,7 @@ static void csv_faults_are_named_with_row_and_column(void) {
       {"x,z\n1,2\n", "{\"labels\": [\"y\"]}", BIV_ERROR_NOT_FOUND, "there is no column 'y', only 'x', 'z'"},
       {"x,y\n1,2\n", "{\"labels\": [\"y\"], \"features\": [\"q\"]}", BIV_ERROR_NOT_FOUND, "there is no column 'q'"},
       {"x,y\n1,2\n", "{\"labels\": [\"y\"], \"variances\": [\"v\"]}", BIV_ERROR_NOT_FOUND, "there is no column 'v'"},
-      {"x,y\n1,2\n", "{\"labels\": [\"y\"], \"features\": []}", SHAPE, "at least one of each"},
+      {"x,y\n1,2\n", "{\"labels\": [\"y\"], \"features\": []}", CONFIG, "csv.features: is empty"},
       {"x,v,y\n1,-2,3\n", "{\"labels\": [\"y\"], \"variances\": [\"v\"]}", BIV_ERROR_PARSE,
        "row 1, column 'v': '-2' is negative, a variance never is"},
       {"x,s,y\n1,-2,3\n", "{\"labels\": [\"y\"], \"standard_errors\": [\"s\"]}", BIV_ERROR_PARSE,
