@@ -182,9 +182,6 @@ impl Dataset {
             Some(variances) => variances.iter().filter(|variance| variance.is_infinite()).count(),
             None => labels.iter().filter(|label| label.is_nan()).count(),
         };
-        if masked == labels.len() {
-            return Err(Error::InvalidArgument("every label is missing or has an infinite variance".into()));
-        }
         Ok(Dataset {
             features,
             feature_shape,

@@ -113,7 +113,7 @@ impl Metrics {
     /// model that predicted.
     ///
     /// # Errors
-    /// [`Error::Numerical`] when a prediction is not finite.
+    /// [`Error::Numerical`] when a prediction is not finite; [`Error::InvalidArgument`] when all labels are masked.
     pub fn new(
         prediction: &Prediction,
         data: &Dataset,
@@ -124,6 +124,9 @@ impl Metrics {
         let (outputs, rows) = (scale.len(), data.rows());
         if let Some(at) = predictions.iter().position(|p| !p.is_finite()) {
             return Err(Error::Numerical(format!("the prediction for row {} is {}", at / outputs, predictions[at])));
+        }
+        if data.masked() == labels.len() {
+            return Err(Error::InvalidArgument("every label is missing or has an infinite variance".into()));
         }
         let variances = data.variances();
         // Noise of variance 0 outweighs all other without an epsilon: the limit of the weights 1 / v.

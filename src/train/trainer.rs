@@ -342,6 +342,9 @@ fn check_loss(model: &Model, options: &TrainerOptions) -> Result<()> {
 /// The rows of `data` that have a label.
 pub(super) fn labelled(data: &Dataset) -> Result<Cow<'_, Dataset>> {
     Ok(match data.rows_with_labels() {
+        Some(rows) if rows.is_empty() => {
+            return Err(Error::InvalidArgument("every label is missing or has an infinite variance".into()));
+        }
         Some(rows) => Cow::Owned(data.subset(&rows)?),
         None => Cow::Borrowed(data),
     })

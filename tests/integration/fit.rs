@@ -260,8 +260,20 @@ fn masked_rows_are_as_if_they_were_not_there() {
         |x: &[f64], y: &[f64], v: &[f64], options: &str| arrays(x, y, Some(v), options).unwrap_err().to_string();
     assert_eq!(error(&x, &y, &v, "{}"), "row 3, label 0: NaN is not a finite number");
     assert_eq!(error(&[1.0], &[1.0], &[f64::NAN], "{}"), "row 0, variance 0: NaN is not a number");
-    let nothing = error(&[1.0], &[f64::NAN], &[1.0], r#"{"missing_labels": "mask"}"#);
-    assert_eq!(nothing, "every label is missing or has an infinite variance");
+    // A mini-batch without any label takes no step; a data set without any is of no use.
+    let nothing = arrays(&[1.0; 8], &[f64::NAN], None, r#"{"missing_labels": "mask"}"#).unwrap();
+    let mut trainer =
+        trainer(model(r#"{"kind": "mlp", "inputs": 8, "hidden": [4]}"#), &all, r#"{"batch_size": 32}"#).unwrap();
+    let before = trainer.predict(&test).unwrap();
+    let mask = arrays(&[1.0; 8], &[1.0], Some(&[f64::INFINITY]), "{}").unwrap();
+    let step = trainer.step_on(&mask).unwrap();
+    assert_eq!((step.samples_used, trainer.steps()), (0, 0));
+    assert_eq!(trainer.predict(&test).unwrap(), before);
+    let message = "every label is missing or has an infinite variance";
+    assert_eq!(trainer.evaluate(&nothing).unwrap_err().to_string(), message);
+    let options: FitOptions = parse("fit", "{}").unwrap();
+    let error = fit(&default_network(&nothing), &nothing, &options, &mut |_| ControlFlow::Continue(()));
+    assert_eq!(error.unwrap_err().to_string(), message);
 }
 
 /// Each output by itself: where one label is missing the others still count.
