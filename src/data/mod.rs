@@ -26,5 +26,5 @@ pub use named::NamedDataset;
 pub use normalization::{LabelStatistics, Normalization, Scale};
 pub use split::SplitOptions;
 pub use synthetic::{SyntheticOptions, friedman};
-pub(crate) use variance_model::Search;
 pub use variance_model::{ProfilePoint, VarianceModel, Verdict};
+pub(crate) use variance_model::{Search, are_weights_flat};

@@ -1,8 +1,9 @@
 //! Normalisation: features and labels to mean 0 and standard deviation 1.
 
 use super::features::is_far;
-use super::variance_model::Search;
+use super::variance_model::{Search, are_weights_flat};
 use super::{Dataset, FeatureRows, VarianceModel};
+use crate::base::memory::collect;
 use crate::{Error, Result};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -143,7 +144,7 @@ impl Normalization {
             let offset = offsets.get(feature.min(offsets.len().saturating_sub(1))).unwrap_or(&0.0);
             Scale { mean: self.feature_mean[column] - offset, factor: self.feature_std[column].recip() }
         };
-        crate::base::memory::collect((0..width).map(scale))
+        collect((0..width).map(scale))
     }
 
     /// What is to be taken off features in f64 before they become f32: the means of columns that lie far from 0; nothing
@@ -177,6 +178,18 @@ impl Normalization {
         self.per_output(variances, |value, _, std| value / (std * std))
     }
 
+    /// The variances of the noise of the labels of `data` in normalised units: 0 where they are unknown, infinite for masked
+    /// labels.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`].
+    pub fn noise(&self, data: &Dataset) -> Result<Vec<f64>> {
+        match data.variances() {
+            Some(variances) => collect(self.variances(variances)),
+            None => collect(data.labels().iter().map(|label| if label.is_nan() { f64::INFINITY } else { 0.0 })),
+        }
+    }
+
     /// Normalised predictions in the labels' own units.
     pub fn predictions(&self, predictions: &[f64]) -> impl ExactSizeIterator<Item = f64> {
         self.per_output(predictions, |value, mean, std| value * std + mean)
@@ -187,7 +200,7 @@ impl Normalization {
     /// # Errors
     /// [`Error::OutOfMemory`].
     pub fn squares(&self, variances: &[f64]) -> Result<Vec<f64>> {
-        crate::base::memory::collect(self.per_output(variances, |value, _, std| value * (std * std)))
+        collect(self.per_output(variances, |value, _, std| value * (std * std)))
     }
 
     fn per_output(&self, values: &[f64], convert: impl Fn(f64, f64, f64) -> f64) -> impl ExactSizeIterator<Item = f64> {
@@ -251,7 +264,7 @@ fn without_noise(labels: &[f64], variances: &[f64]) -> Option<(f64, f64)> {
         mean = weighted_mean(labels, variances, epsilon);
         model = Some(found);
     }
-    let model = model.filter(|model| !model.has_flat_weights(variances))?;
+    let model = model.filter(|model| !are_weights_flat(model.epsilon, variances.iter().copied()))?;
     Some((mean, deviation(model.tau2, mean)))
 }
 

@@ -232,18 +232,6 @@ impl VarianceModel {
         }
     }
 
-    /// Whether inverse-variance weights with this epsilon are as good as equal ones: their effective number of rows is
-    /// 99 % of all or more.
-    pub fn has_flat_weights(&self, variances: &[f64]) -> bool {
-        if self.epsilon.is_infinite() {
-            return true;
-        }
-        let weight = |variance: f64| (1.0 + variance / self.epsilon).recip();
-        let total = sum(variances, variances, |variance, _| weight(variance));
-        let squares = sum(variances, variances, |variance, _| weight(variance).powi(2));
-        total * total >= 0.99 * squares * variances.len() as f64
-    }
-
     /// What a user should know, in words; none where all is well.
     pub fn warning(&self) -> Option<&'static CStr> {
         match self.verdict {
@@ -255,6 +243,19 @@ impl VarianceModel {
             _ => None,
         }
     }
+}
+
+/// Whether weights `1 / (variance + epsilon)` are as good as equal ones: their effective number of rows is 99 % of all or
+/// more. Infinite variances do not count.
+pub(crate) fn are_weights_flat(epsilon: f64, variances: impl Iterator<Item = f64>) -> bool {
+    let (mut count, mut sum, mut squares) = (0.0, 0.0, 0.0);
+    for variance in variances.filter(|variance| variance.is_finite()) {
+        let weight = (1.0 + variance / epsilon).recip();
+        count += 1.0;
+        sum += weight;
+        squares += weight * weight;
+    }
+    epsilon.is_infinite() || sum * sum >= 0.99 * squares * count
 }
 
 /// The likelihood of each epsilon, the scale being free.

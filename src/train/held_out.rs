@@ -1,7 +1,7 @@
 //! What rows that training does not see say, epoch by epoch: the epsilon of the next epoch, and which epoch to keep.
 
 use crate::base::memory::{filled, reserve};
-use crate::data::{Search, VarianceModel};
+use crate::data::{Search, VarianceModel, are_weights_flat};
 use crate::model::archive::{Archive, StoredArray};
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
@@ -14,9 +14,6 @@ const AROUND: u64 = 2;
 
 /// A stop in so many of the last epochs is the end.
 const LAST: u64 = 5;
-
-/// Equal weights serve as well as others whose effective number of rows is this share of all.
-const FLAT: f64 = 0.99;
 
 /// The squared residuals of the same rows, epoch after epoch, and what they say. Everything is in normalised units,
 /// row-major, `rows x outputs`.
@@ -191,14 +188,8 @@ impl HeldOut {
     fn training_epsilons(&self, models: &[VarianceModel]) -> Vec<f64> {
         let epsilon = |(output, model): (usize, &VarianceModel)| {
             let epsilon = self.factor * model.epsilon;
-            let (mut count, mut sum, mut squares) = (0.0, 0.0, 0.0);
-            for variance in self.variances.iter().skip(output).step_by(self.outputs).filter(|v| v.is_finite()) {
-                let weight = (1.0 + variance / epsilon).recip();
-                count += 1.0;
-                sum += weight;
-                squares += weight * weight;
-            }
-            if epsilon.is_infinite() || sum * sum >= FLAT * squares * count { f64::INFINITY } else { epsilon }
+            let variances = self.variances.iter().skip(output).step_by(self.outputs).copied();
+            if are_weights_flat(epsilon, variances) { f64::INFINITY } else { epsilon }
         };
         models.iter().enumerate().map(epsilon).collect()
     }

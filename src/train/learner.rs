@@ -47,12 +47,8 @@ impl NormalizedData {
             features: batch::Source::new(data, model.input_shape(), normalization, device)?,
             labels: batch::labels(data, normalization, device)?,
             variances: match data.variances() {
-                Some(variances) => Some(collect(normalization.variances(variances))?),
-                None if data.masked() > 0 => {
-                    let variance = |label: &f64| if label.is_nan() { f64::INFINITY } else { 0.0 };
-                    Some(collect(data.labels().iter().map(variance))?)
-                }
-                None => None,
+                None if data.masked() == 0 => None,
+                _ => Some(normalization.noise(data)?),
             },
         })
     }

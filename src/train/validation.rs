@@ -4,8 +4,7 @@ use super::held_out::{HeldOut, HeldOutState};
 use super::learner::{Learner, check_fit};
 use super::trainer::ValidationReport;
 use crate::Result;
-use crate::base::memory::{collect, filled};
-use crate::data::{Dataset, Normalization};
+use crate::data::Dataset;
 use crate::model::archive::Archive;
 use crate::model::{Model, store_snapshot};
 use std::sync::Arc;
@@ -35,7 +34,7 @@ impl Validation {
         let held_out = HeldOut::new(
             data.outputs(),
             learner.normalization.labels(data.labels()),
-            noise(&data, &learner.normalization)?,
+            learner.normalization.noise(&data)?,
             factor,
         )?;
         Ok(Validation { data, held_out, best: vec![] })
@@ -81,14 +80,5 @@ impl Validation {
         self.held_out.restore(&saved.archive, prefix, &saved.state)?;
         self.best = learner.model.lock().stored_snapshot(&saved.archive, &format!("{prefix}.best"))?;
         Ok(())
-    }
-}
-
-/// The variances of the noise of the labels in normalised units: 0 where they are unknown, infinite for masked labels.
-pub(super) fn noise(data: &Dataset, normalization: &Normalization) -> Result<Vec<f64>> {
-    match data.variances() {
-        Some(variances) => collect(normalization.variances(variances)),
-        None if data.masked() == 0 => filled(data.labels().len(), 0.0),
-        None => collect(data.labels().iter().map(|label| if label.is_nan() { f64::INFINITY } else { 0.0 })),
     }
 }

@@ -876,17 +876,10 @@ static const char small_fit[] = "{\"members\": 2, \"epochs\": 4, \"batch_size\":
 static const char small_network[] = "{\"kind\": \"mlp\", \"inputs\": 5, \"hidden\": [16], \"seed\": 1}";
 
 static biv_dataset *binary_noise(int rows, int seed) {
-  char options[64];
-  snprintf(options, sizeof options, "{\"rows\": %d, \"features\": 5, \"seed\": %d}", rows, seed);
-  biv_dataset *clean = NULL, *noisy = NULL;
-  CHECK_OK(biv_dataset_create_synthetic(options, &clean));
-  CHECK_OK(biv_dataset_add_noise(clean,
-                                 "{\"distribution\": {\"kind\": \"binary_uniform\", \"components\": [{\"weight\": 0.5, "
-                                 "\"low\": 0, \"high\": 0.1}, "
-                                 "{\"low\": 100, \"high\": 200}]}, \"seed\": 2}",
-                                 &noisy));
-  biv_dataset_free(clean);
-  return noisy;
+  return dataset_with_noise(rows, seed,
+                            "{\"distribution\": {\"kind\": \"binary_uniform\", \"components\": [{\"weight\": 0.5, "
+                            "\"low\": 0, \"high\": 0.1}, "
+                            "{\"low\": 100, \"high\": 200}]}, \"seed\": 2}");
 }
 
 /* What a callback of biv_fit() saw, and when it is to stop. */

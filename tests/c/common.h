@@ -31,18 +31,22 @@
 /* BIV_TEST_SMALL=1 shortens what is long, for valgrind. */
 static inline int scaled(int normal, int small) { return getenv("BIV_TEST_SMALL") != NULL ? small : normal; }
 
-/* Friedman's function with gamma noise of known variances. */
-static inline biv_dataset *noisy_dataset(int rows, int seed) {
+/* Friedman's function with noise of known variances. */
+static inline biv_dataset *dataset_with_noise(int rows, int seed, const char *noise) {
   char options[64];
   snprintf(options, sizeof options, "{\"rows\": %d, \"features\": 5, \"seed\": %d}", rows, seed);
   biv_dataset *clean = NULL, *noisy = NULL;
   CHECK_OK(biv_dataset_create_synthetic(options, &clean));
-  CHECK_OK(biv_dataset_add_noise(clean,
-                                 "{\"distribution\": {\"kind\": \"gamma\", \"mean\": 1, \"variance\": 2}, "
-                                 "\"relative\": true}",
-                                 &noisy));
+  CHECK_OK(biv_dataset_add_noise(clean, noise, &noisy));
   biv_dataset_free(clean);
   return noisy;
+}
+
+/* The same with gamma noise. */
+static inline biv_dataset *noisy_dataset(int rows, int seed) {
+  return dataset_with_noise(rows, seed,
+                            "{\"distribution\": {\"kind\": \"gamma\", \"mean\": 1, \"variance\": 2}, "
+                            "\"relative\": true}");
 }
 
 /* A network for the data above, small enough to train in a moment. */

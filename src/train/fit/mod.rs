@@ -17,9 +17,8 @@ pub use report::{Coverage, EpochModel, FitEpoch, FitReport, OutputReport, Residu
 use super::held_out::HeldOut;
 use super::loss::Loss;
 use super::trainer::labelled;
-use super::validation::noise;
 use crate::base::memory::collect;
-use crate::data::{Dataset, LabelStatistics, Normalization, Verdict};
+use crate::data::{Dataset, LabelStatistics, Normalization, VarianceModel, Verdict};
 use crate::model::{ErrorBars, Model, ModelOptions};
 use crate::torch::Precision;
 use crate::{Error, Result};
@@ -103,7 +102,7 @@ pub fn fit(
     let normalization = Normalization::fit(&data, LabelStatistics::Labels);
     let informed = data.variances().is_some() && data.rows() >= FEWEST_ROWS;
     let loss = if options.loss.needs_variances() && !informed { Loss::Mse {} } else { options.loss.clone() };
-    let noise = noise(&data, &normalization)?;
+    let noise = normalization.noise(&data)?;
     let plan = Plan { network, options, data: &data, normalization, noise, loss };
     let mut checkpoint = Checkpoint::open(&plan)?;
     let mut state = plan.start()?;
@@ -133,11 +132,20 @@ pub fn fit(
     }
     let State { members, held_out, history, training_epsilons, .. } = state;
     let model = combined(network, members)?;
-    let (model, mean_spread) = plan.with_error_bars(model, &held_out)?;
+    let at_stop = held_out.at_stop();
+    let (model, mean_spread) = plan.with_error_bars(model, &at_stop.1)?;
     let outputs = data.outputs();
     let scale = &plan.normalization.label_std;
-    let output =
-        |at: usize| OutputReport::new(&held_out, at, outputs, training_epsilons[at], mean_spread[at], scale[at]);
+    let output = |at: usize| {
+        OutputReport::new(
+            &at_stop,
+            held_out.variances(),
+            [at, outputs],
+            training_epsilons[at],
+            mean_spread[at],
+            scale[at],
+        )
+    };
     let mut report = FitReport {
         rows: data.rows(),
         masked_labels,
@@ -309,9 +317,9 @@ impl Plan<'_> {
         Ok(())
     }
 
-    /// The model with what `held_out` says of its errors, and the mean variance between its networks for each output, in
+    /// The model with what the variance models `models` say of its errors, and the mean variance between its networks for each output, in
     /// normalised units.
-    fn with_error_bars(&self, mut model: Model, held_out: &HeldOut) -> Result<(Model, Vec<f64>)> {
+    fn with_error_bars(&self, mut model: Model, models: &[VarianceModel]) -> Result<(Model, Vec<f64>)> {
         let outputs = self.data.outputs();
         let mut mean_spread = vec![0.0; outputs];
         let rows = self.data.features().rows();
@@ -321,7 +329,6 @@ impl Plan<'_> {
             }
         }
         if !model.predicts_variance() {
-            let (_, models) = held_out.at_stop();
             model.set_error_bars(ErrorBars {
                 scale: models.iter().map(|model| model.scale).collect(),
                 tau2: models.iter().map(|model| model.tau2).collect(),

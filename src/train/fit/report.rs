@@ -153,19 +153,18 @@ impl FitEpoch {
 }
 
 impl OutputReport {
-    /// Of output number `output` of `held_out`, at the stop. Everything that goes in is in normalised units.
+    /// Of output number `output` of `outputs`, of squares and variance models at the stop and the `noise` of their labels.
+    /// Everything that goes in is in normalised units.
     pub(super) fn new(
-        held_out: &HeldOut,
-        output: usize,
-        outputs: usize,
+        (squares, models): &(Vec<f64>, Vec<VarianceModel>),
+        noise: &[f64],
+        [output, outputs]: [usize; 2],
         training_epsilon: f64,
         mean_spread: f64,
         std: f64,
     ) -> Self {
         let unit = std * std;
-        let (squares, models) = held_out.at_stop();
         let model = models[output].in_unit(unit);
-        let noise = held_out.variances();
         let known = (output..noise.len()).step_by(outputs).filter(|&at| noise[at].is_finite());
         let mut rows: Vec<(f64, f64)> = known.map(|at| (noise[at] * unit, squares[at] * unit)).collect();
         rows.sort_by(|a, b| a.0.total_cmp(&b.0));
