@@ -237,7 +237,8 @@ typedef struct biv_dataset_info {
    */
   int32_t has_clean_labels;
   /**
-   * How many damaged images were left out when a folder of images was read; else 0.
+   * How many damaged images, or rows with an empty field, were left out when the data were read:
+   * biv_dataset_describe() names them.
    */
   int64_t left_out;
   /**
@@ -887,6 +888,9 @@ biv_status biv_set_log(int32_t level,
 /**
  * Makes a data set of the caller's arrays, with everything that may be known of the labels.
  *
+ * With "columns", the names of the features, a model that is trained on the data set knows them: other data with names
+ * are then matched by name, whatever their order.
+ *
  * A label of infinite variance is masked: it has no weight and counts in no statistic and no metric. With
  * "missing_labels" "mask", so is one of NaN.
  *
@@ -894,8 +898,8 @@ biv_status biv_set_log(int32_t level,
  * @param noise the variances of the labels' noise or, with "standard_deviations" true, their square roots: the
  *   labels' shape, at least 0. NULL where they are unknown.
  * @param groups shape [rows]: rows of one number belong together, and no fold of biv_fit() parts them. NULL for none.
- * @param options JSON, schema "arrays": {"standard_deviations": false, "missing_labels": "error"}; NULL for these
- *   defaults.
+ * @param options JSON, schema "arrays": {"standard_deviations": false, "missing_labels": "error", "columns": [...]};
+ *   NULL for these defaults and no names.
  * @param out the new handle, to be freed with biv_dataset_free(); NULL on failure.
  * @return as biv_dataset_create_from_arrays(), and BIV_ERROR_INVALID_CONFIG. Any thread.
  */
@@ -937,15 +941,17 @@ biv_status biv_dataset_create_from_arrays_with_std(const struct biv_array *featu
                                                    struct biv_dataset **out);
 
 /**
- * Reads a CSV file whose first line names the columns.
+ * Reads a CSV file whose first line names the columns. The data set and every model that is trained on it know these
+ * names: another file is matched by name where the model is evaluated or trained on it, whatever the order of its
+ * columns and categories; columns that the model does not know are not used.
  *
- * @param path the file, UTF-8.
+ * @param path the file, UTF-8, as it is or packed by gzip.
  * @param options JSON, schema "csv": {"labels": ["income"], "standard_errors": ["moe"],
  *   "error_divisor": 1.645, "features": [...], "one_hot": [...], "cyclic": {"hour": 24}, "group": "county",
  *   "missing_labels": "mask", ...}.
  * @param out the new handle, to be freed with biv_dataset_free(); NULL on failure.
- * @return BIV_OK, BIV_ERROR_NOT_FOUND (the file or a column), BIV_ERROR_PARSE (the message names row and
- *   column), BIV_ERROR_INVALID_CONFIG, BIV_ERROR_INVALID_ARGUMENT (a value too large
+ * @return BIV_OK, BIV_ERROR_NOT_FOUND (the file or a column), BIV_ERROR_PARSE (the message names line, row
+ *   and column; the first row below the header is 1), BIV_ERROR_INVALID_CONFIG, BIV_ERROR_INVALID_ARGUMENT (a value too large
  *   for f32), BIV_ERROR_IO, BIV_ERROR_OUT_OF_MEMORY. Any thread.
  */
 biv_status biv_dataset_create_from_csv(const char *path,
@@ -1060,6 +1066,20 @@ biv_status biv_dataset_shuffle(const struct biv_dataset *dataset,
  * @return BIV_OK, BIV_ERROR_INVALID_HANDLE, BIV_ERROR_INVALID_ARGUMENT. Any thread.
  */
 biv_status biv_dataset_get_info(const struct biv_dataset *dataset, struct biv_dataset_info *out);
+
+/**
+ * Describes the data set as JSON: {"columns": {"features": [{"name": "temp", "encoding": "number"}, {"name": "hour",
+ * "encoding": "cyclic", "period": 24}, {"name": "kind", "encoding": "one_hot", "categories": ["a", "b"]}], "labels":
+ * ["y"], "unseen_categories": "error"}, "left_out": ["row 3: column 'temp' is empty"]}. The columns are null where they
+ * have no names; "left_out" names what was left out when the data were read, and why.
+ *
+ * @param buffer @param capacity @param needed as for biv_model_describe().
+ * @return as biv_model_describe(). Any thread.
+ */
+biv_status biv_dataset_describe(const struct biv_dataset *dataset,
+                                char *buffer,
+                                size_t capacity,
+                                size_t *needed);
 
 /**
  * Copies the features.
@@ -1196,7 +1216,7 @@ biv_status biv_model_get_info(const struct biv_model *model, struct biv_model_in
  * Describes the model as JSON: its options, its device, the name and shape of every tensor, its normalisation
  * {"feature_mean": [...], "feature_std": [...], "label_mean": [...], "label_std": [...]} (null where it has none) and
  * its error bars {"scale": [...], "tau2": [...], "mean_spread": [...]}, in the square of the labels' unit (null
- * likewise).
+ * likewise), and the columns of the data that it was trained on, as in biv_dataset_describe() (null likewise).
  *
  * @param buffer the caller's room for the text; NULL with a capacity of 0 only asks for the size.
  * @param capacity the size of `buffer` in bytes.

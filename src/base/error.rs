@@ -101,3 +101,14 @@ impl From<tch::TchError> for Error {
         Error::unforeseen(text.lines().next().unwrap_or_default().trim().to_string())
     }
 }
+/// Names as a message lists them: the first twenty, and how many more there are.
+pub(crate) fn quoted(names: impl IntoIterator<Item = impl AsRef<str>>) -> String {
+    const MOST: usize = 20;
+    let mut names = names.into_iter();
+    let mut list: Vec<String> = names.by_ref().take(MOST).map(|name| format!("'{}'", name.as_ref())).collect();
+    match names.count() {
+        0 => {}
+        more => list.push(format!("... ({more} more)")),
+    }
+    list.join(", ")
+}

@@ -2,8 +2,26 @@
 
 use crate::base::log::{self, Level};
 use crate::{Error, Result};
+use std::fs::{File, OpenOptions};
 use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+
+/// Opens a file to read it. A pipe or a device is refused: it might never end, or never begin.
+///
+/// # Errors
+/// [`Error::NotFound`], [`Error::Io`].
+pub fn open(path: &Path) -> Result<File> {
+    let io = |error| Error::io(path, error);
+    // The flag opens a pipe without waiting for its writer, and means nothing to a regular file.
+    let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path).map_err(io)?;
+    let kind = file.metadata().map_err(io)?.file_type();
+    // Reading a folder fails with the system's own words.
+    match kind.is_file() || kind.is_dir() {
+        true => Ok(file),
+        false => Err(io(std::io::Error::other("a pipe or a device, not a file"))),
+    }
+}
 
 /// Writes a temporary file beside `path`, waits until the disk has it, and
 /// renames it: at every moment `path` is the old file or the new, complete.

@@ -1,6 +1,6 @@
 //! What every other module stands on: errors, options, memory, files, threads, randomness.
 
-mod error;
+pub(crate) mod error;
 pub(crate) mod fault;
 pub mod files;
 pub(crate) mod infinite;

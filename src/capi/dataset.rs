@@ -40,7 +40,8 @@ pub struct biv_dataset_info {
     pub has_variances: i32,
     /// 1 when the labels have simulated noise and the clean ones are kept beside them, else 0.
     pub has_clean_labels: i32,
-    /// How many damaged images were left out when a folder of images was read; else 0.
+    /// How many damaged images, or rows with an empty field, were left out when the data were read:
+    /// biv_dataset_describe() names them.
     pub left_out: i64,
     /// How many labels are masked: missing, or of infinite variance.
     pub masked_labels: i64,
@@ -53,6 +54,9 @@ unsafe impl pointer::SizedStruct for biv_dataset_info {
 
 /// Makes a data set of the caller's arrays, with everything that may be known of the labels.
 ///
+/// With "columns", the names of the features, a model that is trained on the data set knows them: other data with names
+/// are then matched by name, whatever their order.
+///
 /// A label of infinite variance is masked: it has no weight and counts in no statistic and no metric. With
 /// "missing_labels" "mask", so is one of NaN.
 ///
@@ -60,8 +64,8 @@ unsafe impl pointer::SizedStruct for biv_dataset_info {
 /// @param noise the variances of the labels' noise or, with "standard_deviations" true, their square roots: the
 ///   labels' shape, at least 0. NULL where they are unknown.
 /// @param groups shape [rows]: rows of one number belong together, and no fold of biv_fit() parts them. NULL for none.
-/// @param options JSON, schema "arrays": {"standard_deviations": false, "missing_labels": "error"}; NULL for these
-///   defaults.
+/// @param options JSON, schema "arrays": {"standard_deviations": false, "missing_labels": "error", "columns": [...]};
+///   NULL for these defaults and no names.
 /// @param out the new handle, to be freed with biv_dataset_free(); NULL on failure.
 /// @return as biv_dataset_create_from_arrays(), and BIV_ERROR_INVALID_CONFIG. Any thread.
 #[unsafe(no_mangle)]
@@ -135,15 +139,17 @@ pub unsafe extern "C" fn biv_dataset_create_from_arrays_with_std(
     })
 }
 
-/// Reads a CSV file whose first line names the columns.
+/// Reads a CSV file whose first line names the columns. The data set and every model that is trained on it know these
+/// names: another file is matched by name where the model is evaluated or trained on it, whatever the order of its
+/// columns and categories; columns that the model does not know are not used.
 ///
-/// @param path the file, UTF-8.
+/// @param path the file, UTF-8, as it is or packed by gzip.
 /// @param options JSON, schema "csv": {"labels": ["income"], "standard_errors": ["moe"],
 ///   "error_divisor": 1.645, "features": [...], "one_hot": [...], "cyclic": {"hour": 24}, "group": "county",
 ///   "missing_labels": "mask", ...}.
 /// @param out the new handle, to be freed with biv_dataset_free(); NULL on failure.
-/// @return BIV_OK, BIV_ERROR_NOT_FOUND (the file or a column), BIV_ERROR_PARSE (the message names row and
-///   column), BIV_ERROR_INVALID_CONFIG, BIV_ERROR_INVALID_ARGUMENT (a value too large
+/// @return BIV_OK, BIV_ERROR_NOT_FOUND (the file or a column), BIV_ERROR_PARSE (the message names line, row
+///   and column; the first row below the header is 1), BIV_ERROR_INVALID_CONFIG, BIV_ERROR_INVALID_ARGUMENT (a value too large
 ///   for f32), BIV_ERROR_IO, BIV_ERROR_OUT_OF_MEMORY. Any thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn biv_dataset_create_from_csv(
@@ -348,6 +354,29 @@ pub unsafe extern "C" fn biv_dataset_get_info(dataset: *const biv_dataset, out: 
         };
         // SAFETY: the header's contract for `out`.
         unsafe { pointer::write_sized(out, info) }
+    })
+}
+
+/// Describes the data set as JSON: {"columns": {"features": [{"name": "temp", "encoding": "number"}, {"name": "hour",
+/// "encoding": "cyclic", "period": 24}, {"name": "kind", "encoding": "one_hot", "categories": ["a", "b"]}], "labels":
+/// ["y"], "unseen_categories": "error"}, "left_out": ["row 3: column 'temp' is empty"]}. The columns are null where they
+/// have no names; "left_out" names what was left out when the data were read, and why.
+///
+/// @param buffer @param capacity @param needed as for biv_model_describe().
+/// @return as biv_model_describe(). Any thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn biv_dataset_describe(
+    dataset: *const biv_dataset,
+    buffer: *mut c_char,
+    capacity: usize,
+    needed: *mut usize,
+) -> biv_status {
+    boundary(|| {
+        let dataset = handle::get(dataset)?;
+        let columns = dataset.columns().map(|columns| &**columns);
+        let text = serde_json::json!({"columns": columns, "left_out": dataset.left_out()}).to_string();
+        // SAFETY: the header's contract for the buffer.
+        unsafe { pointer::copy_text(&text, buffer, capacity, needed) }
     })
 }
 

@@ -121,7 +121,7 @@ pub unsafe extern "C" fn biv_model_get_info(model: *const biv_model, out: *mut b
 /// Describes the model as JSON: its options, its device, the name and shape of every tensor, its normalisation
 /// {"feature_mean": [...], "feature_std": [...], "label_mean": [...], "label_std": [...]} (null where it has none) and
 /// its error bars {"scale": [...], "tau2": [...], "mean_spread": [...]}, in the square of the labels' unit (null
-/// likewise).
+/// likewise), and the columns of the data that it was trained on, as in biv_dataset_describe() (null likewise).
 ///
 /// @param buffer the caller's room for the text; NULL with a capacity of 0 only asks for the size.
 /// @param capacity the size of `buffer` in bytes.
@@ -144,6 +144,7 @@ pub unsafe extern "C" fn biv_model_describe(
             "tensors": model.tensors(),
             "normalization": model.normalization(),
             "error_bars": model.error_bars_in_units()?,
+            "columns": model.columns(),
         })
         .to_string();
         // SAFETY: the header's contract for the buffer.

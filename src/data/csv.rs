@@ -1,16 +1,16 @@
 //! Data sets from CSV files with a header.
 
+use super::columns::{Column, Columns, Encoding, UnseenCategories, none_of, require_distinct};
+use super::table::Rows;
 use super::{Dataset, Features, MissingLabels};
 use crate::base::memory::{make_room, reserve};
 use crate::base::options::require;
 use crate::{Error, Result};
-use ::csv::{ErrorKind, Position, Reader, ReaderBuilder, StringRecord};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::f64::consts::TAU;
-use std::fs::File;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// What the columns of a CSV file are. Names are those of the header.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -25,8 +25,8 @@ pub struct CsvOptions {
     #[serde(default)]
     pub standard_errors: Vec<String>,
     /// What the standard errors are divided by (default 1): 1.645 makes margins of error at 90 % standard errors.
-    #[serde(default = "unity")]
-    pub error_divisor: f64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error_divisor: Option<f64>,
     /// The feature columns, in this order; without them, all that have no other role.
     pub features: Option<Vec<String>>,
     /// Feature columns that are categories: one feature per distinct value, in sorted order.
@@ -36,6 +36,10 @@ pub struct CsvOptions {
     /// named here has the values that the file has, in sorted order.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub categories: BTreeMap<String, Vec<String>>,
+    /// What a category is that is none of the known ones: of `categories`, or of the model that is evaluated on these
+    /// rows (default `error`).
+    #[serde(default)]
+    pub unseen_categories: UnseenCategories,
     /// Cyclic feature columns with their period (24 for an hour): a cosine and a sine each.
     #[serde(default)]
     pub cyclic: BTreeMap<String, f64>,
@@ -53,15 +57,31 @@ pub struct CsvOptions {
     pub group: Option<String>,
 }
 
+impl Default for CsvOptions {
+    fn default() -> Self {
+        CsvOptions {
+            labels: vec![],
+            variances: vec![],
+            standard_errors: vec![],
+            error_divisor: None,
+            features: None,
+            one_hot: vec![],
+            categories: BTreeMap::new(),
+            unseen_categories: UnseenCategories::Error,
+            cyclic: BTreeMap::new(),
+            delimiter: comma(),
+            skip_missing: false,
+            missing_labels: MissingLabels::Error,
+            group: None,
+        }
+    }
+}
+
 impl CsvOptions {
     /// Whether the file says how noisy its labels are.
     pub(crate) fn has_variances(&self) -> bool {
         !self.variances.is_empty() || !self.standard_errors.is_empty()
     }
-}
-
-fn unity() -> f64 {
-    1.0
 }
 
 fn comma() -> char {
@@ -82,10 +102,10 @@ impl CsvOptions {
         }
         let mut rows = Rows::open(path, self.delimiter)?;
         let mut features = FeatureColumns::new(&rows, self)?;
-        let needed = if self.skip_missing { features.columns() } else { vec![] };
+        let needed = if self.skip_missing { features.places() } else { vec![] };
         let mut numbers = vec![];
         while rows.advance()? {
-            if rows.has_all(&needed) {
+            if rows.gap(&needed).is_none() {
                 features.read(&rows)?;
                 make_room(&mut numbers, 1)?;
                 numbers.push(rows.row());
@@ -108,7 +128,7 @@ impl CsvOptions {
         let mut targets = TargetColumns::new(&rows, self)?;
         let needed = if self.skip_missing { targets.needed() } else { vec![] };
         while rows.advance()? {
-            if rows.has_all(&needed) {
+            if rows.gap(&needed).is_none() {
                 targets.read(&rows)?;
             }
         }
@@ -149,17 +169,25 @@ impl Dataset {
     pub fn from_csv_as_used(path: &Path, options: &CsvOptions) -> Result<(Self, CsvOptions)> {
         options.validate_targets()?;
         options.validate_features()?;
-        if let Some(name) = options.features.iter().flatten().find(|name| options.labels.contains(name)) {
+        let labels: HashSet<&String> = options.labels.iter().collect();
+        if let Some(name) = options.features.iter().flatten().find(|name| labels.contains(name)) {
             return Err(Error::config("csv.features", format!("has '{name}', must not have a label")));
         }
         let mut rows = Rows::open(path, options.delimiter)?;
         let mut features = FeatureColumns::new(&rows, options)?;
         let mut targets = TargetColumns::new(&rows, options)?;
-        let needed = if options.skip_missing { [features.columns(), targets.needed()].concat() } else { vec![] };
+        let needed = if options.skip_missing { [features.places(), targets.needed()].concat() } else { vec![] };
+        let mut left_out = vec![];
         while rows.advance()? {
-            if rows.has_all(&needed) {
-                features.read(&rows)?;
-                targets.read(&rows)?;
+            match rows.gap(&needed) {
+                None => {
+                    features.read(&rows)?;
+                    targets.read(&rows)?;
+                }
+                Some(name) => {
+                    make_room(&mut left_out, 1)?;
+                    left_out.push(format!("row {}: column '{name}' is empty", rows.row()));
+                }
             }
         }
         let TargetColumns { labels, variances, groups, .. } = targets;
@@ -167,13 +195,47 @@ impl Dataset {
             return Err(rows.none());
         }
         let outputs = options.labels.len();
-        let (names, categories) = (features.names.clone(), features.categories());
-        let used = CsvOptions { features: Some(names), categories, ..options.clone() };
+        let (labels_of, unseen_categories) = (options.labels.clone(), options.unseen_categories);
+        let columns = Columns { features: features.described(), labels: labels_of, unseen_categories };
         let (x, width) = features.finish(labels.len() / outputs)?;
         let features = Features::from_f64(&x, width, width)?;
         let variances = options.has_variances().then_some(variances);
         let data = Dataset::assemble(features, vec![width], labels, outputs, variances, options.missing_labels)?;
-        Ok((if options.group.is_some() { data.with_groups(groups) } else { data }, used))
+        let data = if options.group.is_some() { data.with_groups(groups) } else { data };
+        let used = options.with_features(&columns.features);
+        Ok((data.with_columns(columns).with_left_out(left_out), used))
+    }
+}
+
+impl CsvOptions {
+    /// The options by which another file has the features that a model was trained on.
+    pub fn of(columns: &Columns) -> Self {
+        let Columns { features, labels, unseen_categories } = columns;
+        let named = |encoding: fn(&Encoding) -> bool| {
+            features.iter().filter(move |column| encoding(&column.encoding)).map(|column| column.name.clone())
+        };
+        let period = |column: &Column| match column.encoding {
+            Encoding::Cyclic { period } => Some((column.name.clone(), period)),
+            _ => None,
+        };
+        let options = CsvOptions {
+            labels: labels.clone(),
+            one_hot: named(|encoding| matches!(encoding, Encoding::OneHot { .. })).collect(),
+            cyclic: features.iter().filter_map(period).collect(),
+            unseen_categories: *unseen_categories,
+            ..Self::default()
+        };
+        options.with_features(features)
+    }
+
+    /// The same options, with the features and their categories by name.
+    fn with_features(&self, features: &[Column]) -> Self {
+        let categories = features.iter().filter_map(|column| match &column.encoding {
+            Encoding::OneHot { categories } => Some((column.name.clone(), categories.clone())),
+            _ => None,
+        });
+        let names = features.iter().map(|column| column.name.clone());
+        CsvOptions { features: Some(names.collect()), categories: categories.collect(), ..self.clone() }
     }
 }
 
@@ -188,23 +250,43 @@ impl CsvOptions {
         }
         let both = !self.variances.is_empty() && !self.standard_errors.is_empty();
         require(!both, "csv.standard_errors", "given beside variances", "left out")?;
-        require(self.delimiter.is_ascii(), "csv.delimiter", self.delimiter, "one ASCII character")?;
-        require(self.error_divisor > 0.0, "csv.error_divisor", self.error_divisor, "greater than 0")
+        for (path, columns) in [
+            ("csv.labels", &self.labels),
+            ("csv.variances", &self.variances),
+            ("csv.standard_errors", &self.standard_errors),
+        ] {
+            require_distinct(path, columns)?;
+        }
+        let divisor = self.error_divisor.unwrap_or(1.0);
+        require(divisor > 0.0, "csv.error_divisor", divisor, "greater than 0")?;
+        let has_effect = divisor == 1.0 || !self.standard_errors.is_empty();
+        require(has_effect, "csv.error_divisor", "given without standard_errors", "left out: it divides those")?;
+        self.validate_delimiter()
+    }
+
+    fn validate_delimiter(&self) -> Result<()> {
+        let is_right = self.delimiter.is_ascii() && !['"', '\r', '\n', '\0'].contains(&self.delimiter);
+        require(is_right, "csv.delimiter", self.delimiter.escape_default(), "one ASCII character, no quote or line end")
     }
 
     fn validate_features(&self) -> Result<()> {
-        require(self.delimiter.is_ascii(), "csv.delimiter", self.delimiter, "one ASCII character")?;
+        self.validate_delimiter()?;
+        require_distinct("csv.features", self.features.iter().flatten())?;
+        require_distinct("csv.one_hot", &self.one_hot)?;
+        if let Some(name) = self.one_hot.iter().find(|name| self.cyclic.contains_key(*name)) {
+            return Err(Error::config(
+                format!("csv.cyclic.{name}"),
+                "is given, must be left out: it is one of one_hot",
+            ));
+        }
         for (name, &period) in &self.cyclic {
             require(period > 0.0, &format!("csv.cyclic.{name}"), period, "greater than 0")?;
         }
         for (name, values) in &self.categories {
             let path = format!("csv.categories.{name}");
             require(self.one_hot.contains(name), &path, "given", "left out: it is not one of one_hot")?;
-            let mut distinct = values.clone();
-            distinct.sort();
-            distinct.dedup();
-            let count = values.len();
-            require(count > 0 && distinct.len() == count, &path, format!("{values:?}"), "a list of different values")?;
+            require(!values.is_empty(), &path, "empty", "a list of different values")?;
+            require_distinct(&path, values)?;
         }
         Ok(())
     }
@@ -232,7 +314,7 @@ impl TargetColumns {
             variance_columns: columns(&options.variances)?,
             error_columns: columns(&options.standard_errors)?,
             group_column: options.group.as_ref().map(|name| rows.column(name)).transpose()?,
-            error_divisor: options.error_divisor,
+            error_divisor: options.error_divisor.unwrap_or(1.0),
             mask: options.missing_labels == MissingLabels::Mask,
             labels: vec![],
             variances: vec![],
@@ -269,6 +351,9 @@ impl TargetColumns {
             self.variances.push(variance);
         }
         if let Some(column) = self.group_column {
+            if rows.text(column).is_empty() {
+                return Err(rows.fault(column, "is empty, a group has a name"));
+            }
             let next = self.group_numbers.len() as u32;
             make_room(&mut self.groups, 1)?;
             self.groups.push(match self.group_numbers.get(rows.text(column)) {
@@ -285,29 +370,44 @@ struct FeatureColumns {
     names: Vec<String>,
     encoders: Vec<Encoder>,
     numbers: Vec<f64>,
+    unseen: UnseenCategories,
 }
 
 impl FeatureColumns {
     fn new(rows: &Rows, options: &CsvOptions) -> Result<Self> {
         let CsvOptions { labels, variances, standard_errors, group, .. } = options;
-        let others: Vec<&String> = [labels, variances, standard_errors].into_iter().flatten().chain(group).collect();
+        let others = [labels, variances, standard_errors].into_iter().flatten().chain(group);
+        let others: HashSet<&String> = others.collect();
         let names: Vec<String> = match &options.features {
             Some(names) => names.clone(),
-            None => rows.headers.iter().filter(|name| !others.contains(name)).cloned().collect(),
+            None => rows.headers().iter().filter(|name| !others.contains(name)).cloned().collect(),
         };
         require(!names.is_empty(), "csv.features", "empty", "at least one column")?;
+        let known: HashSet<&String> = names.iter().collect();
         for name in options.one_hot.iter().chain(options.cyclic.keys()) {
-            require(names.contains(name), "csv", format!("'{name}' not a feature"), "one of the features")?;
+            require(known.contains(name), "csv", format!("'{name}' not a feature"), "one of the features")?;
         }
-        let encoders = names.iter().map(|name| Ok(Encoder::new(rows.column(name)?, name, options)));
-        Ok(FeatureColumns { encoders: encoders.collect::<Result<_>>()?, names, numbers: vec![] })
+        let one_hot: HashSet<&String> = options.one_hot.iter().collect();
+        let encoder = |name: &String| {
+            let column = rows.column(name)?;
+            Ok(if one_hot.contains(name) {
+                Encoder::OneHot(column, Categories::new(options.categories.get(name)))
+            } else if let Some(&period) = options.cyclic.get(name) {
+                Encoder::Cyclic(column, period)
+            } else {
+                Encoder::Number(column)
+            })
+        };
+        let encoders = names.iter().map(encoder).collect::<Result<_>>()?;
+        Ok(FeatureColumns { encoders, names, numbers: vec![], unseen: options.unseen_categories })
     }
 
-    fn columns(&self) -> Vec<usize> {
-        let column = |encoder: &Encoder| match *encoder {
+    /// Where the columns are in the file.
+    fn places(&self) -> Vec<usize> {
+        let place = |encoder: &Encoder| match *encoder {
             Encoder::Number(column) | Encoder::Cyclic(column, _) | Encoder::OneHot(column, _) => column,
         };
-        self.encoders.iter().map(column).collect()
+        self.encoders.iter().map(place).collect()
     }
 
     fn read(&mut self, rows: &Rows) -> Result<()> {
@@ -315,17 +415,31 @@ impl FeatureColumns {
         self.encoders.iter_mut().try_for_each(|encoder| encoder.encode(rows, &mut self.numbers))
     }
 
-    /// The values of each column of categories, in the order of their features.
-    fn categories(&self) -> BTreeMap<String, Vec<String>> {
-        let levels = self.names.iter().zip(&self.encoders).filter_map(|(name, encoder)| match encoder {
-            Encoder::OneHot(_, categories) => Some((name.clone(), categories.levels())),
-            _ => None,
-        });
-        levels.collect()
+    /// The columns as features, with the categories that were found.
+    fn described(&self) -> Vec<Column> {
+        let column = |(name, encoder): (&String, &Encoder)| {
+            let encoding = match encoder {
+                Encoder::Number(_) => Encoding::Number,
+                Encoder::Cyclic(_, period) => Encoding::Cyclic { period: *period },
+                Encoder::OneHot(_, categories) => Encoding::OneHot { categories: categories.levels() },
+            };
+            Column { name: name.clone(), encoding }
+        };
+        self.names.iter().zip(&self.encoders).map(column).collect()
     }
 
     /// The features of the `rows` rows that were read, row-major, and how many each has.
+    ///
+    /// # Errors
+    /// [`Error::Parse`] for categories that are none of the given ones.
     fn finish(self, rows: usize) -> Result<(Vec<f64>, usize)> {
+        for encoder in &self.encoders {
+            if let Encoder::OneHot(_, categories) = encoder
+                && self.unseen == UnseenCategories::Error
+            {
+                categories.check()?;
+            }
+        }
         with_categories(self.numbers, &self.encoders, rows)
     }
 }
@@ -342,43 +456,29 @@ const MOST_NUMBERS: usize = 2;
 
 /// A column of categories.
 struct Categories {
-    /// The distinct values, numbered in the order in which they came.
+    /// The distinct values: first those that were given, then the others, in the order in which they came.
     values: BTreeMap<String, usize>,
     /// The number of each row's.
     rows: Vec<usize>,
-    /// Whether the values were given: there are no others, and their order is that of their features.
-    given: bool,
+    /// How many were given; without any, those that come are all known.
+    given: Option<usize>,
+    /// Where the first value was that is none of the given ones.
+    first_unseen: Option<String>,
 }
 
 impl Encoder {
-    fn new(column: usize, name: &String, options: &CsvOptions) -> Self {
-        if options.one_hot.contains(name) {
-            Encoder::OneHot(column, Categories::new(options.categories.get(name)))
-        } else if let Some(&period) = options.cyclic.get(name) {
-            Encoder::Cyclic(column, period)
-        } else {
-            Encoder::Number(column)
-        }
-    }
-
     /// Takes the row: its numbers go to `features`, its category is kept.
     fn encode(&mut self, row: &Rows, features: &mut Vec<f64>) -> Result<()> {
         match self {
-            Encoder::Number(column) => features.push(row.number(*column)?),
-            Encoder::Cyclic(column, period) => features.extend(cyclic(row.number(*column)? / *period).map(f64::from)),
-            Encoder::OneHot(column, categories) => {
-                let (value, next) = (row.text(*column), categories.values.len());
-                let number = match categories.values.get(value) {
-                    Some(&number) => number,
-                    None if categories.given => {
-                        let known = categories.levels().join("', '");
-                        return Err(row.fault(*column, &format!("is none of the categories '{known}'")));
-                    }
-                    None => *categories.values.entry(value.into()).or_insert(next),
-                };
-                make_room(&mut categories.rows, 1)?;
-                categories.rows.push(number);
+            Encoder::Number(column) => {
+                let number = row.number(*column)?;
+                if number.abs() > f64::from(f32::MAX) {
+                    return Err(row.fault(*column, "is too large: features are single precision, at most 3.4e38"));
+                }
+                features.push(number);
             }
+            Encoder::Cyclic(column, period) => features.extend(cyclic(row.number(*column)? / *period).map(f64::from)),
+            Encoder::OneHot(column, categories) => categories.add(row, *column)?,
         }
         Ok(())
     }
@@ -388,15 +488,34 @@ impl Categories {
     /// These values, or all that come.
     fn new(given: Option<&Vec<String>>) -> Self {
         let values = given.into_iter().flatten().enumerate().map(|(number, value)| (value.clone(), number));
-        Categories { values: values.collect(), rows: vec![], given: given.is_some() }
+        Categories { values: values.collect(), rows: vec![], given: given.map(Vec::len), first_unseen: None }
     }
 
-    /// The values and their numbers in the order of their features: as they were given; else in numerical order if all
-    /// are numbers, else in alphabetical order.
+    fn add(&mut self, row: &Rows, column: usize) -> Result<()> {
+        let (value, next) = (row.text(column), self.values.len());
+        let number = match self.values.get(value) {
+            Some(&number) => number,
+            None if value.is_empty() => return Err(row.fault(column, "is empty, a category has a name")),
+            None => {
+                if self.given == Some(next) {
+                    self.first_unseen = Some(row.place_of(column));
+                }
+                self.values.insert(value.into(), next);
+                next
+            }
+        };
+        make_room(&mut self.rows, 1)?;
+        self.rows.push(number);
+        Ok(())
+    }
+
+    /// The known values and their numbers in the order of their features: as they were given; else in numerical order
+    /// if all are numbers, else in alphabetical order.
     fn in_order(&self) -> Vec<(&String, usize)> {
         let mut order: Vec<(&String, usize)> = self.values.iter().map(|(value, &number)| (value, number)).collect();
         let number = |value: &str| value.parse::<f64>().ok();
-        if self.given {
+        if let Some(given) = self.given {
+            order.retain(|&(_, number)| number < given);
             order.sort_by_key(|&(_, number)| number);
         } else if self.values.keys().all(|value| number(value).is_some()) {
             order.sort_by(|(a, _), (b, _)| number(a).unwrap_or(0.0).total_cmp(&number(b).unwrap_or(0.0)));
@@ -408,22 +527,34 @@ impl Categories {
         self.in_order().into_iter().map(|(value, _)| value.clone()).collect()
     }
 
-    /// The rank of each value, by its number.
-    fn ranks(&self) -> Vec<usize> {
-        let mut ranks = vec![0; self.values.len()];
-        self.in_order().into_iter().enumerate().for_each(|(rank, (_, number))| ranks[number] = rank);
+    /// The rank of each value among the known ones, by its number.
+    fn ranks(&self) -> Vec<Option<usize>> {
+        let mut ranks = vec![None; self.values.len()];
+        self.in_order().into_iter().enumerate().for_each(|(rank, (_, number))| ranks[number] = Some(rank));
         ranks
+    }
+
+    /// An error where there are values that are none of the given ones.
+    fn check(&self) -> Result<()> {
+        let Some(place) = &self.first_unseen else { return Ok(()) };
+        let known = self.levels();
+        let mut unseen: Vec<(&String, usize)> = self.values.iter().map(|(value, &number)| (value, number)).collect();
+        unseen.retain(|&(_, number)| number >= known.len());
+        unseen.sort_by_key(|&(_, number)| number);
+        let unseen: Vec<&String> = unseen.into_iter().map(|(value, _)| value).collect();
+        Err(Error::Parse(format!("{place}: {}", none_of(&unseen, &known))))
     }
 }
 
 /// The features, row-major, and how many each row has: the `numbers`, and between them a 1 among 0s for each category.
 fn with_categories(numbers: Vec<f64>, encoders: &[Encoder], rows: usize) -> Result<(Vec<f64>, usize)> {
+    // The rank of each value of a column of categories, and how many features it has.
     let ranks = encoders.iter().map(|encoder| match encoder {
-        Encoder::OneHot(_, categories) => categories.ranks(),
-        _ => vec![],
+        Encoder::OneHot(_, categories) => (categories.ranks(), categories.levels().len()),
+        _ => (vec![], 0),
     });
-    let ranks: Vec<Vec<usize>> = ranks.collect();
-    let categories = ranks.iter().map(Vec::len).sum::<usize>();
+    let ranks: Vec<(Vec<Option<usize>>, usize)> = ranks.collect();
+    let categories = ranks.iter().map(|(_, count)| count).sum::<usize>();
     let width = numbers.len() / rows + categories;
     if categories == 0 {
         return Ok((numbers, width));
@@ -431,13 +562,13 @@ fn with_categories(numbers: Vec<f64>, encoders: &[Encoder], rows: usize) -> Resu
     let mut features = reserve(rows.saturating_mul(width))?;
     let mut numbers = numbers.into_iter();
     for row in 0..rows {
-        for (encoder, ranks) in encoders.iter().zip(&ranks) {
+        for (encoder, (ranks, count)) in encoders.iter().zip(&ranks) {
             match encoder {
                 Encoder::Number(_) => features.extend(numbers.by_ref().take(1)),
                 Encoder::Cyclic(..) => features.extend(numbers.by_ref().take(2)),
                 Encoder::OneHot(_, categories) => {
                     let rank = ranks[categories.rows[row]];
-                    features.extend((0..ranks.len()).map(|other| if other == rank { 1.0 } else { 0.0 }));
+                    features.extend((0..*count).map(|other| if Some(other) == rank { 1.0 } else { 0.0 }));
                 }
             }
         }
@@ -449,111 +580,6 @@ fn with_categories(numbers: Vec<f64>, encoders: &[Encoder], rows: usize) -> Resu
 pub(super) fn cyclic(turns: f64) -> [f32; 2] {
     let (sine, cosine) = (TAU * turns).sin_cos();
     [cosine as f32, sine as f32]
-}
-
-/// How much of a file is read at once, in bytes.
-const BUFFER: usize = 64 << 10;
-
-/// A CSV file, row by row, each as long as the header.
-pub(super) struct Rows {
-    file: PathBuf,
-    headers: Vec<String>,
-    reader: Reader<File>,
-    /// The present row.
-    record: StringRecord,
-}
-
-impl Rows {
-    pub(super) fn open(path: &Path, delimiter: char) -> Result<Self> {
-        let input = File::open(path).map_err(|error| Error::io(path, error))?;
-        let reader = ReaderBuilder::new().delimiter(delimiter as u8).buffer_capacity(BUFFER).from_reader(input);
-        let mut rows = Rows { file: path.into(), headers: vec![], reader, record: StringRecord::new() };
-        let headers = rows.reader.headers().cloned().map_err(|error| rows.unreadable(error))?;
-        rows.headers = headers.iter().map(|name| name.trim_matches(['\u{feff}', ' ']).into()).collect();
-        if rows.headers.iter().all(String::is_empty) {
-            let file = path.display();
-            return Err(Error::Parse(format!("{file}: the file is empty, a header with the columns' names is needed")));
-        }
-        Ok(rows)
-    }
-
-    /// Goes to the next row, where there is one.
-    pub(super) fn advance(&mut self) -> Result<bool> {
-        self.reader.read_record(&mut self.record).map_err(|error| self.unreadable(error))
-    }
-
-    /// The error for a file without any rows.
-    pub(super) fn none(&self) -> Error {
-        Error::Parse(format!("{}: no rows below the header", self.file.display()))
-    }
-
-    pub(super) fn column(&self, name: &str) -> Result<usize> {
-        self.headers.iter().position(|header| header == name).ok_or_else(|| {
-            let file = self.file.display();
-            Error::NotFound(format!("{file}: there is no column '{name}', only '{}'", self.headers.join("', '")))
-        })
-    }
-
-    /// The number of the row: the first after the header is 1.
-    fn row(&self) -> u64 {
-        self.record.position().map_or(0, Position::record)
-    }
-
-    /// Whether no field of the row in these columns is empty.
-    fn has_all(&self, columns: &[usize]) -> bool {
-        columns.iter().all(|&column| !self.text(column).is_empty())
-    }
-
-    /// A field of the row, without the spaces around it.
-    pub(super) fn text(&self, column: usize) -> &str {
-        self.record[column].trim_ascii()
-    }
-
-    pub(super) fn number(&self, column: usize) -> Result<f64> {
-        let field = &self.record[column];
-        // Most have no spaces around them.
-        match field.parse::<f64>().or_else(|_| field.trim_ascii().parse()) {
-            Ok(number) if number.is_finite() => Ok(number),
-            Ok(_) => Err(self.fault(column, "is not finite")),
-            Err(_) => Err(self.fault(column, "is not a number")),
-        }
-    }
-
-    /// The size of a label's noise: not negative, and infinite where the label says nothing.
-    fn noise(&self, column: usize, what: &str) -> Result<f64> {
-        match self.text(column).parse::<f64>() {
-            Ok(number) if number < 0.0 => Err(self.fault(column, &format!("is negative, {what} never is"))),
-            Ok(number) if number.is_infinite() && self.text(column).bytes().any(|byte| byte.is_ascii_digit()) => {
-                Err(self.fault(column, "is beyond f64; where the label says nothing, 'inf' does"))
-            }
-            Ok(number) if !number.is_nan() => Ok(number),
-            _ => Err(self.fault(column, "is not a number")),
-        }
-    }
-
-    /// A parse error about a field of the row.
-    #[cold]
-    pub(super) fn fault(&self, column: usize, fault: &str) -> Error {
-        let (row, name) = (self.row(), &self.headers[column]);
-        Error::Parse(format!("{}: row {row}, column '{name}': '{}' {fault}", self.file.display(), self.text(column)))
-    }
-
-    /// What the reader's error says of the file.
-    fn unreadable(&self, error: ::csv::Error) -> Error {
-        let (file, message) = (self.file.display(), error.to_string());
-        let row = |position: Option<Position>| position.map_or(0, |position| position.record());
-        match error.into_kind() {
-            ErrorKind::Io(error) => Error::io(&self.file, error),
-            ErrorKind::UnequalLengths { pos, expected_len, len } => {
-                Error::Parse(format!("{file}: row {} has {len} fields, the header has {expected_len}", row(pos)))
-            }
-            ErrorKind::Utf8 { pos, err } if err.field() < self.headers.len() => {
-                let name = &self.headers[err.field()];
-                Error::Parse(format!("{file}: row {}, column '{name}': is not UTF-8", row(pos)))
-            }
-            _ => Error::Parse(format!("{file}: {message}")),
-        }
-    }
 }
 
 #[cfg(test)]
@@ -642,14 +668,14 @@ mod tests {
         };
         let unseen = fault("h,a,k\n0,7,red\n0,7,green\n", &used);
         assert!(
-            unseen.ends_with("row 2, column 'k': 'green' is none of the categories '10', 'blue', 'red'"),
+            unseen.contains("row 2, column 'k': 'green' is none of the categories '10', 'blue', 'red'; with "),
             "{unseen}"
         );
         assert!(fault("h,k\n0,red\n", &used).contains("there is no column 'a'"));
         assert!(fault("h,a,k\n0,7,red\n", &options).starts_with("csv.categories: does not have 'k'"));
         for (categories, message) in [
             (("a", &["1"][..]), "csv.categories.a: is given, must be left out"),
-            (("k", &["1", "1"][..]), "csv.categories.k: is [\"1\", \"1\"], must be a list of different values"),
+            (("k", &["1", "1"][..]), "csv.categories.k: has '1' twice, must be a list of different names"),
         ] {
             let values = categories.1.iter().map(ToString::to_string).collect();
             let options = CsvOptions { categories: [(categories.0.into(), values)].into(), ..options.clone() };
@@ -672,7 +698,13 @@ mod tests {
     #[test]
     fn faults_are_named_with_file_row_and_column() {
         let y = r#"{"labels":["y"]}"#;
-        assert!(message("x,y\n1,2\n1,abc\n", y).ends_with("data.csv: row 2, column 'y': 'abc' is not a number"));
+        assert!(
+            message("x,y\n1,2\n1,abc\n", y).ends_with("data.csv: line 3, row 2, column 'y': 'abc' is not a number")
+        );
+        assert!(
+            message("x,y\n3e39,2\n", y)
+                .ends_with("row 1, column 'x': '3e39' is too large: features are single precision, at most 3.4e38")
+        );
         assert!(message("x,y\n1,inf\n", y).ends_with("'inf' is not finite"));
         assert!(message("x,y\n,1\n", y).ends_with("row 1, column 'x': '' is not a number"));
         assert!(message("x,y\n1,2\n1\n", y).ends_with("row 2 has 1 fields, the header has 2"));
@@ -687,6 +719,79 @@ mod tests {
             message("x,v,y\n1,-2,2\n", r#"{"labels":["y"],"variances":["v"]}"#)
                 .ends_with("row 1, column 'v': '-2' is negative, a variance never is")
         );
+    }
+
+    #[test]
+    fn an_empty_category_or_group_is_a_gap_like_others() {
+        let one_hot = r#"{"labels":["y"],"one_hot":["k"]}"#;
+        for row in ["", "  ", "\"\""] {
+            let found = message(&format!("k,y\na,1\n{row},2\nb,3\n"), one_hot);
+            assert!(
+                found.ends_with("data.csv: line 3, row 2, column 'k': '' is empty, a category has a name"),
+                "{found}"
+            );
+        }
+        let skipping = r#"{"labels":["y"],"one_hot":["k"],"skip_missing":true}"#;
+        let data = read("k,y\na,1\n,2\nb,3\nc,\n", skipping).unwrap();
+        assert_eq!((data.labels(), data.feature_shape()), (&[1.0, 3.0][..], &[2][..]));
+        assert_eq!(data.left_out(), ["row 2: column 'k' is empty", "row 4: column 'y' is empty"]);
+        let named = r#"{"labels":["y"],"one_hot":["k"],"categories":{"k":["","a"]}}"#;
+        let data = read("k,y\na,1\n,2\n", named).unwrap();
+        assert_eq!(*data.feature_values().unwrap(), [0.0, 1.0, 1.0, 0.0], "a name like others where it is given");
+        let grouped = message("x,y,g\n1,1,a\n2,2,\n", r#"{"labels":["y"],"group":"g"}"#);
+        assert!(grouped.ends_with("row 2, column 'g': '' is empty, a group has a name"), "{grouped}");
+    }
+
+    #[test]
+    fn a_doubled_or_unnamed_column_is_not_one_of_all_others() {
+        let y = r#"{"labels":["y"]}"#;
+        assert!(message("temp,temp,y\n1,10,5\n", y).contains("the header has 'temp' twice, as columns 1 and 2"));
+        assert!(message("x,y,y\n1,10,5\n", y).contains("the header has 'y' twice, as columns 2 and 3"));
+        assert!(message("x,y,\n1,10,\n", y).contains("column 3 of the header has no name"));
+        assert_eq!(
+            *read("temp,temp,x,y\n1,10,3,5\n", r#"{"labels":["y"],"features":["x"]}"#)
+                .unwrap()
+                .feature_values()
+                .unwrap(),
+            [3.0]
+        );
+        for (options, expected) in [
+            (r#"{"labels":["y","y"]}"#, "csv.labels: has 'y' twice"),
+            (r#"{"labels":["y"],"features":["x","x"]}"#, "csv.features: has 'x' twice"),
+            (r#"{"labels":["y"],"one_hot":["x"],"cyclic":{"x":2}}"#, "csv.cyclic.x: is given, must be left out"),
+            (
+                r#"{"labels":["y"],"variances":["v"],"error_divisor":2}"#,
+                "csv.error_divisor: is given without standard_errors",
+            ),
+            (r#"{"labels":["y"],"error_divisor":1.645}"#, "csv.error_divisor: is given without standard_errors"),
+            (r#"{"labels":["y"],"delimiter":"\""}"#, "csv.delimiter: is \\\", must be one ASCII character"),
+        ] {
+            let found = message("x,v,y\n1,10,5\n", options);
+            assert!(found.starts_with(expected), "{found}");
+        }
+    }
+
+    #[test]
+    fn categories_that_are_not_known_are_listed_or_zeros() {
+        let content = "k,y\nb,1\ngreen,2\nblue,3\ngreen,4\na,5\n";
+        let known = r#""labels":["y"],"one_hot":["k"],"categories":{"k":["a","b"]}"#;
+        let found = message(content, &format!("{{{known}}}"));
+        let expected = "line 3, row 2, column 'k': 'green', 'blue' are none of the categories 'a', 'b'; with \
+                        \"unseen_categories\": \"zeros\" such a row has none";
+        assert!(found.ends_with(expected), "{found}");
+        let data = read(content, &format!(r#"{{{known},"unseen_categories":"zeros"}}"#)).unwrap();
+        assert_eq!(*data.feature_values().unwrap(), [0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0]);
+    }
+
+    #[test]
+    fn many_columns_are_read() {
+        // Where a column is looked for among all others, this takes minutes.
+        let count = 200_000;
+        let header: Vec<String> = (0..count).map(|k| format!("c{k}")).collect();
+        let row: Vec<String> = (0..count).map(|k| k.to_string()).collect();
+        let content = format!("{},y\n{},1\n", header.join(","), row.join(","));
+        let data = read(&content, r#"{"labels":["y"]}"#).unwrap();
+        assert_eq!((data.width(), data.feature_values().unwrap()[count - 1]), (count, (count - 1) as f32));
     }
 
     #[test]

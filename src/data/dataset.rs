@@ -2,6 +2,7 @@
 
 use super::Features;
 use super::array::{ArrayView, Elements};
+use super::columns::Columns;
 use super::features::gather;
 use crate::base::memory::{collect, make_room};
 use crate::{Error, Result};
@@ -20,6 +21,8 @@ pub struct ArrayOptions {
     pub standard_deviations: bool,
     /// What a label of NaN is (default `error`).
     pub missing_labels: MissingLabels,
+    /// The names of the features, as many as a row has (default none).
+    pub columns: Vec<String>,
 }
 
 /// What a label that is not there is.
@@ -51,6 +54,8 @@ pub struct Dataset {
     clean_labels: Option<Vec<f64>>,
     /// One number per row; rows that have the same one belong together: copies of a picture, visits of a patient.
     pub(super) groups: Option<Vec<u32>>,
+    /// What the features and labels are called, where they have names.
+    columns: Option<Arc<Columns>>,
     /// What was left out when the data set was read, and why.
     left_out: Arc<Vec<String>>,
 }
@@ -114,8 +119,12 @@ impl Dataset {
             values.iter_mut().for_each(|s| *s *= *s);
         }
         let groups = groups.map(|groups| group_numbers(groups, *rows)).transpose()?;
+        let columns = match &options.columns[..] {
+            [] => None,
+            names => Some(Arc::new(Columns::of_numbers(names, width)?)),
+        };
         let data = Self::assemble(features, shape, labels, outputs, variances, options.missing_labels)?;
-        Ok(Dataset { groups, ..data })
+        Ok(Dataset { groups, columns, ..data })
     }
 
     /// A data set from row-major values.
@@ -191,6 +200,7 @@ impl Dataset {
             masked,
             clean_labels: None,
             groups: None,
+            columns: None,
             left_out: Arc::default(),
         })
     }
@@ -215,7 +225,24 @@ impl Dataset {
         self.outputs
     }
 
-    /// What was left out when the data set was read, and why: damaged images.
+    /// What the features and labels are called; `None` where they have no names, as arrays have none.
+    pub fn columns(&self) -> Option<&Arc<Columns>> {
+        self.columns.as_ref()
+    }
+
+    /// The same rows, whose features and labels are called so.
+    pub(super) fn with_columns(self, columns: Columns) -> Self {
+        Dataset { columns: Some(Arc::new(columns)), ..self }
+    }
+
+    /// The same rows, whose feature number k is number `places[k]` of these, or 0 where it is none of them.
+    pub(super) fn with_features_of(&self, places: &[Option<usize>], columns: Columns) -> Result<Self> {
+        let features = self.features.columns(places, self.width())?;
+        let columns = Some(Arc::new(columns));
+        Ok(Dataset { features, feature_shape: vec![places.len()], columns, ..self.clone() })
+    }
+
+    /// What was left out when the data set was read, and why: damaged images, rows with empty fields.
     pub fn left_out(&self) -> &[String] {
         &self.left_out
     }
@@ -330,9 +357,9 @@ impl Dataset {
         let (features, shape) = (self.features.clone(), self.feature_shape.clone());
         let missing = if self.masked > 0 { MissingLabels::Mask } else { MissingLabels::Error };
         let noisy = Self::assemble(features, shape, labels, self.outputs, Some(variances), missing)?;
-        let (groups, left_out) = (self.groups.clone(), self.left_out.clone());
+        let (groups, columns, left_out) = (self.groups.clone(), self.columns.clone(), self.left_out.clone());
         let clean_labels = Some(collect(self.clean_labels().iter().copied())?);
-        Ok(Dataset { clean_labels, groups, left_out, ..noisy })
+        Ok(Dataset { clean_labels, groups, columns, left_out, ..noisy })
     }
 
     /// The rows `indices`, in that order; a row may occur more than once.
@@ -358,6 +385,7 @@ impl Dataset {
             masked,
             clean_labels: self.clean_labels.as_deref().map(labels).transpose()?,
             groups: self.groups.as_deref().map(|groups| gather(groups, 1, indices)).transpose()?,
+            columns: self.columns.clone(),
             left_out: self.left_out.clone(),
         })
     }

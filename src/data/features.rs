@@ -85,6 +85,25 @@ impl Features {
     }
 }
 
+impl Features {
+    /// Rows whose feature number k is number `places[k]` of these of `width` values, or 0 where it is none of them.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`]; [`Error::Internal`] for images.
+    pub(super) fn columns(&self, places: &[Option<usize>], width: usize) -> Result<Self> {
+        let Features::Numbers { values, offsets } = self else {
+            return Err(Error::Internal("images have no columns".into()));
+        };
+        let mut chosen = reserve(values.len() / width * places.len())?;
+        for row in values.chunks_exact(width) {
+            chosen.extend(places.iter().map(|place| place.map_or(0.0, |place| row[place])));
+        }
+        let offset = |place: &Option<usize>| place.map_or(0.0, |place| offsets[place]);
+        let offsets = if offsets.is_empty() { vec![] } else { places.iter().map(offset).collect() };
+        Ok(Features::Numbers { values: Arc::new(chosen), offsets: Arc::new(offsets) })
+    }
+}
+
 /// The offset of each column; none where all are 0.
 fn offsets(values: &[f64], columns: usize) -> Vec<f64> {
     let rows = (values.len() / columns) as f64;

@@ -1,6 +1,7 @@
 //! Data sets: where they come from, their label noise, how they are divided and normalised.
 
 pub mod array;
+mod columns;
 mod csv;
 mod dataset;
 mod decode;
@@ -12,10 +13,13 @@ pub mod noise;
 mod normalization;
 mod split;
 mod synthetic;
+mod table;
+mod text_file;
 mod variance_model;
 mod variances;
 
 pub use self::csv::{CsvFeatures, CsvOptions};
+pub use columns::{Column, Columns, Encoding, UnseenCategories};
 pub use dataset::{ArrayOptions, Dataset, MissingLabels};
 pub use decode::ImageSize;
 pub use faces::{FaceOptions, draw_faces};

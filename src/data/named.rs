@@ -1,6 +1,7 @@
 //! The published experiment's tables, read as their publishers ship them.
 
-use super::csv::{Rows, cyclic};
+use super::csv::cyclic;
+use super::table::Rows;
 use super::{CsvOptions, Dataset};
 use crate::base::memory::make_room;
 use crate::{Error, Result};

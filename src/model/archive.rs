@@ -1,6 +1,7 @@
 //! Saved files: named arrays and a JSON state in one safetensors file, written
 //! atomically and checked against a digest when read.
 
+use crate::base::files;
 use crate::base::memory::{collect, reserve};
 use crate::{Error, Result};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
@@ -8,6 +9,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, HashMap};
+use std::io::Read;
 use std::path::Path;
 use tch::{Kind, Tensor};
 
@@ -80,6 +82,20 @@ impl StoredArray {
     pub fn f64(values: Vec<f64>) -> Self {
         let bytes = values.iter().flat_map(|value| value.to_le_bytes()).collect();
         StoredArray { shape: vec![values.len()], dtype: Dtype::F64, bytes }
+    }
+
+    /// A text.
+    pub fn text(text: String) -> Self {
+        StoredArray { shape: vec![text.len()], dtype: Dtype::U8, bytes: text.into_bytes() }
+    }
+
+    /// The text, which must be one.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] for another type.
+    pub fn to_text(&self) -> Result<&str> {
+        self.expect(Dtype::U8)?;
+        std::str::from_utf8(&self.bytes).map_err(|error| Error::Corrupt(format!("an array is no text: {error}")))
     }
 
     /// The size of each dimension.
@@ -202,7 +218,7 @@ impl Archive {
         let bytes = views
             .and_then(|views| safetensors::serialize(views, Some(HashMap::from([(RECORD.to_string(), record)]))))
             .map_err(|error| Error::Internal(error.to_string()))?;
-        crate::base::files::replace(path, &bytes)
+        files::replace(path, &bytes)
     }
 
     /// Reads and checks a file that [`Archive::save`] wrote.
@@ -213,11 +229,8 @@ impl Archive {
     pub fn load(path: &Path, kind: ArchiveKind) -> Result<Self> {
         let file = path.display();
         let corrupt = |what: String| Error::Corrupt(format!("{file}: {what}"));
-        // A pipe or a device might never end.
-        if std::fs::metadata(path).is_ok_and(|metadata| !metadata.is_file() && !metadata.is_dir()) {
-            return Err(Error::io(path, std::io::Error::other("a pipe or a device, not a file")));
-        }
-        let bytes = std::fs::read(path).map_err(|error| Error::io(path, error))?;
+        let mut bytes = vec![];
+        files::open(path)?.read_to_end(&mut bytes).map_err(|error| Error::io(path, error))?;
         let damaged = |error| corrupt(format!("the file is damaged or not one of libbiv's ({error})"));
         let (_, metadata) = SafeTensors::read_metadata(&bytes).map_err(damaged)?;
         let record = metadata.metadata().as_ref().and_then(|record| record.get(RECORD));

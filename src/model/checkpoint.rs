@@ -3,10 +3,14 @@
 use super::archive::{Archive, ArchiveKind, StoredArray};
 use super::layers::StateTensor;
 use super::{ErrorBars, Model, ModelOptions};
-use crate::data::Normalization;
+use crate::data::{Columns, Normalization};
 use crate::{Error, Result};
 use std::path::Path;
+use std::sync::Arc;
 use tch::Tensor;
+
+/// The name of the array that is the JSON text of the columns.
+const COLUMNS: &str = "columns";
 
 impl Model {
     /// Saves weights and normalisation to one file, which replaces an older one only when it is complete.
@@ -49,6 +53,10 @@ impl Model {
             for (name, values) in [("scale", &bars.scale), ("tau2", &bars.tau2), ("mean_spread", &bars.mean_spread)] {
                 archive.insert(format!("error_bars.{name}"), StoredArray::f64(values.clone()));
             }
+        }
+        if let Some(columns) = self.columns() {
+            let text = serde_json::to_string(columns).map_err(|error| Error::Internal(error.to_string()))?;
+            archive.insert(COLUMNS.into(), StoredArray::text(text));
         }
         Ok(())
     }
@@ -102,12 +110,25 @@ impl Model {
                 Some(bars)
             }
         };
+        let columns = archive.get(COLUMNS).ok().map(|text| self.stored_columns(text)).transpose()?;
         for (state, array) in state.iter_mut().zip(arrays) {
             assign(state, array)?;
         }
+        self.columns = columns;
         self.error_bars = error_bars;
         self.normalization = normalization;
         Ok(())
+    }
+}
+
+impl Model {
+    fn stored_columns(&self, text: &StoredArray) -> Result<Arc<Columns>> {
+        let columns: Columns = serde_json::from_str(text.to_text()?)
+            .map_err(|error| Error::Corrupt(format!("the columns of the data: {error}")))?;
+        match columns.width() == self.inputs() {
+            true => Ok(Arc::new(columns)),
+            false => Err(Error::Corrupt("the columns of the data are not the model's inputs".into())),
+        }
     }
 }
 

@@ -13,7 +13,7 @@ mod options;
 mod predict;
 mod resnet;
 
-use crate::data::Normalization;
+use crate::data::{Columns, Dataset, Normalization};
 use crate::kernels::mlp::Plan;
 use crate::kernels::spec::Epilogue;
 use crate::torch::Precision;
@@ -27,6 +27,8 @@ use layers::{Network, StateTensor};
 pub use options::{ModelOptions, Table};
 pub use predict::Prediction;
 use serde::Serialize;
+use std::borrow::Cow;
+use std::sync::Arc;
 use tch::{Device, Tensor};
 
 /// What a model says of one of its tensors.
@@ -54,6 +56,7 @@ pub struct Model {
     members: Vec<Member>,
     normalization: Option<Normalization>,
     error_bars: Option<ErrorBars>,
+    columns: Option<Arc<Columns>>,
     device: Device,
 }
 
@@ -79,6 +82,7 @@ impl Model {
             members: members.collect::<Result<_>>()?,
             normalization: None,
             error_bars: None,
+            columns: None,
             device: Device::Cpu,
         })
     }
@@ -184,6 +188,35 @@ impl Model {
     /// Takes the normalisation away: features and predictions are then those of the network itself.
     pub fn reset_normalization(&mut self) {
         self.normalization = None;
+    }
+
+    /// What the features and labels are called that the model was trained on; `None` where they had no names.
+    pub fn columns(&self) -> Option<&Columns> {
+        self.columns.as_deref()
+    }
+
+    /// Takes over what the features and labels of its data are called, where the model has no names yet.
+    pub(crate) fn learn_columns(&mut self, columns: &Arc<Columns>) {
+        self.columns.get_or_insert_with(|| Arc::clone(columns));
+    }
+
+    /// The data as the model takes them: with its features by name and in its order, where both have names.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] as [`Dataset::matched_to`], and for another number of features or labels.
+    pub fn matched<'a>(&self, data: &'a Dataset) -> Result<Cow<'a, Dataset>> {
+        let data = match &self.columns {
+            Some(columns) => data.matched_to(columns)?,
+            None => Cow::Borrowed(data),
+        };
+        for (what, own, found) in
+            [("features", self.inputs(), data.width()), ("labels", self.outputs(), data.outputs())]
+        {
+            if own != found {
+                return Err(Error::Shape(format!("rows of the data set have {found} {what}, the model has {own}")));
+            }
+        }
+        Ok(data)
     }
 
     /// What is known of the predictions' errors; `None` until a fit has found out.

@@ -79,11 +79,7 @@ impl Model {
     /// # Errors
     /// [`Error::Shape`] when they do not fit the model.
     pub fn predict_data(&self, data: &Dataset) -> Result<Prediction> {
-        let (width, inputs) = (data.width(), self.inputs());
-        if width != inputs {
-            return Err(Error::Shape(format!("rows of the data set have {width} features, the model has {inputs}")));
-        }
-        self.predict_rows(data.features().rows())
+        self.predict_rows(self.matched(data)?.features().rows())
     }
 
     fn predict_rows(&self, rows: FeatureRows) -> Result<Prediction> {

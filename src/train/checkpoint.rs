@@ -1,7 +1,6 @@
 //! A trainer in a file and out of it.
 
 use super::held_out::HeldOutState;
-use super::learner::check_fit;
 use super::options::TrainerOptions;
 use super::sampler::Position;
 use super::trainer::{Trainer, VALIDATION, labelled};
@@ -90,7 +89,7 @@ impl Trainer {
         let mut model = Model::new(&state.model)?;
         model.restore(&archive)?;
         if let Some(data) = data {
-            check_fit(&model, data)?;
+            model.matched(data)?;
             let data = labelled(data)?;
             if data.rows() != state.rows {
                 let (given, saved) = (data.rows(), state.rows);

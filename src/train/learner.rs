@@ -124,7 +124,7 @@ impl Learner {
     /// The caller's `data`, normalised.
     pub(super) fn normalized(&self, data: &Dataset) -> Result<NormalizedData> {
         let model = self.model.lock();
-        check_fit(&model, data)?;
+        let data = &*model.matched(data)?;
         self.options.loss.require_variances(data.variances().is_some())?;
         NormalizedData::new(data, &model, &self.normalization, self.device)
     }
@@ -207,18 +207,7 @@ impl Learner {
     fn predict_normalized(&self, data: &Dataset) -> Result<Prediction> {
         let _arena = self.engine.arena().enter();
         let model = self.model.lock();
-        check_fit(&model, data)?;
+        let data = model.matched(data)?;
         model.predict_normalized(data.features().rows(), &self.normalization, self.options.precision)
     }
-}
-
-/// An error unless rows of `data` go into the model and labels come out.
-pub(super) fn check_fit(model: &Model, data: &Dataset) -> Result<()> {
-    for (what, model, data) in [("features", model.inputs(), data.width()), ("labels", model.outputs(), data.outputs())]
-    {
-        if model != data {
-            return Err(Error::Shape(format!("rows of the data set have {data} {what}, the model has {model}")));
-        }
-    }
-    Ok(())
 }

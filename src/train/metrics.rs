@@ -3,7 +3,6 @@
 use crate::data::{Dataset, Normalization};
 use crate::model::{ErrorBars, Model, Prediction};
 use crate::torch::{Arena, Precision};
-use crate::train::learner::check_fit;
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::f64::consts::TAU;
@@ -101,7 +100,7 @@ impl Metrics {
     /// # Errors
     /// [`Error::Shape`] when they do not fit; [`Error::Numerical`] when a prediction is not finite.
     pub fn of(model: &Model, data: &Dataset) -> Result<Self> {
-        check_fit(model, data)?;
+        let data = &*model.matched(data)?;
         let arena = Arena::new()?;
         let _arena = arena.enter();
         let normalization = model.normalization_or_identity();

@@ -1,6 +1,6 @@
 //! Training on a data set: steps, epochs, evaluation.
 
-use super::learner::{Learner, NormalizedData, PendingStep, check_fit};
+use super::learner::{Learner, NormalizedData, PendingStep};
 use super::metrics::Metrics;
 use super::options::check_learning_rate;
 use super::sampler::{Position, Sampler};
@@ -71,9 +71,9 @@ impl Trainer {
         let mut locked = model.lock();
         check_loss(&locked, options)?;
         let data = data.map(labelled).transpose()?;
+        let data = data.as_deref().map(|data| locked.matched(data)).transpose()?;
         let data = data.as_deref();
         if let Some(data) = data {
-            check_fit(&locked, data)?;
             options.loss.require_variances(data.variances().is_some())?;
         }
         let sampler = data.map(|data| Sampler::new(data.rows(), options.batch_size, options.drop_last, options.seed));
@@ -93,6 +93,7 @@ impl Trainer {
             (None, Some(data)) if options.normalize => Normalization::fit(data, options.normalization),
             _ => locked.normalization_or_identity(),
         };
+        let columns = data.and_then(Dataset::columns).cloned();
         locked.to_device(device)?;
         let data = match (data, sampler) {
             (Some(data), Some(sampler)) => Some((NormalizedData::new(data, &locked, &normalization, device)?, sampler)),
@@ -102,6 +103,9 @@ impl Trainer {
         // Nothing fails any more: a model without a trainer stays as it was.
         if data.is_some() && options.normalize {
             locked.set_normalization(normalization);
+        }
+        if let Some(columns) = columns {
+            locked.learn_columns(&columns);
         }
         // What was known of the errors of other weights.
         locked.forget_error_bars();
@@ -304,7 +308,7 @@ impl Trainer {
 
     /// An error unless `data` fits the model.
     pub(crate) fn check_fit(&self, data: &Dataset) -> Result<()> {
-        check_fit(&self.learner.model.lock(), data)
+        self.learner.model.lock().matched(data).map(|_| ())
     }
 
     /// The model's metrics on `data`, in evaluation mode.

@@ -1,7 +1,7 @@
 //! A trainer's validation set: the best epoch, its weights, and the epsilon that residuals there say.
 
 use super::held_out::{HeldOut, HeldOutState};
-use super::learner::{Learner, check_fit};
+use super::learner::Learner;
 use super::trainer::ValidationReport;
 use crate::Result;
 use crate::data::Dataset;
@@ -28,7 +28,7 @@ pub(super) struct SavedValidation {
 
 impl Validation {
     pub(super) fn new(data: Arc<Dataset>, learner: &Learner) -> Result<Self> {
-        check_fit(&learner.model.lock(), &data)?;
+        learner.model.lock().matched(&data)?;
         learner.options.loss.require_variances(data.variances().is_some())?;
         let factor = learner.options.loss.auto_factor().unwrap_or(1.0);
         let held_out = HeldOut::new(
