@@ -272,6 +272,17 @@ Struct filled(Function function, const Arguments &...arguments) {
   return result;
 }
 
+/** The text that a C function copies. */
+template <class Function, class Handle>
+std::string copied_text(Function function, const Handle *handle) {
+  std::size_t needed = 0;
+  function(handle, nullptr, 0, &needed);
+  std::string text(std::max<std::size_t>(needed, 1), '\0');
+  check(function(handle, &text[0], text.size(), &needed));
+  text.resize(needed - 1);
+  return text;
+}
+
 /** What a C function makes: a handle, or a text of the library's. */
 template <class T, class Function, class... Arguments>
 T *made(Function function, const Arguments &...arguments) {
@@ -495,6 +506,9 @@ class Dataset {
   /** The numbers of rows, features and outputs, and what is known about the noise. */
   DatasetInfo info() const { return detail::filled<DatasetInfo>(biv_dataset_get_info, handle_.get()); }
 
+  /** The columns by name, and what was left out when the data were read, as JSON. */
+  std::string describe() const { return detail::copied_text(biv_dataset_describe, handle_.get()); }
+
   /** A copy of the features, rows * features numbers. */
   std::vector<double> features() const { return features({info().rows, info().features}); }
 
@@ -606,15 +620,8 @@ class Model {
   /** The number of trainable values. */
   std::int64_t parameter_count() const { return info().parameters; }
 
-  /** Options, device, the name and shape of every tensor, normalisation and error bars, as JSON. */
-  std::string describe() const {
-    std::size_t needed = 0;
-    biv_model_describe(handle_.get(), nullptr, 0, &needed);
-    std::string json(std::max<std::size_t>(needed, 1), '\0');
-    detail::check(biv_model_describe(handle_.get(), json.data(), json.size(), &needed));
-    json.resize(needed - 1);
-    return json;
-  }
+  /** Options, device, the name and shape of every tensor, normalisation, error bars and columns, as JSON. */
+  std::string describe() const { return detail::copied_text(biv_model_describe, handle_.get()); }
 
   /** A copy of a tensor by PyTorch's name: "0.weight" has shape {outputs, inputs}. @throws Error BIV_ERROR_NOT_FOUND.
    */

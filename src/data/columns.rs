@@ -91,7 +91,7 @@ impl Columns {
 
     /// For each feature of `self`, the place of the same one among those of `other`; `None` for a category that `other`
     /// does not have.
-    fn places_in(&self, other: &Columns) -> Result<Vec<Option<usize>>> {
+    pub(super) fn places_in(&self, other: &Columns) -> Result<Vec<Option<usize>>> {
         let mut found = HashMap::new();
         let mut place = 0;
         for column in &other.features {

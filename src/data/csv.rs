@@ -114,8 +114,9 @@ impl CsvOptions {
         if numbers.is_empty() {
             return Err(rows.none());
         }
+        let columns = self.columns(features.described());
         let (values, width) = features.finish(numbers.len())?;
-        Ok(CsvFeatures { values, width, rows: numbers })
+        Ok(CsvFeatures { values, width, rows: numbers, columns })
     }
 
     /// Reads the labels alone, row-major, and the variances of their noise.
@@ -148,6 +149,26 @@ pub struct CsvFeatures {
     pub width: usize,
     /// The number of each row in the file: the first after the header is 1.
     pub rows: Vec<u64>,
+    /// What they are called.
+    pub columns: Columns,
+}
+
+impl CsvFeatures {
+    /// The features that `columns` name, in their order.
+    ///
+    /// # Errors
+    /// As [`Dataset::matched_to`].
+    pub fn matched_to(self, columns: &Columns) -> Result<Self> {
+        if self.columns.features == columns.features {
+            return Ok(self);
+        }
+        let places = columns.places_in(&self.columns)?;
+        let mut values = reserve(self.rows.len().saturating_mul(places.len()))?;
+        for row in self.values.chunks_exact(self.width) {
+            values.extend(places.iter().map(|place| place.map_or(0.0, |place| row[place])));
+        }
+        Ok(CsvFeatures { values, width: places.len(), rows: self.rows, columns: columns.clone() })
+    }
 }
 
 impl Dataset {
@@ -195,8 +216,7 @@ impl Dataset {
             return Err(rows.none());
         }
         let outputs = options.labels.len();
-        let (labels_of, unseen_categories) = (options.labels.clone(), options.unseen_categories);
-        let columns = Columns { features: features.described(), labels: labels_of, unseen_categories };
+        let columns = options.columns(features.described());
         let (x, width) = features.finish(labels.len() / outputs)?;
         let features = Features::from_f64(&x, width, width)?;
         let variances = options.has_variances().then_some(variances);
@@ -226,6 +246,11 @@ impl CsvOptions {
             ..Self::default()
         };
         options.with_features(features)
+    }
+
+    /// What these features and the labels are called.
+    fn columns(&self, features: Vec<Column>) -> Columns {
+        Columns { features, labels: self.labels.clone(), unseen_categories: self.unseen_categories }
     }
 
     /// The same options, with the features and their categories by name.

@@ -2,10 +2,11 @@
 
 use super::csv::cyclic;
 use super::table::Rows;
-use super::{CsvOptions, Dataset};
+use super::{Columns, CsvOptions, Dataset};
 use crate::base::memory::make_room;
 use crate::{Error, Result};
 use jiff::civil::Date;
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
 /// A data set with a format of its own.
@@ -85,9 +86,13 @@ fn bike(path: &Path) -> Result<Dataset> {
 
 fn wine(paths: &[PathBuf]) -> Result<Dataset> {
     let options: CsvOptions = crate::base::options::parse("wine", r#"{"labels":["quality"],"delimiter":";"}"#)?;
-    let (mut features, mut labels, mut shape) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut features, mut labels, mut columns) = (Vec::new(), Vec::new(), None);
     for path in paths {
         let part = Dataset::from_csv(path, &options)?;
+        let part = match &columns {
+            Some(first) => part.matched_to(first)?,
+            None => Cow::Borrowed(&part),
+        };
         if part.feature_shape() != [11] {
             let found = part.width();
             return Err(Error::Parse(format!("{}: has {found} features, Wine Quality has 11", path.display())));
@@ -97,9 +102,13 @@ fn wine(paths: &[PathBuf]) -> Result<Dataset> {
         features.extend_from_slice(&values);
         make_room(&mut labels, part.labels().len())?;
         labels.extend_from_slice(part.labels());
-        shape = part.feature_shape().to_vec();
+        columns = part.columns().map(|columns| Columns::clone(columns));
     }
-    Dataset::new(features, shape, labels, 1, None)
+    let data = Dataset::new(features, vec![11], labels, 1, None)?;
+    Ok(match columns {
+        Some(columns) => data.with_columns(columns),
+        None => data,
+    })
 }
 
 #[cfg(test)]

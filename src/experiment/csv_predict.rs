@@ -9,29 +9,36 @@ use crate::model::Model;
 use crate::{Error, Result};
 use std::path::{Path, PathBuf};
 
-/// The options of the columns that a fit has kept in `columns`; without one, beside its `model`.
+/// The options of the columns that a fit has kept in `columns`; without one, beside the file `path` of its `model`; where
+/// there is none either, those that the model knows.
 ///
 /// # Errors
 /// [`Error::NotFound`], [`Error::Io`], [`Error::InvalidConfig`].
-pub fn read_columns(model: &Path, columns: Option<&PathBuf>) -> Result<CsvOptions> {
-    let beside = model.with_file_name(COLUMNS);
-    let path = columns.unwrap_or(&beside);
-    options::from_value("csv", &read_value(path)?)
+pub fn read_columns(model: &Model, path: &Path, columns: Option<&PathBuf>) -> Result<CsvOptions> {
+    let beside = path.with_file_name(COLUMNS);
+    match (columns, model.columns()) {
+        (None, Some(known)) if !beside.exists() => Ok(CsvOptions::of(known)),
+        (columns, _) => options::from_value("csv", &read_value(columns.unwrap_or(&beside))?),
+    }
 }
 
-/// What the model in the file `model` predicts for the rows of `data`, whose features `columns` name, as CSV: the number
+/// What `model` predicts for the rows of `data`, whose features `columns` name, as CSV: the number
 /// of the row (the first below the header is 1), for each output the prediction and, where the model has error bars, the
 /// standard deviation of its error.
 ///
 /// # Errors
-/// Those of reading the two files; [`Error::Shape`] when the features are not the model's.
-pub fn predict_csv(model: &Path, data: &Path, columns: &CsvOptions) -> Result<String> {
-    let model = Model::load(model)?;
+/// Those of reading the file; [`Error::Shape`] when the features are not the model's.
+pub fn predict_csv(model: &Model, data: &Path, columns: &CsvOptions) -> Result<String> {
     let features = columns.read_features(data)?;
+    let features = match model.columns() {
+        Some(known) => features.matched_to(known)?,
+        None => features,
+    };
     let (rows, outputs) = (features.rows.len(), model.outputs());
     let prediction = model.predict_array(&ArrayView::f64(&features.values, &[rows, features.width])?)?;
     let has_bars = prediction.variance.is_some();
-    let name = |number: usize| match columns.labels.get(number) {
+    let labels = model.columns().map_or(&columns.labels, |known| &known.labels);
+    let name = |number: usize| match labels.get(number) {
         _ if outputs == 1 => String::new(),
         Some(label) => format!("_{label}"),
         None => format!("_{}", number + 1),

@@ -139,6 +139,7 @@ static void datasets() {
   const Dataset incomes = Dataset::from_csv(path, columns);
   CHECK(incomes.labels() == (std::vector<double>{100, 200}));
   CHECK_NEAR(incomes.variances()[0], 4.0);
+  CHECK(incomes.describe().find("\"labels\":[\"income\"]") != std::string::npos);
   CHECK_ERROR(Dataset::from_csv(path, {{"labels", {"wage"}}, {"features", {"people"}}}), BIV_ERROR_NOT_FOUND, "wage");
   CHECK_ERROR(Dataset::from_csv(path, {{"labels", {"income"}}, {"features", {"name"}}}), BIV_ERROR_PARSE, "row");
   CHECK_ERROR(Dataset::from_csv(in_folder("none.csv"), columns), BIV_ERROR_NOT_FOUND, "none.csv");

@@ -2,12 +2,17 @@
 
 use crate::common::{biv, complaint, stdout};
 use biv::base::random::{Purpose, stream};
+use biv::data::Dataset;
 use biv::data::array::ArrayView;
 use biv::model::Model;
+use biv::train::loss::Loss;
+use biv::train::metrics::Metrics;
+use biv::train::trainer::{Trainer, TrainerOptions};
 use rand::RngExt;
 use serde_json::Value;
 use std::fmt::Write;
 use std::path::Path;
+use std::sync::Arc;
 
 /// 300 rows of a number, an hour and a category; half of the labels are noisy.
 fn people() -> String {
@@ -109,6 +114,10 @@ fn a_model_is_fitted_to_a_file_and_predicts_another() {
     }
     assert_eq!(text.lines().count(), 4);
     assert_eq!(stdout(&["predict", model_file, &new]), text, "without --out they are printed");
+    // The model alone knows its columns, too.
+    let alone = path("alone.biv");
+    std::fs::copy(&saved, &alone).unwrap();
+    assert_eq!(stdout(&["predict", &alone, &new]), text);
 
     // The folder is not empty; what is there stays.
     let refused = complaint(&arguments);
@@ -116,6 +125,7 @@ fn a_model_is_fitted_to_a_file_and_predicts_another() {
     std::fs::write(&new, "kind,hour,age\na,6,30\nd,0,50\n").unwrap();
     let unseen = complaint(&["predict", model_file, &new]);
     assert!(unseen.contains("row 2, column 'kind': 'd' is none of the categories 'a', 'b', 'c'"), "{unseen}");
+    assert!(stdout(&["predict", model_file, &new, "--unseen-categories", "zeros"]).lines().count() == 3);
     std::fs::write(&new, "kind,age\na,6\n").unwrap();
     let missing = complaint(&["predict", model_file, &new]);
     assert!(missing.contains("there is no column 'hour', only 'kind', 'age'"), "{missing}");
@@ -140,11 +150,15 @@ fn several_outputs_have_their_names_and_gaps_their_rows_left_out() {
     let text = stdout(&["predict", &model, &data]);
     assert!(text.starts_with("row,prediction_a,std_a,prediction_b,std_b\n1,"), "{text}");
     assert!(text.contains("\n3,") && !text.contains("\n4,") && text.contains("\n5,"), "row 4 has no feature: {text}");
-    // The columns named by hand, and the outputs then by number.
     let by_hand = stdout(&[&["predict", &model, &data, "--features=x"], &shared[..]].concat());
-    assert_eq!(by_hand, text.replace("_a", "_1").replace("_b", "_2"));
+    assert_eq!(by_hand, text);
+    // The model alone knows the columns, but not how this file is written.
     std::fs::remove_file(path("out/columns.json")).unwrap();
-    assert!(complaint(&["predict", &model, &data]).contains("columns.json: no such file"));
+    let hint = "there is no column 'x', only 'x;a;b': is csv.delimiter ';'?";
+    assert!(complaint(&["predict", &model, &data]).contains(hint));
+    assert_eq!(stdout(&[&["predict", &model, &data], &shared[..]].concat()), text);
+    let columns = path("none.json");
+    assert!(complaint(&["predict", &model, &data, "--columns", &columns]).contains("none.json: no such file"));
 }
 
 #[test]
@@ -198,4 +212,50 @@ fn a_fit_that_cannot_start_leaves_nothing_behind() {
         assert_eq!(code, Some(2), "a usage error: {arguments:?}");
     }
     assert!(!Path::new(&out).exists());
+}
+
+#[test]
+fn a_second_file_is_matched_by_name_wherever_it_is_used() {
+    let folder = tempfile::tempdir().unwrap();
+    let read = |name: &str, content: String| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, content).unwrap();
+        let options = r#"{"labels":["y"],"one_hot":["k"]}"#;
+        Dataset::from_csv(&path, &biv::base::options::parse("csv", options).unwrap()).unwrap()
+    };
+    let rows = || (0..60).map(|n| (n % 7, ["r", "g", "b"][n % 3], 3 * (n % 7) + n % 3));
+    let first = read("a.csv", rows().fold("x,k,y\n".into(), |text, (x, k, y)| text + &format!("{x},{k},{y}\n")));
+    // Two of the three categories, another order, and a column that the model does not know.
+    let some = rows().filter(|row| row.1 != "b");
+    let second = some.fold("y,id,k,x\n".into(), |text: String, (x, k, y)| text + &format!("{y},0,{k},{x}\n"));
+    let second = read("b.csv", second);
+    let expected: Vec<usize> = (0..60).filter(|n| n % 3 != 2).collect();
+    let expected = first.subset(&expected).unwrap();
+
+    let model = r#"{"kind":"mlp","inputs":4,"outputs":1,"hidden":[8]}"#;
+    let model = Model::new(&biv::base::options::parse("model", model).unwrap()).unwrap();
+    let shared = Arc::new(parking_lot::Mutex::new(model));
+    let options = TrainerOptions { batch_size: 20, loss: Loss::Mse {}, ..TrainerOptions::default() };
+    let mut trainer = Trainer::new(shared.clone(), Some(&first), &options).unwrap();
+    for _ in 0..5 {
+        trainer.epoch(|_, _| std::ops::ControlFlow::Continue(())).unwrap();
+    }
+    assert_eq!(trainer.evaluate(&second).unwrap(), trainer.evaluate(&expected).unwrap());
+    assert_eq!(trainer.predict(&second).unwrap(), trainer.predict(&expected).unwrap());
+    trainer.set_validation(Arc::new(second.clone())).unwrap();
+    // A saved model knows the names; so does a trainer on the other file.
+    let path = folder.path().join("model.biv");
+    shared.lock().save(&path).unwrap();
+    let loaded = Model::load(&path).unwrap();
+    assert_eq!(loaded.columns(), first.columns().map(|columns| &**columns));
+    assert_eq!(Metrics::of(&loaded, &second).unwrap(), Metrics::of(&loaded, &expected).unwrap());
+    assert_eq!(loaded.predict_data(&second).unwrap(), loaded.predict_data(&expected).unwrap());
+    let step = |data: &Dataset| {
+        let model = Arc::new(parking_lot::Mutex::new(Model::load(&path).unwrap()));
+        Trainer::new(model, Some(data), &options).unwrap().step().unwrap()
+    };
+    assert_eq!(step(&second), step(&expected));
+    let renamed = read("c.csv", "z,k,y\n1,r,2\n".into());
+    let refused = loaded.predict_data(&renamed).unwrap_err().to_string();
+    assert!(refused.starts_with("the data have no column 'x': they have 'z', 'k'"), "{refused}");
 }

@@ -261,15 +261,20 @@ load_model(path) = create(Model, place -> LibBIV.biv_model_load(path, place))
 info(model::Model) =
     filled(LibBIV.biv_model_info, place -> using_handles(handle -> LibBIV.biv_model_get_info(handle, place), model))
 
-"What a model is: its options, its tensors' names and shapes, its normalisation and its error bars."
-function describe(model::Model)
+# The text that a C function copies, as JSON.
+function copied_json(call, object)
     needed = Ref{Csize_t}(0)
-    using_handles(handle -> LibBIV.biv_model_describe(handle, C_NULL, 0, needed), model)
+    using_handles(handle -> call(handle, C_NULL, 0, needed), object)
     buffer = Vector{UInt8}(undef, needed[])
-    GC.@preserve buffer using_handles(
-        handle -> LibBIV.biv_model_describe(handle, pointer(buffer), length(buffer), needed), model)
+    GC.@preserve buffer using_handles(handle -> call(handle, pointer(buffer), length(buffer), needed), object)
     return parse_json(String(buffer[1:end-1]))
 end
+
+"What a model is: its options, its tensors' names and shapes, its normalisation, error bars and columns."
+describe(model::Model) = copied_json(LibBIV.biv_model_describe, model)
+
+"What a data set's columns are called, and what was left out when it was read."
+describe(data::Dataset) = copied_json(LibBIV.biv_dataset_describe, data)
 
 "A copy of the tensor `name`, its dimensions as in PyTorch."
 function tensor(model::Model, name)

@@ -194,6 +194,7 @@ end
 @c biv_dataset_subset(Object, Ptr{Int64}, Csize_t, Ptr{Object})::Status
 @c biv_dataset_shuffle(Object, UInt64, Ptr{Object})::Status
 @c biv_dataset_get_info(Object, Ptr{biv_dataset_info})::Status
+@c biv_dataset_describe(Object, Ptr{UInt8}, Csize_t, Ptr{Csize_t})::Status
 @c biv_dataset_copy_features(Object, Ptr{biv_array_out})::Status
 @c biv_dataset_copy_labels(Object, Ptr{biv_array_out})::Status
 @c biv_dataset_copy_clean_labels(Object, Ptr{biv_array_out})::Status

@@ -163,6 +163,11 @@ end
         refused(() -> load_model(joinpath(folder, "broken.biv")), :CORRUPT, "broken.biv")
         write(joinpath(folder, "t.csv"), "a,y,e\n1,2,1.645\n3,4,3.29\n")
         @test variances(read_csv(joinpath(folder, "t.csv"); labels=["y"], standard_errors=["e"], error_divisor=1.645)) ≈ [1, 4]
+        write(joinpath(folder, "u.csv"), "y,k,a\n2,r,1\n,r,2\n4,b,3\n")
+        table = read_csv(joinpath(folder, "u.csv"); labels=["y"], one_hot=["k"], skip_missing=true)
+        said = describe(table)
+        @test [column["name"] for column in said["columns"]["features"]] == ["k", "a"]
+        @test said["left_out"] == ["row 2: column 'y' is empty"] && info(table).left_out == 1
     end
 end
 

@@ -15,7 +15,8 @@ classdef Dataset < biv.Handle
     %       biv.Dataset.synthetic('Rows', 2000, ...)                     Friedman's function, without noise
     %
     %   To use it
-    %       info, features, labels, cleanLabels, variances               sizes and copies of the values
+    %       info, describe                                               sizes; names, and what was left out
+    %       features, labels, cleanLabels, variances                     copies of the values
     %       addNoise, split, subset, shuffle                             new data sets
     %       delete                                                       frees it now
     %
@@ -138,9 +139,14 @@ classdef Dataset < biv.Handle
 
         function sizes = info(this)
             %INFO  A struct with rows, features, outputs, has_variances, has_clean_labels, left_out and masked_labels.
-            %   features is the number of values in a row, left_out the number of damaged images that were left out,
+            %   features is the number of values in a row, left_out the number of images or rows that were left out,
             %   masked_labels the number of labels that are missing or of infinite variance.
             sizes = biv_mex('dataset_info', this.Key);
+        end
+
+        function description = describe(this)
+            %DESCRIBE  A struct with the columns, by name, and what was left out when the data were read.
+            description = jsondecode(biv_mex('dataset_describe', this.Key));
         end
 
         function x = features(this, shape)

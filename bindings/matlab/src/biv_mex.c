@@ -23,7 +23,7 @@
   X(cuda_device_count) X(get_num_threads) X(set_num_threads) X(dataset_create) X(dataset_create_from_arrays) \
   X(dataset_create_from_arrays_with_std) X(dataset_create_from_csv) X(dataset_create_named) \
   X(dataset_create_from_images) X(dataset_create_synthetic) X(dataset_add_noise) X(dataset_split) \
-  X(dataset_subset) X(dataset_shuffle) X(dataset_get_info) X(dataset_copy_features) X(dataset_copy_labels) \
+  X(dataset_subset) X(dataset_shuffle) X(dataset_get_info) X(dataset_describe) X(dataset_copy_features) X(dataset_copy_labels) \
   X(dataset_copy_clean_labels) X(dataset_copy_variances) X(dataset_free) X(noise_sample) X(loss_compute) \
   X(model_create) X(model_load) X(model_save) X(model_get_info) X(model_describe) X(model_get_tensor) \
   X(model_set_tensor) X(model_predict) X(model_predict_with_variance) X(model_evaluate) X(model_set_normalization) \
@@ -666,15 +666,20 @@ static void model_info(mxArray **out, arguments in) {
   FLAG(out[0], info, normalized);
 }
 
-static void model_describe(mxArray **out, arguments in) {
-  size_t needed = 0;
-  biv_status status = biv.model_describe(key(in[0]), NULL, 0, &needed);
-  if (status != BIV_ERROR_BUFFER_TOO_SMALL) check(status);
-  char *json = mxMalloc(needed);
-  check(biv.model_describe(key(in[0]), json, needed, NULL));
-  out[0] = mxCreateString(json);
-  mxFree(json);
-}
+/* The text that a C function copies. */
+#define COPIED_TEXT(function)                                       \
+  static void function(mxArray **out, arguments in) {               \
+    size_t needed = 0;                                              \
+    biv_status status = biv.function(key(in[0]), NULL, 0, &needed); \
+    if (status != BIV_ERROR_BUFFER_TOO_SMALL) check(status);        \
+    char *json = mxMalloc(needed);                                  \
+    check(biv.function(key(in[0]), json, needed, NULL));            \
+    out[0] = mxCreateString(json);                                  \
+    mxFree(json);                                                   \
+  }
+
+COPIED_TEXT(model_describe)
+COPIED_TEXT(dataset_describe)
 
 /* the handle, the tensor's name, its shape */
 static void model_get_tensor(mxArray **out, arguments in) {
@@ -946,6 +951,7 @@ static const struct command {
     COMMAND(dataset_subset, 2),
     COMMAND(dataset_shuffle, 2),
     COMMAND(dataset_info, 1),
+    COMMAND(dataset_describe, 1),
     COMMAND(dataset_features, 2),
     COMMAND(dataset_labels, 1),
     COMMAND(dataset_clean_labels, 1),

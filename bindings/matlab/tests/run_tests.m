@@ -169,6 +169,7 @@ file = fopen(csv, 'w');
 fprintf(file, 'a,b,income,moe\n1,2,10,1.645\n3,4,20,3.29\n');
 fclose(file);
 table = biv.Dataset.fromCsv(csv, 'Labels', 'income', 'StandardErrors', 'moe', 'ErrorDivisor', 1.645);
+t.that('names', strcmp(getfield(describe(table), 'columns', 'labels'), 'income') && isempty(getfield(describe(table), 'left_out')));
 t.that('CSV', isequal(features(table), [1 2; 3 4]) && isequal(labels(table), [10; 20]));
 t.near('margins of error', variances(table), [1; 4], 1e-12);
 t.that('chosen columns', isequal(features(biv.Dataset.fromCsv(csv, 'Labels', {'income'}, 'Features', 'b')), [2; 4]));

@@ -4,6 +4,7 @@ use crate::{Reporter, print_json};
 use biv::base::{files, options};
 use biv::data::{CsvOptions, VarianceModel};
 use biv::experiment::{CsvFit, CsvFitOutcome, Stage, fit_csv, predict_csv, read_columns};
+use biv::model::Model;
 use biv::train::fit::FitOptions;
 use biv::{Error, Result};
 use clap::Args;
@@ -26,6 +27,9 @@ struct FeatureArgs {
     /// Leaves out rows with an empty field, instead of an error
     #[arg(long)]
     skip_missing: bool,
+    /// What a category is that is none of the model's: an error, or zeros [default: error]
+    #[arg(long, value_name = "WHAT", value_parser = ["error", "zeros"])]
+    unseen_categories: Option<String>,
 }
 
 /// How noisy the labels are.
@@ -143,6 +147,7 @@ impl FeatureArgs {
             ("cyclic", (!self.cyclic.is_empty()).then(|| Value::Object(cyclic.collect()))),
             ("delimiter", self.delimiter.map(|delimiter| json!(delimiter))),
             ("skip_missing", self.skip_missing.then_some(json!(true))),
+            ("unseen_categories", self.unseen_categories.as_ref().map(|what| json!(what))),
         ])
     }
 }
@@ -223,15 +228,17 @@ fn print_summary(outcome: &CsvFitOutcome, labels: &[String]) {
 }
 
 pub fn predict(arguments: &PredictArgs) -> Result<ExitCode> {
-    let PredictArgs { model, data, features, out, .. } = arguments;
+    let PredictArgs { model: path, data, features, out, .. } = arguments;
+    let model = Model::load(path)?;
     let columns = if features.features.is_some() {
         columns([object([("labels", Some(json!([])))]), features.fields()])?
     } else {
-        let mut kept = serde_json::to_value(read_columns(model, arguments.columns.as_ref())?).unwrap_or_default();
+        let mut kept =
+            serde_json::to_value(read_columns(&model, path, arguments.columns.as_ref())?).unwrap_or_default();
         biv::experiment::overlay(&mut kept, Value::Object(features.fields()));
         options::from_value("csv", &kept)?
     };
-    let text = predict_csv(model, data, &columns)?;
+    let text = predict_csv(&model, data, &columns)?;
     match out {
         Some(path) => files::replace(path, text.as_bytes())?,
         None => print!("{text}"),
