@@ -3,7 +3,7 @@
 use crate::base::files;
 use crate::{Error, Result};
 use flate2::bufread::MultiGzDecoder;
-use memchr::memchr;
+use memchr::memchr2;
 use std::io::{BufRead, BufReader, Cursor, Read};
 use std::path::Path;
 
@@ -147,16 +147,16 @@ impl<R: Read> Quotes<R> {
     }
 
     fn check(&mut self, bytes: &[u8]) -> std::result::Result<(), Broken> {
-        if let Some(at) = memchr(0, bytes) {
-            let what = "the file is binary or UTF-16, not text in UTF-8";
-            return Err(Broken { at: self.place + at as u64, what });
-        }
         let mut at = 0;
         while at < bytes.len() {
             match self.state {
                 State::Outside | State::Quoted => {
-                    let Some(distance) = memchr(b'"', &bytes[at..]) else { break };
+                    let Some(distance) = memchr2(b'"', 0, &bytes[at..]) else { break };
                     let quote = at + distance;
+                    if bytes[quote] == 0 {
+                        let what = "the file is binary or UTF-16, not text in UTF-8";
+                        return Err(Broken { at: self.place + quote as u64, what });
+                    }
                     if self.state == State::Quoted {
                         self.state = State::AfterQuote;
                     } else {

@@ -207,6 +207,47 @@ static void csv_columns_take_their_roles(const char *folder) {
   biv_dataset_free(dataset);
 }
 
+static void other_data_are_matched_by_name(const char *folder) {
+  const char *path = in(folder, "first.csv"), *options = "{\"labels\": [\"y\"]}";
+  biv_dataset *first = NULL, *second = NULL, *third = NULL, *arrays = NULL;
+  biv_trainer *trainer = NULL;
+  biv_model *model = NULL;
+  write_text(path, "a,b,y\n1,10,12\n2,20,24\n3,10,16\n4,30,38\n");
+  CHECK_OK(biv_dataset_create_from_csv(path, options, &first));
+  write_text(path, "y,b,a\n12,10,1\n24,20,2\n16,10,3\n38,30,4\n");
+  CHECK_OK(biv_dataset_create_from_csv(path, options, &second));
+  write_text(path, "a,c,y\n1,10,12\n");
+  CHECK_OK(biv_dataset_create_from_csv(path, options, &third));
+  CHECK_OK(biv_model_create("{\"kind\": \"mlp\", \"inputs\": 2, \"hidden\": [4]}", &model));
+  CHECK_OK(biv_trainer_create(model, first, "{\"loss\": {\"kind\": \"mse\"}, \"batch_size\": 2}", &trainer));
+  biv_metrics expected = {.struct_size = sizeof expected}, found = expected;
+  CHECK_OK(biv_trainer_evaluate(trainer, first, &expected));
+  CHECK_OK(biv_trainer_evaluate(trainer, second, &found));
+  CHECK(expected.rmse == found.rmse);
+  CHECK_STATUS(biv_trainer_evaluate(trainer, third, &found), BIV_ERROR_SHAPE,
+               "the data have no column 'b': they have 'a', 'c', the model was trained on 'a', 'b'");
+  /* Arrays may have names, too: here those of the first file, in another order. */
+  const double x[8] = {10, 1, 20, 2, 10, 3, 30, 4}, y[4] = {12, 24, 16, 38};
+  CHECK_OK(biv_dataset_create(F64(x, 4, 2), F64(y, 4), NULL, NULL, "{\"columns\": [\"b\", \"a\"]}", &arrays));
+  CHECK_OK(biv_trainer_evaluate(trainer, arrays, &found));
+  CHECK(expected.rmse == found.rmse);
+  biv_dataset *none = NULL;
+  CHECK_STATUS(biv_dataset_create(F64(x, 4, 2), F64(y, 4), NULL, NULL, "{\"columns\": [\"b\"]}", &none),
+               BIV_ERROR_INVALID_CONFIG, "arrays.columns: is 1 names, must be 2");
+  char text[1000];
+  CHECK_OK(biv_dataset_describe(first, text, sizeof text, NULL));
+  CHECK(strstr(text, "{\"encoding\":\"number\",\"name\":\"a\"},{\"encoding\":\"number\",\"name\":\"b\"}") != NULL);
+  CHECK(strstr(text, "\"labels\":[\"y\"]") != NULL && strstr(text, "\"left_out\":[]") != NULL);
+  CHECK_OK(biv_model_describe(model, text, sizeof text, NULL));
+  CHECK(strstr(text, "\"labels\":[\"y\"]") != NULL);
+  biv_trainer_free(trainer);
+  biv_model_free(model);
+  biv_dataset_free(first);
+  biv_dataset_free(second);
+  biv_dataset_free(third);
+  biv_dataset_free(arrays);
+}
+
 static void named_sets_are_read_from_a_file_or_a_folder(const char *folder) {
   write_text(in(folder, "hour.csv"),
              "instant,dteday,season,yr,mnth,hr,holiday,weekday,workingday,weathersit,temp,atemp,hum,windspeed,casual,"
@@ -1412,6 +1453,7 @@ int main(void) {
   outputs_may_have_strides_and_gaps();
   standard_deviations_become_variances();
   csv_columns_take_their_roles(folder);
+  other_data_are_matched_by_name(folder);
   named_sets_are_read_from_a_file_or_a_folder(folder);
   synthetic_labels_are_friedmans_function();
   noise_changes_the_labels_and_keeps_the_clean_ones();

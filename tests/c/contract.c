@@ -106,6 +106,7 @@ CALLER(biv_model_create, P(0), P(1))
 CALLER(biv_model_load, P(0), P(1))
 CALLER(biv_model_save, P(0), P(1))
 CALLER(biv_model_get_info, P(0), P(1))
+CALLER(biv_dataset_describe, P(0), P(1), sizeof description, P(2))
 CALLER(biv_model_describe, P(0), P(1), sizeof description, P(2))
 CALLER(biv_model_get_tensor, P(0), P(1), P(2))
 CALLER(biv_model_set_tensor, P(0), P(1), P(2))
@@ -587,6 +588,7 @@ int main(void) {
       ROW(biv_dataset_add_noise, 3, HANDLE(DATASET, data), GIVEN(JSON, GAMMA), MADE),
       ROW(biv_dataset_split, 4, HANDLE(DATASET, data), GIVEN(JSON, "{\"train_size\": 20}"), MADE,
           {.kind = OUT_HANDLE, .right.pointer = &handles[1]}),
+      ROW(biv_dataset_describe, 3, HANDLE(DATASET, data), PLACE(description), OPTIONAL(OUT_PLACE, &needed)),
       ROW(biv_dataset_subset, 4, HANDLE(DATASET, data), GIVEN(INDICES, indices), INTEGER(COUNT_OF, 2), MADE),
       ROW(biv_dataset_shuffle, 3, HANDLE(DATASET, data), INTEGER(ANY, 1), MADE),
       ROW(biv_dataset_get_info, 2, HANDLE(DATASET, data), FILLED),
