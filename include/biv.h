@@ -826,7 +826,7 @@ const char *biv_last_error_message(void);
  * The JSON Schema of a kind of options, with the meaning and the default of every field.
  *
  * @param name "arrays", "csv", "images", "synthetic", "split", "noise", "distribution", "loss", "model",
- *   "trainer", "fit", "settings", "experiment" or "sweep".
+ *   "trainer", "load", "fit", "settings", "experiment" or "sweep".
  * @param out set to a static text, never to be freed; NULL on failure.
  * @return BIV_OK, BIV_ERROR_INVALID_ARGUMENT. Any thread.
  */
@@ -1488,13 +1488,30 @@ biv_status biv_trainer_save(const struct biv_trainer *trainer,
  * @param device "cpu", "cuda", "cuda:N" or "auto", instead of the saved one; NULL to keep that.
  * @param out the new handle, to be freed with biv_trainer_free(); NULL on failure.
  * @return BIV_OK, BIV_ERROR_INVALID_HANDLE, BIV_ERROR_NOT_FOUND, BIV_ERROR_IO, BIV_ERROR_CORRUPT,
- *   BIV_ERROR_SHAPE (the data set is another one), BIV_ERROR_INVALID_ARGUMENT (the file is a model's, or there
- *   is no such device), BIV_ERROR_DEVICE, BIV_ERROR_OUT_OF_MEMORY. Any thread.
+ *   BIV_ERROR_SHAPE (the data set has another number of rows or features), BIV_ERROR_INVALID_ARGUMENT (it is another
+ *   one, and the message says in what it differs; the file is a model's; there is no such device),
+ *   BIV_ERROR_DEVICE, BIV_ERROR_OUT_OF_MEMORY. Any thread.
  */
 biv_status biv_trainer_load(const char *path,
                             const struct biv_dataset *dataset,
                             const char *device,
                             struct biv_trainer **out);
+
+/**
+ * As biv_trainer_load(), with options. Training can go on with other data than the trainer was trained on: with the
+ * epoch and the mini-batch where it was, or the next epoch where there is no such mini-batch. In what the data differ
+ * is kept in the checkpoints that biv_trainer_save() makes from then on.
+ *
+ * @param path @param dataset as there.
+ * @param options JSON, schema "load": {"device": "cpu", "accept_data": true}; NULL for the saved device and the same
+ *   data.
+ * @param out the new handle, to be freed with biv_trainer_free(); NULL on failure.
+ * @return as biv_trainer_load(), and BIV_ERROR_INVALID_CONFIG. Any thread.
+ */
+biv_status biv_trainer_load_with(const char *path,
+                                 const struct biv_dataset *dataset,
+                                 const char *options,
+                                 struct biv_trainer **out);
 
 /**
  * Frees a handle. Does nothing to NULL and to a handle that was freed before, and keeps the thread's last

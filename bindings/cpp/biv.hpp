@@ -724,6 +724,11 @@ class Trainer {
                                              device.empty() ? nullptr : device.c_str()));
   }
 
+  /** As load(), with options, schema "load": {{"accept_data", true}} goes on with other data. */
+  static Trainer load_with(const std::string &path, const Dataset *dataset, const Options &options) {
+    return Trainer(detail::made<biv_trainer>(biv_trainer_load_with, path.c_str(), handle_of(dataset), options.json()));
+  }
+
   /** One step on the next mini-batch of the data set: a seeded shuffle, anew every epoch. */
   Step step() { return detail::filled<Step>(biv_trainer_step, handle_.get()); }
 

@@ -82,14 +82,14 @@ pub extern "C" fn biv_last_error_message() -> *const c_char {
 /// The JSON Schema of a kind of options, with the meaning and the default of every field.
 ///
 /// @param name "arrays", "csv", "images", "synthetic", "split", "noise", "distribution", "loss", "model",
-///   "trainer", "fit", "settings", "experiment" or "sweep".
+///   "trainer", "load", "fit", "settings", "experiment" or "sweep".
 /// @param out set to a static text, never to be freed; NULL on failure.
 /// @return BIV_OK, BIV_ERROR_INVALID_ARGUMENT. Any thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn biv_config_schema(name: *const c_char, out: *mut *const c_char) -> biv_status {
     static SCHEMAS: LazyLock<Vec<(&str, CString)>> = LazyLock::new(|| {
         use crate::data::noise;
-        use crate::train::{fit, loss, trainer};
+        use crate::train::{checkpoint, fit, loss, trainer};
         use crate::{data, experiment, model};
         let schemas = [
             ("arrays", schema::<data::ArrayOptions>()),
@@ -101,6 +101,7 @@ pub unsafe extern "C" fn biv_config_schema(name: *const c_char, out: *mut *const
             ("loss", schema::<loss::Loss>()),
             ("model", schema::<model::ModelOptions>()),
             ("trainer", schema::<trainer::TrainerOptions>()),
+            ("load", schema::<checkpoint::LoadOptions>()),
             ("fit", schema::<fit::FitOptions>()),
             ("images", schema::<data::ImageOptions>()),
             ("settings", schema::<experiment::Settings>()),

@@ -9,6 +9,7 @@ use super::pointer;
 use super::status::biv_status;
 use crate::base::log;
 use crate::data::Dataset;
+use crate::train::checkpoint::LoadOptions;
 use crate::train::metrics::{Calibration, Metrics};
 use crate::train::session::Session;
 use crate::train::trainer::{EpochReport, StepReport, Trainer, TrainerOptions};
@@ -474,8 +475,9 @@ pub unsafe extern "C" fn biv_trainer_save(trainer: *const biv_trainer, path: *co
 /// @param device "cpu", "cuda", "cuda:N" or "auto", instead of the saved one; NULL to keep that.
 /// @param out the new handle, to be freed with biv_trainer_free(); NULL on failure.
 /// @return BIV_OK, BIV_ERROR_INVALID_HANDLE, BIV_ERROR_NOT_FOUND, BIV_ERROR_IO, BIV_ERROR_CORRUPT,
-///   BIV_ERROR_SHAPE (the data set is another one), BIV_ERROR_INVALID_ARGUMENT (the file is a model's, or there
-///   is no such device), BIV_ERROR_DEVICE, BIV_ERROR_OUT_OF_MEMORY. Any thread.
+///   BIV_ERROR_SHAPE (the data set has another number of rows or features), BIV_ERROR_INVALID_ARGUMENT (it is another
+///   one, and the message says in what it differs; the file is a model's; there is no such device),
+///   BIV_ERROR_DEVICE, BIV_ERROR_OUT_OF_MEMORY. Any thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn biv_trainer_load(
     path: *const c_char,
@@ -490,6 +492,33 @@ pub unsafe extern "C" fn biv_trainer_load(
             let dataset = handle::get_optional(dataset)?;
             let device = if device.is_null() { None } else { Some(pointer::text(device, "device")?) };
             Ok(Arc::new(Session::new(Trainer::load(path, dataset.as_deref(), device)?)))
+        })
+    })
+}
+
+/// As biv_trainer_load(), with options. Training can go on with other data than the trainer was trained on: with the
+/// epoch and the mini-batch where it was, or the next epoch where there is no such mini-batch. In what the data differ
+/// is kept in the checkpoints that biv_trainer_save() makes from then on.
+///
+/// @param path @param dataset as there.
+/// @param options JSON, schema "load": {"device": "cpu", "accept_data": true}; NULL for the saved device and the same
+///   data.
+/// @param out the new handle, to be freed with biv_trainer_free(); NULL on failure.
+/// @return as biv_trainer_load(), and BIV_ERROR_INVALID_CONFIG. Any thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn biv_trainer_load_with(
+    path: *const c_char,
+    dataset: *const biv_dataset,
+    options: *const c_char,
+    out: *mut *mut biv_trainer,
+) -> biv_status {
+    // SAFETY: the header's contract for all pointers.
+    boundary(|| unsafe {
+        handle::create(out, || {
+            let path = Path::new(pointer::text(path, "path")?);
+            let dataset = handle::get_optional(dataset)?;
+            let options: LoadOptions = pointer::options(options, "load")?;
+            Ok(Arc::new(Session::new(Trainer::load_with(path, dataset.as_deref(), &options)?)))
         })
     })
 }

@@ -8,7 +8,6 @@ use crate::base::memory::{collect, make_room};
 use crate::{Error, Result};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -300,41 +299,6 @@ impl Dataset {
         let rows: Vec<usize> =
             if self.masked == 0 { return None } else { (0..self.rows()).filter(is_labelled).collect() };
         (rows.len() < self.rows()).then_some(rows)
-    }
-
-    /// SHA-256 of everything that training can depend on: two data sets of one digest are the same.
-    pub fn digest(&self) -> String {
-        let mut hash = Sha256::new();
-        let mut field = |name: &str, bytes: &mut dyn Iterator<Item = &[u8]>| {
-            hash.update(name.as_bytes());
-            let mut length = 0u64;
-            bytes.for_each(|bytes| {
-                hash.update(bytes);
-                length += bytes.len() as u64;
-            });
-            hash.update(length.to_le_bytes());
-        };
-        let once = |bytes| std::iter::once(bytes);
-        field("shape", &mut once(bytemuck::cast_slice(&self.feature_shape)));
-        match &self.features {
-            Features::Numbers { values, offsets } => {
-                field("numbers", &mut once(bytemuck::cast_slice(values)));
-                field("offsets", &mut once(bytemuck::cast_slice(offsets)));
-            }
-            Features::Pixels { pixels, rows } => {
-                let width = self.width();
-                field("pixels", &mut rows.iter().map(|row| &pixels[row * width..(row + 1) * width]));
-            }
-        }
-        for (name, values) in [
-            ("labels", Some(&self.labels)),
-            ("variances", self.variances.as_ref()),
-            ("clean", self.clean_labels.as_ref()),
-        ] {
-            field(name, &mut values.into_iter().map(|values| bytemuck::cast_slice(values)));
-        }
-        field("groups", &mut self.groups.iter().map(|groups| bytemuck::cast_slice(groups)));
-        hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
     /// One number per row: rows that have the same one belong together.

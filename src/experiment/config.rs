@@ -70,6 +70,10 @@ pub struct Config {
     /// Whether a run that is in the run directory already goes on from its last checkpoint (default false).
     #[serde(default)]
     pub resume: bool,
+    /// Whether a run that goes on may do so with other data than it began with (default false). The run directory then
+    /// says in what they differ.
+    #[serde(default)]
+    pub accept_data: bool,
     /// A checkpoint is written when the last one is older than this, and at the end (default 60).
     #[serde(default = "minute")]
     pub checkpoint_seconds: f64,
@@ -359,6 +363,7 @@ impl Config {
         let (Cadence::Epochs(every) | Cadence::Steps(every)) = self.eval_every;
         require(every >= 1, "eval_every", every, "at least 1")?;
         require(self.checkpoint_seconds >= 0.0, "checkpoint_seconds", self.checkpoint_seconds, "at least 0")?;
+        require(self.resume || !self.accept_data, "accept_data", true, "false without resume")?;
         require(self.out.is_some() || !self.resume, "resume", true, "false without out, a run directory")?;
         Ok(self)
     }
@@ -444,6 +449,7 @@ mod tests {
             (mse(r#""batch_size": 7001"#), "batch_size: is 7001, must be at most train_size, 7000"),
             (mse(r#""learning_rate": 0"#), "learning_rate: is 0, must be greater than 0"),
             (mse(r#""eval_every": {"steps": 0}"#), "eval_every: is 0, must be at least 1"),
+            (mse(r#""accept_data": true"#), "accept_data: is true, must be false without resume"),
             (mse(r#""resume": true"#), "resume: is true, must be false without out"),
             (bike(r#""tag": "t""#), "loss.kind: weighs by noise variances, must be 'mse' or 'cutoff_mse'"),
             (bike(r#""noise": {"distribution": {"kind": "uniform", "low": 1, "high": 0}}"#), "noise.distribution.high: is 0"),

@@ -6,11 +6,12 @@ use super::history::{History, Outputs, Record, SetOutputs};
 use super::outcome::Outcome;
 use super::report::{self, EventWriter};
 use crate::base::files;
+use crate::data::{Dataset, Fingerprint};
 use crate::model::Model;
 use crate::train::fit::FitReport;
 use crate::train::trainer::Trainer;
 use crate::{Error, Result};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::fmt::Write as _;
 use std::fs::{File, OpenOptions};
@@ -18,6 +19,7 @@ use std::io::{BufWriter, Cursor, Write};
 use std::path::{Path, PathBuf};
 
 const CONFIG: &str = "config.json";
+const DATA: &str = "data.json";
 const LOG: &str = "metrics.jsonl";
 pub(super) const CHECKPOINT: &str = "checkpoint.biv";
 const LOCK: &str = ".lock";
@@ -25,14 +27,55 @@ const RESULT: &str = "result.json";
 
 /// Fields of a config that may differ when a run is resumed: they do not change
 /// what is computed up to a given mini-batch.
-const RESUMABLE_FIELDS: [&str; 6] = ["data", "out", "resume", "device", "checkpoint_seconds", "epochs"];
+const RESUMABLE_FIELDS: [&str; 7] = ["data", "out", "resume", "accept_data", "device", "checkpoint_seconds", "epochs"];
 
 /// An open run directory.
 #[derive(Debug)]
 pub(super) struct RunDirectory {
     path: PathBuf,
+    data: RunData,
     /// Locked while this value lives; the system releases the lock however the process ends.
     _lock: File,
+}
+
+/// What a run's data were.
+#[derive(Debug, Serialize, Deserialize)]
+struct RunData {
+    /// Of the whole data set, before it was divided.
+    fingerprint: Fingerprint,
+    /// In what they differed from those before when the run was resumed with other ones, which was accepted.
+    #[serde(default)]
+    accepted: Vec<String>,
+}
+
+impl RunData {
+    /// That of `data`, with which the run in the folder `path` begins or goes on.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] where they are others than before and `accept` is false; [`Error::Corrupt`].
+    fn of(path: &Path, data: &Dataset, accept: bool) -> Result<Self> {
+        let file = path.join(DATA);
+        let now = RunData { fingerprint: data.fingerprint(), accepted: vec![] };
+        // A run of an earlier version does not say what its data were.
+        if !file.exists() {
+            return Ok(now);
+        }
+        let text = std::fs::read(&file).map_err(|error| Error::io(&file, error))?;
+        let parsed = serde_json::from_slice::<RunData>(&text);
+        let mut before = parsed.map_err(|error| Error::Corrupt(format!("{}: {error}", file.display())))?;
+        match before.fingerprint.difference(data) {
+            None => Ok(before),
+            Some(difference) if accept => {
+                before.accepted.push(difference);
+                Ok(RunData { accepted: before.accepted, ..now })
+            }
+            Some(difference) => Err(Error::InvalidArgument(format!(
+                "{}: the data set is not the one that the run began with: {difference}; take another folder, or accept \
+                 it (accept_data)",
+                path.display()
+            ))),
+        }
+    }
 }
 
 impl RunDirectory {
@@ -59,9 +102,12 @@ impl RunDirectory {
     }
 
     /// Creates the directory, or with `config.resume` opens one that holds the same experiment.
-    pub(super) fn open(path: &Path, config: &Config) -> Result<Self> {
+    /// The directory then says what `data`, the whole data set, were: other ones are refused unless the config accepts
+    /// them.
+    pub(super) fn open(path: &Path, config: &Config, data: &Dataset) -> Result<Self> {
         let io = |error| Error::io(path, error);
         Self::check(path, config)?;
+        RunData::of(path, data, config.accept_data)?;
         let lock = lock(path)?;
         // Checked again under the lock: another run may have begun and ended meanwhile.
         if Self::check(path, config)? {
@@ -70,10 +116,17 @@ impl RunDirectory {
                 std::fs::remove_file(path.join(name)).map_err(io)?;
             }
         }
+        let data = RunData::of(path, data, config.accept_data)?;
+        write_json(&path.join(DATA), &data)?;
         // A run that is extended keeps the newest description.
         write_json(&path.join(CONFIG), &config.to_value())?;
         write_json(&path.join("versions.json"), &versions(&config.device))?;
-        Ok(RunDirectory { path: path.to_path_buf(), _lock: lock })
+        Ok(RunDirectory { path: path.to_path_buf(), data, _lock: lock })
+    }
+
+    /// In what the data differed from those before where the run went on nevertheless.
+    pub(super) fn accepted_data(&self) -> &[String] {
+        &self.data.accepted
     }
 
     /// The file of the last checkpoint, if there was one.
@@ -122,7 +175,8 @@ impl RunDirectory {
             files::replace(&self.path.join(name), content.as_bytes())?;
         }
         files::replace(&self.path.join("results.zip"), &zipped(&tables)?)?;
-        let page = report::html(&config.to_value(), &versions(&config.device), history, outputs, fit);
+        let page =
+            report::html(&config.to_value(), &versions(&config.device), history, outputs, fit, self.accepted_data());
         files::replace(&self.path.join("report.html"), page.as_bytes())?;
         write_json(&self.path.join(RESULT), outcome)
     }
@@ -140,6 +194,12 @@ impl RunDirectory {
         model.save(&self.path.join("model.biv"))?;
         write_json(&self.path.join("fit.json"), report)?;
         self.finish(config, history, outputs, outcome, Some(report))
+    }
+
+    /// As [`RunDirectory::open`] an error where the complete run in `path` was of other data than `data`, unless the
+    /// config accepts them.
+    pub(super) fn check_data(path: &Path, config: &Config, data: &Dataset) -> Result<()> {
+        write_json(&path.join(DATA), &RunData::of(path, data, config.accept_data)?)
     }
 
     /// The result of the run in `path`, if it is complete and computes what `config` says.

@@ -27,6 +27,9 @@ pub struct Outcome {
     /// What was left out of the data when they were read, and why.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub left_out: Vec<String>,
+    /// In what the data differed from those before where the run went on with other ones.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub accepted_data: Vec<String>,
     /// The run directory, if there is one.
     pub out: Option<PathBuf>,
 }

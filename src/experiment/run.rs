@@ -9,6 +9,7 @@ use super::source;
 use crate::data::Dataset;
 use crate::model::{Model, ModelOptions};
 use crate::torch::device;
+use crate::train::checkpoint::LoadOptions;
 use crate::train::fit::{FitOptions, FitProgress, fit};
 use crate::train::metrics::Metrics;
 use crate::train::trainer::{StepReport, Trainer};
@@ -41,10 +42,13 @@ pub fn run_on(config: &Config, data: &Dataset, watch: Watch) -> Result<Outcome> 
     if let Some(options) = config.fit_options() {
         return run_fit(config, options, data, &train, &test, watch);
     }
-    let directory = config.out.as_ref().map(|path| RunDirectory::open(path, config)).transpose()?;
+    let directory = config.out.as_ref().map(|path| RunDirectory::open(path, config, data)).transpose()?;
     let checkpoint = directory.as_ref().and_then(RunDirectory::checkpoint);
     let mut trainer = match &checkpoint {
-        Some(path) => Trainer::load(path, Some(&train), Some(&config.device))?,
+        Some(path) => {
+            let options = LoadOptions { device: Some(config.device.clone()), accept_data: config.accept_data };
+            Trainer::load_with(path, Some(&train), &options)?
+        }
         None => {
             let model = Model::new(&network(config, &train)?)?;
             Trainer::new(Arc::new(Mutex::new(model)), Some(&train), &config.trainer())?
@@ -96,7 +100,7 @@ pub fn run_on(config: &Config, data: &Dataset, watch: Watch) -> Result<Outcome> 
         }
     }
 
-    let outcome = outcome(config, data, total, &recorder.history)?;
+    let outcome = outcome(config, data, directory.as_ref(), total, &recorder.history)?;
     if let Some(directory) = &directory {
         let outputs = |data: &Dataset| Ok::<_, Error>(SetOutputs::new(data, trainer.predict(data)?));
         let outputs = Outputs { train: outputs(&train)?, test: outputs(&test)? };
@@ -114,7 +118,7 @@ fn run_fit(
     test: &Dataset,
     watch: Watch,
 ) -> Result<Outcome> {
-    let directory = config.out.as_ref().map(|path| RunDirectory::open(path, config)).transpose()?;
+    let directory = config.out.as_ref().map(|path| RunDirectory::open(path, config, data)).transpose()?;
     let options = FitOptions { checkpoint: directory.as_ref().map(RunDirectory::checkpoint_path), ..options };
     let mut pace = None;
     let mut show = |progress: &FitProgress| watch(&Pace::of_fit(&mut pace, &config.tag, options.batch_size, progress));
@@ -122,7 +126,7 @@ fn run_fit(
     let epochs = report.final_epochs.unwrap_or(report.stop_epoch);
     let metrics = Metrics::of(&model, test)?;
     let history = History { steps: vec![], evaluations: vec![EvaluationRecord::new(epochs, epochs, &metrics)] };
-    let outcome = outcome(config, data, 0, &history)?;
+    let outcome = outcome(config, data, directory.as_ref(), 0, &history)?;
     if let Some(directory) = &directory {
         let (mut log, _) = directory.log(0)?;
         history.records().iter().try_for_each(|record| log.record(record))?;
@@ -224,7 +228,13 @@ fn step_record(batch: u64, epoch: u64, step: &StepReport) -> StepRecord {
     }
 }
 
-fn outcome(config: &Config, data: &Dataset, batches: u64, history: &History) -> Result<Outcome> {
+fn outcome(
+    config: &Config,
+    data: &Dataset,
+    directory: Option<&RunDirectory>,
+    batches: u64,
+    history: &History,
+) -> Result<Outcome> {
     let none = || Error::Internal("a run ended without an evaluation".into());
     let last = history.evaluations.last().ok_or_else(none)?;
     let best = history.best().ok_or_else(none)?;
@@ -240,6 +250,7 @@ fn outcome(config: &Config, data: &Dataset, batches: u64, history: &History) -> 
         last: last.clone(),
         best: best.clone(),
         left_out: data.left_out().to_vec(),
+        accepted_data: directory.map(|directory| directory.accepted_data().to_vec()).unwrap_or_default(),
         out: config.out.clone(),
     })
 }

@@ -176,8 +176,16 @@ impl Sweep {
     /// Those of reading the data; [`Error::Cancelled`] when `watch` stopped it.
     pub fn run(&self, watch: Watch) -> Result<Vec<CellOutcome>> {
         let mut outcomes = self.complete();
-        let open: Vec<usize> = (0..self.cells.len()).filter(|&at| outcomes[at].outcome.is_none()).collect();
-        let data = self.load(&open, watch)?;
+        let data = self.load(watch)?;
+        for (cell, found) in self.cells.iter().zip(&mut outcomes).filter(|(_, found)| found.outcome.is_some()) {
+            if let (Some(data), Some(path)) = (self.data_of(cell, &data), &cell.config.out)
+                && let Err(error) = RunDirectory::check_data(path, &cell.config, data)
+            {
+                (found.outcome, found.error) = (None, Some(error.to_string()));
+            }
+        }
+        let is_open = |at: &usize| outcomes[*at].outcome.is_none() && outcomes[*at].error.is_none();
+        let open: Vec<usize> = (0..self.cells.len()).filter(is_open).collect();
         let (next, stop) = (AtomicUsize::new(0), AtomicBool::new(false));
         // A short queue, so that runs do not get far after `watch` stops them.
         let (sender, receiver) = mpsc::sync_channel(8);
@@ -200,7 +208,7 @@ impl Sweep {
                             if stop.load(Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
                         };
                         let config = &self.cells[at].config;
-                        let result = match source_key(config).and_then(|key| data.get(&key)) {
+                        let result = match self.data_of(&self.cells[at], data) {
                             Some(data) => run_on(config, data, &mut show),
                             None => run(config, &mut show),
                         };
@@ -270,10 +278,9 @@ impl Sweep {
     }
 
     /// The data sets that the runs `open` share, each read once.
-    fn load(&self, open: &[usize], watch: Watch) -> Result<HashMap<String, Dataset>> {
+    fn load(&self, watch: Watch) -> Result<HashMap<String, Dataset>> {
         let mut data = HashMap::new();
-        for &at in open {
-            let config = &self.cells[at].config;
+        for Cell { config, .. } in &self.cells {
             if let Some(key) = source_key(config)
                 && let Entry::Vacant(entry) = data.entry(key)
             {
@@ -281,6 +288,10 @@ impl Sweep {
             }
         }
         Ok(data)
+    }
+
+    fn data_of<'a>(&self, cell: &Cell, data: &'a HashMap<String, Dataset>) -> Option<&'a Dataset> {
+        source_key(&cell.config).and_then(|key| data.get(&key))
     }
 
     fn name(&self, at: usize) -> String {

@@ -5,11 +5,12 @@ use super::options::TrainerOptions;
 use super::sampler::Position;
 use super::trainer::{Trainer, VALIDATION, labelled};
 use super::validation::{SavedValidation, Validation};
-use crate::data::Dataset;
+use crate::data::{Dataset, Fingerprint};
 use crate::model::archive::{Archive, ArchiveKind};
 use crate::model::{Model, ModelOptions};
 use crate::{Error, Result};
 use parking_lot::Mutex;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 use std::sync::Arc;
@@ -24,6 +25,20 @@ struct TrainerState {
     rows: usize,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     validation: Option<HeldOutState>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    data: Option<Fingerprint>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    accepted: Vec<String>,
+}
+
+/// How [`Trainer::load_with`] goes on.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct LoadOptions {
+    /// The device, instead of the saved one: `cpu`, `cuda`, `cuda:N` or `auto`.
+    pub device: Option<String>,
+    /// Whether training may go on with other data (default false). In what they differ is kept in the next checkpoints.
+    pub accept_data: bool,
 }
 
 impl Trainer {
@@ -47,6 +62,8 @@ impl Trainer {
             steps: self.learner.engine.steps(),
             position: place.map(|(position, _)| position),
             rows: place.map_or(0, |(_, rows)| rows),
+            data: self.fingerprint.clone(),
+            accepted: self.accepted.clone(),
             validation: validation.as_ref().map(Validation::state).or(absent.as_ref().map(|saved| saved.state.clone())),
         };
         let mut archive = Archive::new(ArchiveKind::Training, &state)?;
@@ -64,9 +81,20 @@ impl Trainer {
     /// must be the data set it was trained on; `device` replaces the saved one.
     ///
     /// # Errors
-    /// [`Error::NotFound`], [`Error::Corrupt`], [`Error::Shape`] for another data set.
+    /// [`Error::NotFound`], [`Error::Corrupt`]; [`Error::InvalidArgument`] for another data set, or [`Error::Shape`]
+    /// where its rows are of another shape or number.
     pub fn load(path: &Path, data: Option<&Dataset>, device: Option<&str>) -> Result<Self> {
-        Self::from_archive(Archive::load(path, ArchiveKind::Training)?, data, device)
+        let options = LoadOptions { device: device.map(Into::into), accept_data: false };
+        Self::load_with(path, data, &options)
+    }
+
+    /// As [`Trainer::load`], with options. In another data set that is accepted, training goes on with the epoch and the
+    /// mini-batch where it was, or with the next epoch where there is no such mini-batch.
+    ///
+    /// # Errors
+    /// As [`Trainer::load`].
+    pub fn load_with(path: &Path, data: Option<&Dataset>, options: &LoadOptions) -> Result<Self> {
+        Self::from_archive(Archive::load(path, ArchiveKind::Training)?, data, options)
     }
 
     /// Takes weights, optimiser and position from `archive`, of a trainer of the same model and data.
@@ -81,29 +109,47 @@ impl Trainer {
     }
 
     /// As [`Trainer::load`], from what [`Trainer::to_archive`] gave.
-    fn from_archive(archive: Archive, data: Option<&Dataset>, device: Option<&str>) -> Result<Self> {
+    fn from_archive(archive: Archive, data: Option<&Dataset>, options: &LoadOptions) -> Result<Self> {
         let mut state: TrainerState = archive.state()?;
-        if let Some(device) = device {
-            state.trainer.device = device.into();
+        if let Some(device) = &options.device {
+            state.trainer.device.clone_from(device);
         }
         let mut model = Model::new(&state.model)?;
         model.restore(&archive)?;
+        let mut difference = None;
         if let Some(data) = data {
-            model.matched(data)?;
-            let data = labelled(data)?;
-            if data.rows() != state.rows {
-                let (given, saved) = (data.rows(), state.rows);
-                let message = format!("the data set has {given} rows, the checkpoint was made with one of {saved}");
-                return Err(Error::Shape(message));
+            let data = model.matched(data)?;
+            let data = labelled(&data)?;
+            difference = match &state.data {
+                Some(before) => before.difference(&data),
+                // The checkpoint is of a version that kept the number of rows alone.
+                None if data.rows() == state.rows => None,
+                None => Some(format!("it has {} rows, there were {}", data.rows(), state.rows)),
+            };
+            if let Some(difference) = difference.as_ref().filter(|_| !options.accept_data) {
+                let message = format!("the data set is not the one that the checkpoint was made with: {difference}");
+                return Err(if data.rows() == state.rows {
+                    Error::InvalidArgument(message)
+                } else {
+                    Error::Shape(message)
+                });
             }
         }
         let mut trainer = Trainer::new(Arc::new(Mutex::new(model)), data, &state.trainer)?;
         trainer.learner.engine.restore(&archive, state.steps)?;
         match (&mut trainer.data, state.position) {
-            (Some((_, sampler)), Some(position)) => sampler.seek(position)?,
+            (Some((_, sampler)), Some(position)) if position.batch < sampler.batches_per_epoch() => {
+                sampler.seek(position)?;
+            }
+            // An epoch of other data has fewer mini-batches.
+            (Some((_, sampler)), Some(position)) => sampler.seek(Position { epoch: position.epoch + 1, batch: 0 })?,
             (None, Some(position)) => trainer.absent = Some((position, state.rows)),
             (_, None) => {}
         }
+        if data.is_none() {
+            trainer.fingerprint = state.data;
+        }
+        trainer.accepted = state.accepted.into_iter().chain(difference).collect();
         trainer.absent_validation = state.validation.map(|state| SavedValidation { archive, state });
         Ok(trainer)
     }

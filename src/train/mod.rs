@@ -1,7 +1,7 @@
 //! Training: a loss weighs the rows of mini-batches, Adam moves the weights, metrics tell how far it has come.
 
 pub mod adam;
-mod checkpoint;
+pub mod checkpoint;
 pub mod fit;
 mod held_out;
 mod learner;

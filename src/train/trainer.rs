@@ -5,7 +5,7 @@ use super::metrics::Metrics;
 use super::options::check_learning_rate;
 use super::sampler::{Position, Sampler};
 use super::validation::{SavedValidation, Validation};
-use crate::data::{Dataset, Normalization};
+use crate::data::{Dataset, Fingerprint, Normalization};
 use crate::model::Model;
 use crate::torch::device;
 use crate::{Error, Result};
@@ -50,7 +50,11 @@ pub struct ValidationReport {
 pub struct Trainer {
     pub(super) learner: Learner,
     pub(super) data: Option<(NormalizedData, Sampler)>,
-    /// Position and number of rows of a data set that the checkpoint had and this trainer has not.
+    /// What the data set was that the trainer trains on, or that its checkpoint had.
+    pub(super) fingerprint: Option<Fingerprint>,
+    /// In what data sets differed from those before, which were accepted nevertheless.
+    pub(super) accepted: Vec<String>,
+    /// The position in a data set that the checkpoint had and this trainer has not.
     pub(super) absent: Option<(Position, usize)>,
     pub(super) validation: Option<Validation>,
     /// As `absent`, of the validation set.
@@ -94,6 +98,7 @@ impl Trainer {
             _ => locked.normalization_or_identity(),
         };
         let columns = data.and_then(Dataset::columns).cloned();
+        let fingerprint = data.map(Dataset::fingerprint);
         locked.to_device(device)?;
         let data = match (data, sampler) {
             (Some(data), Some(sampler)) => Some((NormalizedData::new(data, &locked, &normalization, device)?, sampler)),
@@ -110,7 +115,15 @@ impl Trainer {
         // What was known of the errors of other weights.
         locked.forget_error_bars();
         drop(locked);
-        Ok(Trainer { learner, data, absent: None, validation: None, absent_validation: None })
+        Ok(Trainer {
+            learner,
+            data,
+            fingerprint,
+            accepted: vec![],
+            absent: None,
+            validation: None,
+            absent_validation: None,
+        })
     }
 
     /// Judges the model on `data` after each epoch from now on. A loss of epsilon `auto` gets its epsilon from there; for
@@ -144,6 +157,11 @@ impl Trainer {
     /// How many steps were taken.
     pub fn steps(&self) -> u64 {
         self.learner.engine.steps()
+    }
+
+    /// In what the data sets that training went on with differed from those before, which was accepted.
+    pub fn accepted(&self) -> &[String] {
+        &self.accepted
     }
 
     /// Epochs and mini-batches taken from the trainer's own data.

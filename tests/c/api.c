@@ -58,7 +58,7 @@ static void every_kind_of_options_has_a_schema(void) {
       {"csv", "\"standard_errors\""}, {"synthetic", "\"rows\""},     {"split", "\"train_size\""},
       {"noise", "\"disturbance\""},   {"distribution", "gamma"},     {"loss", "cutoff_mse"},
       {"model", "\"hidden\""},        {"trainer", "\"batch_size\""}, {"arrays", "\"missing_labels\""},
-      {"fit", "\"members\""},
+      {"fit", "\"members\""},         {"load", "\"accept_data\""},
   };
   for (size_t i = 0; i < COUNT(schemas); i++) {
     const char *schema = NULL;

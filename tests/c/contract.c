@@ -129,6 +129,7 @@ CALLER(biv_trainer_set_learning_rate, P(0), a[1].number)
 CALLER(biv_trainer_get_model, P(0), P(1))
 CALLER(biv_trainer_save, P(0), P(1))
 CALLER(biv_trainer_load, P(0), P(1), P(2), P(3))
+CALLER(biv_trainer_load_with, P(0), P(1), P(2), P(3))
 CALLER(biv_experiment_resolve, P(0), P(1))
 CALLER(biv_experiment_run, P(0), NULL, NULL, P(1))
 CALLER(biv_sweep_run, P(0), NULL, NULL, P(1))
@@ -629,6 +630,8 @@ int main(void) {
       ROW(biv_trainer_set_learning_rate, 2, HANDLE(TRAINER, trainer), {.kind = RATE, .right.number = 0.01}),
       ROW(biv_trainer_get_model, 2, HANDLE(TRAINER, trainer), MADE),
       ROW(biv_trainer_save, 2, HANDLE(TRAINER, trainer), GIVEN(PATH, checkpoint)),
+      ROW(biv_trainer_load_with, 4, GIVEN(PATH, checkpoint), OPTIONAL(DATASET, data),
+          OPTIONAL(JSON, "{\"accept_data\": true}"), MADE),
       ROW(biv_trainer_load, 4, GIVEN(PATH, checkpoint), OPTIONAL(DATASET, data), OPTIONAL(NAME, "cpu"), MADE),
       ROW(biv_experiment_resolve, 2, GIVEN(JSON, RUN), MADE),
       ROW(biv_experiment_run, 2, GIVEN(JSON, RUN),

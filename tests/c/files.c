@@ -82,16 +82,34 @@ static void test_damaged_checkpoint(const char *folder, const biv_dataset *data,
 }
 
 /* A checkpoint goes with the data it was made on. */
-static void test_other_data(const char *folder, const biv_trainer *trainer) {
+static void test_other_data(const char *folder, const biv_dataset *data, const biv_trainer *trainer) {
   const char *path = in(folder, "checkpoint.biv");
   CHECK_OK(biv_trainer_save(trainer, path));
   biv_dataset *longer = noisy_dataset(101, 1), *wider = NULL;
   biv_trainer *loaded = NULL;
   CHECK_STATUS(biv_trainer_load(path, longer, NULL, &loaded), BIV_ERROR_SHAPE,
-               "the data set has 101 rows, the checkpoint was made with one of 100");
+               "the data set is not the one that the checkpoint was made with: it has 101 rows, there were 100");
+  biv_dataset *other = noisy_dataset(100, 2), *backwards = NULL;
+  CHECK_STATUS(biv_trainer_load(path, other, NULL, &loaded), BIV_ERROR_INVALID_ARGUMENT, "others");
+  int64_t order[100];
+  for (int i = 0; i < 100; i++) order[i] = 99 - i;
+  CHECK_OK(biv_dataset_subset(data, order, 100, &backwards));
+  CHECK_STATUS(biv_trainer_load(path, backwards, NULL, &loaded), BIV_ERROR_INVALID_ARGUMENT,
+               "its rows are in another order");
+  CHECK_STATUS(biv_trainer_load_with(path, backwards, "{\"accept_data\": false}", &loaded), BIV_ERROR_INVALID_ARGUMENT,
+               "its rows are in another order");
+  /* Where it is accepted, training goes on, and the next checkpoint is of the new data. */
+  CHECK_OK(biv_trainer_load_with(path, longer, "{\"accept_data\": true, \"device\": \"cpu\"}", &loaded));
+  CHECK_OK(biv_trainer_step(loaded, NULL));
+  CHECK_OK(biv_trainer_save(loaded, path));
+  biv_trainer_free(loaded);
+  CHECK_OK(biv_trainer_load(path, longer, NULL, &loaded));
+  biv_trainer_free(loaded);
+  CHECK_OK(biv_trainer_save(trainer, path));
+  biv_dataset_free(other);
+  biv_dataset_free(backwards);
   CHECK_OK(biv_dataset_create_synthetic("{\"rows\": 100, \"features\": 6}", &wider));
   CHECK_STATUS(biv_trainer_load(path, wider, NULL, &loaded), BIV_ERROR_SHAPE, "have 6 features, the model has 5");
-  CHECK(loaded == NULL);
   biv_dataset_free(longer);
   biv_dataset_free(wider);
 }
@@ -175,7 +193,7 @@ int main(void) {
   CHECK_OK(biv_trainer_fit(trainer, 1, NULL, NULL, NULL));
   test_damage(folder, data, trainer);
   test_damaged_checkpoint(folder, data, trainer);
-  test_other_data(folder, trainer);
+  test_other_data(folder, data, trainer);
   test_disk_full(folder, trainer, data);
   test_read_only(trainer, data);
   biv_trainer_free(trainer);

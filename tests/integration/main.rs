@@ -4,6 +4,7 @@
 //! those for which this machine has it.
 
 mod architecture;
+mod changed_data;
 mod checkpoints;
 mod common;
 mod cuda;

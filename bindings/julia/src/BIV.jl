@@ -403,10 +403,13 @@ Trainer(model::Model, data::Union{Dataset,Nothing}=nothing, json::Union{Nothing,
         Trainer,
         place -> LibBIV.biv_trainer_create(model.handle, data === nothing ? C_NULL : data.handle, options(json, fields), place))
 
-"The trainer that [`save`](@ref) saved, with a model of its own. `data` must be what it was trained on."
-load_trainer(path, data::Union{Dataset,Nothing}=nothing; device=nothing) = GC.@preserve data create(
+"""
+The trainer that [`save`](@ref) saved, with a model of its own. `data` must be what it was trained on, unless
+`accept_data = true`; `device` replaces the saved one.
+"""
+load_trainer(path, data::Union{Dataset,Nothing}=nothing; fields...) = GC.@preserve data create(
     Trainer,
-    place -> LibBIV.biv_trainer_load(path, data === nothing ? C_NULL : data.handle, device === nothing ? C_NULL : device, place))
+    place -> LibBIV.biv_trainer_load_with(path, data === nothing ? C_NULL : data.handle, options(nothing, fields), place))
 
 save(trainer::Trainer, path) = using_handles(handle -> LibBIV.biv_trainer_save(handle, path), trainer)
 

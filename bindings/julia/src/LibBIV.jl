@@ -229,6 +229,7 @@ end
 @c biv_trainer_get_model(Object, Ptr{Object})::Status
 @c biv_trainer_save(Object, Cstring)::Status
 @c biv_trainer_load(Cstring, Object, Cstring, Ptr{Object})::Status
+@c biv_trainer_load_with(Cstring, Object, Cstring, Ptr{Object})::Status
 @c biv_trainer_free(Object)::Cvoid
 @c biv_variance_model_fit(Ptr{biv_array}, Ptr{biv_array}, Ptr{biv_variance_model})::Status
 @c biv_fit(Cstring, Object, Cstring, Ptr{Cvoid}, Ptr{Cvoid}, Ptr{Object}, Ptr{Object})::Status

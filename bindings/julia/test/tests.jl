@@ -156,6 +156,9 @@ end
         save(model(trainer), joinpath(folder, "model.biv"))
         again = load_trainer(joinpath(folder, "trainer.biv"), data)
         @test step!(again) == step!(trainer)
+        other = subset(data, reverse(1:length(data)))
+        refused(() -> load_trainer(joinpath(folder, "trainer.biv"), other), :INVALID_ARGUMENT, "its rows are in another order")
+        @test step!(load_trainer(joinpath(folder, "trainer.biv"), other; accept_data=true)).loss > 0
         loaded = load_model(joinpath(folder, "model.biv"))
         @test length(predict(loaded, features(data))) == 200
         refused(() -> load_model(joinpath(folder, "trainer.biv")), :INVALID_ARGUMENT, "holds a training checkpoint")

@@ -56,10 +56,14 @@ classdef Trainer < biv.Handle
         function trainer = load(path, varargin)
             %LOAD  Makes the trainer that save saved, with a model of its own. On a CPU it continues bit for bit.
             %   load(PATH, 'Dataset', DATA, 'Device', 'cpu'): DATA is the one that it was trained on, unless it had
-            %   none; the device is the saved one by default.
-            given = biv.parse(struct('Dataset', [], 'Device', []), varargin{:});
+            %   none; the device is the saved one by default. With 'AcceptData', true, DATA may be other data.
+            given = biv.parse(struct('Dataset', [], 'Device', [], 'AcceptData', false), varargin{:});
+            options = struct('accept_data', given.AcceptData);
+            if ~isempty(given.Device)
+                options.device = given.Device;
+            end
             trainer = biv.Trainer(biv_mex('trainer_load', path, ...
-                biv.Trainer.keyOf(given.Dataset, 'biv.Dataset', 'Dataset'), given.Device));
+                biv.Trainer.keyOf(given.Dataset, 'biv.Dataset', 'Dataset'), biv.json(options)));
         end
     end
 

@@ -29,7 +29,7 @@
   X(model_set_tensor) X(model_predict) X(model_predict_with_variance) X(model_evaluate) X(model_set_normalization) \
   X(model_reset_normalization) X(model_free) X(trainer_create) X(trainer_step) X(trainer_step_on) \
   X(trainer_set_validation) X(trainer_fit) X(trainer_cancel) X(trainer_get_progress) X(trainer_evaluate) X(trainer_predict) \
-  X(trainer_get_learning_rate) X(trainer_set_learning_rate) X(trainer_get_model) X(trainer_save) X(trainer_load) \
+  X(trainer_get_learning_rate) X(trainer_set_learning_rate) X(trainer_get_model) X(trainer_save) X(trainer_load_with) \
   X(trainer_free) X(variance_model_fit) X(fit) X(experiment_resolve) X(experiment_run) X(sweep_run) X(text_get) X(text_free)
 /* clang-format on */
 
@@ -846,12 +846,12 @@ static void trainer_save(mxArray **out, arguments in) {
   check(biv.trainer_save(key(in[0]), text(in[1], "path")));
 }
 
-/* the path, the data set or [], the device or [] */
+/* the path, the data set or [], the options */
 static void trainer_load(mxArray **out, arguments in) {
   biv_trainer *trainer;
-  const char *path = text(in[0], "path"), *device = mxIsEmpty(in[2]) ? NULL : text(in[2], "device");
+  const char *path = text(in[0], "path"), *options = text(in[2], "options");
   if (!mxIsEmpty(in[1])) dataset_sizes(in[1]);
-  check(biv.trainer_load(path, key(in[1]), device, &trainer));
+  check(biv.trainer_load_with(path, key(in[1]), options, &trainer));
   out[0] = handle(trainer);
 }
 

@@ -314,6 +314,8 @@ fit(trainer, 2);
 fit(again, 2);
 t.near('a checkpoint goes on bit for bit', predict(again, f), predict(trainer, f), 0);
 t.raises('biv:Shape', 'data set', @() biv.Trainer.load(path, 'Dataset', data));
+accepted = biv.Trainer.load(path, 'Dataset', data, 'AcceptData', true);
+t.that('other data', step(accepted).loss > 0);
 t.raises('biv:InvalidArgument', 'model', @() biv.Trainer.load(fullfile(folder, 'model.biv')));
 t.raises('biv:InvalidArgument', 'checkpoint', @() biv.Model.load(path));
 t.raises('biv:InvalidArgument', '''Data''', @() biv.Trainer.load(path, 'Data', noisy));

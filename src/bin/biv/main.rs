@@ -99,6 +99,9 @@ struct RunArgs {
     /// Goes on with the run that is in the run directory, if there is one
     #[arg(long)]
     resume: bool,
+    /// Goes on even with other data than the run began with; its results then say so
+    #[arg(long, requires = "resume")]
+    accept_data: bool,
 }
 
 #[derive(Args)]
@@ -122,6 +125,9 @@ struct SweepArgs {
     /// Prints the table of the runs that are complete, and runs nothing
     #[arg(long)]
     table: bool,
+    /// Takes runs that began with other data; their results then say so
+    #[arg(long)]
+    accept_data: bool,
 }
 
 #[derive(Args)]
@@ -226,7 +232,7 @@ fn run_one(arguments: &RunArgs) -> Result<ExitCode> {
     };
     overlay(&mut description, arguments.common.fields()?);
     if arguments.resume {
-        overlay(&mut description, json!({"resume": true}));
+        overlay(&mut description, json!({"resume": true, "accept_data": arguments.accept_data}));
     }
     if let Some(out) = &arguments.out {
         overlay(&mut description, json!({ "out": out }));
@@ -289,6 +295,9 @@ fn sweep(arguments: &SweepArgs) -> Result<ExitCode> {
         overlay(&mut description, json!({ "out": out }));
     }
     overlay(&mut description, json!({"base": arguments.common.fields()?, "jobs": jobs}));
+    if arguments.accept_data {
+        overlay(&mut description, json!({"base": {"accept_data": true}}));
+    }
     let sweep = Sweep::from_value(&description)?;
     if arguments.count {
         println!("{}", sweep.cells().len());

@@ -33,12 +33,11 @@ pub fn fit_html(
     if report.masked_labels > 0 {
         parts.push(counted(report.masked_labels as u64, "masked label", "masked labels"));
     }
-    let warnings: String = report.warnings.iter().map(|warning| format!("<p>⚠ {}</p>\n", escape(warning))).collect();
     Page {
         title,
         overview: parts.join(" · "),
         tiles: tiles(report, labels),
-        notes: warnings,
+        notes: report.warnings.clone(),
         figures,
         config,
         versions,

@@ -36,18 +36,19 @@ pub(super) struct Page<'a> {
     pub overview: String,
     /// The numbers that a reader looks for first, and what each is.
     pub tiles: Vec<(String, String)>,
-    /// What stands between the tiles and the figures.
-    pub notes: String,
+    /// What a reader must know of them.
+    pub notes: Vec<String>,
     pub figures: String,
     pub config: &'a Value,
     pub versions: &'a Value,
 }
 
 impl Page<'_> {
-    /// The page as HTML. The texts of tiles, notes and figures are HTML already; those of the tables are escaped here.
+    /// The page as HTML. The texts of tiles and figures are HTML already; the others are escaped here.
     pub fn html(&self) -> String {
         let tile =
             |(value, what): &(String, String)| format!("<div class=\"tile\"><b>{value}</b><span>{what}</span></div>\n");
+        let note = |text: &String| format!("<p>⚠ {}</p>\n", escape(text));
         format!(
             "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\"/>\n\
              <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\"/>\n\
@@ -59,7 +60,7 @@ impl Page<'_> {
             title = escape(self.title),
             overview = self.overview,
             tiles = self.tiles.iter().map(tile).collect::<String>(),
-            notes = self.notes,
+            notes = self.notes.iter().map(note).collect::<String>(),
             figures = self.figures,
             config = settings(self.config),
             versions = settings(self.versions),

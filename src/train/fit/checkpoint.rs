@@ -3,6 +3,7 @@
 use super::report::FitEpoch;
 use super::{Plan, State};
 use crate::base::infinite;
+use crate::data::Fingerprint;
 use crate::model::archive::{Archive, ArchiveKind};
 use crate::model::store_snapshot;
 use crate::train::held_out::HeldOutState;
@@ -17,8 +18,9 @@ pub(super) struct Checkpoint {
     path: PathBuf,
     interval: Duration,
     saved: Instant,
-    /// What the fit is of: data, network and options.
+    /// What the fit is of: network and options.
     identity: Value,
+    data: Fingerprint,
     /// What was in the file when the fit began.
     found: Option<Archive>,
 }
@@ -27,6 +29,7 @@ pub(super) struct Checkpoint {
 #[derive(Serialize, Deserialize)]
 struct Saved {
     identity: Value,
+    data: Fingerprint,
     held_out: HeldOutState,
     history: Vec<FitEpoch>,
     epsilons: Vec<Epsilon>,
@@ -49,10 +52,16 @@ impl Checkpoint {
         for name in ["checkpoint", "checkpoint_seconds", "device"] {
             options.as_object_mut().and_then(|fields| fields.remove(name));
         }
-        let identity = json!({"data": plan.data.digest(), "network": plan.network, "options": options});
+        let identity = json!({"network": plan.network, "options": options});
         let found = if path.exists() { Some(Archive::load(path, ArchiveKind::Fit)?) } else { None };
         if let Some(archive) = &found {
             let saved: Saved = archive.state()?;
+            if let Some(difference) = saved.data.difference(plan.data) {
+                return Err(Error::InvalidArgument(format!(
+                    "{}: the checkpoint is of a fit of other data: {difference}; take another file, or delete it",
+                    path.display()
+                )));
+            }
             for (what, value) in identity.as_object().into_iter().flatten() {
                 if saved.identity[what] != *value {
                     return Err(Error::InvalidArgument(format!(
@@ -63,7 +72,8 @@ impl Checkpoint {
             }
         }
         let interval = Duration::try_from_secs_f64(plan.options.checkpoint_seconds).unwrap_or(Duration::MAX);
-        Ok(Some(Checkpoint { path: path.clone(), interval, saved: Instant::now(), identity, found }))
+        let data = plan.data.fingerprint();
+        Ok(Some(Checkpoint { path: path.clone(), interval, saved: Instant::now(), identity, data, found }))
     }
 
     /// Whether the file is old enough to be written again.
@@ -78,6 +88,7 @@ impl Checkpoint {
             archives.iter().zip(&state.members).map(|(archive, m)| (archive.state_text().to_string(), m.losses));
         let saved = Saved {
             identity: self.identity.clone(),
+            data: self.data.clone(),
             held_out: state.held_out.state(),
             history: state.history.clone(),
             epsilons: state.training_epsilons.iter().map(|&epsilon| Epsilon(epsilon)).collect(),

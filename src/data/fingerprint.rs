@@ -1,0 +1,175 @@
+//! What tells a data set from another one: kept where training stops, and compared where it goes on.
+
+use super::{Dataset, Features};
+use serde::{Deserialize, Serialize};
+use twox_hash::{XxHash3_64, XxHash3_128};
+
+/// Digests of the parts of a data set. They find accidents, not forgeries.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Fingerprint {
+    rows: usize,
+    features: String,
+    labels: String,
+    variances: Option<String>,
+    /// Of the labels before simulated noise.
+    clean_labels: Option<String>,
+    groups: Option<String>,
+    /// Of the rows' labels in whatever order.
+    unordered: String,
+    /// What the features and the labels are called.
+    names: Option<Vec<String>>,
+}
+
+impl Dataset {
+    /// What tells the data set from others.
+    pub fn fingerprint(&self) -> Fingerprint {
+        self.fingerprint_of_first(self.rows())
+    }
+
+    /// That of the first `rows` rows.
+    fn fingerprint_of_first(&self, rows: usize) -> Fingerprint {
+        let (width, labels) = (self.width(), rows * self.outputs());
+        let numbers = |values: &[f64]| digest([bytemuck::cast_slice(&values[..labels])]);
+        let shape: Vec<u64> = self.feature_shape().iter().map(|&size| size as u64).collect();
+        let shape = bytemuck::cast_slice(&shape);
+        let features = match self.features() {
+            Features::Numbers { values, offsets } => {
+                digest([shape, bytemuck::cast_slice(&values[..rows * width]), bytemuck::cast_slice(offsets)])
+            }
+            Features::Pixels { pixels, rows: places } => {
+                let images = places[..rows].iter().map(|place| &pixels[place * width..(place + 1) * width]);
+                digest(std::iter::once(shape).chain(images))
+            }
+        };
+        let row = |labels: &[f64]| XxHash3_64::oneshot(bytemuck::cast_slice(labels));
+        let unordered = self.labels()[..labels].chunks(self.outputs()).map(row).fold(0, u64::wrapping_add);
+        Fingerprint {
+            rows,
+            features,
+            labels: numbers(self.labels()),
+            variances: self.variances().map(numbers),
+            clean_labels: self.has_clean_labels().then(|| numbers(self.clean_labels())),
+            groups: self.groups().map(|groups| digest([bytemuck::cast_slice(&groups[..rows])])),
+            unordered: format!("{unordered:016x}"),
+            names: self.columns().map(|columns| {
+                let features = columns.features.iter().map(|column| column.name.clone());
+                features.chain(columns.labels.iter().cloned()).collect()
+            }),
+        }
+    }
+}
+
+impl Fingerprint {
+    /// How many rows there were.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// In what the data set `now` differs from the one that this was taken of; `None` where it is the same.
+    pub fn difference(&self, now: &Dataset) -> Option<String> {
+        let found = now.fingerprint();
+        if let Some(difference) = self.difference_of_names(&found) {
+            return Some(difference);
+        }
+        if found.rows != self.rows {
+            let (before, after) = (self.rows, found.rows);
+            let is_longer = after > before && self.parts_unlike(&now.fingerprint_of_first(before)).is_empty();
+            let appended = if is_longer { format!(": {} were appended", after - before) } else { String::new() };
+            return Some(format!("it has {after} rows, there were {before}{appended}"));
+        }
+        let parts = self.parts_unlike(&found);
+        let [first @ .., last] = &parts[..] else { return None };
+        if found.labels != self.labels && found.unordered == self.unordered {
+            return Some("its rows are in another order".into());
+        }
+        Some(match (first, &self.variances, &found.variances) {
+            ([], None, Some(_)) => "it has variances, there were none".into(),
+            ([], Some(_), None) => "it has no variances, there were some".into(),
+            ([], ..) => format!("its {last} are others"),
+            _ => format!("its {} and {last} are others", first.join(", ")),
+        })
+    }
+
+    /// The parts of `other`, with as many rows, that differ.
+    fn parts_unlike(&self, other: &Fingerprint) -> Vec<&'static str> {
+        let parts = [
+            ("features", self.features == other.features),
+            ("labels", self.labels == other.labels),
+            ("variances", self.variances == other.variances),
+            ("labels before noise", self.clean_labels == other.clean_labels),
+            ("groups", self.groups == other.groups),
+        ];
+        parts.into_iter().filter(|(_, is_same)| !is_same).map(|(name, _)| name).collect()
+    }
+
+    /// Which names differ.
+    fn difference_of_names(&self, found: &Fingerprint) -> Option<String> {
+        let (before, after) = (self.names.as_ref()?, found.names.as_ref()?);
+        if before.len() != after.len() {
+            return Some(format!("it has {} named columns, there were {}", after.len(), before.len()));
+        }
+        let (before, after) = before.iter().zip(after).find(|(before, after)| before != after)?;
+        Some(format!("it has the column '{after}' where '{before}' was"))
+    }
+}
+
+/// The digest of some bytes and their lengths.
+fn digest<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> String {
+    let mut hash = XxHash3_128::new();
+    for part in parts {
+        hash.write(&(part.len() as u64).to_le_bytes());
+        hash.write(part);
+    }
+    format!("{:032x}", hash.finish_128())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::options::parse;
+
+    fn read(content: &str) -> Dataset {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("data.csv");
+        std::fs::write(&path, content).unwrap();
+        let options =
+            if content.contains(",v") { r#"{"labels":["y"],"variances":["v"]}"# } else { r#"{"labels":["y"]}"# };
+        Dataset::from_csv(&path, &parse("csv", options).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn what_differs_is_said() {
+        let before = read("a,b,y,v\n1,2,3,1\n4,5,6,2\n7,8,9,1\n").fingerprint();
+        let difference = |content: &str| before.difference(&read(content)).unwrap_or_default();
+        assert_eq!(difference("a,b,y,v\n1,2,3,1\n4,5,6,2\n7,8,9,1\n"), "");
+        for (content, expected) in [
+            ("a,b,y,v\n1,2,3,1\n4,5,6.5,2\n7,8,9,1\n", "its labels are others"),
+            ("a,b,y,v\n1,2,3,1\n4,5,6,2\n7,8.5,9,1\n", "its features are others"),
+            ("a,b,y,v\n1,2,3,1\n4,5,6,3\n7,8,9,1\n", "its variances are others"),
+            ("a,b,y\n1,2,3\n4,5,6\n7,8,9\n", "it has no variances, there were some"),
+            ("a,b,y,v\n4,5,6,2\n1,2,3,1\n7,8,9,1\n", "its rows are in another order"),
+            ("a,b,y,v\n1,2,3,1\n4,5,6,2\n7,8,9,1\n1,1,1,1\n", "it has 4 rows, there were 3: 1 were appended"),
+            ("a,b,y,v\n1,2,3,1\n4,5,6,2\n7,8,8,1\n1,1,1,1\n", "it has 4 rows, there were 3"),
+            ("a,b,y,v\n1,2,3,1\n4,5,6,2\n", "it has 2 rows, there were 3"),
+            ("a,c,y,v\n1,2,3,1\n4,5,6,2\n7,8,9,1\n", "it has the column 'c' where 'b' was"),
+            ("a,b,z,y,v\n1,2,0,3,1\n4,5,0,6,2\n7,8,0,9,1\n", "it has 4 named columns, there were 3"),
+            ("a,b,y,v\n9,8,7,6\n5,4,3,2\n1,2,3,4\n", "its features, labels and variances are others"),
+        ] {
+            assert_eq!(difference(content), expected);
+        }
+    }
+
+    #[test]
+    fn images_and_groups_count_too() {
+        let images = |first: u8, groups| {
+            let pixels = (0..24).map(|k| if k == 0 { first } else { k }).collect();
+            Dataset::from_pixels(pixels, [3, 2, 2], vec![5.0, 6.0], Some(groups)).unwrap()
+        };
+        let before = images(0, vec![0, 1]).fingerprint();
+        assert_eq!(before.difference(&images(0, vec![0, 1])), None);
+        assert_eq!(before.difference(&images(9, vec![0, 1])).unwrap(), "its features are others");
+        assert_eq!(before.difference(&images(0, vec![0, 0])).unwrap(), "its groups are others");
+        let text = serde_json::to_string(&before).unwrap();
+        assert_eq!(serde_json::from_str::<Fingerprint>(&text).unwrap(), before);
+    }
+}
