@@ -355,6 +355,17 @@ impl Dataset {
     }
 }
 
+/// A sentence on what was left out of a data set, where anything was: how much, and the first few.
+pub fn left_out_note(left_out: &[String]) -> Option<String> {
+    const SHOWN: usize = 5;
+    let first = left_out.get(..SHOWN).unwrap_or(left_out).join("; ");
+    match left_out.len() {
+        0 => None,
+        count @ ..=SHOWN => Some(format!("{count} left out of the data: {first}")),
+        count => Some(format!("{count} left out of the data: {first}; and {} more", count - SHOWN)),
+    }
+}
+
 /// How many labels a row has in an array of labels or variances.
 fn outputs_of(name: &str, array: &ArrayView, rows: usize) -> Result<usize> {
     let outputs = match array.shape() {

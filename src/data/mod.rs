@@ -21,7 +21,7 @@ mod variances;
 
 pub use self::csv::{CsvFeatures, CsvOptions};
 pub use columns::{Column, Columns, Encoding, UnseenCategories};
-pub use dataset::{ArrayOptions, Dataset, MissingLabels};
+pub use dataset::{ArrayOptions, Dataset, MissingLabels, left_out_note};
 pub use decode::ImageSize;
 pub use faces::{FaceOptions, draw_faces};
 pub use features::{FeatureRows, Features};

@@ -5,7 +5,7 @@ use super::history::{EvaluationRecord, SetOutputs};
 use super::progress::{Pace, Watch};
 use super::report;
 use crate::base::files;
-use crate::data::{CsvOptions, Dataset};
+use crate::data::{CsvOptions, Dataset, left_out_note};
 use crate::model::{Model, ModelOptions};
 use crate::torch::device;
 use crate::train::fit::{FitOptions, FitReport, fit};
@@ -80,10 +80,12 @@ pub fn fit_csv(job: &CsvFit, watch: Watch) -> Result<CsvFitOutcome> {
     let fitted = fit(&network, &data, &options, &mut |progress| {
         watch(&Pace::of_fit(&mut pace, &name, options.batch_size, progress))
     });
-    let (model, report) = fitted.map_err(|error| match error {
+    let (model, mut report) = fitted.map_err(|error| match error {
         Error::Cancelled(message) => Error::Cancelled(format!("{message}: the same command goes on from there")),
         other => other,
     })?;
+    let notes = [Some(&data), test.as_ref()].into_iter().flatten().filter_map(|data| left_out_note(data.left_out()));
+    report.warnings.extend(notes);
     let tested = match &test {
         Some(test) => {
             let evaluation = EvaluationRecord::new(0, report.stop_epoch, &Metrics::of(&model, test)?);

@@ -6,7 +6,7 @@ use super::history::{History, Outputs, Record, SetOutputs};
 use super::outcome::Outcome;
 use super::report::{self, EventWriter};
 use crate::base::files;
-use crate::data::{Dataset, Fingerprint};
+use crate::data::{Dataset, Fingerprint, left_out_note};
 use crate::model::Model;
 use crate::train::fit::FitReport;
 use crate::train::trainer::Trainer;
@@ -175,8 +175,11 @@ impl RunDirectory {
             files::replace(&self.path.join(name), content.as_bytes())?;
         }
         files::replace(&self.path.join("results.zip"), &zipped(&tables)?)?;
-        let page =
-            report::html(&config.to_value(), &versions(&config.device), history, outputs, fit, self.accepted_data());
+        let accepted = outcome.accepted_data.iter();
+        let notes =
+            accepted.map(|difference| format!("The run went on with other data than it began with: {difference}."));
+        let notes = notes.chain(left_out_note(&outcome.left_out)).collect();
+        let page = report::html(&config.to_value(), &versions(&config.device), history, outputs, fit, notes);
         files::replace(&self.path.join("report.html"), page.as_bytes())?;
         write_json(&self.path.join(RESULT), outcome)
     }

@@ -96,7 +96,7 @@ fn a_run_goes_on_with_the_data_that_it_began_with() {
     let read = |name: &str| std::fs::read_to_string(out.join(name)).unwrap();
     let result: Value = serde_json::from_str(&read("result.json")).unwrap();
     assert_eq!(result["accepted_data"], json!([difference]));
-    assert!(read("report.html").contains(&format!("another data set than it began with: {difference}.")));
+    assert!(read("report.html").contains(&format!("other data than it began with: {difference}.")));
     assert!(read("data.json").contains(difference));
     // From now on these are the run's data.
     run(&config(json!({"resume": true, "epochs": 5})), &mut |_| ControlFlow::Continue(())).unwrap();

@@ -15,4 +15,5 @@ mod image_networks;
 mod numerics;
 mod own_data;
 mod real_data;
+mod streams;
 mod training;

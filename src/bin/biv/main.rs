@@ -1,8 +1,9 @@
 //! The command line: flags become a description, and the library does the rest.
 
+mod output;
 mod own_data;
 
-use biv::data::{FaceOptions, draw_faces};
+use biv::data::{FaceOptions, draw_faces, left_out_note};
 use biv::experiment::{Config, Outcome, Progress, Stage, Sweep, overlay, read_value, run, table};
 use biv::{Error, Result};
 use clap::{Args, Parser, Subcommand};
@@ -155,7 +156,11 @@ fn main() -> ExitCode {
             std::process::exit(130);
         }
     });
-    let done = match Cli::parse().command {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(told) => return tell(&told),
+    };
+    let done = match cli.command {
         Command::Run(arguments) => run_one(&arguments),
         Command::Sweep(arguments) => sweep(&arguments),
         Command::Fit(arguments) => own_data::fit(&arguments),
@@ -166,9 +171,21 @@ fn main() -> ExitCode {
         }
     };
     done.unwrap_or_else(|error| {
-        eprintln!("biv: {error}");
+        output::note(format_args!("biv: {error}"));
         ExitCode::FAILURE
     })
+}
+
+/// The help or version that was asked for, or what is wrong with the arguments.
+fn tell(told: &clap::Error) -> ExitCode {
+    let text = told.render();
+    if told.use_stderr() {
+        output::note(text);
+    } else if let Err(error) = output::result(text) {
+        output::note(format_args!("biv: {error}"));
+        return ExitCode::FAILURE;
+    }
+    u8::try_from(told.exit_code()).map_or(ExitCode::FAILURE, ExitCode::from)
 }
 
 impl Common {
@@ -255,34 +272,33 @@ fn run_one(arguments: &RunArgs) -> Result<ExitCode> {
     let mut reporter = Reporter::new(Stage::Training);
     let outcome = run(&config, &mut |progress| reporter.show(progress));
     reporter.finish();
-    print_outcome(&outcome?);
+    output::summary(outcome_text(&outcome?));
     Ok(ExitCode::SUCCESS)
 }
 
 fn print_json(value: &Value) -> Result<ExitCode> {
-    println!("{}", serde_json::to_string_pretty(value).map_err(|error| Error::Internal(error.to_string()))?);
+    let text = serde_json::to_string_pretty(value).map_err(|error| Error::Internal(error.to_string()))?;
+    output::result(text + "\n")?;
     Ok(ExitCode::SUCCESS)
 }
 
-fn print_outcome(outcome: &Outcome) {
-    let Outcome { last, best, .. } = outcome;
-    println!("{}, seed {}: {} epochs, {} mini-batches", outcome.tag, outcome.seed, outcome.epochs, outcome.batches);
+fn outcome_text(outcome: &Outcome) -> String {
+    let Outcome { tag, seed, epochs, batches, last, best, .. } = outcome;
+    let mut lines = vec![format!("{tag}, seed {seed}: {epochs} epochs, {batches} mini-batches")];
     if outcome.skipped > 0 {
-        println!("  {} mini-batches had no label below the cutoff: no step was taken", outcome.skipped);
+        lines.push(format!("  {} mini-batches had no label below the cutoff: no step was taken", outcome.skipped));
     }
-    println!("  effective batch size  {:.1}", outcome.effective_batch_size);
+    lines.push(format!("  effective batch size  {:.1}", outcome.effective_batch_size));
     for (name, errors) in [("at the end", last), ("at its best", best)] {
-        println!(
+        lines.push(format!(
             "  test error {name:<11}  RMSE {:.4}  MAE {:.4}  normalised MSE {:.4}  (epoch {})",
             errors.rmse, errors.mae, errors.normalized_mse, errors.epoch
-        );
+        ));
     }
-    for file in &outcome.left_out {
-        println!("  left out: {file}");
-    }
-    if let Some(out) = &outcome.out {
-        println!("  {}", out.join("report.html").display());
-    }
+    lines.extend(left_out_note(&outcome.left_out).map(|note| format!("  {note}")));
+    lines.extend(outcome.accepted_data.iter().map(|difference| format!("  the data changed: {difference}")));
+    lines.extend(outcome.out.iter().map(|out| format!("  {}", out.join("report.html").display())));
+    lines.join("\n") + "\n"
 }
 
 fn sweep(arguments: &SweepArgs) -> Result<ExitCode> {
@@ -300,7 +316,7 @@ fn sweep(arguments: &SweepArgs) -> Result<ExitCode> {
     }
     let sweep = Sweep::from_value(&description)?;
     if arguments.count {
-        println!("{}", sweep.cells().len());
+        output::result(format_args!("{}\n", sweep.cells().len()))?;
         return Ok(ExitCode::SUCCESS);
     }
     if arguments.common.dry_run {
@@ -321,14 +337,19 @@ fn sweep(arguments: &SweepArgs) -> Result<ExitCode> {
     if arguments.only.is_none() {
         sweep.write_summary(&outcomes)?;
     }
-    print!("{}", table(&outcomes).markdown());
+    let table = table(&outcomes).markdown();
+    if arguments.table {
+        output::result(table)?;
+    } else {
+        output::summary(table);
+    }
     let failed: Vec<_> = outcomes.iter().filter_map(|cell| Some((cell, cell.error.as_ref()?))).collect();
     for (cell, error) in &failed {
-        eprintln!("biv: {}, seed {}: {error}", cell.variant, cell.seed);
+        output::note(format_args!("biv: {}, seed {}: {error}", cell.variant, cell.seed));
     }
     let missing = outcomes.iter().filter(|cell| cell.outcome.is_none() && cell.error.is_none()).count();
     if missing > 0 {
-        eprintln!("biv: {missing} of {} runs are not complete", outcomes.len());
+        output::note(format_args!("biv: {missing} of {} runs are not complete", outcomes.len()));
     }
     Ok(if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
@@ -360,7 +381,7 @@ impl Reporter {
             let begins_or_ends = self.stage != Some(progress.stage) || progress.done == progress.total;
             let single = progress.stage == Stage::Training && self.whole == Stage::Sweep;
             if begins_or_ends && !single || self.shown.elapsed() > Duration::from_secs(10) {
-                eprintln!("{}/{}  {}", progress.done, progress.total, line(progress));
+                output::note(format_args!("{}/{}  {}", progress.done, progress.total, line(progress)));
                 self.shown = Instant::now();
             }
         }

@@ -1,6 +1,6 @@
 //! The commands for a user's own CSV files: fit, predict, variances.
 
-use crate::{Reporter, print_json};
+use crate::{Reporter, output, print_json};
 use biv::base::{files, options};
 use biv::data::{CsvOptions, VarianceModel};
 use biv::experiment::{CsvFit, CsvFitOutcome, Stage, fit_csv, predict_csv, read_columns};
@@ -198,33 +198,32 @@ pub fn fit(arguments: &FitArgs) -> Result<ExitCode> {
     let mut reporter = Reporter::new(Stage::Training);
     let outcome = fit_csv(&job, &mut |progress| reporter.show(progress));
     reporter.finish();
-    print_summary(&outcome?, &job.columns.labels);
+    output::summary(summary(&outcome?, &job.columns.labels));
     Ok(ExitCode::SUCCESS)
 }
 
-fn print_summary(outcome: &CsvFitOutcome, labels: &[String]) {
+fn summary(outcome: &CsvFitOutcome, labels: &[String]) -> String {
     let CsvFitOutcome { report, test, page, .. } = outcome;
-    println!("{} rows, stopped at epoch {} of {}", report.rows, report.stop_epoch, report.epochs);
+    let mut lines = vec![format!("{} rows, stopped at epoch {} of {}", report.rows, report.stop_epoch, report.epochs)];
     for (output, label) in report.outputs.iter().zip(labels) {
         let model = &output.variance_model;
         let [verdict, meaning] = model.verdict.in_words();
         let epsilon = if model.epsilon.is_finite() { format!("{:.4e}", model.epsilon) } else { "infinite".into() };
-        println!("{label}");
-        println!("  RMSE on held-out rows, noise included  {:.4}", output.rmse);
-        println!("  verdict   {verdict}: {meaning}");
-        println!("  scale     {:.4}", model.scale);
-        println!("  epsilon   {epsilon}");
-        println!("  tau       {:.4}", model.tau2.sqrt());
         let (middle, most) = (100.0 * output.coverage_68, 100.0 * output.coverage_95);
-        println!("  coverage  {middle:.1} % within 68 % error bars, {most:.1} % within 95 %");
+        lines.extend([
+            label.clone(),
+            format!("  RMSE on held-out rows, noise included  {:.4}", output.rmse),
+            format!("  verdict   {verdict}: {meaning}"),
+            format!("  scale     {:.4}", model.scale),
+            format!("  epsilon   {epsilon}"),
+            format!("  tau       {:.4}", model.tau2.sqrt()),
+            format!("  coverage  {middle:.1} % within 68 % error bars, {most:.1} % within 95 %"),
+        ]);
     }
-    if let Some(test) = test {
-        println!("on the test file: RMSE {:.4}  MAE {:.4}", test.rmse, test.mae);
-    }
-    for warning in &report.warnings {
-        println!("warning: {warning}");
-    }
-    println!("{}", page.display());
+    lines.extend(test.iter().map(|test| format!("on the test file: RMSE {:.4}  MAE {:.4}", test.rmse, test.mae)));
+    lines.extend(report.warnings.iter().map(|warning| format!("warning: {warning}")));
+    lines.push(page.display().to_string());
+    lines.join("\n") + "\n"
 }
 
 pub fn predict(arguments: &PredictArgs) -> Result<ExitCode> {
@@ -241,7 +240,7 @@ pub fn predict(arguments: &PredictArgs) -> Result<ExitCode> {
     let text = predict_csv(&model, data, &columns)?;
     match out {
         Some(path) => files::replace(path, text.as_bytes())?,
-        None => print!("{text}"),
+        None => output::result(text)?,
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -255,7 +254,7 @@ pub fn variances(arguments: &VariancesArgs) -> Result<ExitCode> {
     let needed = || Error::InvalidArgument("biv variances needs --variance COLUMN or --std COLUMN".into());
     let model = VarianceModel::fit(&residuals, &variances.ok_or_else(needed)?)?;
     if let Some(warning) = model.warning() {
-        eprintln!("biv: {}", warning.to_string_lossy());
+        output::note(format_args!("biv: {}", warning.to_string_lossy()));
     }
     print_json(&serde_json::to_value(&model).map_err(|error| Error::Internal(error.to_string()))?)
 }

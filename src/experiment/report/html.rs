@@ -14,14 +14,14 @@ use serde_json::Value;
 /// The page of a run. `config` is the resolved configuration, whose `tag` is the title; `versions` is what made
 /// the run: libraries, hardware. All text in them is escaped. Nothing has to be there: a run without evaluations,
 /// or without steps, has a page too. Where the run was a `fit`, it has that one's figures beside its own.
-/// `accepted_data` are notes on data that changed while the run was interrupted.
+/// `notes` are what a reader must know of the results.
 pub fn html(
     config: &Value,
     versions: &Value,
     history: &History,
     outputs: &Outputs,
     fit: Option<&FitReport>,
-    accepted_data: &[String],
+    notes: Vec<String>,
 ) -> String {
     let labels = config.pointer("/dataset/csv/labels").and_then(Value::as_array);
     let labels: Vec<&str> = labels.into_iter().flatten().filter_map(Value::as_str).collect();
@@ -37,16 +37,12 @@ pub fn html(
         title: config.get("tag").and_then(Value::as_str).unwrap_or("Training run"),
         overview: overview(history, outputs),
         tiles: tiles(history),
-        notes: accepted_data.iter().map(other_data).collect(),
+        notes,
         figures,
         config,
         versions,
     }
     .html()
-}
-
-fn other_data(difference: &String) -> String {
-    format!("The run went on with another data set than it began with: {difference}.")
 }
 
 /// When the run took place, for how long, and on how much.
@@ -147,12 +143,12 @@ mod tests {
         let (history, outputs) = run();
         let config = json!({"tag": "<b>&\"tag\"", "model": {"hidden": [50, 20], "kind": "<script>"},
                             "schedule": [{"epoch": 5}], "none": {}});
-        let page =
-            html(&config, &json!({"libbiv": "0.1.0"}), &history, &outputs, None, &["its labels are others".into()]);
+        let page = html(&config, &json!({"libbiv": "0.1.0"}), &history, &outputs, None, vec!["its <labels>".into()]);
         assert!(page.contains("Errors on the clean test set"));
         let found = elements(page.strip_prefix("<!DOCTYPE html>").unwrap());
         assert_eq!((found["svg"], found["figure"], found["title"]), (5, 6, 6));
         assert_eq!(found["circle"], 2000 + 6 + 1 + 2, "points, evaluations, the best, and two keys");
+        assert!(page.contains("<p>⚠ its &lt;labels&gt;</p>"));
         for absent in ["script", "link", "img", "b&"] {
             assert!(!found.contains_key(absent), "{absent}");
         }
@@ -188,7 +184,7 @@ mod tests {
                     evaluations: (0..rows as u64).map(|batch| evaluation(batch, value)).collect(),
                 };
                 let outputs = Outputs { train: part(value, rows), test: part(value, rows) };
-                let page = html(&json!({}), &json!(null), &history, &outputs, None, &[]);
+                let page = html(&json!({}), &json!(null), &history, &outputs, None, vec![]);
                 elements(page.strip_prefix("<!DOCTYPE html>").unwrap());
                 assert!(page.contains("<h1>Training run</h1>") && !page.contains("NaN"), "{value} {rows}");
             }
