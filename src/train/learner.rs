@@ -1,6 +1,7 @@
 //! Steps of one model on whatever data, and its evaluation.
 
-use super::loss::Loss;
+use super::first_loss::check_labels;
+use super::loss::{Loss, Weights};
 use super::metrics::Metrics;
 use super::options::TrainerOptions;
 use super::step::{Engine, MiniBatch, StepLoss, StepOptions};
@@ -34,8 +35,8 @@ pub struct StepReport {
 /// Data as the network wants them: normalised, on the device.
 #[derive(Debug)]
 pub(super) struct NormalizedData {
-    features: batch::Source,
-    labels: Tensor,
+    pub(super) features: batch::Source,
+    pub(super) labels: Tensor,
     /// In the host's memory, where the weights are computed; infinite for a masked label.
     variances: Option<Vec<f64>>,
 }
@@ -126,15 +127,26 @@ impl Learner {
         let model = self.model.lock();
         let data = &*model.matched(data)?;
         self.options.loss.require_variances(data.variances().is_some())?;
+        check_labels(data, &self.normalization)?;
         NormalizedData::new(data, &model, &self.normalization, self.device)
+    }
+
+    /// The weights of the rows `rows` of `data`, and the variances that they come of.
+    fn weights(&self, data: &NormalizedData, rows: &[usize]) -> Result<(Weights, Option<Vec<f64>>)> {
+        let outputs = self.parameters.len();
+        let variances = data.variances.as_ref().map(|variances| gather(variances, outputs, rows)).transpose()?;
+        let weights = self.options.loss.weights(rows.len(), outputs, variances.as_deref(), &self.parameters)?;
+        Ok((weights, variances))
+    }
+
+    /// The factors of the squared residuals of the rows `rows` in their loss.
+    pub(super) fn coefficients(&self, data: &NormalizedData, rows: &[usize]) -> Result<Vec<f64>> {
+        Ok(self.weights(data, rows)?.0.coefficients)
     }
 
     /// One step on the rows `rows` of `data`.
     pub(super) fn step(&mut self, data: &NormalizedData, rows: &[usize]) -> Result<PendingStep> {
-        let outputs = self.parameters.len();
-        let variances = data.variances.as_ref().map(|variances| gather(variances, outputs, rows));
-        let variances = variances.transpose()?;
-        let weights = self.options.loss.weights(rows.len(), outputs, variances.as_deref(), &self.parameters)?;
+        let (weights, variances) = self.weights(data, rows)?;
         let report = StepReport {
             loss: 0.0,
             effective_batch_size: weights.effective_batch_size,

@@ -2,6 +2,7 @@
 
 pub mod adam;
 pub mod checkpoint;
+mod first_loss;
 pub mod fit;
 mod held_out;
 mod learner;

@@ -1,5 +1,6 @@
 //! Training on a data set: steps, epochs, evaluation.
 
+use super::first_loss::{check_labels, culprit};
 use super::learner::{Learner, NormalizedData, PendingStep};
 use super::metrics::Metrics;
 use super::options::check_learning_rate;
@@ -50,6 +51,8 @@ pub struct ValidationReport {
 pub struct Trainer {
     pub(super) learner: Learner,
     pub(super) data: Option<(NormalizedData, Sampler)>,
+    /// Which rows of the caller's data set the trainer has, where they are not all of them.
+    pub(super) rows: Option<Vec<usize>>,
     /// What the data set was that the trainer trains on, or that its checkpoint had.
     pub(super) fingerprint: Option<Fingerprint>,
     /// In what data sets differed from those before, which were accepted nevertheless.
@@ -74,6 +77,8 @@ impl Trainer {
         let device = device::resolve(&options.device)?;
         let mut locked = model.lock();
         check_loss(&locked, options)?;
+        let rows = data.and_then(Dataset::rows_with_labels);
+        let whole = data;
         let data = data.map(labelled).transpose()?;
         let data = data.as_deref().map(|data| locked.matched(data)).transpose()?;
         let data = data.as_deref();
@@ -97,6 +102,9 @@ impl Trainer {
             (None, Some(data)) if options.normalize => Normalization::fit(data, options.normalization),
             _ => locked.normalization_or_identity(),
         };
+        if let Some(whole) = whole {
+            check_labels(whole, &normalization)?;
+        }
         let columns = data.and_then(Dataset::columns).cloned();
         let fingerprint = data.map(Dataset::fingerprint);
         locked.to_device(device)?;
@@ -118,6 +126,7 @@ impl Trainer {
         Ok(Trainer {
             learner,
             data,
+            rows,
             fingerprint,
             accepted: vec![],
             absent: None,
@@ -196,7 +205,7 @@ impl Trainer {
     /// not finite: the weights are then as before the step.
     pub fn step(&mut self) -> Result<StepReport> {
         let taken = self.take()?;
-        Ok(self.settle(vec![taken])?.swap_remove(0))
+        Ok(self.settle(vec![taken], None)?.swap_remove(0))
     }
 
     /// One step on the next mini-batch, whose loss the device may still be computing, and the position before it.
@@ -211,20 +220,43 @@ impl Trainer {
         Ok((step, position))
     }
 
-    /// Reads the losses of `taken`, the latest steps, each with the position before it. Where one is not finite, training is again where it was
-    /// before that step.
-    fn settle(&mut self, taken: Vec<(PendingStep, Position)>) -> Result<Vec<StepReport>> {
+    /// Reads the losses of `taken`, the latest steps, each with the position before it. Where one is not finite, training
+    /// is again where it was before that step. The steps are on mini-batches of the trainer's data, unless a single one
+    /// is on `batch`.
+    fn settle(
+        &mut self,
+        taken: Vec<(PendingStep, Position)>,
+        batch: Option<&NormalizedData>,
+    ) -> Result<Vec<StepReport>> {
         let (steps, positions): (Vec<_>, Vec<_>) = taken.into_iter().unzip();
         let reports = self.learner.read(steps)?;
         let Some(failed) = reports.iter().position(|report| !report.loss.is_finite()) else { return Ok(reports) };
         if let Some((_, sampler)) = &mut self.data {
             sampler.seek(positions[failed])?;
         }
+        let (step, loss) = (self.steps() + 1, reports[failed].loss);
+        let (culprit, row) = match (batch, &self.data) {
+            (None, Some((data, sampler))) => {
+                let culprit = culprit(&self.learner, data, sampler.batch())?;
+                let row = sampler.batch()[culprit.at];
+                (culprit, self.rows.as_ref().map_or(row, |numbers| numbers[row]))
+            }
+            (Some(batch), _) => {
+                let culprit = culprit(&self.learner, batch, &(0..batch.rows()).collect::<Vec<_>>())?;
+                let row = culprit.at;
+                (culprit, row)
+            }
+            (None, None) => return Err(Error::Internal("a step on no data".into())),
+        };
+        if step == 1 || culprit.is_out_of_range {
+            let reason = culprit.reason;
+            return Err(Error::Numerical(format!(
+                "step {step}: the loss is {loss} because of row {row}: its {reason}"
+            )));
+        }
         Err(Error::Numerical(format!(
-            "step {} (epoch {}): the loss is {}; try a smaller learning rate than {}",
-            self.steps() + 1,
+            "step {step} (epoch {}): the loss is {loss}; try a smaller learning rate than {}",
             positions[failed].epoch + 1,
-            reports[failed].loss,
             self.learning_rate()
         )))
     }
@@ -239,7 +271,7 @@ impl Trainer {
         let data = self.learner.normalized(batch)?;
         let rows: Vec<usize> = (0..data.rows()).collect();
         let taken = (self.learner.step(&data, &rows)?, self.position());
-        Ok(self.settle(vec![taken])?.swap_remove(0))
+        Ok(self.settle(vec![taken], Some(&data))?.swap_remove(0))
     }
 
     /// The rest of the present epoch. `watch` is shown each step and may end it early; with a GPU, whose losses
@@ -318,10 +350,10 @@ impl Trainer {
             match self.take() {
                 Ok(step) => taken.push(step),
                 // A loss before it that is not finite comes first.
-                Err(error) => return self.settle(taken).and(Err(error)),
+                Err(error) => return self.settle(taken, None).and(Err(error)),
             }
         }
-        self.settle(taken)
+        self.settle(taken, None)
     }
 
     /// An error unless `data` fits the model.

@@ -4,7 +4,7 @@ use crate::common::{epoch, model, noisy, trainer};
 use biv::Error;
 use biv::data::{Dataset, SplitOptions, SyntheticOptions};
 use biv::train::session::Session;
-use biv::train::trainer::Trainer;
+use biv::train::trainer::{StepReport, Trainer};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
@@ -250,4 +250,73 @@ fn a_model_is_saved_with_its_normalisation() {
     let original = trainer.model().lock().predict(&test.feature_values().unwrap()).unwrap();
     assert_eq!(loaded.predict(&test.feature_values().unwrap()).unwrap(), original);
     assert_eq!(Arc::strong_count(trainer.model()), 1);
+}
+
+/// What the first step says of data of which one value is wild.
+fn first_fault(
+    features: Vec<f32>,
+    labels: Vec<f64>,
+    variances: Option<Vec<f64>>,
+    network: &str,
+    options: &str,
+) -> String {
+    let data = Dataset::new(features, vec![2], labels, 1, variances).unwrap();
+    match trainer(model(network), &data, options) {
+        Err(error) => error.to_string(),
+        Ok(mut trainer) => match trainer.epoch(|_: &Trainer, _: &StepReport| ControlFlow::Continue(())) {
+            Err(error) => error.to_string(),
+            Ok(report) => format!("loss {}", report.loss),
+        },
+    }
+}
+
+#[test]
+fn a_first_loss_that_is_infinite_names_the_row() {
+    let features = || (0..60).map(|k| (k % 7) as f32).collect::<Vec<_>>();
+    let labels =
+        |at: usize, value: f64| (0..30).map(|k| if k == at { value } else { (k % 5) as f64 }).collect::<Vec<_>>();
+    let mlp = r#"{"kind": "mlp", "inputs": 2, "hidden": [4]}"#;
+    let norm = r#"{"kind": "mlp", "inputs": 2, "hidden": [4], "batch_norm": true}"#;
+    let mse = |rest: &str| format!(r#"{{"loss": {{"kind": "mse"}}, "batch_size": 10{rest}}}"#);
+    for network in [mlp, norm] {
+        for precision in ["f32", "bf16"] {
+            let plain = mse(&format!(r#", "normalize": false, "precision": "{precision}""#));
+            let found = first_fault(features(), labels(17, 1e200), None, network, &plain);
+            assert!(found.starts_with("row 17, label 0: 1e200 is 1e200 in normalised units"), "{found}");
+            // It is a number of single precision, but its square is none.
+            for (at, value) in [(23, 1e25), (0, -1e30)] {
+                let found = first_fault(features(), labels(at, value), None, network, &plain);
+                assert!(found.starts_with("step "), "{network} {precision}: {found}");
+                assert!(found.contains(&format!("because of row {at}: its label 0 of about ")), "{found}");
+            }
+        }
+    }
+    let plain = mse(r#", "normalize": false"#);
+    let mut wild = features();
+    wild[2 * 11 + 1] = 3e38;
+    wild[2 * 11] = 3e38;
+    let found = first_fault(wild, labels(0, 0.0), None, mlp, &plain);
+    assert!(found.contains("because of row 11: its "), "{found}");
+    // Masked rows count as rows.
+    let mut variances = vec![1.0; 30];
+    variances[3] = f64::INFINITY;
+    let biv = r#"{"batch_size": 10, "normalize": false}"#;
+    let found = first_fault(features(), labels(23, 1e25), Some(variances), mlp, biv);
+    assert!(found.contains("because of row 23: its label 0"), "{found}");
+    // Mini-batches of the caller's.
+    let batch = Dataset::new(features(), vec![2], labels(7, 1e25), 1, None).unwrap();
+    let first = Dataset::new(features(), vec![2], labels(0, 0.0), 1, None).unwrap();
+    let mut caller = trainer(model(mlp), &first, &plain).unwrap();
+    let found = caller.step_on(&batch).unwrap_err().to_string();
+    assert!(found.contains("because of row 7: its label 0"), "{found}");
+    // Where the data are in range, it is the learning rate.
+    let fast = mse(r#", "normalize": false, "learning_rate": 1e30"#);
+    let found = first_fault(features(), labels(0, 0.0), None, mlp, &fast);
+    assert!(
+        found.starts_with("step 2 (epoch 1): the loss is") && found.contains("try a smaller learning rate"),
+        "{found}"
+    );
+    // Normalised, and in a fit.
+    let found = first_fault(features(), labels(17, 1e300), None, mlp, &mse(""));
+    assert!(found.contains("row 17"), "{found}");
 }

@@ -14,6 +14,7 @@ mod report;
 pub use options::{FitOptions, default_network};
 pub use report::{Coverage, EpochModel, FitEpoch, FitReport, OutputReport, ResidualGroup};
 
+use super::first_loss::check_labels;
 use super::held_out::HeldOut;
 use super::loss::Loss;
 use super::trainer::labelled;
@@ -66,6 +67,8 @@ struct Plan<'a> {
     network: &'a ModelOptions,
     options: &'a FitOptions,
     data: &'a Dataset,
+    /// Which rows of the caller's data set these are, where they are not all of them.
+    numbers: Option<Vec<usize>>,
     normalization: Normalization,
     /// Of the labels, in normalised units: 0 where it is unknown, infinite for masked labels.
     noise: Vec<f64>,
@@ -98,12 +101,14 @@ pub fn fit(
 ) -> Result<(Model, FitReport)> {
     options.validate()?;
     let masked_labels = data.masked();
+    let (whole, numbers) = (data, data.rows_with_labels());
     let data = labelled(data)?;
     let normalization = Normalization::fit(&data, LabelStatistics::Labels);
+    check_labels(whole, &normalization)?;
     let informed = data.variances().is_some() && data.rows() >= FEWEST_ROWS;
     let loss = if options.loss.needs_variances() && !informed { Loss::Mse {} } else { options.loss.clone() };
     let noise = normalization.noise(&data)?;
-    let plan = Plan { network, options, data: &data, normalization, noise, loss };
+    let plan = Plan { network, options, data: &data, numbers, normalization, noise, loss };
     let mut checkpoint = Checkpoint::open(&plan)?;
     let mut state = plan.start()?;
     if let Some(saved) = &checkpoint {
@@ -227,7 +232,10 @@ impl Plan<'_> {
             let seen: Vec<usize> = (0..rows).filter(|&row| !is_held[row]).collect();
             let data = self.data.subset(&seen)?;
             let places = if count > 1 { places(held) } else { (0..observed.len()).collect() };
-            self.member(number as u64, &data, Some(self.data.subset(held)?), places)
+            let mut member = self.member(number as u64, &data, Some(self.data.subset(held)?), places)?;
+            let number_of = |row: usize| self.numbers.as_ref().map_or(row, |numbers| numbers[row]);
+            member.trainer.rows = Some(seen.into_iter().map(number_of).collect());
+            Ok(member)
         };
         let mut members = held.iter().enumerate().map(member).collect::<Result<Vec<_>>>()?;
         let labels = collect(self.normalization.labels(self.data.labels()))?;

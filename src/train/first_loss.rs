@@ -1,0 +1,81 @@
+//! What makes a loss infinite where it is the data: before any step has been taken, or where a value is out of range.
+
+use super::learner::{Learner, NormalizedData};
+use crate::data::{Dataset, Normalization};
+use crate::torch::tensor::to_f32;
+use crate::{Error, Result};
+use tch::Tensor;
+
+/// An error for a label that single precision cannot hold in normalised units: every loss that it is in would be infinite.
+///
+/// # Errors
+/// [`Error::Numerical`], which names it.
+pub(super) fn check_labels(data: &Dataset, normalization: &Normalization) -> Result<()> {
+    let outputs = data.outputs();
+    let is_too_large =
+        |(_, label, normalized): &(usize, f64, f64)| !label.is_nan() && !(*normalized as f32).is_finite();
+    let places = data.labels().iter().zip(normalization.labels(data.labels())).enumerate();
+    let places = places.map(|(at, (&label, normalized))| (at, label, normalized));
+    match places.filter(is_too_large).max_by(|a, b| a.2.abs().total_cmp(&b.2.abs())) {
+        None => Ok(()),
+        Some((at, label, normalized)) => Err(Error::Numerical(format!(
+            "row {}, label {}: {label:e} is {normalized:e} in normalised units, beyond single precision: correct it, or \
+             mask it by an infinite variance",
+            at / outputs,
+            at % outputs
+        ))),
+    }
+}
+
+/// The square of a normalised value beyond this leaves single precision, or nearly so.
+const FAR: f32 = 1e18;
+
+/// The row that makes a mini-batch's loss infinite.
+pub(super) struct Culprit {
+    /// Its place in the mini-batch.
+    pub at: usize,
+    /// What it has that others have not.
+    pub reason: String,
+    /// Whether that is too much for any weights of the network.
+    pub is_out_of_range: bool,
+}
+
+/// Which of the mini-batch's `rows` makes its loss infinite, and why.
+pub(super) fn culprit(learner: &Learner, data: &NormalizedData, rows: &[usize]) -> Result<Culprit> {
+    let model = learner.model.lock();
+    let outputs = model.outputs();
+    let indices: Vec<i64> = rows.iter().map(|&row| row as i64).collect();
+    let index = Tensor::f_from_slice(&indices)?.f_to_device(model.device())?;
+    let features = data.features.batch(rows, &index, &learner.normalization, learner.options.precision)?;
+    let predictions = tch::no_grad(|| model.forward(&features, false, learner.options.precision))?;
+    let (predictions, labels) = (to_f32(&predictions)?, to_f32(&data.labels.f_index_select(0, &index)?)?);
+    let width = predictions.len() / rows.len();
+    let coefficients = learner.coefficients(data, rows)?;
+    let prediction = |at: usize| predictions[at / outputs * width + at % outputs];
+    let term = |at: usize| {
+        let miss = prediction(at) - labels[at];
+        let term = coefficients[at] as f32 * (miss * miss);
+        if coefficients[at] == 0.0 {
+            0.0
+        } else if term.is_nan() {
+            f32::INFINITY
+        } else {
+            term
+        }
+    };
+    let worst = (0..labels.len()).max_by(|&a, &b| term(a).total_cmp(&term(b))).unwrap_or(0);
+    let (row, output) = (worst / outputs, worst % outputs);
+    let (far, reason) = if !prediction(worst).is_finite() {
+        let features = to_f32(&features.f_select(0, row as i64)?.f_reshape([-1])?)?;
+        let far = (0..features.len()).max_by(|&a, &b| features[a].abs().total_cmp(&features[b].abs())).unwrap_or(0);
+        let (value, prediction) = (features[far], prediction(worst));
+        (value, format!("feature {far} is {value:e} in normalised units, and the prediction {prediction}"))
+    } else {
+        let Normalization { label_mean, label_std, .. } = &learner.normalization;
+        let label = f64::from(labels[worst]) * label_std[output] + label_mean[output];
+        let (normalized, weight) = (labels[worst], coefficients[worst]);
+        let unit = "in normalised units and has the weight";
+        (normalized, format!("label {output} of about {label:e} is {normalized:e} {unit} {weight:e}"))
+    };
+    Ok(Culprit { at: row, reason, is_out_of_range: far.abs() > FAR })
+}
