@@ -22,9 +22,11 @@ fn load(path: &Path) {
         }
         for (rows, features) in [(0, 0), (6, 2), (8, 1)] {
             let dataset = if rows > 0 { data(rows, features) } else { null_mut() };
-            if let Ok(trainer) = made(|out| biv_trainer_load(path.as_ptr(), dataset, null(), out)) {
-                use_trainer(trainer, dataset);
-                biv_trainer_free(trainer);
+            for options in [null(), c"{\"accept_data\": true}".as_ptr()] {
+                if let Ok(trainer) = made(|out| biv_trainer_load_with(path.as_ptr(), dataset, options, out)) {
+                    use_trainer(trainer, dataset);
+                    biv_trainer_free(trainer);
+                }
             }
             biv_dataset_free(dataset);
         }
@@ -87,6 +89,7 @@ fn well_formed(kind: ArchiveKind, text: &[u8]) -> Option<Archive> {
         let name = String::from_utf8(name.to_vec()).ok()?;
         let numbers: Vec<f32> = values.iter().map(|&byte| f32::from(byte) - 100.0).collect();
         let array = match values.split_first() {
+            Some((254, rest)) => StoredArray::text(String::from_utf8(rest.to_vec()).ok()?),
             Some((255, rest)) => StoredArray::f64(rest.iter().map(|&byte| f64::from(byte)).collect()),
             Some((&columns, _)) if columns > 0 && numbers.len().is_multiple_of(usize::from(columns)) => {
                 StoredArray::f32(vec![numbers.len() / usize::from(columns), usize::from(columns)], &numbers).ok()?
@@ -112,6 +115,7 @@ fn repaired(bytes: &[u8]) -> Option<Archive> {
                 StoredArray::f32(view.shape().to_vec(), &values).ok()?
             }
             Dtype::F64 => StoredArray::f64(values.as_chunks().0.iter().map(|bytes| f64::from_le_bytes(*bytes)).collect()),
+            Dtype::U8 => StoredArray::text(String::from_utf8(values.to_vec()).ok()?),
             _ => return None,
         };
         archive.insert(name.into(), array);
