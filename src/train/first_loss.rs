@@ -63,7 +63,7 @@ pub(super) fn culprit(learner: &Learner, data: &NormalizedData, rows: &[usize]) 
             term
         }
     };
-    let worst = (0..labels.len()).max_by(|&a, &b| term(a).total_cmp(&term(b))).unwrap_or(0);
+    let worst = (0..labels.len()).rev().max_by(|&a, &b| term(a).total_cmp(&term(b))).unwrap_or(0);
     let (row, output) = (worst / outputs, worst % outputs);
     let (far, reason) = if !prediction(worst).is_finite() {
         let features = to_f32(&features.f_select(0, row as i64)?.f_reshape([-1])?)?;
@@ -75,7 +75,7 @@ pub(super) fn culprit(learner: &Learner, data: &NormalizedData, rows: &[usize]) 
         let label = f64::from(labels[worst]) * label_std[output] + label_mean[output];
         let (normalized, weight) = (labels[worst], coefficients[worst]);
         let unit = "in normalised units and has the weight";
-        (normalized, format!("label {output} of about {label:e} is {normalized:e} {unit} {weight:e}"))
+        (normalized, format!("label {output} of about {label:.5e} is {normalized:e} {unit} {weight:e}"))
     };
     Ok(Culprit { at: row, reason, is_out_of_range: far.abs() > FAR })
 }
