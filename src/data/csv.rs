@@ -848,7 +848,8 @@ mod tests {
     fn rows_with_gaps_can_be_left_out() {
         let data = read("x,y\n,1\n3,2\n", r#"{"labels":["y"],"skip_missing":true}"#).unwrap();
         assert_eq!(data.labels(), [2.0]);
-        assert!(message("x,y\n,1\n", r#"{"labels":["y"],"skip_missing":true}"#).ends_with("no rows below the header"));
+        let none = message("x,y\n,1\n2,\n", r#"{"labels":["y"],"skip_missing":true}"#);
+        assert!(none.ends_with("data.csv: each of the 2 rows has an empty field in a column that is used"), "{none}");
         // Only in columns that are used.
         let data = read("w,x,y\n,1,1\n3,,2\n3,4,3\n", r#"{"labels":["y"],"features":["x"],"skip_missing":true}"#);
         assert_eq!(data.unwrap().labels(), [1.0, 3.0]);

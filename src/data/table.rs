@@ -58,9 +58,13 @@ impl Rows {
         self.reader.read_record(&mut self.record).map_err(|error| self.unreadable(error))
     }
 
-    /// The error for a file without any rows.
+    /// The error for a file of which no row was taken.
     pub(super) fn none(&self) -> Error {
-        Error::Parse(format!("{}: no rows below the header", self.file.display()))
+        let file = self.file.display();
+        Error::Parse(match self.reader.position().record() {
+            ..=1 => format!("{file}: no rows below the header"),
+            after => format!("{file}: each of the {} rows has an empty field in a column that is used", after - 1),
+        })
     }
 
     /// The columns' names, without the spaces around them.
