@@ -31,6 +31,23 @@ fn yes() -> bool {
     true
 }
 
+impl SplitOptions {
+    /// The sizes of both sets, of `rows`.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] when a set is empty or both need more rows than there are.
+    pub fn sizes(&self, rows: usize) -> Result<(usize, usize)> {
+        let train = self.train_size;
+        let test = self.test_size.unwrap_or(rows.saturating_sub(train));
+        if train == 0 || test == 0 || train.checked_add(test).is_none_or(|sum| sum > rows) {
+            return Err(Error::InvalidArgument(format!(
+                "train_size {train} and test_size {test} must be at least 1 each and together at most the {rows} rows"
+            )));
+        }
+        Ok((train, test))
+    }
+}
+
 impl Dataset {
     /// All rows in a random order that `seed` determines. It is not the order in which [`Dataset::split`] divides.
     ///
@@ -43,15 +60,10 @@ impl Dataset {
     /// The first `train_size` rows and the last `test_size`, by default in a random order.
     ///
     /// # Errors
-    /// [`Error::InvalidArgument`] when a set is empty or both need more rows than there are.
+    /// As [`SplitOptions::sizes`].
     pub fn split(&self, options: &SplitOptions) -> Result<(Self, Self)> {
-        let (rows, train) = (self.rows(), options.train_size);
-        let test = options.test_size.unwrap_or(rows.saturating_sub(train));
-        if train == 0 || test == 0 || train.checked_add(test).is_none_or(|sum| sum > rows) {
-            return Err(Error::InvalidArgument(format!(
-                "train_size {train} and test_size {test} must be at least 1 each and together at most the {rows} rows"
-            )));
-        }
+        let rows = self.rows();
+        let (train, test) = options.sizes(rows)?;
         let order = if options.shuffle || options.keep_groups {
             permutation(rows, &mut stream(options.seed, Purpose::Split, 0))?
         } else {
