@@ -4,7 +4,8 @@
 use super::settings::{Origins, Settings};
 use crate::base::options::{self, require};
 use crate::data::noise::NoiseOptions;
-use crate::data::{CsvOptions, ImageOptions, LabelStatistics};
+use crate::data::{CsvOptions, ImageOptions, ImageSize, LabelStatistics};
+use crate::model::ModelOptions;
 use crate::torch::Precision;
 use crate::train::fit::FitOptions;
 use crate::train::loss::Loss;
@@ -300,6 +301,53 @@ impl Config {
         })
     }
 
+    /// The network for rows whose features have this shape.
+    ///
+    /// # Errors
+    /// [`Error::Internal`] for a network for images on a table.
+    pub fn network(&self, feature_shape: &[usize], outputs: usize) -> Result<ModelOptions> {
+        let seed = self.seed;
+        let table = |hidden: &[usize], batch_norm| ModelOptions::Mlp {
+            inputs: feature_shape.iter().product(),
+            outputs,
+            hidden: hidden.to_vec(),
+            batch_norm,
+            seed,
+        };
+        let image = || match *feature_shape {
+            [channels, height, width] => Ok((channels, height, width)),
+            _ => Err(Error::Internal("a network for images on a table".into())),
+        };
+        Ok(match &self.model {
+            None | Some(Network::VanillaAnn {}) => table(&[100, 50, 20, 10], self.dataset.kind == DatasetKind::Wine),
+            Some(Network::Mlp { hidden, batch_norm }) => table(hidden, *batch_norm),
+            Some(Network::VanillaCnn {}) => {
+                let (channels, height, width) = image()?;
+                ModelOptions::VanillaCnn { channels, height, width, outputs, seed }
+            }
+            Some(Network::Resnet { depth }) => {
+                let (channels, height, width) = image()?;
+                ModelOptions::Resnet { depth: *depth, channels, height, width, outputs, seed }
+            }
+        })
+    }
+
+    /// Checks that the network takes images of `size`.
+    ///
+    /// # Errors
+    /// [`Error::InvalidConfig`].
+    pub fn check_images(&self, size: ImageSize) -> Result<()> {
+        let network = self.network(&[3, size.height as usize, size.width as usize], 1)?;
+        let given = self.dataset.images.as_ref().is_some_and(|images| images.size.is_some());
+        network.check_images().map_err(|error| match error {
+            Error::InvalidConfig { path, message } => {
+                let whose = if given { "" } else { "; that is the first image's own size: give another" };
+                Error::config(path.replace("model.", "dataset.images.size."), message + whose)
+            }
+            other => other,
+        })
+    }
+
     /// Checks every field and fills in those that the data set determines.
     fn resolved(mut self) -> Result<Self> {
         let kind = self.dataset.kind;
@@ -338,6 +386,13 @@ impl Config {
             return Err(Error::config("model.kind", format!("is {found}, must be {allowed}")));
         }
 
+        if let Some(images) = &self.dataset.images {
+            images.validate().map_err(|error| match error {
+                Error::InvalidConfig { path, message } => Error::config(format!("dataset.{path}"), message),
+                other => other,
+            })?;
+            images.size.map_or(Ok(()), |size| self.check_images(size))?;
+        }
         if let Some(noise) = &self.noise {
             noise.validate()?;
         }
@@ -456,6 +511,14 @@ mod tests {
             (
                 r#"{"dataset":{"kind":"utkf","train_size":10},"model":{"kind":"mlp","hidden":[]},"loss":{"kind":"mse"}}"#.into(),
                 "model.kind: is a network for tables, must be 'vanilla_cnn' or 'resnet'",
+            ),
+            (
+                r#"{"dataset":{"kind":"utkf","train_size":10,"images":{"size":63}},"loss":{"kind":"mse"}}"#.into(),
+                "dataset.images.size.height: is 63, must be at least 64: 6 poolings halve the image",
+            ),
+            (
+                r#"{"dataset":{"kind":"utkf","train_size":10,"images":{"size":{"height":64,"width":0}}}}"#.into(),
+                "dataset.images.size.width: is 0, must be 1 to 16384",
             ),
             (r#"{"dataset":{"kind":"bike","train_size":0}}"#.into(), "dataset.train_size: is 0, must be at least 1"),
             (r#"{"dataset":{"kind":"csv","train_size":9}}"#.into(), "dataset.csv: is missing, must be what the columns"),

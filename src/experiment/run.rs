@@ -1,13 +1,13 @@
 //! One run: from its description to its result. A run that was interrupted goes on from its last checkpoint.
 
-use super::config::{Cadence, Config, DatasetKind, Network};
+use super::config::{Cadence, Config};
 use super::directory::{Log, RunDirectory};
 use super::history::{EvaluationRecord, History, Outputs, Record, SetOutputs, StepRecord, now};
 use super::outcome::Outcome;
 use super::progress::{Pace, Progress, Stage, Watch};
 use super::source;
 use crate::data::Dataset;
-use crate::model::{Model, ModelOptions};
+use crate::model::Model;
 use crate::torch::device;
 use crate::train::checkpoint::LoadOptions;
 use crate::train::fit::{FitOptions, FitProgress, fit};
@@ -24,11 +24,12 @@ use std::time::Instant;
 /// Those of reading the data, of training and of writing; [`Error::Cancelled`] when
 /// `watch` stopped it: with a run directory, a checkpoint was then written.
 pub fn run(config: &Config, watch: Watch) -> Result<Outcome> {
+    // What can be known before the data are read is said before: reading them may take long.
     if let Some(path) = &config.out {
-        // Checked before the data are read, which may take long.
         RunDirectory::check(path, config)?;
     }
-    run_on(config, &source::load(config, watch)?, watch)
+    device::resolve(&config.device)?;
+    run_on(config, &source::load(config, &|size| config.check_images(size), watch)?, watch)
 }
 
 /// Runs the experiment `config` on its data set, read already.
@@ -50,7 +51,7 @@ pub fn run_on(config: &Config, data: &Dataset, watch: Watch) -> Result<Outcome> 
             Trainer::load_with(path, Some(&train), &options)?
         }
         None => {
-            let model = Model::new(&network(config, &train)?)?;
+            let model = Model::new(&config.network(train.feature_shape(), train.outputs())?)?;
             Trainer::new(Arc::new(Mutex::new(model)), Some(&train), &config.trainer())?
         }
     };
@@ -122,7 +123,7 @@ fn run_fit(
     let options = FitOptions { checkpoint: directory.as_ref().map(RunDirectory::checkpoint_path), ..options };
     let mut pace = None;
     let mut show = |progress: &FitProgress| watch(&Pace::of_fit(&mut pace, &config.tag, options.batch_size, progress));
-    let (model, report) = fit(&network(config, train)?, train, &options, &mut show)?;
+    let (model, report) = fit(&config.network(train.feature_shape(), train.outputs())?, train, &options, &mut show)?;
     let epochs = report.final_epochs.unwrap_or(report.stop_epoch);
     let metrics = Metrics::of(&model, test)?;
     let history = History { steps: vec![], evaluations: vec![EvaluationRecord::new(epochs, epochs, &metrics)] };
@@ -136,34 +137,6 @@ fn run_fit(
         directory.finish_fit(config, &history, &outputs, &outcome, &model, &report)?;
     }
     Ok(outcome)
-}
-
-/// The model that fits `train`.
-fn network(config: &Config, train: &Dataset) -> Result<ModelOptions> {
-    let (seed, outputs) = (config.seed, train.outputs());
-    let table = |hidden: &[usize], batch_norm| ModelOptions::Mlp {
-        inputs: train.width(),
-        outputs,
-        hidden: hidden.to_vec(),
-        batch_norm,
-        seed,
-    };
-    let image = || match *train.feature_shape() {
-        [channels, height, width] => Ok((channels, height, width)),
-        _ => Err(Error::Internal("a network for images on a table".into())),
-    };
-    Ok(match &config.model {
-        None | Some(Network::VanillaAnn {}) => table(&[100, 50, 20, 10], config.dataset.kind == DatasetKind::Wine),
-        Some(Network::Mlp { hidden, batch_norm }) => table(hidden, *batch_norm),
-        Some(Network::VanillaCnn {}) => {
-            let (channels, height, width) = image()?;
-            ModelOptions::VanillaCnn { channels, height, width, outputs, seed }
-        }
-        Some(Network::Resnet { depth }) => {
-            let (channels, height, width) = image()?;
-            ModelOptions::Resnet { depth: *depth, channels, height, width, outputs, seed }
-        }
-    })
 }
 
 /// What was measured: in memory, and in the run directory if there is one.

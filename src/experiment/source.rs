@@ -3,16 +3,17 @@
 use super::config::{Config, DatasetKind};
 use super::progress::{Pace, Stage, Watch};
 use crate::data::noise::NoiseOptions;
-use crate::data::{Dataset, ImageFolder, NamedDataset, SplitOptions, SyntheticOptions};
+use crate::data::{Dataset, FoundImages, ImageSize, NamedDataset, SplitOptions, SyntheticOptions};
 use crate::{Error, Result};
 use std::path::PathBuf;
 
-/// Reads the whole data set that `config` names.
+/// Reads the whole data set that `config` names. Images are decoded only if there are enough and `takes` their size.
 ///
 /// # Errors
-/// [`Error::NotFound`], [`Error::Parse`], [`Error::OutOfMemory`]; [`Error::InvalidConfig`] when
-/// their file or folder is not given; [`Error::Cancelled`] when `watch` stops it.
-pub fn load(config: &Config, watch: Watch) -> Result<Dataset> {
+/// [`Error::NotFound`], [`Error::Parse`], [`Error::OutOfMemory`]; [`Error::InvalidArgument`] when the sets need more
+/// images than there are; [`Error::InvalidConfig`] when their file or folder is not given; that of `takes`;
+/// [`Error::Cancelled`] when `watch` stops it.
+pub fn load(config: &Config, takes: &dyn Fn(ImageSize) -> Result<()>, watch: Watch) -> Result<Dataset> {
     let options = &config.dataset;
     match options.kind {
         DatasetKind::Bike => NamedDataset::Bike.load(&locate(config, &["hour.csv", "bike/hour.csv"])?),
@@ -23,12 +24,15 @@ pub fn load(config: &Config, watch: Watch) -> Result<Dataset> {
         DatasetKind::Utkf => {
             let folder = locate(config, &["utkf", "UTKFace", "utkface", "."])?;
             let mut pace = None;
-            let images = options.images.clone().unwrap_or_default();
-            ImageFolder::read(&folder, &images, &mut |done, total| {
-                let pace = pace.get_or_insert_with(|| Pace::new(done as u64, total as u64));
-                watch(&pace.at(Stage::Loading, &config.tag, done as u64, 1.0))
-            })?
-            .into_dataset()
+            let images = FoundImages::find(&folder, &options.images.clone().unwrap_or_default())?;
+            split_options(config).sizes(images.count())?;
+            takes(images.size())?;
+            images
+                .decode(&mut |done, total| {
+                    let pace = pace.get_or_insert_with(|| Pace::new(done as u64, total as u64));
+                    watch(&pace.at(Stage::Loading, &config.tag, done as u64, 1.0))
+                })?
+                .into_dataset()
         }
         DatasetKind::Synthetic => Dataset::synthetic(&SyntheticOptions {
             rows: options.train_size.saturating_add(options.test_size.unwrap_or_default()),
@@ -67,17 +71,22 @@ fn locate(config: &Config, candidates: &[&str]) -> Result<PathBuf> {
 /// # Errors
 /// [`Error::InvalidArgument`] when the sets need more rows than there are; [`Error::InvalidConfig`].
 pub fn divide(config: &Config, data: &Dataset) -> Result<(Dataset, Dataset)> {
-    let options = &config.dataset;
-    let (train, test) = data.split(&SplitOptions {
-        train_size: options.train_size,
-        test_size: options.test_size,
-        shuffle: true,
-        seed: config.seed,
-        keep_groups: options.keep_groups,
-    })?;
+    let (train, test) = data.split(&split_options(config))?;
     let train = match &config.noise {
         Some(noise) => NoiseOptions { seed: noise.seed.or(Some(config.seed)), ..noise.clone() }.apply(&train)?,
         None => train,
     };
     Ok((train, test))
+}
+
+/// How the data are divided.
+fn split_options(config: &Config) -> SplitOptions {
+    let options = &config.dataset;
+    SplitOptions {
+        train_size: options.train_size,
+        test_size: options.test_size,
+        shuffle: true,
+        seed: config.seed,
+        keep_groups: options.keep_groups,
+    }
 }

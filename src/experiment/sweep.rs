@@ -281,10 +281,15 @@ impl Sweep {
     fn load(&self, watch: Watch) -> Result<HashMap<String, Dataset>> {
         let mut data = HashMap::new();
         for Cell { config, .. } in &self.cells {
-            if let Some(key) = source_key(config)
-                && let Entry::Vacant(entry) = data.entry(key)
-            {
-                entry.insert(source::load(config, watch)?);
+            let Some(key) = source_key(config) else { continue };
+            if let Entry::Vacant(entry) = data.entry(key.clone()) {
+                // Images that one network does not take may be for another: its run fails by itself.
+                let takes = |size| {
+                    let others = self.cells.iter().map(|other| &other.config);
+                    let sharing = others.filter(|other| source_key(other).as_ref() == Some(&key));
+                    sharing.map(|other| other.check_images(size)).reduce(Result::or).unwrap_or(Ok(()))
+                };
+                entry.insert(source::load(config, &takes, watch)?);
             }
         }
         Ok(data)

@@ -13,12 +13,17 @@ const CHANNELS: [usize; 6] = [10, 20, 32, 64, 128, 256];
 /// Each block halves height and width.
 const REDUCTION: usize = 1 << CHANNELS.len();
 
-/// Blocks of Conv 3x3, BatchNorm, ReLU and MaxPool 2, then a Linear from all that is left.
-pub(super) fn vanilla_cnn(image: Image, outputs: usize, generator: &mut ChaCha12Rng) -> Result<Network> {
+/// Checks that the network can take such images.
+pub(super) fn check(image: Image) -> Result<()> {
     image.validate()?;
     let allowed = format!("at least {REDUCTION}: {} poolings halve the image", CHANNELS.len());
     require(image.height >= REDUCTION, "model.height", image.height, &allowed)?;
-    require(image.width >= REDUCTION, "model.width", image.width, &allowed)?;
+    require(image.width >= REDUCTION, "model.width", image.width, &allowed)
+}
+
+/// Blocks of Conv 3x3, BatchNorm, ReLU and MaxPool 2, then a Linear from all that is left.
+pub(super) fn vanilla_cnn(image: Image, outputs: usize, generator: &mut ChaCha12Rng) -> Result<Network> {
+    check(image)?;
     require(outputs >= 1, "model.outputs", outputs, "at least 1")?;
     let mut layers = Vec::new();
     let mut width = image.channels;

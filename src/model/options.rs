@@ -1,6 +1,6 @@
 //! Which networks there are, and the options of each.
 
-use super::cnn::vanilla_cnn;
+use super::cnn::{self, vanilla_cnn};
 use super::image::Image;
 use super::layers::Network;
 use super::mlp::mlp;
@@ -126,6 +126,21 @@ impl ModelOptions {
             plain => (plain, 1),
         };
         (0..count).map(|number| network.network(number as u64, heads)).collect()
+    }
+
+    /// Checks the size of the images that the network takes, which does not need the network.
+    ///
+    /// # Errors
+    /// [`Error::InvalidConfig`].
+    pub(crate) fn check_images(&self) -> Result<()> {
+        match *self {
+            ModelOptions::VanillaCnn { height, width, channels, .. } => cnn::check(Image { channels, height, width }),
+            ModelOptions::Resnet { height, width, channels, .. } => Image { channels, height, width }.validate(),
+            ModelOptions::MeanVariance { ref network } | ModelOptions::Ensemble { ref network, .. } => {
+                network.check_images()
+            }
+            ModelOptions::Mlp { .. } | ModelOptions::VanillaAnn { .. } => Ok(()),
+        }
     }
 
     /// Whether the network has, after its outputs, the logarithms of their variances.

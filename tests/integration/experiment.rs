@@ -541,3 +541,38 @@ fn a_network_learns_the_age_of_drawn_faces_and_images_resume() {
     assert!(matches!(stopped, Err(Error::Cancelled(_))));
     assert_eq!(run(&config(out), &mut unwatched).unwrap().last.rmse, whole.last.rmse);
 }
+
+#[test]
+fn what_is_wrong_with_a_folder_of_images_is_said_before_they_are_decoded() {
+    let folder = tempfile::tempdir().unwrap();
+    let faces = folder.path().join("faces");
+    stdout(&["faces", faces.to_str().unwrap(), "--count=30", "--size=48"]);
+    let base = json!({
+        "data": faces, "epochs": 1, "batch_size": 5, "loss": {"kind": "mse"},
+        "dataset": {"kind": "utkf", "train_size": 10, "test_size": 5},
+    });
+    let small = "dataset.images.size.height: is 48, must be at least 64: 6 poolings halve the image; that is the first \
+                 image's own size";
+    for (change, message) in [
+        (json!({}), small),
+        (json!({"dataset": {"train_size": 26}, "model": {"kind": "resnet"}}), "together at most the 30 rows"),
+        (json!({"device": "cuda:99"}), "cuda:99"),
+    ] {
+        let result = run(&config(with(base.clone(), change)), &mut |progress| panic!("{progress:?}"));
+        let fault = result.unwrap_err().to_string();
+        assert!(fault.contains(message), "{fault}");
+    }
+    let resized = config(with(base.clone(), json!({"dataset": {"images": {"size": 64}}})));
+    assert!(run(&resized, &mut unwatched).unwrap().last.rmse.is_finite());
+
+    // In a sweep it is the fault of the run whose network does not take them, or of all.
+    let sweep =
+        |models: Value| Sweep::from_value(&json!({"base": base, "grid": {"seeds": [0], "variants": models}})).unwrap();
+    let (cnn, resnet) = (json!({"kind": "vanilla_cnn"}), json!({"kind": "resnet"}));
+    let (cnn, resnet) = (json!({"name": "cnn", "model": cnn}), json!({"name": "resnet", "model": resnet}));
+    let outcomes = sweep(json!([cnn, resnet])).run(&mut unwatched).unwrap();
+    assert!(outcomes[0].error.as_ref().unwrap().contains("at least 64"), "{:?}", outcomes[0].error);
+    assert!(outcomes[1].outcome.is_some(), "{:?}", outcomes[1].error);
+    let none = sweep(json!([cnn])).run(&mut |progress| panic!("{progress:?}")).unwrap_err().to_string();
+    assert!(none.contains(small), "{none}");
+}
