@@ -4,6 +4,7 @@
 Run from this folder after `cargo build --release` in the one above; the images are drawn by `biv faces`.
 """
 
+import base64
 import pathlib
 import random
 import subprocess
@@ -33,7 +34,8 @@ OPTIONS = {
     5: ['{"train_size": 5, "test_size": 3, "shuffle": true, "seed": 2, "keep_groups": true}'],
     6: ['{"rows": 20, "features": 6, "outputs": 2, "seed": 3}'],
     7: ['{"labels": ["y"], "standard_errors": ["s"], "error_divisor": 1.645, "one_hot": ["c"], "cyclic": {"h": 24}}'],
-    8: ['{"size": {"height": 8, "width": 8}, "corrupt": "skip", "memory_limit": 100}'],
+    8: ['{"size": {"height": 8, "width": 8}, "corrupt": "skip", "memory_limit": 100}',
+        '{"size": 64, "subfolders": true, "orientation": "exif"}'],
     9: ['{"dataset": {"kind": "synthetic", "train_size": 50, "test_size": 20}, "epochs": 2, "eval_every": {"steps": 7}}',
         '{"settings": {"experiment_settings": "a,1,bike,True,700", "model_settings": "vanilla_ann,biv,0.5",'
         ' "noise_settings": "True,gamma", "params_settings": "meanvar", "parameters": "2,1"}}'],
@@ -49,6 +51,15 @@ SETTINGS = [
 CSV = ["y,v,a,b\n1,2,3,4\n5,6,7,8\n", "y;v;a\n1;2;3\n", "y,z,a,b,c\n1,2,3,4,x\n1,2,3,4,y\n", '"y","a"\n"1e3",\n', "y\ta\n1\t2\n"]
 
 
+WEBP = {
+    "lossy": "UklGRiIAAABXRUJQVlA4IBYAAAAwAQCdASoBAAEADsD+JaQAA3AAAAAA",
+    "lossless": "UklGRhoAAABXRUJQVlA4TA0AAAAvAAAAEAcQERGIiP4HAA==",
+    "alpha": "UklGRkoAAABXRUJQVlA4WAoAAAAQAAAAAAAAAAAAQUxQSAwAAAARBxAR/Q9ERP8DAABWUDggGAAAABQBAJ0BKgEAAQAAAP4AAA3AAP7mtQAAAA==",
+    "animation": "UklGRlIAAABXRUJQVlA4WAoAAAASAAAAAAAAAAAAQU5JTQYAAAD/////AABBTk1GJgAAAAAAAAAAAAAAAAAAAGQAAABWUDhMDQAAAC8AAAAQBxAREYiI"
+                 "/gcA",
+}
+
+
 def main():
     for which, texts in OPTIONS.items():
         for number, text in enumerate(texts):
@@ -62,14 +73,26 @@ def main():
         faces = [str(ROOT / "target/release/biv"), "faces", folder, "--count", "2", "--size", "16"]
         subprocess.run(faces, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         for number, file in enumerate(sorted(pathlib.Path(folder).rglob("*.jp*g"))[:2]):
+            jpeg = file.read_bytes()
             for which in (0, 2):
-                seed("image", f"{which}-{number}", bytes([which]) + file.read_bytes())
+                seed("image", f"{which}-{number}", bytes([which]) + jpeg)
+            # Turned, with a picture of its own in EXIF, bytes that fill and a comment with markers; a video after it.
+            exif = b"Exif\0\0II*\0\x08\0\0\0\x01\0\x12\1\3\0\1\0\0\0\6\0\0\0\0\0\0\0" + jpeg
+            exif = b"\xff\xe1" + (len(exif) + 2).to_bytes(2, "big") + exif
+            comment = b"\xff\xff\xfe\0\x08\xff\xd9\xff\xda\xff\xd8"
+            video = b"\0\0\0\x18ftypmp42\0\0\0\0mp42isom\0\0\0\x12mdat\xff\xda\0\x08\xff\xd8\xff\xd9"
+            seed("image", f"jpeg-appended-{number}", b"\0" + jpeg + video)
+            seed("image", f"jpeg-exif-{number}", bytes([6]) + jpeg[:2] + exif + comment + jpeg[2:] + video)
+            seed("image", f"jpeg-twice-{number}", b"\0" + jpeg[:-2] + jpeg)
     # The smallest PNG: one grey pixel.
     png = bytes.fromhex(
         "89504e470d0a1a0a0000000d4948445200000001000000010800000000"
         "3a7e9b550000000a49444154789c6360000000020001489d3e5a0000000049454e44ae426082")
-    for which in (1, 3, 5):
+    for which in (0, 1, 3, 5):
         seed("image", f"png-{which}", bytes([which]) + png)
+    # The smallest WebP of each kind: lossy, lossless, with transparency, animated.
+    for name, webp in WEBP.items():
+        seed("image", f"webp-{name}", b"\1" + base64.b64decode(webp))
     for file in sorted((ROOT / "tests/golden").glob("*.biv")):
         if file.stat().st_size < 4000:
             for which in (0, 1):
