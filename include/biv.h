@@ -972,15 +972,17 @@ biv_status biv_dataset_create_named(const char *name,
                                     struct biv_dataset **out);
 
 /**
- * Reads a folder of JPEG and PNG images, in the order of their names. A name begins with the image's label,
- * up to the first "_", as UTKFace's do with the age: 39_1_20170116174525125.jpg.
+ * Reads a folder of JPEG, PNG and WebP images, in the order of their names. A name begins with the image's label,
+ * up to the first "_", as UTKFace's do with the age: 39_1_20170116174525125.jpg. It ends in .jpg, .jpeg, .jpe, .jfif,
+ * .png or .webp, in small or capital letters; the content says which of the formats the file has. Other files, hidden
+ * ones and folders are passed over. biv_dataset_describe() names what was left out, and why.
  *
  * A row's features have shape [3, height, width] and are the pixels' bytes divided by 255. They are kept as
  * bytes.
  *
  * @param folder UTF-8.
- * @param options JSON, schema "images": {"size": {"height": 64, "width": 64}, "corrupt": "skip"}; NULL for
- *   the defaults.
+ * @param options JSON, schema "images": {"size": {"height": 64, "width": 48}, "corrupt": "skip", "subfolders": true,
+ *   "orientation": "exif"}; {"size": 64} for squares; NULL for the defaults.
  * @param out the new handle, to be freed with biv_dataset_free(); NULL on failure.
  * @return BIV_OK, BIV_ERROR_NOT_FOUND (no folder, or no images in it), BIV_ERROR_PARSE (an image that is
  *   damaged or has no label; the message names it), BIV_ERROR_SHAPE (images of different sizes),

@@ -76,7 +76,7 @@ classdef Dataset < biv.Handle
         end
 
         function data = fromImages(folder, varargin)
-            %FROMIMAGES  Reads a folder of JPEG and PNG images whose names begin with the label, up to the first _.
+            %FROMIMAGES  Reads a folder of JPEG, PNG and WebP images whose names begin with the label, up to the first _.
             %   Options: 'Size', struct('height', 64, 'width', 64); 'Corrupt', 'refuse' or 'skip'; 'MemoryLimit' in
             %   bytes. A row of the features has shape [3 height width] and values from 0 to 1.
             data = biv.Dataset(biv_mex('dataset_from_images', folder, biv.json(varargin{:})));
