@@ -150,7 +150,7 @@ fn other(bytes: &[u8]) -> String {
     } else {
         "is of another format"
     };
-    format!("the file {what}; what is read are JPEG, PNG and WebP")
+    format!("the file {what}; only JPEG, PNG and WebP are read")
 }
 
 /// Whether a file that begins so can be a text.
@@ -275,7 +275,7 @@ mod tests {
         ] {
             let said = picture(start).unwrap_err();
             assert!(said.starts_with(&format!("the file {what}")), "{start:x?}: {said}");
-            assert!(said.ends_with("what is read are JPEG, PNG and WebP"), "{said}");
+            assert!(said.ends_with("only JPEG, PNG and WebP are read"), "{said}");
         }
     }
 

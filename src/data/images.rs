@@ -189,6 +189,7 @@ impl FoundImages {
         if images.is_empty() {
             return Err(none_usable(folder, skipped.get(passed_over)));
         }
+        skipped.sort();
         images.sort_by(|(one, _), (other, _)| one.cmp(other));
         let size = match options.size {
             Some(size) => (size, None),
@@ -200,6 +201,11 @@ impl FoundImages {
     /// How many there are; some may be damaged.
     pub fn count(&self) -> usize {
         self.images.len()
+    }
+
+    /// What is left out already, and why.
+    pub fn left_out(&self) -> &[(PathBuf, String)] {
+        &self.skipped
     }
 
     /// The size that all of them will have.

@@ -25,7 +25,14 @@ pub fn load(config: &Config, takes: &dyn Fn(ImageSize) -> Result<()>, watch: Wat
             let folder = locate(config, &["utkf", "UTKFace", "utkface", "."])?;
             let mut pace = None;
             let images = FoundImages::find(&folder, &options.images.clone().unwrap_or_default())?;
-            split_options(config).sizes(images.count())?;
+            split_options(config).sizes(images.count()).map_err(|error| match (error, images.left_out()) {
+                (Error::InvalidArgument(message), [(first, why), ..]) => Error::InvalidArgument(format!(
+                    "{message}; {} files or folders were left out, as {}: {why}",
+                    images.left_out().len(),
+                    first.display()
+                )),
+                (error, _) => error,
+            })?;
             takes(images.size())?;
             images
                 .decode(&mut |done, total| {

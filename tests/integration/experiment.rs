@@ -547,6 +547,9 @@ fn what_is_wrong_with_a_folder_of_images_is_said_before_they_are_decoded() {
     let folder = tempfile::tempdir().unwrap();
     let faces = folder.path().join("faces");
     stdout(&["faces", faces.to_str().unwrap(), "--count=30", "--size=48"]);
+    for number in 0..25 {
+        std::fs::write(faces.join(format!("note-{number}.txt")), "").unwrap();
+    }
     let base = json!({
         "data": faces, "epochs": 1, "batch_size": 5, "loss": {"kind": "mse"},
         "dataset": {"kind": "utkf", "train_size": 10, "test_size": 5},
@@ -556,14 +559,22 @@ fn what_is_wrong_with_a_folder_of_images_is_said_before_they_are_decoded() {
     for (change, message) in [
         (json!({}), small),
         (json!({"dataset": {"train_size": 26}, "model": {"kind": "resnet"}}), "together at most the 30 rows"),
+        (json!({"dataset": {"train_size": 26}}), "; 25 files or folders were left out, as "),
         (json!({"device": "cuda:99"}), "cuda:99"),
     ] {
         let result = run(&config(with(base.clone(), change)), &mut |progress| panic!("{progress:?}"));
         let fault = result.unwrap_err().to_string();
         assert!(fault.contains(message), "{fault}");
     }
-    let resized = config(with(base.clone(), json!({"dataset": {"images": {"size": 64}}})));
-    assert!(run(&resized, &mut unwatched).unwrap().last.rmse.is_finite());
+
+    // What was left out is named, but no long list fills the screen.
+    let (file, out) = (folder.path().join("resized.json"), folder.path().join("run"));
+    let resized = with(base.clone(), json!({"dataset": {"images": {"size": 64}}}));
+    std::fs::write(&file, resized.to_string()).unwrap();
+    let printed = stdout(&["run", file.to_str().unwrap(), "--out", out.to_str().unwrap()]);
+    assert!(printed.contains("  25 left out of the data: ") && printed.contains("; and 20 more"), "{printed}");
+    let result: Value = serde_json::from_str(&read(out.join("result.json"))).unwrap();
+    assert_eq!(result["left_out"].as_array().unwrap().len(), 25);
 
     // In a sweep it is the fault of the run whose network does not take them, or of all.
     let sweep =
