@@ -410,6 +410,7 @@ impl FeatureColumns {
         require(!names.is_empty(), "csv.features", "empty", "at least one column")?;
         let known: HashSet<&String> = names.iter().collect();
         for name in options.one_hot.iter().chain(options.cyclic.keys()) {
+            rows.column(name)?;
             require(known.contains(name), "csv", format!("'{name}' not a feature"), "one of the features")?;
         }
         let one_hot: HashSet<&String> = options.one_hot.iter().collect();

@@ -209,13 +209,15 @@ impl Rows {
             // The bytes before it and one more, so that the last field is the one in which it is.
             let input = open(&self.file).ok()?.take(broken.at).chain(&b"x"[..]);
             let mut reader = ReaderBuilder::new().delimiter(self.delimiter).flexible(true).from_reader(input);
-            let (mut record, mut column, mut row) = (csv::ByteRecord::new(), reader.byte_headers().ok()?.len(), 0);
+            // The own headers may not be there yet.
+            let headers = reader.headers().ok()?.clone();
+            let (mut record, mut column, mut row) = (csv::ByteRecord::new(), headers.len(), 0);
             while reader.read_byte_record(&mut record).ok()? {
                 (row, column) = (record.position()?.record(), record.len());
             }
             let line = text_file::line(&self.file, broken.at)?;
-            Some(match self.headers.get(column - 1) {
-                Some(name) if row > 0 => format!(" line {line}, row {row}, column '{name}':"),
+            Some(match headers.get(column - 1) {
+                Some(name) if row > 0 => format!(" line {line}, row {row}, column '{}':", name.trim()),
                 _ => format!(" line {line}, column {column}:"),
             })
         };
@@ -280,6 +282,7 @@ mod tests {
         };
         start("x,y,note\n1,10,ok\n2,20,\"5 inch\n3,30,ok\n4,40,ok\n", "line 3, row 2, column 'note':");
         start("x,y\n\"1,2\n", "line 2, row 1, column 'x':");
+        start("x, y\n1,2\n3,\"4\n5,6\n7,\"8\n", "line 3, row 2, column 'y':");
         start("x,y\n\n\"a\nb\",1\n1,\"2\n", "line 5, row 2, column 'y':");
         start("x,\"y\n1,2\n", "line 1, column 2:");
         // Also where it is far from the beginning, and in a gzip file.

@@ -250,7 +250,8 @@ static void csv_faults_are_named_with_row_and_column(void) {
       {"x,y\n1,2\n", "{\"labels\": []}", CONFIG, "csv.labels: is empty"},
       {"x,y\n1,2\n", "{\"labels\": [\"y\"], \"variances\": [\"x\", \"x\"]}", CONFIG, "csv.variances: is 2"},
       {"x,y\n1,2\n", "{\"labels\": [\"y\"], \"cyclic\": {\"x\": 0}}", CONFIG, "csv.cyclic.x: is 0"},
-      {"x,y\n1,2\n", "{\"labels\": [\"y\"], \"one_hot\": [\"q\"]}", CONFIG, "'q' not a feature"},
+      {"x,y\n1,2\n", "{\"labels\": [\"y\"], \"one_hot\": [\"q\"]}", BIV_ERROR_NOT_FOUND,
+       "there is no column 'q', only 'x', 'y'"},
       {"x,y\n1,2\n", "{\"labels\": [\"y\"], \"error_divisor\": 0}", CONFIG, "csv.error_divisor: is 0"},
       {"x,y\n1,2\n", "{\"labels\": [\"y\"], \"delimiter\": \";;\"}", CONFIG, "csv.delimiter"},
   };
