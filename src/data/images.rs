@@ -204,8 +204,8 @@ impl FoundImages {
     }
 
     /// What is left out already, and why.
-    pub fn left_out(&self) -> &[(PathBuf, String)] {
-        &self.skipped
+    pub fn left_out(&self) -> Vec<String> {
+        self.skipped.iter().map(said_of).collect()
     }
 
     /// The size that all of them will have.

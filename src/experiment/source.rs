@@ -3,7 +3,7 @@
 use super::config::{Config, DatasetKind};
 use super::progress::{Pace, Stage, Watch};
 use crate::data::noise::NoiseOptions;
-use crate::data::{Dataset, FoundImages, ImageSize, NamedDataset, SplitOptions, SyntheticOptions};
+use crate::data::{Dataset, FoundImages, ImageSize, NamedDataset, SplitOptions, SyntheticOptions, left_out_note};
 use crate::{Error, Result};
 use std::path::PathBuf;
 
@@ -25,12 +25,9 @@ pub fn load(config: &Config, takes: &dyn Fn(ImageSize) -> Result<()>, watch: Wat
             let folder = locate(config, &["utkf", "UTKFace", "utkface", "."])?;
             let mut pace = None;
             let images = FoundImages::find(&folder, &options.images.clone().unwrap_or_default())?;
-            split_options(config).sizes(images.count()).map_err(|error| match (error, images.left_out()) {
-                (Error::InvalidArgument(message), [(first, why), ..]) => Error::InvalidArgument(format!(
-                    "{message}; {} files or folders were left out, as {}: {why}",
-                    images.left_out().len(),
-                    first.display()
-                )),
+            let enough = split_options(config).sizes(images.count());
+            enough.map_err(|error| match (error, left_out_note(&images.left_out())) {
+                (Error::InvalidArgument(message), Some(note)) => Error::InvalidArgument(format!("{message}; {note}")),
                 (error, _) => error,
             })?;
             takes(images.size())?;

@@ -559,7 +559,7 @@ fn what_is_wrong_with_a_folder_of_images_is_said_before_they_are_decoded() {
     for (change, message) in [
         (json!({}), small),
         (json!({"dataset": {"train_size": 26}, "model": {"kind": "resnet"}}), "together at most the 30 rows"),
-        (json!({"dataset": {"train_size": 26}}), "; 25 files or folders were left out, as "),
+        (json!({"dataset": {"train_size": 26}}), "; 25 left out of the data: "),
         (json!({"device": "cuda:99"}), "cuda:99"),
     ] {
         let result = run(&config(with(base.clone(), change)), &mut |progress| panic!("{progress:?}"));
