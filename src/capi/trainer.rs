@@ -487,11 +487,9 @@ pub unsafe extern "C" fn biv_trainer_load(
 ) -> biv_status {
     // SAFETY: the header's contract for all pointers.
     boundary(|| unsafe {
-        handle::create(out, || {
-            let path = Path::new(pointer::text(path, "path")?);
-            let dataset = handle::get_optional(dataset)?;
-            let device = if device.is_null() { None } else { Some(pointer::text(device, "device")?) };
-            Ok(Arc::new(Session::new(Trainer::load(path, dataset.as_deref(), device)?)))
+        load(path, dataset, out, || {
+            let device = if device.is_null() { None } else { Some(pointer::text(device, "device")?.to_string()) };
+            Ok(LoadOptions { device, accept_data: false })
         })
     })
 }
@@ -513,14 +511,27 @@ pub unsafe extern "C" fn biv_trainer_load_with(
     out: *mut *mut biv_trainer,
 ) -> biv_status {
     // SAFETY: the header's contract for all pointers.
-    boundary(|| unsafe {
+    boundary(|| unsafe { load(path, dataset, out, || pointer::options(options, "load")) })
+}
+
+/// Makes the trainer in a file.
+///
+/// # Safety
+/// The header's contract for all pointers.
+unsafe fn load(
+    path: *const c_char,
+    dataset: *const biv_dataset,
+    out: *mut *mut biv_trainer,
+    options: impl FnOnce() -> Result<LoadOptions>,
+) -> Result<()> {
+    // SAFETY: the caller's promise.
+    unsafe {
         handle::create(out, || {
             let path = Path::new(pointer::text(path, "path")?);
             let dataset = handle::get_optional(dataset)?;
-            let options: LoadOptions = pointer::options(options, "load")?;
-            Ok(Arc::new(Session::new(Trainer::load_with(path, dataset.as_deref(), &options)?)))
+            Ok(Arc::new(Session::new(Trainer::load_with(path, dataset.as_deref(), &options()?)?)))
         })
-    })
+    }
 }
 
 /// Frees a handle. Does nothing to NULL and to a handle that was freed before, and keeps the thread's last

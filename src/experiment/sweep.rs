@@ -277,7 +277,7 @@ impl Sweep {
         Ok(())
     }
 
-    /// The data sets that the runs `open` share, each read once.
+    /// The data sets of the runs, each read once.
     fn load(&self, watch: Watch) -> Result<HashMap<String, Dataset>> {
         let mut data = HashMap::new();
         for Cell { config, .. } in &self.cells {
