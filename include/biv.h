@@ -233,7 +233,7 @@ typedef struct biv_dataset_info {
    */
   int32_t has_variances;
   /**
-   * 1 when the labels have simulated noise and the clean ones are kept beside them, else 0.
+   * 1 when the labels have simulated noise and those before it are kept beside them, else 0.
    */
   int32_t has_clean_labels;
   /**
@@ -555,7 +555,7 @@ typedef struct biv_experiment_progress {
    */
   double loss;
   /**
-   * The last RMSE on the test set, in the labels' unit; NaN before the first.
+   * The last RMSE on the test set, in the labels' unit, with what noise its labels have; NaN before the first.
    */
   double rmse;
   /**
@@ -1005,8 +1005,8 @@ biv_status biv_dataset_create_synthetic(const char *options,
                                         struct biv_dataset **out);
 
 /**
- * Makes a copy whose labels have simulated noise of known variances. The clean labels are kept beside them:
- * a trainer takes its normalisation from those. Where the data set has variances, the new ones are added to
+ * Makes a copy whose labels have simulated noise of known variances. The labels before it are kept beside
+ * them: a trainer takes its normalisation from those. Where the data set has variances, the new ones are added to
  * them.
  *
  * @param options JSON, schema "noise": {"distribution": {"kind": "uniform", "low": 0, "high": 1}
@@ -1327,8 +1327,8 @@ void biv_model_free(struct biv_model *model);
 /**
  * Makes a trainer that starts from the model's weights as they are.
  *
- * With "normalize", features and labels are normalised by the statistics of the data set, of its clean labels
- * where noise was simulated. A model that has a normalisation keeps it.
+ * With "normalize", features and labels are normalised by the statistics of the data set, of its labels before
+ * the noise where that was simulated. A model that has a normalisation keeps it.
  *
  * @param model is moved to the trainer's device and trained in place: its predictions follow the training.
  * @param dataset is copied to the device; NULL for a trainer that is used with biv_trainer_step_on() only.
@@ -1546,8 +1546,9 @@ biv_status biv_experiment_resolve(const char *config,
  * @param callback called after each mini-batch; may be NULL.
  * @param user passed to the callback.
  * @param out a new text, the result as JSON, to be freed with biv_text_free(); NULL on failure. It has the
- *   test errors at the end ("last") and at their best ("best"), in the labels' unit:
- *   {"epochs": 100, "last": {"rmse": 59.8, ...}, ...}.
+ *   test errors at the end ("last") and at their best ("best"), in the labels' unit, and what is known of the
+ *   test labels' noise: "clean" (none), "noisy" (its variances are known) or "unknown":
+ *   {"epochs": 100, "last": {"test_labels": "clean", "rmse": 59.8, ...}, ...}.
  * @return BIV_OK, BIV_ERROR_CANCELLED (the callback stopped the run; in a run directory there is a
  *   checkpoint), BIV_ERROR_INVALID_CONFIG, BIV_ERROR_NOT_FOUND, BIV_ERROR_PARSE, BIV_ERROR_SHAPE,
  *   BIV_ERROR_INVALID_ARGUMENT (the run directory has something else in it, or train and test together are
@@ -1570,7 +1571,7 @@ biv_status biv_experiment_run(const char *config,
  * @param callback called after each mini-batch and each run; may be NULL.
  * @param user passed to the callback.
  * @param out a new text, the result as JSON, to be freed with biv_text_free(); NULL on failure. "table" has a
- *   row for each variant, "runs" has each run with its "outcome" or its "error".
+ *   row for each variant (with "test_labels", as in the result of a run), "runs" has each run with its "outcome" or its "error".
  * @return BIV_OK (also where single runs failed), BIV_ERROR_CANCELLED (the callback stopped the sweep),
  *   BIV_ERROR_INVALID_CONFIG, BIV_ERROR_INVALID_ARGUMENT, BIV_ERROR_NOT_FOUND, BIV_ERROR_PARSE, BIV_ERROR_IO,
  *   BIV_ERROR_OUT_OF_MEMORY. Any thread.
@@ -1619,7 +1620,7 @@ biv_status biv_variance_model_fit(const struct biv_array *residuals,
  * By default five networks are trained side by side, each on the rows outside a fold of its own. What they miss of the
  * rows that they do not see gives the weights of the labels, the epoch to stop at and the size of the errors. The
  * model predicts their mean; biv_model_predict_with_variance() gives the error bars. Labels without variances are
- * weighted alike. Clean labels that are kept beside simulated noise are not looked at.
+ * weighted alike. Labels before simulated noise, kept beside it, are not looked at.
  *
  * @param model JSON, schema "model", of one network; its seed is the first network's. NULL for a multi-layer perceptron
  *   with hidden layers of 100 and 50.

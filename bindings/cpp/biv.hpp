@@ -477,7 +477,7 @@ class Dataset {
   }
 
   /**
-   * A copy with simulated noise on the labels and the variances of that noise; the clean labels are kept beside them.
+   * A copy with simulated noise on the labels and the variances of that noise; the labels before it are kept.
    *
    * @param options schema "noise": {{"distribution", {{"kind", "gamma"}, {"mean", 20}, {"variance", 400}}}, {"seed",
    * 7}}.

@@ -57,7 +57,7 @@ int main(int count, char **arguments) {
   if (status != BIV_OK && status != BIV_ERROR_CANCELLED) return fail();
   biv_progress progress = {.struct_size = sizeof progress};
   if (biv_trainer_get_progress(trainer, &progress)) return fail();
-  printf("%lld epochs, best test RMSE %.2f\n", (long long)progress.epoch, patience.best);
+  printf("%lld epochs, best RMSE on noisy test labels %.2f\n", (long long)progress.epoch, patience.best);
 
   /* A loaded model predicts the same: the file has the weights and the normalisation. */
   biv_model *loaded = NULL;

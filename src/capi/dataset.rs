@@ -38,7 +38,7 @@ pub struct biv_dataset_info {
     pub outputs: i64,
     /// 1 when the variances of the labels are known, else 0.
     pub has_variances: i32,
-    /// 1 when the labels have simulated noise and the clean ones are kept beside them, else 0.
+    /// 1 when the labels have simulated noise and those before it are kept beside them, else 0.
     pub has_clean_labels: i32,
     /// How many damaged images, or rows with an empty field, were left out when the data were read:
     /// biv_dataset_describe() names them.
@@ -240,8 +240,8 @@ pub unsafe extern "C" fn biv_dataset_create_synthetic(
     })
 }
 
-/// Makes a copy whose labels have simulated noise of known variances. The clean labels are kept beside them:
-/// a trainer takes its normalisation from those. Where the data set has variances, the new ones are added to
+/// Makes a copy whose labels have simulated noise of known variances. The labels before it are kept beside
+/// them: a trainer takes its normalisation from those. Where the data set has variances, the new ones are added to
 /// them.
 ///
 /// @param options JSON, schema "noise": {"distribution": {"kind": "uniform", "low": 0, "high": 1}

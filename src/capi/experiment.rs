@@ -50,7 +50,7 @@ pub struct biv_experiment_progress {
     pub epochs: i64,
     /// The mean training loss of the present epoch so far, in normalised units; NaN where there is none.
     pub loss: f64,
-    /// The last RMSE on the test set, in the labels' unit; NaN before the first.
+    /// The last RMSE on the test set, in the labels' unit, with what noise its labels have; NaN before the first.
     pub rmse: f64,
     /// Images or training rows per second; NaN for BIV_STAGE_SWEEP.
     pub samples_per_second: f64,
@@ -94,8 +94,9 @@ pub unsafe extern "C" fn biv_experiment_resolve(config: *const c_char, out: *mut
 /// @param callback called after each mini-batch; may be NULL.
 /// @param user passed to the callback.
 /// @param out a new text, the result as JSON, to be freed with biv_text_free(); NULL on failure. It has the
-///   test errors at the end ("last") and at their best ("best"), in the labels' unit:
-///   {"epochs": 100, "last": {"rmse": 59.8, ...}, ...}.
+///   test errors at the end ("last") and at their best ("best"), in the labels' unit, and what is known of the
+///   test labels' noise: "clean" (none), "noisy" (its variances are known) or "unknown":
+///   {"epochs": 100, "last": {"test_labels": "clean", "rmse": 59.8, ...}, ...}.
 /// @return BIV_OK, BIV_ERROR_CANCELLED (the callback stopped the run; in a run directory there is a
 ///   checkpoint), BIV_ERROR_INVALID_CONFIG, BIV_ERROR_NOT_FOUND, BIV_ERROR_PARSE, BIV_ERROR_SHAPE,
 ///   BIV_ERROR_INVALID_ARGUMENT (the run directory has something else in it, or train and test together are
@@ -127,7 +128,7 @@ pub unsafe extern "C" fn biv_experiment_run(
 /// @param callback called after each mini-batch and each run; may be NULL.
 /// @param user passed to the callback.
 /// @param out a new text, the result as JSON, to be freed with biv_text_free(); NULL on failure. "table" has a
-///   row for each variant, "runs" has each run with its "outcome" or its "error".
+///   row for each variant (with "test_labels", as in the result of a run), "runs" has each run with its "outcome" or its "error".
 /// @return BIV_OK (also where single runs failed), BIV_ERROR_CANCELLED (the callback stopped the sweep),
 ///   BIV_ERROR_INVALID_CONFIG, BIV_ERROR_INVALID_ARGUMENT, BIV_ERROR_NOT_FOUND, BIV_ERROR_PARSE, BIV_ERROR_IO,
 ///   BIV_ERROR_OUT_OF_MEMORY. Any thread.

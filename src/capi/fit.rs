@@ -182,7 +182,7 @@ pub type biv_fit_callback = Option<unsafe extern "C" fn(user: *mut c_void, progr
 /// By default five networks are trained side by side, each on the rows outside a fold of its own. What they miss of the
 /// rows that they do not see gives the weights of the labels, the epoch to stop at and the size of the errors. The
 /// model predicts their mean; biv_model_predict_with_variance() gives the error bars. Labels without variances are
-/// weighted alike. Clean labels that are kept beside simulated noise are not looked at.
+/// weighted alike. Labels before simulated noise, kept beside it, are not looked at.
 ///
 /// @param model JSON, schema "model", of one network; its seed is the first network's. NULL for a multi-layer perceptron
 ///   with hidden layers of 100 and 50.

@@ -211,8 +211,8 @@ pub type biv_epoch_callback = Option<unsafe extern "C" fn(user: *mut c_void, epo
 
 /// Makes a trainer that starts from the model's weights as they are.
 ///
-/// With "normalize", features and labels are normalised by the statistics of the data set, of its clean labels
-/// where noise was simulated. A model that has a normalisation keeps it.
+/// With "normalize", features and labels are normalised by the statistics of the data set, of its labels before
+/// the noise where that was simulated. A model that has a normalisation keeps it.
 ///
 /// @param model is moved to the trainer's device and trained in place: its predictions follow the training.
 /// @param dataset is copied to the device; NULL for a trainer that is used with biv_trainer_step_on() only.

@@ -32,7 +32,8 @@ pub struct Config {
     /// The network (default by data set: `vanilla_ann` for tables, `vanilla_cnn` for images).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub model: Option<Network>,
-    /// Instead of a trainer, which sees the clean labels' statistics, a fit as on a user's own data (default none).
+    /// Instead of a trainer, which sees the statistics of the labels before simulated noise, a fit as on a user's own
+    /// data (default none).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fit: Option<Protocol>,
     /// The loss (default `biv` with epsilon 0.1; in a fit, with epsilon `auto`).
@@ -91,7 +92,7 @@ pub struct DatasetOptions {
     /// The number of test rows (default: utkf 4000, wine 2491, bike 3379, csv all others, synthetic 1000).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub test_size: Option<usize>,
-    /// Whether features and labels are normalised by the clean training set's statistics (default true).
+    /// Whether features and labels are normalised by the training set's statistics (default true).
     #[serde(default = "yes")]
     pub normalize: bool,
     /// How a folder of images is read; for `utkf`.
@@ -106,7 +107,8 @@ pub struct DatasetOptions {
     /// The file in the folder `data`; for `csv` (default: `data` is the file).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub file: Option<PathBuf>,
-    /// Which labels the statistics are of (default `clean`, as published; `labels` as a user has them, and in a fit).
+    /// Which labels the statistics are of (default `clean`, those before simulated noise, as published;
+    /// `labels` as a user has them, and in a fit).
     #[serde(default, skip_serializing_if = "LabelStatistics::is_published")]
     pub normalization: LabelStatistics,
 }

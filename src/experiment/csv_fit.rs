@@ -1,7 +1,9 @@
 //! A fit of a CSV file, and the folder that it leaves behind.
 
+use super::config::DatasetKind;
 use super::directory::{CHECKPOINT, is_passing, lock, names, versions, write_json};
 use super::history::{EvaluationRecord, SetOutputs};
+use super::labels::LabelKind;
 use super::progress::{Pace, Watch};
 use super::report;
 use crate::base::files;
@@ -46,6 +48,8 @@ pub struct CsvFitOutcome {
     pub model: Model,
     /// What the fit says.
     pub report: FitReport,
+    /// What is known of the noise of the labels that it was fitted to, and is judged by.
+    pub labels: LabelKind,
     /// The errors on the test file, if there was one.
     pub test: Option<EvaluationRecord>,
     /// The file of the report.
@@ -88,17 +92,19 @@ pub fn fit_csv(job: &CsvFit, watch: Watch) -> Result<CsvFitOutcome> {
     report.warnings.extend(notes);
     let tested = match &test {
         Some(test) => {
-            let evaluation = EvaluationRecord::new(0, report.stop_epoch, &Metrics::of(&model, test)?);
-            Some((evaluation, SetOutputs::new(test, model.predict_data(test)?.mean)))
+            let kind = LabelKind::of(DatasetKind::Csv, test);
+            let evaluation = EvaluationRecord::new(0, report.stop_epoch, kind, &Metrics::of(&model, test)?);
+            Some((evaluation, SetOutputs::new(test, kind, model.predict_data(test)?.mean)))
         }
         None => None,
     };
 
+    let kind = LabelKind::of(DatasetKind::Csv, &data);
     let labels: Vec<&str> = columns.labels.iter().map(String::as_str).collect();
     let config =
         json!({"data": job.data, "test": job.test, "columns": columns, "hidden": job.hidden, "fit": job.options});
     let shown = tested.as_ref().map(|(evaluation, outputs)| (evaluation, outputs));
-    let page = report::fit_html(&name, &config, &versions(&options.device), &report, &labels, shown);
+    let page = report::fit_html(&name, &config, &versions(&options.device), &report, &labels, kind, shown);
     let file = |name: &str| job.out.join(name);
     write_json(&file(COLUMNS), &columns)?;
     write_json(&file(REPORT), &report)?;
@@ -110,7 +116,7 @@ pub fn fit_csv(job: &CsvFit, watch: Watch) -> Result<CsvFitOutcome> {
     if checkpoint.exists() {
         std::fs::remove_file(&checkpoint).map_err(|error| Error::io(&checkpoint, error))?;
     }
-    Ok(CsvFitOutcome { model, report, test: tested.map(|(evaluation, _)| evaluation), page: file(PAGE) })
+    Ok(CsvFitOutcome { model, report, labels: kind, test: tested.map(|(evaluation, _)| evaluation), page: file(PAGE) })
 }
 
 /// An error where a folder is neither empty nor that of a fit that was stopped.

@@ -315,11 +315,12 @@ fn tables(history: &History, outputs: &Outputs) -> [(&'static str, String); 6] {
         let (size, epsilon, used) = (step.effective_batch_size, step.epsilon, step.samples_used);
         let _ = writeln!(steps, "{},{},{loss},{size},{epsilon},{used}", step.batch, step.epoch);
     }
-    let mut evaluations = "batch,epoch,loss,mse,rmse,mae,r2\n".to_string();
+    let mut evaluations = "batch,epoch,loss,mse,rmse,mae,r2,test_labels\n".to_string();
     for test in &history.evaluations {
         let r2 = test.r2.map(|r2| r2.to_string()).unwrap_or_default();
         let (loss, mse, rmse, mae) = (test.normalized_mse, test.mse, test.rmse, test.mae);
-        let _ = writeln!(evaluations, "{},{},{loss},{mse},{rmse},{mae},{r2}", test.batch, test.epoch);
+        let kind = test.test_labels;
+        let _ = writeln!(evaluations, "{},{},{loss},{mse},{rmse},{mae},{r2},{kind}", test.batch, test.epoch);
     }
     let predictions = |part: &SetOutputs| {
         let mut text = "prediction\n".to_string();
@@ -329,10 +330,10 @@ fn tables(history: &History, outputs: &Outputs) -> [(&'static str, String); 6] {
         text
     };
     let labels = |part: &SetOutputs| {
-        let mut text = "label,clean_label,variance\n".to_string();
-        for (row, (label, clean)) in part.labels.iter().zip(&part.clean_labels).enumerate() {
+        let mut text = "label,label_before_simulated_noise,variance\n".to_string();
+        for (row, (label, before)) in part.labels.iter().zip(&part.clean_labels).enumerate() {
             let variance = part.variances.as_ref().map(|variances| variances[row].to_string()).unwrap_or_default();
-            let _ = writeln!(text, "{label},{clean},{variance}");
+            let _ = writeln!(text, "{label},{before},{variance}");
         }
         text
     };

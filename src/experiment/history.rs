@@ -1,5 +1,6 @@
 //! The record of a run, in memory and as JSON lines.
 
+use super::labels::LabelKind;
 use crate::data::Dataset;
 use crate::train::metrics::{Calibration, Metrics};
 use crate::{Error, Result};
@@ -32,6 +33,9 @@ pub struct EvaluationRecord {
     pub batch: u64,
     /// The epoch that the last of them belongs to, from 1.
     pub epoch: u64,
+    /// What is known of the noise of the test labels, against which all errors are.
+    #[serde(default)]
+    pub test_labels: LabelKind,
     /// Mean squared error, in the square of the labels' unit.
     pub mse: f64,
     /// Its square root, in the labels' unit.
@@ -79,6 +83,10 @@ pub struct SetOutputs {
     pub labels: Vec<f64>,
     /// The labels before simulated noise; without any, the labels.
     pub clean_labels: Vec<f64>,
+    /// What is known of the noise of `clean_labels`.
+    pub kind: LabelKind,
+    /// Whether the noise of `labels` was simulated, on top of what `clean_labels` have.
+    pub simulated: bool,
     /// The variance of each label's noise, in the square of the labels' unit; none where there is no noise.
     pub variances: Option<Vec<f64>>,
     /// What the model predicts.
@@ -96,10 +104,11 @@ pub struct Outputs {
 
 impl EvaluationRecord {
     /// Of an evaluation that has just ended.
-    pub(super) fn new(batch: u64, epoch: u64, metrics: &Metrics) -> Self {
+    pub(super) fn new(batch: u64, epoch: u64, test_labels: LabelKind, metrics: &Metrics) -> Self {
         EvaluationRecord {
             batch,
             epoch,
+            test_labels,
             mse: metrics.mse,
             rmse: metrics.rmse,
             mae: metrics.mae,
@@ -114,14 +123,21 @@ impl EvaluationRecord {
 }
 
 impl SetOutputs {
-    /// Of `data` and what a model predicts for it.
-    pub(super) fn new(data: &Dataset, predictions: Vec<f64>) -> Self {
+    /// Of `data`, whose labels without simulated noise are of this kind, and what a model predicts for it.
+    pub(super) fn new(data: &Dataset, kind: LabelKind, predictions: Vec<f64>) -> Self {
         SetOutputs {
             labels: data.labels().to_vec(),
             clean_labels: data.clean_labels().to_vec(),
+            kind,
+            simulated: data.has_clean_labels(),
             variances: data.variances().map(<[f64]>::to_vec),
             predictions,
         }
+    }
+
+    /// What is known of the noise of `labels`.
+    pub(super) fn label_kind(&self) -> LabelKind {
+        if self.simulated { LabelKind::Noisy } else { self.kind }
     }
 }
 
@@ -206,6 +222,7 @@ pub(super) mod tests {
         EvaluationRecord {
             batch,
             epoch: batch / 2,
+            test_labels: LabelKind::Clean,
             mse: rmse * rmse,
             rmse,
             mae: 0.8 * rmse,

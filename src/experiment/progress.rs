@@ -1,5 +1,6 @@
 //! The progress of long computations, for those who wait for them.
 
+use super::labels::LabelKind;
 use crate::train::fit::FitProgress;
 use std::ops::ControlFlow;
 use std::time::Instant;
@@ -34,6 +35,8 @@ pub struct Progress {
     pub loss: f64,
     /// The last RMSE on the test set, in the labels' unit; NaN before the first.
     pub rmse: f64,
+    /// What is known of the noise of the labels that `rmse` is on.
+    pub test_labels: LabelKind,
     /// Images, or training rows, per second; NaN in a sweep.
     pub samples_per_second: f64,
     /// An estimate of the seconds left; NaN before there is one.
@@ -70,6 +73,7 @@ impl Pace {
             epochs: 0,
             loss: f64::NAN,
             rmse: f64::NAN,
+            test_labels: LabelKind::Unknown,
             samples_per_second: rate * samples,
             seconds_left: if done > self.first { (self.total - done) as f64 / rate } else { f64::NAN },
         }

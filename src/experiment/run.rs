@@ -3,6 +3,7 @@
 use super::config::{Cadence, Config};
 use super::directory::{Log, RunDirectory};
 use super::history::{EvaluationRecord, History, Outputs, Record, SetOutputs, StepRecord, now};
+use super::labels::LabelKind;
 use super::outcome::Outcome;
 use super::progress::{Pace, Progress, Stage, Watch};
 use super::source;
@@ -40,6 +41,7 @@ pub fn run_on(config: &Config, data: &Dataset, watch: Watch) -> Result<Outcome> 
     // A run that cannot start leaves no directory behind.
     device::resolve(&config.device)?;
     let (train, test) = source::divide(config, data)?;
+    let test_labels = LabelKind::of(config.dataset.kind, &test);
     if let Some(options) = config.fit_options() {
         return run_fit(config, options, data, &train, &test, watch);
     }
@@ -81,7 +83,8 @@ pub fn run_on(config: &Config, data: &Dataset, watch: Watch) -> Result<Outcome> 
             Cadence::Epochs(epochs) => batch.is_multiple_of(epochs.saturating_mul(per_epoch)),
         };
         if due || batch == total {
-            recorder.record(Record::Evaluation(EvaluationRecord::new(batch, epoch, &trainer.evaluate(&test)?)))?;
+            let metrics = trainer.evaluate(&test)?;
+            recorder.record(Record::Evaluation(EvaluationRecord::new(batch, epoch, test_labels, &metrics)))?;
             recorder.flush()?;
         }
         let progress = Progress {
@@ -89,6 +92,7 @@ pub fn run_on(config: &Config, data: &Dataset, watch: Watch) -> Result<Outcome> 
             epochs,
             loss: mean.loss(),
             rmse: recorder.history.evaluations.last().map_or(f64::NAN, |evaluation| evaluation.rmse),
+            test_labels,
             ..pace.at(Stage::Training, &config.tag, batch, step.rows as f64)
         };
         let stopped = watch(&progress).is_break() && batch < total;
@@ -103,8 +107,10 @@ pub fn run_on(config: &Config, data: &Dataset, watch: Watch) -> Result<Outcome> 
 
     let outcome = outcome(config, data, directory.as_ref(), total, &recorder.history)?;
     if let Some(directory) = &directory {
-        let outputs = |data: &Dataset| Ok::<_, Error>(SetOutputs::new(data, trainer.predict(data)?));
-        let outputs = Outputs { train: outputs(&train)?, test: outputs(&test)? };
+        let outputs = Outputs {
+            train: SetOutputs::new(&train, LabelKind::of(config.dataset.kind, data), trainer.predict(&train)?),
+            test: SetOutputs::new(&test, test_labels, trainer.predict(&test)?),
+        };
         directory.finish(config, &recorder.history, &outputs, &outcome, None)?;
     }
     Ok(outcome)
@@ -126,14 +132,19 @@ fn run_fit(
     let (model, report) = fit(&config.network(train.feature_shape(), train.outputs())?, train, &options, &mut show)?;
     let epochs = report.final_epochs.unwrap_or(report.stop_epoch);
     let metrics = Metrics::of(&model, test)?;
-    let history = History { steps: vec![], evaluations: vec![EvaluationRecord::new(epochs, epochs, &metrics)] };
+    let test_labels = LabelKind::of(config.dataset.kind, test);
+    let evaluation = EvaluationRecord::new(epochs, epochs, test_labels, &metrics);
+    let history = History { steps: vec![], evaluations: vec![evaluation] };
     let outcome = outcome(config, data, directory.as_ref(), 0, &history)?;
     if let Some(directory) = &directory {
         let (mut log, _) = directory.log(0)?;
         history.records().iter().try_for_each(|record| log.record(record))?;
         log.flush()?;
-        let outputs = |data: &Dataset| Ok::<_, Error>(SetOutputs::new(data, model.predict_data(data)?.mean));
-        let outputs = Outputs { train: outputs(train)?, test: outputs(test)? };
+        let before_noise = LabelKind::of(config.dataset.kind, data);
+        let outputs = Outputs {
+            train: SetOutputs::new(train, before_noise, model.predict_data(train)?.mean),
+            test: SetOutputs::new(test, test_labels, model.predict_data(test)?.mean),
+        };
         directory.finish_fit(config, &history, &outputs, &outcome, &model, &report)?;
     }
     Ok(outcome)

@@ -140,6 +140,92 @@ fn a_run_leaves_everything_behind_and_nothing_else() {
 }
 
 #[test]
+fn every_report_says_what_its_test_labels_are() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let rows: String = (0..40).map(|x| format!("{x},{},{},0\n", x % 7, 1 + x % 3)).collect();
+    std::fs::write(at("own.csv"), format!("x,y,v,zero\n{rows}")).unwrap();
+    let wine: String = (0..40).map(|x| format!("{}{}\n", format!("{};", x % 9).repeat(11), x % 7)).collect();
+    let head: String = (0..11).map(|at| format!("f{at};")).collect();
+    for color in ["red", "white"] {
+        std::fs::write(at(&format!("winequality-{color}.csv")), format!("{head}quality\n{wine}")).unwrap();
+    }
+    stdout(&["faces", at("utkf").to_str().unwrap(), "--count=24", "--size=64"]);
+
+    let noise = json!({"distribution": {"kind": "gamma", "mean": 1, "variance": 1}});
+    let own = |variances: &[&str]| {
+        let columns = json!({"labels": ["y"], "features": ["x"], "variances": variances});
+        json!({"kind": "csv", "train_size": 16, "file": "own.csv", "csv": columns})
+    };
+    let named = |kind: &str| json!({"kind": kind, "train_size": 16, "test_size": 8});
+    let cases = [
+        ("known", own(&["v"]), Value::Null, "noisy"),
+        ("known, more simulated", own(&["v"]), noise.clone(), "noisy"),
+        ("nothing known", own(&[]), Value::Null, "unknown"),
+        ("simulated", own(&[]), noise.clone(), "unknown"),
+        ("zeros", own(&["zero"]), Value::Null, "clean"),
+        ("formula", named("synthetic"), noise.clone(), "clean"),
+        ("wine", named("wine"), noise.clone(), "clean"),
+        ("images", named("utkf"), noise.clone(), "unknown"),
+    ];
+    let variants: Vec<Value> = cases
+        .iter()
+        .map(|(name, dataset, noise, _)| json!({"name": name, "dataset": dataset, "noise": noise}))
+        .collect();
+    let base = json!({"data": folder.path(), "epochs": 1, "batch_size": 8, "loss": {"kind": "mse"}});
+    let sweep = json!({"base": base, "grid": {"seeds": [1], "variants": variants}, "out": at("sweep")});
+    let sweep = Sweep::from_json(&sweep.to_string()).unwrap();
+    let mut shown = Vec::new();
+    let outcomes = sweep.run(&mut |progress| {
+        shown.extend(progress.rmse.is_finite().then(|| (progress.run.clone(), progress.test_labels.to_string())));
+        ControlFlow::Continue(())
+    });
+    let outcomes = outcomes.unwrap();
+    sweep.write_summary(&outcomes).unwrap();
+    let (markdown, csv) = (read(at("sweep/table.md")), read(at("sweep/table.csv")));
+    assert!(csv.lines().next().unwrap().ends_with(",test_labels"), "{csv}");
+    for (place, ((name, _, noise, kind), cell)) in cases.iter().zip(sweep.cells()).enumerate() {
+        assert_eq!(outcomes[place].error, None, "{name}");
+        let file = |name: &str| cell.config.out.as_ref().unwrap().join(name);
+        let described = match *kind {
+            "unknown" => "test labels of unknown noise".to_string(),
+            kind => format!("{kind} test labels"),
+        };
+        let page = read(file("report.html"));
+        assert!(page.contains(&format!("Errors on {described}")), "{name}");
+        assert!(page.contains(&format!("Error on {described}")), "{name}");
+        assert!(page.contains(&format!("best RMSE on {described}, in label units")), "{name}");
+        let before = "RMSE on labels before simulated noise";
+        assert_eq!(page.contains(before), !noise.is_null() && *kind != "clean", "{name}");
+        assert_eq!(page.contains("clean"), *kind == "clean", "{name}");
+
+        let result: Value = serde_json::from_str(&read(file("result.json"))).unwrap();
+        assert_eq!((&result["last"]["test_labels"], &result["best"]["test_labels"]), (&json!(kind), &json!(kind)));
+        assert!(read(file("metrics.jsonl")).contains(&format!(r#""test_labels":"{kind}""#)), "{name}");
+        assert!(read(file("test_losses.csv")).lines().last().unwrap().ends_with(&format!(",{kind}")), "{name}");
+        assert!(!read(file("train_labels.csv")).contains("clean"), "{name}");
+        let events = std::fs::read_dir(file("tensorboard")).unwrap().next().unwrap().unwrap();
+        let events = String::from_utf8_lossy(&std::fs::read(events.path()).unwrap()).into_owned();
+        assert!(events.contains(&format!("test_{kind}_labels/rmse")), "{name}");
+        assert!(markdown.contains(&format!("| {name} | 1 | {kind} |")), "{name}: {markdown}");
+        assert!(csv.lines().nth(place + 1).unwrap().ends_with(&format!(",{kind}")), "{name}: {csv}");
+        let of_run: Vec<_> = shown.iter().filter(|(run, _)| *run == format!("{name}, seed 1")).collect();
+        assert!(of_run.iter().all(|(_, shown)| shown == kind), "{name}: {of_run:?}");
+
+        let (again, description) = (at("again").join(place.to_string()), at("one.json"));
+        let mut config = cell.config.to_value();
+        config.as_object_mut().unwrap().remove("resume");
+        std::fs::write(&description, config.to_string()).unwrap();
+        let said = output(&["run", description.to_str().unwrap(), "--out", again.to_str().unwrap()]);
+        let (text, lines) = (String::from_utf8_lossy(&said.stdout), String::from_utf8_lossy(&said.stderr));
+        assert!(text.contains(&format!("errors on {described}:")), "{name}: {text}{lines}");
+        assert!(lines.contains(&format!("RMSE on {described} ")), "{name}: {lines}");
+    }
+    let curves = read(at("sweep/curves.svg"));
+    assert!(curves.contains("Error on clean test labels and noisy test labels and test labels of unknown noise, mean"));
+}
+
+#[test]
 fn a_run_that_fits_has_the_figures_of_the_fit() {
     let folder = tempfile::tempdir().unwrap();
     let change = json!({"out": folder.path(), "fit": {"members": 1}, "model": {"kind": "mlp", "hidden": [16]}});
@@ -152,7 +238,7 @@ fn a_run_that_fits_has_the_figures_of_the_fit() {
     });
     assert!(outcome.unwrap().last.bars.is_some() && shown >= 4);
     let page = read(folder.path().join("report.html"));
-    for title in ["Errors on the clean test set", "Which epsilon the residuals allow", "Loss on held-out rows"] {
+    for title in ["Errors on clean test labels", "Which epsilon the residuals allow", "Loss on held-out rows"] {
         assert!(page.contains(title), "{title}");
     }
     assert!(!page.contains("Training loss"), "a fit records no steps");

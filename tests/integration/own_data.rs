@@ -61,9 +61,15 @@ fn a_model_is_fitted_to_a_file_and_predicts_another() {
         &out,
     ];
     let printed = stdout(&arguments);
-    for text in
-        ["300 rows, stopped at epoch ", "verdict ", "scale ", "epsilon ", "tau ", "coverage ", "on the test file"]
-    {
+    for text in [
+        "300 rows, stopped at epoch ",
+        "verdict ",
+        "scale ",
+        "epsilon ",
+        "tau ",
+        "coverage ",
+        "on the test file, noisy labels: RMSE ",
+    ] {
         assert!(printed.contains(text), "{text}: {printed}");
     }
     assert!(printed.ends_with("fit/report.html\n"), "{printed}");
@@ -84,7 +90,7 @@ fn a_model_is_fitted_to_a_file_and_predicts_another() {
     assert_eq!(columns["features"], serde_json::json!(["age", "hour", "kind"]));
     assert_eq!(columns["categories"]["kind"], serde_json::json!(["a", "b", "c"]));
     let page = read("report.html");
-    assert!(page.contains("<h1>people.csv</h1>") && page.contains("Errors on the noisy test set"));
+    assert!(page.contains("<h1>people.csv</h1>") && page.contains("Errors on noisy test labels"));
     assert!(!page.contains("src=") && !page.contains("href="), "self-contained");
 
     let model = Model::load(&out.join("model.biv")).unwrap();
@@ -129,6 +135,39 @@ fn a_model_is_fitted_to_a_file_and_predicts_another() {
     std::fs::write(&new, "kind,age\na,6\n").unwrap();
     let missing = complaint(&["predict", model_file, &new]);
     assert!(missing.contains("there is no column 'hour', only 'kind', 'age'"), "{missing}");
+}
+
+#[test]
+fn a_fit_says_what_its_labels_are() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_string();
+    std::fs::write(path("people.csv"), people()).unwrap();
+    let exact: String =
+        people().lines().skip(1).map(|row| format!("{},0\n", row.rsplit_once(',').unwrap().0)).collect();
+    std::fs::write(path("exact.csv"), format!("age,hour,kind,income,err\n{exact}")).unwrap();
+    let cases = [
+        ("people.csv", "people.csv", true, "noisy labels", "noisy test labels", "noisy"),
+        ("people.csv", "exact.csv", true, "noisy labels", "clean test labels", "clean"),
+        ("exact.csv", "people.csv", true, "clean labels", "noisy test labels", "noisy"),
+        ("people.csv", "people.csv", false, "labels of unknown noise", "test labels of unknown noise", "unknown"),
+    ];
+    for (at, (data, test, has_variances, fitted, tested, kind)) in cases.into_iter().enumerate() {
+        let (data, test, out) = (path(data), path(test), path(&format!("fit-{at}")));
+        let flags = "--label=income --features=age,hour --members=1 --epochs=2 --hidden=4";
+        let mut arguments: Vec<&str> = ["fit", &data].into_iter().chain(flags.split(' ')).collect();
+        arguments.extend(["--test", &test, "--out", &out]);
+        arguments.extend(has_variances.then_some("--std=err"));
+        let printed = stdout(&arguments);
+        assert!(printed.contains(&format!("RMSE on held-out rows, {fitted}  ")), "{at}: {printed}");
+        let test_labels = tested.replace("test ", "");
+        assert!(printed.contains(&format!("on the test file, {test_labels}: RMSE ")), "{at}: {printed}");
+        let page = std::fs::read_to_string(Path::new(&out).join("report.html")).unwrap();
+        assert!(page.contains(&format!("on held-out rows: {fitted}")), "{at}");
+        assert!(page.contains(&format!("Errors on {tested}")), "{at}");
+        assert_eq!(page.contains("clean"), fitted.contains("clean") || kind == "clean", "{at}");
+        let errors = std::fs::read_to_string(Path::new(&out).join("test.json")).unwrap();
+        assert_eq!(serde_json::from_str::<Value>(&errors).unwrap()["test_labels"], kind, "{at}");
+    }
 }
 
 #[test]

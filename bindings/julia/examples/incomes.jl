@@ -20,7 +20,7 @@ complete = fit!(trainer, 200; test=test) do epoch
     best[] = min(best[], epoch.test.rmse)
     since[] < 10 # false stops
 end
-println(complete ? "all" : progress(trainer).epoch, " epochs, best test RMSE ", round(best[]; digits=2))
+println(complete ? "all" : progress(trainer).epoch, " epochs, best RMSE on noisy test labels ", round(best[]; digits=2))
 
 mktempdir() do folder
     save(model(trainer), joinpath(folder, "incomes.biv"))

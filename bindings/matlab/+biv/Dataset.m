@@ -94,7 +94,7 @@ classdef Dataset < biv.Handle
             %ADDNOISE  A copy with simulated noise on the labels and the variances of that noise.
             %   Options: 'Distribution', of the variances, a struct: kind 'uniform' with low, high; 'gamma' with mean,
             %   variance or alpha, beta; 'binary_uniform' with components. 'Relative' (multiples of the labels' own
-            %   variance), 'Disturbance', 'Shuffled', 'Seed'. The clean labels are kept beside the noisy ones.
+            %   variance), 'Disturbance', 'Shuffled', 'Seed'. The labels before it are kept beside the noisy ones.
             noisy = biv.Dataset(biv_mex('dataset_add_noise', this.Key, biv.json(varargin{:})));
         end
 

@@ -20,7 +20,7 @@ v = variances(data);
 fprintf('%d rows, standard errors from %.3g to %.3g, median %.3g\n', numel(v), sqrt(min(v)), sqrt(max(v)), ...
     sqrt(median(v)));
 
-% Judged on labels that are exact themselves: the better half of the test rows.
+% Judged on the half of the test rows whose labels have the least noise.
 [train, test] = split(data, 'TrainSize', 2000, 'Seed', 1);
 v = variances(test);
 test = subset(test, v <= median(v));

@@ -289,9 +289,10 @@ fn outcome_text(outcome: &Outcome) -> String {
         lines.push(format!("  {} mini-batches had no label below the cutoff: no step was taken", outcome.skipped));
     }
     lines.push(format!("  effective batch size  {:.1}", outcome.effective_batch_size));
+    lines.push(format!("  errors on {}:", last.test_labels.describe("test labels")));
     for (name, errors) in [("at the end", last), ("at its best", best)] {
         lines.push(format!(
-            "  test error {name:<11}  RMSE {:.4}  MAE {:.4}  normalised MSE {:.4}  (epoch {})",
+            "    {name:<11}  RMSE {:.4}  MAE {:.4}  normalised MSE {:.4}  (epoch {})",
             errors.rmse, errors.mae, errors.normalized_mse, errors.epoch
         ));
     }
@@ -403,7 +404,8 @@ fn line(progress: &Progress) -> String {
         Stage::Training => format!("{}: epoch {}/{}", progress.run, progress.epoch, progress.epochs),
         Stage::Sweep => format!("runs, the last {}", progress.run),
     }];
-    for (name, value) in [("loss", progress.loss), ("test RMSE", progress.rmse)] {
+    let rmse = format!("RMSE on {}", progress.test_labels.describe("test labels"));
+    for (name, value) in [("loss", progress.loss), (&rmse, progress.rmse)] {
         if value.is_finite() {
             parts.push(format!("{name} {value:.4}"));
         }

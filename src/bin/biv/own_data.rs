@@ -203,7 +203,7 @@ pub fn fit(arguments: &FitArgs) -> Result<ExitCode> {
 }
 
 fn summary(outcome: &CsvFitOutcome, labels: &[String]) -> String {
-    let CsvFitOutcome { report, test, page, .. } = outcome;
+    let CsvFitOutcome { report, labels: kind, test, page, .. } = outcome;
     let mut lines = vec![format!("{} rows, stopped at epoch {} of {}", report.rows, report.stop_epoch, report.epochs)];
     for (output, label) in report.outputs.iter().zip(labels) {
         let model = &output.variance_model;
@@ -212,7 +212,7 @@ fn summary(outcome: &CsvFitOutcome, labels: &[String]) -> String {
         let (middle, most) = (100.0 * output.coverage_68, 100.0 * output.coverage_95);
         lines.extend([
             label.clone(),
-            format!("  RMSE on held-out rows, noise included  {:.4}", output.rmse),
+            format!("  RMSE on held-out rows, {}  {:.4}", kind.describe("labels"), output.rmse),
             format!("  verdict   {verdict}: {meaning}"),
             format!("  scale     {:.4}", model.scale),
             format!("  epsilon   {epsilon}"),
@@ -220,7 +220,10 @@ fn summary(outcome: &CsvFitOutcome, labels: &[String]) -> String {
             format!("  coverage  {middle:.1} % within 68 % error bars, {most:.1} % within 95 %"),
         ]);
     }
-    lines.extend(test.iter().map(|test| format!("on the test file: RMSE {:.4}  MAE {:.4}", test.rmse, test.mae)));
+    lines.extend(test.iter().map(|test| {
+        let labels = test.test_labels.describe("labels");
+        format!("on the test file, {labels}: RMSE {:.4}  MAE {:.4}", test.rmse, test.mae)
+    }));
     lines.extend(report.warnings.iter().map(|warning| format!("warning: {warning}")));
     lines.push(page.display().to_string());
     lines.join("\n") + "\n"

@@ -2,6 +2,7 @@
 
 use super::charts::{Chart, Kind, Series};
 use super::text::{integer, number};
+use crate::experiment::LabelKind;
 use crate::experiment::history::{EvaluationRecord, History, SetOutputs};
 
 /// The most points that a scatter plot shows.
@@ -10,15 +11,19 @@ const POINTS: usize = 2000;
 /// The width of the widest running mean, in mini-batches.
 const WIDEST_MEAN: usize = 200;
 
-pub(super) fn training_loss(history: &History) -> String {
+pub(super) fn training_loss(history: &History, train: &SetOutputs) -> String {
     let points: Vec<_> = history.steps.iter().filter_map(|step| Some((step.batch as f64, step.loss?))).collect();
     let skipped = history.steps.len() - points.len();
     let log_y = spans_magnitudes(&points);
     let (series, window) = smoothed("loss", 0, points);
     let mut caption = format!(
-        "The loss that training lowers, on noisy labels and weighted as the method says{}; how far it falls below the \
-         noise tells how much noise is memorised.",
-        if window > 1 { format!(", with its mean over {window} mini-batches") } else { String::new() }
+        "The loss that training lowers, on {} and weighted as the method says{}{}.",
+        train.label_kind().describe("labels"),
+        if window > 1 { format!(", with its mean over {window} mini-batches") } else { String::new() },
+        match train.label_kind() {
+            LabelKind::Noisy => "; how far it falls below the noise tells how much noise is memorised",
+            LabelKind::Clean | LabelKind::Unknown => "",
+        }
     );
     if skipped > 0 {
         caption +=
@@ -35,33 +40,26 @@ pub(super) fn training_loss(history: &History) -> String {
     figure(&chart, &caption)
 }
 
-pub(super) fn test_error(history: &History) -> String {
-    let point = |test: &EvaluationRecord| (test.batch as f64, test.rmse);
+pub(super) fn test_error(history: &History, test: &SetOutputs) -> String {
+    let point = |evaluation: &EvaluationRecord| (evaluation.batch as f64, evaluation.rmse);
     let points: Vec<_> = history.evaluations.iter().map(point).collect();
     let best = history.best().map(point).into_iter().collect();
     let chart = Chart {
-        title: "Test error".into(),
+        title: format!("Error on {}", test.kind.describe("test labels")),
         x_label: "mini-batch".into(),
         y_label: "RMSE (label units)".into(),
         log_y: spans_magnitudes(&points),
-        series: vec![Series::new("test RMSE", Kind::Line, 0, points), Series::new("best", Kind::Points, 1, best)],
+        series: vec![Series::new("RMSE", Kind::Line, 0, points), Series::new("best", Kind::Points, 1, best)],
         ..Chart::default()
     };
-    figure(&chart, "Lower is better; a rise after the best point means that training has begun to fit the noise.")
-}
-
-/// What the labels are that errors are measured against: "noisy" where their noise has variances and no clean labels
-/// are kept beside them, else "clean".
-pub(super) fn label_kind(part: &SetOutputs) -> &'static str {
-    // Bit by bit: a missing label is NaN.
-    let same =
-        part.labels.iter().map(|label| label.to_bits()).eq(part.clean_labels.iter().map(|label| label.to_bits()));
-    let is_noisy = part.variances.iter().flatten().any(|&variance| variance > 0.0);
-    if same && is_noisy { "noisy" } else { "clean" }
+    figure(
+        &chart,
+        "Lower is better; a rise after the best point means that training has begun to fit what only its own rows have, \
+         such as the noise of their labels.",
+    )
 }
 
 pub(super) fn predictions(test: &SetOutputs) -> String {
-    let kind = label_kind(test);
     let pairs: Vec<_> = test.clean_labels.iter().copied().zip(test.predictions.iter().copied()).collect();
     let shown = pairs.len().min(POINTS);
     // Evenly spread over the rows, so that the same run always shows the same points.
@@ -70,7 +68,7 @@ pub(super) fn predictions(test: &SetOutputs) -> String {
     let (low, high) = finite.fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), value| (l.min(value), h.max(value)));
     let chart = Chart {
         title: "Predictions on the test set".into(),
-        x_label: format!("{kind} label (label units)"),
+        x_label: format!("{} (label units)", test.kind.describe("label")),
         y_label: "prediction (label units)".into(),
         series: vec![
             Series::new("test rows", Kind::Points, 0, points),
@@ -79,9 +77,11 @@ pub(super) fn predictions(test: &SetOutputs) -> String {
         ..Chart::default()
     };
     let mut caption = "Each point is a row; the closer to the dashed line, the better the prediction.".to_string();
-    if kind == "noisy" {
-        caption += " The labels' own noise keeps points away from the line too.";
-    }
+    caption += match test.kind {
+        LabelKind::Clean => "",
+        LabelKind::Noisy => " The labels' own noise keeps points away from the line too.",
+        LabelKind::Unknown => " Noise of the labels, if they have any, keeps points away from the line too.",
+    };
     if pairs.len() > shown {
         caption += &format!(" {} of {} rows are shown.", integer(shown as u64), integer(pairs.len() as u64));
     }
@@ -104,7 +104,6 @@ pub(super) fn error_by_variance(train: &SetOutputs) -> String {
     if let Some(why) = why {
         return note(title, why);
     }
-    let kind = label_kind(train);
     let groups = rows.len().min(10);
     let bars = (0..groups).map(|group| {
         let rows = &rows[group * rows.len() / groups..(group + 1) * rows.len() / groups];
@@ -114,19 +113,27 @@ pub(super) fn error_by_variance(train: &SetOutputs) -> String {
         ((x, mean(&squares).sqrt()), (x, number(mean(&variances))))
     });
     let (points, x_ticks) = bars.unzip();
+    let labels = match (train.kind, train.simulated) {
+        (LabelKind::Noisy | LabelKind::Unknown, true) => "labels before simulated noise".into(),
+        (kind, _) => kind.describe("labels"),
+    };
     let chart = Chart {
         title: title.into(),
         x_label: "mean noise variance of each tenth of the labels (label units squared)".into(),
-        y_label: format!("RMSE on {kind} labels (label units)"),
+        y_label: format!("RMSE on {labels} (label units)"),
         x_ticks,
         series: vec![Series::new("", Kind::Bars, 0, points)],
         ..Chart::default()
     };
-    let meaning = match kind {
-        "noisy" => {
-            "the noise of the labels is in the errors, so the bars rise with it even where predictions are right."
+    let meaning = match train.kind {
+        LabelKind::Clean => "bars that rise to the right mean that noise was memorised, level bars that it was not.",
+        LabelKind::Noisy => {
+            "the noise of these labels is in the errors, so the bars rise with it even where predictions are right."
         }
-        _ => "bars that rise to the right mean that noise was memorised, level bars that it was not.",
+        LabelKind::Unknown => {
+            "bars that rise to the right mean that simulated noise was memorised, level bars that it was not. What noise \
+             the labels had before is in the errors too."
+        }
     };
     let order = "From the tenth of the training labels with the least noise (left) to that with the most";
     figure(&chart, &format!("{order}: {meaning}"))
@@ -208,6 +215,8 @@ pub(super) mod tests {
             clean_labels: clean_labels.clone(),
             // In each hundred rows the error is the number of the hundred.
             predictions: clean_labels.iter().enumerate().map(|(at, label)| label + (at / 300) as f64).collect(),
+            kind: LabelKind::Clean,
+            simulated: variances.is_some(),
             variances,
         };
         (history, Outputs { train: part(Some((0..3000).map(f64::from).collect())), test: part(None) })
@@ -243,23 +252,39 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn labels_are_noisy_where_their_noise_has_variances_and_nothing_else_is_known() {
-        let part = |labels: &[f64], clean: &[f64], variances: Option<&[f64]>| SetOutputs {
-            labels: labels.to_vec(),
-            clean_labels: clean.to_vec(),
-            variances: variances.map(<[f64]>::to_vec),
-            predictions: vec![0.0; 2],
-        };
-        let (labels, noise) = ([1.0, f64::NAN], [0.5, f64::INFINITY]);
-        assert_eq!(label_kind(&part(&labels, &labels, Some(&noise))), "noisy");
-        assert_eq!(label_kind(&part(&labels, &labels, None)), "clean");
-        assert_eq!(label_kind(&part(&labels, &labels, Some(&[0.0; 2]))), "clean");
-        assert_eq!(label_kind(&part(&labels, &[1.5, f64::NAN], Some(&noise))), "clean", "the noise was simulated");
-        assert!(predictions(&part(&labels, &labels, Some(&noise))).contains("noisy label (label units)"));
-        let (_, mut outputs) = run();
-        assert!(error_by_variance(&outputs.train).contains("RMSE on noisy labels"));
-        outputs.train.labels[0] += 1.0;
-        assert!(error_by_variance(&outputs.train).contains("RMSE on clean labels"));
+    fn figures_say_what_the_labels_are() {
+        use LabelKind::{Clean, Noisy, Unknown};
+        let part = |kind, simulated| SetOutputs { kind, simulated, ..run().1.train };
+        for (kind, axis, claim) in [
+            (Clean, ">clean label (label units)<", None),
+            (Noisy, ">noisy label (label units)<", Some("own noise keeps points away")),
+            (Unknown, ">label of unknown noise (label units)<", Some("if they have any, keeps points away")),
+        ] {
+            let figure = predictions(&part(kind, false));
+            assert!(figure.contains(axis) && figure.contains("away") == claim.is_some(), "{kind}");
+            assert!(claim.is_none_or(|claim| figure.contains(claim)), "{kind}");
+        }
+        for (kind, simulated, axis, claim) in [
+            (Clean, true, "RMSE on clean labels (", "that noise was memorised"),
+            (Noisy, false, "RMSE on noisy labels (", "the bars rise with it even where predictions are right"),
+            (Noisy, true, "RMSE on labels before simulated noise (", "the bars rise with it even where"),
+            (Unknown, true, "RMSE on labels before simulated noise (", "that simulated noise was memorised"),
+        ] {
+            let figure = error_by_variance(&part(kind, simulated));
+            assert!(figure.contains(axis) && figure.contains(claim), "{kind} {simulated}");
+        }
+        let (history, _) = run();
+        for (kind, simulated, labels) in [
+            (Clean, false, "on clean labels and"),
+            (Clean, true, "on noisy labels and"),
+            (Noisy, false, "on noisy labels and"),
+            (Unknown, false, "on labels of unknown noise and"),
+            (Unknown, true, "on noisy labels and"),
+        ] {
+            let figure = training_loss(&history, &part(kind, simulated));
+            let below = figure.contains("falls below the noise");
+            assert!(figure.contains(labels) && below == labels.contains("noisy"), "{kind} {simulated}");
+        }
     }
 
     #[test]

@@ -1,27 +1,31 @@
 //! A fit as one HTML page, and its figures for the page of a run.
 
-use super::figures::{label_kind, predictions};
+use super::figures::predictions;
 use super::fit_figures::{coverage, epsilon_profile, held_out_loss, residuals_by_variance, training_epsilon};
 use super::html::metrics;
 use super::page::{Page, counted, table};
 use super::text::{escape, number};
+use crate::experiment::LabelKind;
 use crate::experiment::history::{EvaluationRecord, SetOutputs};
 use crate::train::fit::{FitReport, OutputReport};
 use serde_json::Value;
 
-/// The page of a fit with this title. `labels` are the outputs' names; `test` is what a test set shows, if there was one.
+/// The page of a fit with this title. `labels` are the outputs' names, and of this kind those that it was fitted to;
+/// `test` is what a test set shows, if there was one.
 pub fn fit_html(
     title: &str,
     config: &Value,
     versions: &Value,
     report: &FitReport,
     labels: &[&str],
+    kind: LabelKind,
     test: Option<(&EvaluationRecord, &SetOutputs)>,
 ) -> String {
-    let mut figures = fit_figures(report, labels);
+    let mut figures = fit_figures(report, labels, kind);
     if let Some((evaluation, outputs)) = test {
-        let title = format!("Errors on the {} test set", label_kind(outputs));
-        figures += &table(&title, &["the model".into()], &metrics(&[evaluation]), "Lower is better, except for R².");
+        let title = format!("Errors on {}", outputs.kind.describe("test labels"));
+        let caption = format!("{} Lower is better, except for R².", outputs.kind.meaning("test labels"));
+        figures += &table(&title, &["the model".into()], &metrics(&[evaluation]), &caption);
         figures += &predictions(outputs);
     }
     let networks = match report.final_epochs {
@@ -36,7 +40,7 @@ pub fn fit_html(
     Page {
         title,
         overview: parts.join(" · "),
-        tiles: tiles(report, labels),
+        tiles: tiles(report, labels, kind),
         notes: report.warnings.clone(),
         figures,
         config,
@@ -45,12 +49,12 @@ pub fn fit_html(
     .html()
 }
 
-/// The figures of a fit.
-pub(super) fn fit_figures(report: &FitReport, labels: &[&str]) -> String {
+/// The figures of a fit to labels of this kind.
+pub(super) fn fit_figures(report: &FitReport, labels: &[&str], kind: LabelKind) -> String {
     let several = report.outputs.len() > 1;
     let name = |number: usize| labels.get(number).map_or(format!("output {number}"), |name| name.to_string());
     let names: Vec<String> = (0..report.outputs.len()).map(name).collect();
-    let mut figures = findings(report, &names);
+    let mut figures = findings(report, &names, kind);
     for (output, name) in report.outputs.iter().zip(&names) {
         let of = if several { format!(": {name}") } else { String::new() };
         figures += &[epsilon_profile(output, &of), residuals_by_variance(output, &of), coverage(output, &of)].concat();
@@ -59,12 +63,12 @@ pub(super) fn fit_figures(report: &FitReport, labels: &[&str]) -> String {
 }
 
 /// The numbers that a reader looks for first.
-fn tiles(report: &FitReport, labels: &[&str]) -> Vec<(String, String)> {
+fn tiles(report: &FitReport, labels: &[&str], kind: LabelKind) -> Vec<(String, String)> {
     let several = report.outputs.len() > 1;
     let mut tiles = Vec::new();
     for (output, label) in report.outputs.iter().zip(labels) {
         let of = if several { format!(" of {}", escape(label)) } else { String::new() };
-        tiles.push((number(output.rmse), format!("RMSE{of} on held-out rows, noise of the labels included")));
+        tiles.push((number(output.rmse), format!("RMSE{of} on held-out rows: {}", kind.describe("labels"))));
         let tau = output.variance_model.tau2.sqrt();
         tiles.push((number(tau), format!("tau{of}: the errors that the variances do not explain")));
         let share = format!("{} %", number(100.0 * output.coverage_95));
@@ -74,7 +78,7 @@ fn tiles(report: &FitReport, labels: &[&str]) -> Vec<(String, String)> {
 }
 
 /// What the held-out rows say, a column for each output.
-fn findings(report: &FitReport, names: &[String]) -> String {
+fn findings(report: &FitReport, names: &[String], kind: LabelKind) -> String {
     type Finding = (&'static str, fn(&OutputReport) -> String);
     let findings: [Finding; 11] = [
         ("RMSE on held-out rows", |output| number(output.rmse)),
@@ -97,7 +101,8 @@ fn findings(report: &FitReport, names: &[String]) -> String {
     let mut verdicts: Vec<String> = verdicts.map(|[name, meaning]| format!("{name}: {meaning}")).collect();
     verdicts.dedup();
     let caption = format!(
-        "A residual's variance is scale v + tau², where v is the variance of its label's noise. Verdict {}.",
+        "{} A residual's variance is scale v + tau², where v is the variance of its label's noise. Verdict {}.",
+        kind.meaning("held-out labels"),
         verdicts.join("; ")
     );
     table("What held-out rows say", &columns, &rows, &caption)
@@ -181,10 +186,13 @@ mod tests {
             clean_labels: vec![1.0, 2.0],
             variances: Some(vec![1.0, 2.0]),
             predictions: vec![1.5, 1.5],
+            kind: LabelKind::Noisy,
+            simulated: false,
         };
         let evaluation = evaluation(1, 1.5);
         let test = Some((&evaluation, &outputs));
-        let page = fit_html("a & b", &json!({}), &json!({}), &report(0.5, 100.0, 1, 3), &["y <"], test);
+        let page =
+            fit_html("a & b", &json!({}), &json!({}), &report(0.5, 100.0, 1, 3), &["y <"], LabelKind::Unknown, test);
         let found = elements(page.strip_prefix("<!DOCTYPE html>").unwrap());
         assert_eq!((found["svg"], found["figure"]), (6, 8));
         for text in [
@@ -194,7 +202,9 @@ mod tests {
             "<th scope=\"col\">y &lt;</th>",
             "<th scope=\"row\">verdict</th><td>profile</td>",
             "<b>50.00 %</b><span>of the labels within their 95 % error bars",
-            "Errors on the noisy test set",
+            "Errors on noisy test labels",
+            "on held-out rows: labels of unknown noise",
+            "Whether the held-out labels have noise is not known",
         ] {
             assert!(page.contains(text), "{text}: {page}");
         }
@@ -232,7 +242,7 @@ mod tests {
                 for (outputs, epochs) in [(1, 1), (2, 2), (9, 0)] {
                     let mut report = report(value, epsilon, outputs, epochs);
                     let page = |report: &FitReport| {
-                        let page = fit_html("t", &json!({}), &json!(null), report, &["a", "b"], None);
+                        let page = fit_html("t", &json!({}), &json!(null), report, &["a", "b"], LabelKind::Noisy, None);
                         elements(page.strip_prefix("<!DOCTYPE html>").unwrap());
                         assert!(!page.contains("NaN"), "{value} {epsilon}");
                         page

@@ -1,8 +1,6 @@
 //! A run as one HTML page: metrics, figures, configuration.
 
-use super::figures::{
-    effective_batch_size, error_by_variance, label_kind, mean, note, predictions, test_error, training_loss,
-};
+use super::figures::{effective_batch_size, error_by_variance, mean, note, predictions, test_error, training_loss};
 use super::fit_page::fit_figures;
 use super::page::{Page, counted, table};
 use super::text::{integer, number};
@@ -28,15 +26,19 @@ pub fn html(
     let mut figures = summary(history, &outputs.test);
     match fit {
         // A fit records no steps, and evaluates once.
-        Some(report) => figures += &fit_figures(report, &labels),
-        None => figures += &[test_error(history), training_loss(history), effective_batch_size(history)].concat(),
+        Some(report) => figures += &fit_figures(report, &labels, outputs.train.label_kind()),
+        None => {
+            figures += &test_error(history, &outputs.test);
+            figures += &training_loss(history, &outputs.train);
+            figures += &effective_batch_size(history);
+        }
     }
     figures += &predictions(&outputs.test);
     figures += &error_by_variance(&outputs.train);
     Page {
         title: config.get("tag").and_then(Value::as_str).unwrap_or("Training run"),
         overview: overview(history, outputs),
-        tiles: tiles(history),
+        tiles: tiles(history, &outputs.test),
         notes,
         figures,
         config,
@@ -59,13 +61,14 @@ fn overview(history: &History, outputs: &Outputs) -> String {
         parts.push(format!("{} from the first step to the end", duration(end - start)));
     }
     let epochs = steps().map(|step| step.epoch).chain(tests().map(|test| test.epoch)).max().unwrap_or(0);
-    let counts = [
-        (epochs, "epoch", "epochs"),
-        (history.steps.len() as u64, "mini-batch", "mini-batches"),
-        (outputs.train.labels.len() as u64, "training label", "training labels"),
-        (outputs.test.labels.len() as u64, "test label", "test labels"),
-    ];
+    let counts = [(epochs, "epoch", "epochs"), (history.steps.len() as u64, "mini-batch", "mini-batches")];
     parts.extend(counts.map(|(count, one, many)| counted(count, one, many)));
+    for (part, one, many) in
+        [(&outputs.train, "training label", "training labels"), (&outputs.test, "test label", "test labels")]
+    {
+        let [one, many] = [one, many].map(|labels| part.label_kind().describe(labels));
+        parts.push(counted(part.labels.len() as u64, &one, &many));
+    }
     parts.join(" · ")
 }
 
@@ -79,15 +82,16 @@ fn duration(seconds: f64) -> String {
 }
 
 /// The numbers that a reader looks for first.
-fn tiles(history: &History) -> Vec<(String, String)> {
+fn tiles(history: &History, test: &SetOutputs) -> Vec<(String, String)> {
     let mut tiles = Vec::new();
     if let (Some(best), Some(last)) = (history.best(), history.evaluations.last()) {
         let worse = match 100.0 * (last.rmse / best.rmse - 1.0) {
             worse if worse.is_finite() && worse > 0.0 => format!(", {worse:.1} % above the best"),
             _ => String::new(),
         };
-        tiles.push((number(best.rmse), format!("best test RMSE in label units, epoch {}", best.epoch)));
-        tiles.push((number(last.rmse), format!("final test RMSE, epoch {}{worse}", last.epoch)));
+        let labels = test.kind.describe("test labels");
+        tiles.push((number(best.rmse), format!("best RMSE on {labels}, in label units, epoch {}", best.epoch)));
+        tiles.push((number(last.rmse), format!("final RMSE, epoch {}{worse}", last.epoch)));
         tiles.push((best.r2.map_or("–".into(), number), "R² at the best RMSE; 1 is perfect".into()));
         tiles
             .push((number(best.normalized_mse), "normalised MSE there; always predicting the mean has about 1".into()));
@@ -101,16 +105,19 @@ fn tiles(history: &History) -> Vec<(String, String)> {
 
 /// The metrics at the best evaluation and at the last one.
 fn summary(history: &History, test: &SetOutputs) -> String {
-    let title = format!("Errors on the {} test set", label_kind(test));
+    let title = format!("Errors on {}", test.kind.describe("test labels"));
     let (Some(best), Some(last)) = (history.best(), history.evaluations.last()) else {
         return note(&title, "The run was never evaluated.");
     };
     let column = |name, test: &EvaluationRecord| {
         format!("{name}<br/>epoch {}<br/>mini-batch {}", test.epoch, integer(test.batch))
     };
-    let caption = "Lower is better, except for R²; the best evaluation is the one with the least RMSE, and since the \
-                   test set chose it, it flatters a little.";
-    table(&title, &[column("best", best), column("final", last)], &metrics(&[best, last]), caption)
+    let caption = format!(
+        "{} Lower is better, except for R²; the best evaluation is the one with the least RMSE, and since the test set \
+         chose it, it flatters a little.",
+        test.kind.meaning("test labels")
+    );
+    table(&title, &[column("best", best), column("final", last)], &metrics(&[best, last]), &caption)
 }
 
 /// The metrics of evaluations, a column each.
@@ -134,6 +141,7 @@ mod tests {
     use super::super::charts::tests::elements;
     use super::super::figures::tests::run;
     use super::*;
+    use crate::experiment::LabelKind;
     use crate::experiment::history::tests::{evaluation, step};
     use crate::experiment::history::{SetOutputs, StepRecord};
     use serde_json::json;
@@ -144,7 +152,7 @@ mod tests {
         let config = json!({"tag": "<b>&\"tag\"", "model": {"hidden": [50, 20], "kind": "<script>"},
                             "schedule": [{"epoch": 5}], "none": {}});
         let page = html(&config, &json!({"libbiv": "0.1.0"}), &history, &outputs, None, vec!["its <labels>".into()]);
-        assert!(page.contains("Errors on the clean test set"));
+        assert!(page.contains("Errors on clean test labels"));
         let found = elements(page.strip_prefix("<!DOCTYPE html>").unwrap());
         assert_eq!((found["svg"], found["figure"], found["title"]), (5, 6, 6));
         assert_eq!(found["circle"], 2000 + 6 + 1 + 2, "points, evaluations, the best, and two keys");
@@ -158,7 +166,7 @@ mod tests {
             "<code>model.hidden</code></th><td><code>50, 20</code>",
             "<code>schedule[0].epoch</code></th><td><code>5</code>",
             "&lt;script&gt;",
-            "<b>1.500</b><span>best test RMSE in label units, epoch 200</span>",
+            "<b>1.500</b><span>best RMSE on clean test labels, in label units, epoch 200</span>",
             "16.7 % above the best",
             "<th scope=\"row\">MSE, normalised</th><td>0.5625</td><td>0.7656</td>",
             "2,000 of 3,000 rows are shown",
@@ -174,6 +182,8 @@ mod tests {
             clean_labels: vec![value; rows],
             variances: Some((0..rows).map(|row| value * row as f64).collect()),
             predictions: vec![-value; rows],
+            kind: LabelKind::Noisy,
+            simulated: false,
         };
         for value in [0.0, 1.0, 1e-300, 1e300, f64::MAX, f64::NAN, f64::INFINITY] {
             for rows in [0, 1, 2, 11, 300] {

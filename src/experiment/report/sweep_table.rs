@@ -1,10 +1,11 @@
 //! The results of a sweep: mean and spread per variant, as a table and as curves.
 
 use super::charts::{Chart, Kind, Series};
+use crate::experiment::LabelKind;
 use crate::experiment::history::{EvaluationRecord, History};
 use crate::experiment::outcome::{CellOutcome, Outcome};
 use serde::Serialize;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
 /// Mean and sample standard deviation over the seeds.
@@ -33,6 +34,8 @@ pub struct Row {
     pub variant: String,
     /// How many of its runs are complete.
     pub runs: usize,
+    /// What is known of the noise of the test labels; where runs differ, the kind of which least can be said.
+    pub test_labels: LabelKind,
     /// Test RMSE at the end, in the labels' unit.
     pub rmse: Spread,
     /// Test RMSE where it was lowest.
@@ -70,6 +73,7 @@ pub fn table(outcomes: &[CellOutcome]) -> Table {
         rows.push(Row {
             variant: variant.clone(),
             runs: runs.len(),
+            test_labels: runs.iter().map(|run| run.last.test_labels).max().unwrap_or_default(),
             rmse: spread(|run| run.last.rmse),
             best_rmse: spread(|run| run.best.rmse),
             normalized_mse: spread(|run| run.last.normalized_mse),
@@ -94,6 +98,7 @@ impl Table {
         let mut header = vec![
             "variant",
             "runs",
+            "test labels",
             "RMSE at the end",
             "RMSE at its best",
             "normalised MSE at the end",
@@ -112,9 +117,10 @@ impl Table {
             };
             let _ = write!(
                 text,
-                "| {} | {} | {} | {} | {} | {} | {:.0} | {:.1} |",
+                "| {} | {} | {} | {} | {} | {} | {} | {:.0} | {:.1} |",
                 row.variant.replace('|', "\\|"),
                 row.runs,
+                row.test_labels,
                 cell(row.rmse),
                 cell(row.best_rmse),
                 cell(row.normalized_mse),
@@ -140,6 +146,7 @@ impl Table {
             if self.rows.iter().any(|row| row.coverage.is_some()) { &["coverage_68", "coverage_95"] } else { &[] };
         let header = ["variant".to_string(), "runs".to_string()].into_iter();
         let header = header.chain(names.iter().chain(bars).flat_map(|name| [name.to_string(), format!("{name}_std")]));
+        let header = header.chain(["test_labels".to_string()]);
         // A Vec takes whatever is written.
         let _ = writer.write_record(header);
         for row in &self.rows {
@@ -156,7 +163,7 @@ impl Table {
                 Some(coverage) => coverage.iter().flat_map(numbers).collect(),
                 None => vec![String::new(); 2 * bars.len()],
             };
-            let numbers = spreads.iter().flat_map(numbers).chain(coverage);
+            let numbers = spreads.iter().flat_map(numbers).chain(coverage).chain([row.test_labels.to_string()]);
             let _ = writer.write_record([row.variant.clone(), row.runs.to_string()].into_iter().chain(numbers));
         }
         String::from_utf8(writer.into_inner().unwrap_or_default()).unwrap_or_default()
@@ -193,8 +200,11 @@ pub fn curves(histories: &[(&str, History)]) -> String {
         let color = series.len();
         series.push(Series { band: Some(band), ..Series::new(*variant, Kind::Line, color, points) });
     }
+    let evaluations = histories.iter().flat_map(|(_, history)| &history.evaluations);
+    let kinds: BTreeSet<LabelKind> = evaluations.map(|test| test.test_labels).collect();
+    let labels: Vec<String> = kinds.iter().map(|kind| kind.describe("test labels")).collect();
     Chart {
-        title: "Test error, mean and spread over the seeds".into(),
+        title: format!("Error on {}, mean and spread over the seeds", labels.join(" and ")),
         x_label: "mini-batch".into(),
         y_label: "MSE (normalised units)".into(),
         log_y: true,
@@ -207,6 +217,34 @@ pub fn curves(histories: &[(&str, History)]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::experiment::history::tests::evaluation;
+
+    #[test]
+    fn a_row_claims_no_more_of_its_test_labels_than_each_of_its_runs() {
+        let of = |kinds: &[LabelKind]| {
+            let run = |(seed, &test_labels): (usize, &LabelKind)| {
+                let last = EvaluationRecord { test_labels, ..evaluation(1, 1.5) };
+                let outcome = Outcome {
+                    tag: "mse".into(),
+                    seed: seed as u64,
+                    epochs: 1,
+                    batches: 1,
+                    skipped: 0,
+                    effective_batch_size: 8.0,
+                    best: last.clone(),
+                    last,
+                    left_out: vec![],
+                    accepted_data: vec![],
+                    out: None,
+                };
+                CellOutcome { variant: "mse".into(), seed: seed as u64, outcome: Some(outcome), error: None }
+            };
+            let cells: Vec<CellOutcome> = kinds.iter().enumerate().map(run).collect();
+            table(&cells).rows[0].test_labels
+        };
+        use LabelKind::{Clean, Noisy, Unknown};
+        assert_eq!([of(&[Clean, Clean]), of(&[Clean, Noisy]), of(&[Unknown, Noisy])], [Clean, Noisy, Unknown]);
+    }
 
     #[test]
     fn a_variants_name_is_one_field_whatever_is_in_it() {
@@ -215,6 +253,7 @@ mod tests {
         let row = Row {
             variant: name.into(),
             runs: 2,
+            test_labels: LabelKind::Noisy,
             rmse: spread,
             best_rmse: spread,
             normalized_mse: spread,

@@ -78,25 +78,27 @@ impl EventWriter {
         let (batch, time, scalars) = match record {
             Record::Step(step) => {
                 let scalars = [
-                    ("train/loss", step.loss),
-                    ("train/effective_batch_size", Some(step.effective_batch_size)),
-                    ("train/epsilon", Some(step.epsilon)),
+                    ("train/loss".to_string(), step.loss),
+                    ("train/effective_batch_size".to_string(), Some(step.effective_batch_size)),
+                    ("train/epsilon".to_string(), Some(step.epsilon)),
                 ];
                 (step.batch, step.time, scalars.to_vec())
             }
             Record::Evaluation(test) => {
                 let scalars = [
-                    ("test/rmse", Some(test.rmse)),
-                    ("test/mae", Some(test.mae)),
-                    ("test/normalized_mse", Some(test.normalized_mse)),
-                    ("test/r2", test.r2),
+                    ("rmse", Some(test.rmse)),
+                    ("mae", Some(test.mae)),
+                    ("normalized_mse", Some(test.normalized_mse)),
+                    ("r2", test.r2),
                 ];
-                (test.batch, test.time, scalars.to_vec())
+                // A section for each kind of labels: errors on noisy ones are not drawn into the charts of clean ones.
+                let tag = |(name, scalar)| (format!("test_{}_labels/{name}", test.test_labels), scalar);
+                (test.batch, test.time, scalars.map(tag).to_vec())
             }
         };
-        let value = scalars.into_iter().filter_map(|(tag, scalar)| {
-            scalar.map(|scalar| Value { tag: tag.into(), simple_value: Some(scalar as f32) })
-        });
+        let value = scalars
+            .into_iter()
+            .filter_map(|(tag, scalar)| scalar.map(|scalar| Value { tag, simple_value: Some(scalar as f32) }));
         let summary = Some(Summary { value: value.collect() });
         self.write(&Event { wall_time: time, step: batch as i64, summary, ..Event::default() })
     }
@@ -141,6 +143,7 @@ fn masked_crc(bytes: &[u8]) -> [u8; 4] {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::experiment::LabelKind;
     use crate::experiment::history::tests::{evaluation, step};
     use crate::experiment::history::{EvaluationRecord, StepRecord};
     use std::collections::BTreeMap;
@@ -238,7 +241,7 @@ mod tests {
         let (version, events) = read(folder.path());
         assert_eq!((version.as_str(), events.len()), ("brain.Event:2", 4));
 
-        let constant = EvaluationRecord { r2: None, ..evaluation(300, 1.25) };
+        let constant = EvaluationRecord { r2: None, test_labels: LabelKind::Noisy, ..evaluation(300, 1.25) };
         writer.append(&Record::Step(step(300, 0.25))).unwrap();
         writer.append(&Record::Evaluation(constant)).unwrap();
         writer.flush().unwrap();
@@ -254,10 +257,23 @@ mod tests {
                 step(
                     2.5,
                     2,
-                    &[("test/rmse", 1.5), ("test/mae", 1.2), ("test/normalized_mse", 0.5625), ("test/r2", 0.4375)]
+                    &[
+                        ("test_clean_labels/rmse", 1.5),
+                        ("test_clean_labels/mae", 1.2),
+                        ("test_clean_labels/normalized_mse", 0.5625),
+                        ("test_clean_labels/r2", 0.4375)
+                    ]
                 ),
                 step(300.0, 300, &[("train/loss", 0.25), (size, 7.25), (epsilon, 0.1)]),
-                step(300.5, 300, &[("test/rmse", 1.25), ("test/mae", 1.0), ("test/normalized_mse", 0.390625)]),
+                step(
+                    300.5,
+                    300,
+                    &[
+                        ("test_noisy_labels/rmse", 1.25),
+                        ("test_noisy_labels/mae", 1.0),
+                        ("test_noisy_labels/normalized_mse", 0.390625)
+                    ]
+                ),
             ]
         );
     }
