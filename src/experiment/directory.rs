@@ -330,7 +330,7 @@ fn tables(history: &History, outputs: &Outputs) -> [(&'static str, String); 6] {
         text
     };
     let labels = |part: &SetOutputs| {
-        let mut text = "label,label_before_simulated_noise,variance\n".to_string();
+        let mut text = "label,clean_label,variance\n".to_string();
         for (row, (label, before)) in part.labels.iter().zip(&part.clean_labels).enumerate() {
             let variance = part.variances.as_ref().map(|variances| variances[row].to_string()).unwrap_or_default();
             let _ = writeln!(text, "{label},{before},{variance}");
