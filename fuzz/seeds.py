@@ -23,24 +23,28 @@ def seed(target, name, data):
 OPTIONS = {
     0: ['{"kind": "mlp", "inputs": 3, "hidden": [4, 2], "batch_norm": true, "outputs": 2, "seed": 1}',
         '{"kind": "vanilla_ann", "dataset": "wine"}', '{"kind": "vanilla_cnn", "height": 64, "width": 64}',
-        '{"kind": "resnet", "depth": 34, "height": 32, "width": 32}'],
+        '{"kind": "resnet", "depth": 34, "height": 32, "width": 32}',
+        '{"kind": "mlp", "inputs": 3.0, "hidden": 4e0, "seed": 1e3}',
+        '{"kind": "ensemble", "members": 2, "network": {"kind": "mlp", "inputs": 3, "hidden": []}}'],
     1: ['{"loss": {"kind": "biv", "epsilon": {"min_effective_batch_ratio": 0.5}}, "batch_size": 8, "precision": "bf16"}',
         '{"adam": {"beta1": 0.8, "weight_decay": 0.1}, "learning_rate": 1e-3, "normalize": false, "device": "cpu"}'],
     2: ['{"kind": "iv", "epsilon": 0.5}', '{"kind": "biv", "epsilon": {"min_effective_batch_size": 2}}',
         '{"kind": "cutoff_mse", "threshold": 3}', '{"kind": "mse"}'],
     3: ['{"distribution": {"kind": "gamma", "mean": 1, "variance": 2}, "relative": true, "seed": 4}',
         '{"distribution": {"kind": "uniform", "low": 0, "high": 1}}'],
-    4: ['{"kind": "binary_uniform", "p": 0.5}', '{"kind": "gamma", "alpha": 1, "beta": 2}'],
+    4: ['{"kind": "binary_uniform", "components": {"low": 0, "high": 1}}', '{"kind": "gamma", "alpha": 1, "beta": 2}'],
     5: ['{"train_size": 5, "test_size": 3, "shuffle": true, "seed": 2, "keep_groups": true}'],
     6: ['{"rows": 20, "features": 6, "outputs": 2, "seed": 3}'],
-    7: ['{"labels": ["y"], "standard_errors": ["s"], "error_divisor": 1.645, "one_hot": ["c"], "cyclic": {"h": 24}}'],
+    7: ['{"labels": ["y"], "standard_errors": ["s"], "error_divisor": 1.645, "one_hot": ["c"], "cyclic": {"h": 24}}',
+        '{"labels": "y", "variances": "v", "features": "x", "one_hot": "k", "categories": {"k": "a"}, "cyclic": []}'],
     8: ['{"size": {"height": 8, "width": 8}, "corrupt": "skip", "memory_limit": 100}',
         '{"size": 64, "subfolders": true, "orientation": "exif"}'],
     9: ['{"dataset": {"kind": "synthetic", "train_size": 50, "test_size": 20}, "epochs": 2, "eval_every": {"steps": 7}}',
         '{"settings": {"experiment_settings": "a,1,bike,True,700", "model_settings": "vanilla_ann,biv,0.5",'
         ' "noise_settings": "True,gamma", "params_settings": "meanvar", "parameters": "2,1"}}'],
     10: ['{"base": {"epochs": 1}, "grid": {"seeds": [1, 2], "losses": [{"kind": "mse"}], "noises": [false],'
-         ' "variants": [{"name": "a", "epochs": 2}]}, "jobs": 2}'],
+         ' "variants": [{"name": "a", "epochs": 2}]}, "jobs": 2}',
+         '{"base": [], "grid": {"seeds": 1, "losses": {"kind": "mse"}, "noises": false}}'],
 }
 SETTINGS = [
     "a,1,bike,True,700\nvanilla_ann,biv,0.5\nFalse",

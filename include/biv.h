@@ -823,6 +823,13 @@ biv_status biv_build_info(const char **out);
 const char *biv_last_error_message(void);
 
 /**
+ * As biv_last_error_message(), with the rows, columns and indices of arrays and lists counted from 1, as Julia, MATLAB,
+ * R and Fortran do: "row 5, label 1: NaN is not a number" instead of "row 4, label 0: ...". Rows of files count from 1 in
+ * both.
+ */
+const char *biv_last_error_message_from_one(void);
+
+/**
  * The JSON Schema of a kind of options, with the meaning and the default of every field.
  *
  * @param name "arrays", "csv", "images", "synthetic", "split", "noise", "distribution", "loss", "model",

@@ -1,6 +1,7 @@
 //! The one error type: what went wrong, where, and what would be right.
 
-use std::path::Path;
+use super::place::{Element, Path};
+use std::path::Path as File;
 
 /// A result of this crate.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -19,9 +20,17 @@ pub enum Error {
     #[error("{path}: {message}")]
     InvalidConfig {
         /// Where in the text: `trainer.loss.epsilon`.
-        path: String,
+        path: Path,
         /// What was found there and what is allowed.
         message: String,
+    },
+    /// What is wrong with one element of an array.
+    #[error("{element}: {error}")]
+    At {
+        /// Which one.
+        element: Element,
+        /// What is wrong with it.
+        error: Box<Error>,
     },
     /// Arrays do not fit together, or not the model.
     #[error("{0}")]
@@ -71,12 +80,43 @@ pub enum Error {
 
 impl Error {
     /// An [`Error::InvalidConfig`].
-    pub fn config(path: impl Into<String>, message: impl Into<String>) -> Self {
+    pub fn config(path: impl Into<Path>, message: impl Into<String>) -> Self {
         Error::InvalidConfig { path: path.into(), message: message.into() }
     }
 
+    /// The same error, with the beginning `old` of its path replaced by `new`.
+    pub(crate) fn moved(self, old: &str, new: &str) -> Self {
+        match self {
+            Error::InvalidConfig { path, message } => Error::config(path.moved(old, new), message),
+            other => other,
+        }
+    }
+
+    /// The same error, of one element of an array: `[("row", 4), ("feature", 0)]`, counted from 0.
+    pub(crate) fn at<const N: usize>(self, element: [(&'static str, usize); N]) -> Self {
+        let element = element.map(|(name, index)| (name, index as i64));
+        Error::At { element: Element(element.into()), error: self.into() }
+    }
+
+    /// The error itself, without the place in an array that it may have.
+    pub fn bare(&self) -> &Self {
+        match self {
+            Error::At { error, .. } => error.bare(),
+            other => other,
+        }
+    }
+
+    /// The error's text in a language whose arrays begin with the index `first`.
+    pub fn counted_from(&self, first: usize) -> String {
+        match self {
+            Error::InvalidConfig { path, message } => format!("{}: {message}", path.counted_from(first)),
+            Error::At { element, error } => format!("{}: {}", element.counted_from(first), error.counted_from(first)),
+            other => other.to_string(),
+        }
+    }
+
     /// What the system said about `path`.
-    pub fn io(path: &Path, source: std::io::Error) -> Self {
+    pub fn io(path: &File, source: std::io::Error) -> Self {
         let path = path.display().to_string();
         match source.kind() {
             std::io::ErrorKind::NotFound => Error::NotFound(format!("{path}: no such file or folder")),

@@ -40,6 +40,7 @@ impl Text {
 
 thread_local! {
     static MESSAGE: RefCell<Text> = const { RefCell::new(Text::EMPTY) };
+    static MESSAGE_FROM_ONE: RefCell<Text> = const { RefCell::new(Text::EMPTY) };
     static DEPTH: Cell<usize> = const { Cell::new(0) };
     static PANIC: RefCell<Text> = const { RefCell::new(Text::EMPTY) };
 }
@@ -52,16 +53,18 @@ pub(super) fn boundary(body: impl FnOnce() -> Result<()>) -> biv_status {
         crate::base::fault::point();
         body()
     };
-    let (status, message) = match contain(body) {
-        Ok(()) => (BIV_OK, String::new()),
-        Err(error) => (status_of(&error), error.to_string()),
+    let (status, messages) = match contain(body) {
+        Ok(()) => (BIV_OK, [const { String::new() }; 2]),
+        Err(error) => (status_of(&error), [0, 1].map(|first| error.counted_from(first))),
     };
     let _ = contain(|| {
         log::deliver();
         Ok(())
     });
     // The last: the listener may have called the library.
-    MESSAGE.with_borrow_mut(|last| last.set(&message));
+    for (last, message) in [&MESSAGE, &MESSAGE_FROM_ONE].into_iter().zip(&messages) {
+        last.with_borrow_mut(|last| last.set(message));
+    }
     status
 }
 
@@ -92,6 +95,11 @@ fn payload_text(payload: &(dyn Any + Send)) -> Option<&str> {
 /// The message of this thread's last call, empty after a success.
 pub(super) fn last_message() -> *const c_char {
     MESSAGE.with_borrow(|message| message.get().as_ptr())
+}
+
+/// The same, with indices counted from 1.
+pub(super) fn last_message_from_one() -> *const c_char {
+    MESSAGE_FROM_ONE.with_borrow(|message| message.get().as_ptr())
 }
 
 /// Keeps the standard panic message off stderr while one of our functions runs

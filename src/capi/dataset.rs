@@ -5,6 +5,7 @@ use super::boundary::boundary;
 use super::handle::{self, Handle};
 use super::pointer;
 use super::status::biv_status;
+use crate::base::Element;
 use crate::data::noise::NoiseOptions;
 use crate::data::{ArrayOptions, Dataset, ImageFolder, NamedDataset, SplitOptions, SyntheticOptions};
 use crate::{Error, Result};
@@ -314,7 +315,9 @@ pub unsafe extern "C" fn biv_dataset_subset(
         handle::create(out, || {
             let dataset = handle::get(dataset)?;
             let indices = pointer::slice(indices, count, "indices")?.iter().map(|&index| {
-                usize::try_from(index).map_err(|_| Error::InvalidArgument(format!("the index {index} is negative")))
+                let missing = || Error::InvalidArgument(format!("does not exist, there are {} rows", dataset.rows()));
+                let element = Element(vec![("row", index)]);
+                usize::try_from(index).map_err(|_| Error::At { element, error: missing().into() })
             });
             dataset.subset(&indices.collect::<Result<Vec<_>>>()?).map(Arc::new)
         })

@@ -6,8 +6,10 @@ use super::pointer;
 use super::status::biv_status;
 use crate::Error;
 use crate::base::memory::reserve;
+use crate::data::array::ArrayView;
 use crate::train::loss::Loss;
 use std::ffi::c_char;
+use std::ops::RangeInclusive;
 
 /// The value of a loss on a mini-batch.
 #[repr(C)]
@@ -90,16 +92,18 @@ pub unsafe extern "C" fn biv_loss_compute(
                 }));
             }
         }
-        let finite = |name: &str, values: Vec<f64>, least: f64, most: f64| match values
-            .iter()
-            .position(|v| !(least..=most).contains(v))
-        {
-            None => Ok(values),
-            Some(at) => Err(Error::InvalidArgument(format!("{name}: element {at} is {}", values[at]))),
+        let within = |name: &'static str, allowed: RangeInclusive<f64>, must: &str, values: Vec<f64>| {
+            let Some(at) = values.iter().position(|value| !allowed.contains(value)) else { return Ok(values) };
+            let columns = values.len() / shape[0];
+            let fault = Error::InvalidArgument(format!("{} {must}", values[at]));
+            Err(fault.at([("row", at / columns), (name, at % columns)]))
         };
-        let variances = variances.map(|v| finite("variances", v.to_f64()?, 0.0, f64::INFINITY)).transpose()?;
-        let predictions = finite("predictions", predictions.to_f64()?, f64::MIN, f64::MAX)?;
-        let labels = finite("labels", labels.to_f64()?, f64::MIN, f64::MAX)?;
+        let finite = |name, array: ArrayView| within(name, f64::MIN..=f64::MAX, "is not finite", array.to_f64()?);
+        let of_noise =
+            |array: ArrayView| within("variance", 0.0..=f64::INFINITY, "must not be negative or NaN", array.to_f64()?);
+        let variances = variances.map(of_noise).transpose()?;
+        let predictions = finite("prediction", predictions)?;
+        let labels = finite("label", labels)?;
         // The computation has up to six numbers for each prediction, in buffers whose allocation cannot fail.
         drop(reserve::<[f64; 6]>(predictions.len())?);
         let found = loss.evaluate(outputs, &predictions, &labels, variances.as_deref())?;

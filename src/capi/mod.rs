@@ -20,6 +20,8 @@ mod loss;
 mod model;
 mod noise;
 mod pointer;
+#[cfg(test)]
+mod ranges;
 mod runtime;
 mod status;
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! The library as a whole: versions, messages, schemas, devices and threads.
 
-use super::boundary::{boundary, last_message};
+use super::boundary::{boundary, last_message, last_message_from_one};
 use super::pointer;
 use super::status::biv_status;
 use crate::Error;
@@ -77,6 +77,14 @@ pub(super) fn say_what_is_in_use() {
 #[unsafe(no_mangle)]
 pub extern "C" fn biv_last_error_message() -> *const c_char {
     last_message()
+}
+
+/// As biv_last_error_message(), with the rows, columns and indices of arrays and lists counted from 1, as Julia, MATLAB,
+/// R and Fortran do: "row 5, label 1: NaN is not a number" instead of "row 4, label 0: ...". Rows of files count from 1 in
+/// both.
+#[unsafe(no_mangle)]
+pub extern "C" fn biv_last_error_message_from_one() -> *const c_char {
+    last_message_from_one()
 }
 
 /// The JSON Schema of a kind of options, with the meaning and the default of every field.

@@ -49,6 +49,7 @@ pub(super) fn status_of(error: &Error) -> biv_status {
         Error::InvalidArgument(_) => BIV_ERROR_INVALID_ARGUMENT,
         Error::InvalidHandle(_) => BIV_ERROR_INVALID_HANDLE,
         Error::InvalidConfig { .. } => BIV_ERROR_INVALID_CONFIG,
+        Error::At { error, .. } => status_of(error),
         Error::Shape(_) => BIV_ERROR_SHAPE,
         Error::NotFound(_) => BIV_ERROR_NOT_FOUND,
         Error::Io { .. } => BIV_ERROR_IO,

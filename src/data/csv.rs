@@ -26,8 +26,10 @@ pub struct CsvOptions {
     pub standard_errors: Vec<String>,
     /// What the standard errors are divided by (default 1): 1.645 makes margins of error at 90 % standard errors.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("exclusiveMinimum" = 0))]
     pub error_divisor: Option<f64>,
     /// The feature columns, in this order; without them, all that have no other role.
+    #[schemars(length(min = 1))]
     pub features: Option<Vec<String>>,
     /// Feature columns that are categories: one feature per distinct value, in sorted order.
     #[serde(default)]
@@ -35,6 +37,7 @@ pub struct CsvOptions {
     /// The values of a `one_hot` column, in the order of their features: any other is an error. A column that is not
     /// named here has the values that the file has, in sorted order.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("additionalProperties" = {"type": "array", "items": {"type": "string"}, "minItems": 1}))]
     pub categories: BTreeMap<String, Vec<String>>,
     /// What a category is that is none of the known ones: of `categories`, or of the model that is evaluated on these
     /// rows (default `error`).
@@ -42,6 +45,7 @@ pub struct CsvOptions {
     pub unseen_categories: UnseenCategories,
     /// Cyclic feature columns with their period (24 for an hour): a cosine and a sine each.
     #[serde(default)]
+    #[schemars(extend("additionalProperties" = {"type": "number", "exclusiveMinimum": 0}))]
     pub cyclic: BTreeMap<String, f64>,
     /// What separates the fields, one ASCII character (default ',').
     #[serde(default = "comma")]
@@ -305,7 +309,7 @@ impl CsvOptions {
             ));
         }
         for (name, &period) in &self.cyclic {
-            require(period > 0.0, &format!("csv.cyclic.{name}"), period, "greater than 0")?;
+            require(period > 0.0, format!("csv.cyclic.{name}"), period, "greater than 0")?;
         }
         for (name, values) in &self.categories {
             let path = format!("csv.categories.{name}");

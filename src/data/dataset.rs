@@ -109,11 +109,9 @@ impl Dataset {
             mask_noise(values, &labels, options.missing_labels);
             check(values, outputs, name, variance_fault)?;
             if let Some(at) = values.iter().position(|s| s.is_finite() && !(s * s).is_finite()) {
-                let (row, output, value) = (at / outputs, at % outputs, values[at]);
-                return Err(Error::InvalidArgument(format!(
-                    "row {row}, standard deviation {output}: the square of {value} is beyond f64; where the label says \
-                     nothing, infinity does"
-                )));
+                let value = values[at];
+                let fault = format!("the square of {value} is beyond f64; where the label says nothing, infinity does");
+                return Err(Error::InvalidArgument(fault).at([("row", at / outputs), (name, at % outputs)]));
             }
             values.iter_mut().for_each(|s| *s *= *s);
         }
@@ -335,7 +333,8 @@ impl Dataset {
             return Err(Error::InvalidArgument("a data set needs at least one row, no indices were given".into()));
         }
         if let Some(index) = indices.iter().find(|&&index| index >= self.rows()) {
-            return Err(Error::InvalidArgument(format!("row {index} was asked for, there are {} rows", self.rows())));
+            let fault = format!("does not exist, there are {} rows", self.rows());
+            return Err(Error::InvalidArgument(fault).at([("row", *index)]));
         }
         let labels = |values: &[f64]| gather(values, self.outputs, indices);
         let masked_in = |&row: &usize| (row * self.outputs..(row + 1) * self.outputs).filter(|&at| !self.is_known(at));
@@ -410,11 +409,16 @@ fn check_sizes(feature_shape: &[usize], outputs: usize, rows: usize) -> Result<(
 }
 
 /// An error that names the first value that has a fault.
-fn check(values: &[f64], columns: usize, name: &str, fault: impl Fn(f64) -> Option<&'static str>) -> Result<()> {
+fn check(
+    values: &[f64],
+    columns: usize,
+    name: &'static str,
+    fault: impl Fn(f64) -> Option<&'static str>,
+) -> Result<()> {
     for (at, &value) in values.iter().enumerate() {
         if let Some(fault) = fault(value) {
-            let (row, column) = (at / columns, at % columns);
-            return Err(Error::InvalidArgument(format!("row {row}, {name} {column}: {value} {fault}")));
+            let fault = Error::InvalidArgument(format!("{value} {fault}"));
+            return Err(fault.at([("row", at / columns), (name, at % columns)]));
         }
     }
     Ok(())
@@ -429,7 +433,7 @@ fn group_numbers(groups: &ArrayView, rows: usize) -> Result<Vec<u32>> {
     let mut result = Vec::new();
     for (row, value) in groups.to_f64()?.into_iter().enumerate() {
         if value.is_nan() {
-            return Err(Error::InvalidArgument(format!("row {row}: the group is NaN")));
+            return Err(Error::InvalidArgument("the group is NaN".into()).at([("row", row)]));
         }
         // 0.0 and -0.0 are one group.
         let next = numbers.len() as u32;
@@ -465,6 +469,6 @@ mod tests {
             "labels have 3 rows, the features have 2"
         );
         let two_rows = Dataset::from_arrays(&x(&features), &y, None).unwrap();
-        assert_eq!(message(two_rows.subset(&[1, 2])), "row 2 was asked for, there are 2 rows");
+        assert_eq!(message(two_rows.subset(&[1, 2])), "row 2: does not exist, there are 2 rows");
     }
 }

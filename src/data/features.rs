@@ -153,12 +153,10 @@ pub(crate) fn less(values: &[f64], offsets: &[f64]) -> Result<Vec<f32>> {
 pub(crate) fn check(values: &[f32], width: usize, original: impl Fn(usize) -> f64) -> Result<()> {
     match values.iter().position(|value| !value.is_finite()) {
         None => Ok(()),
-        Some(at) => Err(Error::InvalidArgument(format!(
-            "row {}, feature {}: {} is not a finite single-precision number",
-            at / width,
-            at % width,
-            original(at)
-        ))),
+        Some(at) => {
+            let fault = format!("{} is not a finite single-precision number", original(at));
+            Err(Error::InvalidArgument(fault).at([("row", at / width), ("feature", at % width)]))
+        }
     }
 }
 

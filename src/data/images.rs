@@ -457,7 +457,7 @@ mod tests {
         assert!(read(&at("7_.png"), "{}").unwrap_err().to_string().contains("Not a directory"));
         assert!(fault(r#"{"memory_limit":47}"#).contains("1 images need 48 bytes, images.memory_limit is 47"));
         assert!(fault(r#"{"size":{"height":0,"width":4}}"#).contains("images.size.height: is 0"));
-        assert!(fault(r#"{"size":{"height":4}}"#).contains("missing field `width`"));
+        assert!(fault(r#"{"size":{"height":4}}"#).contains("images.size.width: is missing, must be a whole number"));
         assert!(fault(r#"{"memory_limit":0}"#).contains("images.memory_limit: is 0, must be at least 1"));
 
         std::fs::write(at("8_.jpg"), "no picture").unwrap();

@@ -27,10 +27,12 @@ pub struct NoiseOptions {
     /// So many times the variances that the labels have already are added to the drawn ones (default 0): measured labels
     /// as they would be from a cheaper measurement.
     #[serde(default, skip_serializing_if = "is_zero")]
+    #[schemars(range(min = 0.0))]
     pub times_measured: f64,
     /// delta >= 0: the variances that the loss is told become `|v + e|`, `e ~ N(0, (v/3)^2 delta)`,
     /// while the noise is drawn with the true `v` (default 0).
     #[serde(default)]
+    #[schemars(range(min = 0.0))]
     pub disturbance: f64,
     /// A control: the loss is told the same variances in a random order, so that they carry no information (default
     /// false).
@@ -169,7 +171,9 @@ mod tests {
     fn a_negative_disturbance_is_refused() {
         let options = r#"{"distribution":{"kind":"uniform","low":0,"high":1},"disturbance":-1}"#;
         let clean = Dataset::new(vec![0.0], vec![1], vec![0.0], 1, None).unwrap();
-        let fault = parse::<NoiseOptions>("noise", options).unwrap().apply(&clean).unwrap_err();
-        assert_eq!(fault.to_string(), "noise.disturbance: is -1, must be at least 0");
+        let read: NoiseOptions = serde_json::from_str(options).unwrap();
+        for fault in [read.apply(&clean).unwrap_err(), parse::<NoiseOptions>("noise", options).unwrap_err()] {
+            assert_eq!(fault.to_string(), "noise.disturbance: is -1, must be at least 0");
+        }
     }
 }

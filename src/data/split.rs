@@ -13,8 +13,10 @@ use std::collections::HashMap;
 #[serde(deny_unknown_fields)]
 pub struct SplitOptions {
     /// The number of training rows, the first ones.
+    #[schemars(range(min = 1))]
     pub train_size: usize,
     /// The number of test rows, the last ones (default all others).
+    #[schemars(range(min = 1))]
     pub test_size: Option<usize>,
     /// Whether the rows are shuffled first (default true).
     #[serde(default = "yes")]

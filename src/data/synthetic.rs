@@ -15,12 +15,15 @@ use std::f64::consts::PI;
 #[serde(deny_unknown_fields)]
 pub struct SyntheticOptions {
     /// The number of rows.
+    #[schemars(range(min = 1))]
     pub rows: usize,
     /// The number of features, at least 5 (default 10); those beyond the fifth say nothing about a single label.
     #[serde(default = "ten")]
+    #[schemars(range(min = 5))]
     pub features: usize,
     /// The number of labels per row (default 1).
     #[serde(default = "one")]
+    #[schemars(range(min = 1))]
     pub outputs: usize,
     /// The seed of the features (default 0).
     #[serde(default)]

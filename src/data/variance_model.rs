@@ -138,13 +138,12 @@ impl VarianceModel {
         let (mut squares, mut known) = (Vec::with_capacity(residuals.len()), Vec::with_capacity(residuals.len()));
         for (row, (residual, &variance)) in residuals.iter().zip(variances).enumerate() {
             if variance.is_nan() || variance < 0.0 {
-                let message = format!("row {row}: the variance {variance} must not be negative or NaN");
-                return Err(Error::InvalidArgument(message));
+                let fault = format!("the variance {variance} must not be negative or NaN");
+                return Err(Error::InvalidArgument(fault).at([("row", row)]));
             }
             if !(residual * residual).is_finite() {
-                return Err(Error::InvalidArgument(format!(
-                    "row {row}: the square of the residual {residual} is not finite"
-                )));
+                let fault = format!("the square of the residual {residual} is not finite");
+                return Err(Error::InvalidArgument(fault).at([("row", row)]));
             }
             if variance.is_finite() {
                 squares.push(residual * residual);

@@ -1,5 +1,6 @@
 //! Distributions of the noise variances, by their parameters or by their moments.
 
+use crate::base::Path;
 use crate::base::memory::reserve;
 use crate::base::options::require;
 use crate::base::random::{Purpose, stream};
@@ -27,21 +28,27 @@ pub enum VarianceDistribution {
 pub struct UniformOptions {
     /// In a mixture, the component's probability; one component may leave it out and takes the rest.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0.0, max = 1.0))]
     pub weight: Option<f64>,
     /// The lower bound `a >= 0`.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0.0))]
     pub low: Option<f64>,
     /// The upper bound `b >= a`; `a = b` makes the variance constant.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0.0))]
     pub high: Option<f64>,
     /// Instead of the bounds: the mean `mu` of the noise variance.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0.0))]
     pub mean: Option<f64>,
     /// The variance `V` of the noise variance: `a = mu - sqrt(3V)`, `b = mu + sqrt(3V)`.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0.0))]
     pub variance: Option<f64>,
     /// Instead of `variance`: `s` in [0, 1] for `V = s mu^2 / 3`; 1 is the largest for which `a >= 0`.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0.0, max = 1.0))]
     pub heteroscedasticity: Option<f64>,
 }
 
@@ -50,9 +57,11 @@ pub struct UniformOptions {
 #[serde(deny_unknown_fields)]
 pub struct MixtureOptions {
     /// The components; their weights sum to 1.
+    #[schemars(length(min = 1))]
     pub components: Vec<UniformOptions>,
     /// The mean of the whole mixture: it determines the last component's mean, which is then left out.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0.0))]
     pub average: Option<f64>,
 }
 
@@ -62,15 +71,19 @@ pub struct MixtureOptions {
 pub struct GammaOptions {
     /// The shape.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("exclusiveMinimum" = 0))]
     pub alpha: Option<f64>,
     /// The rate, the inverse of the scale.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("exclusiveMinimum" = 0))]
     pub beta: Option<f64>,
     /// Instead of these: the mean; `alpha = mu^2 / V`, `beta = mu / V`.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("exclusiveMinimum" = 0))]
     pub mean: Option<f64>,
     /// The variance `V > 0` of the noise variance.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("exclusiveMinimum" = 0))]
     pub variance: Option<f64>,
 }
 
@@ -96,17 +109,17 @@ impl UniformOptions {
         self.mean.or_else(|| Some((self.low? + self.high?) / 2.0))
     }
 
-    fn bounds(&self, path: &str) -> Result<(f64, f64)> {
+    fn bounds(&self, path: &Path) -> Result<(f64, f64)> {
         let (low, high) = match (self.low, self.high, self.mean, self.variance, self.heteroscedasticity) {
             (Some(low), Some(high), None, None, None) => (low, high),
             (None, None, Some(mean), Some(variance), None) => {
-                require(mean >= 0.0, &format!("{path}.mean"), mean, "at least 0")?;
-                require(variance >= 0.0, &format!("{path}.variance"), variance, "at least 0")?;
+                require(mean >= 0.0, path.field("mean"), mean, "at least 0")?;
+                require(variance >= 0.0, path.field("variance"), variance, "at least 0")?;
                 let half = (3.0 * variance).sqrt();
                 if mean - half < 0.0 {
                     let largest = mean * mean / 3.0;
                     return Err(Error::config(
-                        format!("{path}.variance"),
+                        path.field("variance"),
                         format!(
                             "is {variance}, with mean {mean} it must be at most {largest}: variances would be negative"
                         ),
@@ -115,44 +128,54 @@ impl UniformOptions {
                 (mean - half, mean + half)
             }
             (None, None, Some(mean), None, Some(scale)) => {
-                require((0.0..=1.0).contains(&scale), &format!("{path}.heteroscedasticity"), scale, "in [0, 1]")?;
-                require(mean >= 0.0, &format!("{path}.mean"), mean, "at least 0")?;
+                require((0.0..=1.0).contains(&scale), path.field("heteroscedasticity"), scale, "in [0, 1]")?;
+                require(mean >= 0.0, path.field("mean"), mean, "at least 0")?;
                 // sqrt(3V) for V = scale mu^2 / 3.
                 (mean - mean * scale.sqrt(), mean + mean * scale.sqrt())
             }
-            _ => return Err(Error::config(path, format!("its fields do not determine it, give {UNIFORM_FORMS}"))),
+            _ => {
+                return Err(Error::config(
+                    path.clone(),
+                    format!("its fields do not determine it, give {UNIFORM_FORMS}"),
+                ));
+            }
         };
-        require(low >= 0.0, &format!("{path}.low"), low, "at least 0: a variance is never negative")?;
-        require(high >= low, &format!("{path}.high"), high, &format!("at least low, {low}"))?;
+        require(low >= 0.0, path.field("low"), low, "at least 0: a variance is never negative")?;
+        require(high >= low, path.field("high"), high, &format!("at least low, {low}"))?;
         Ok((low, high))
     }
 }
 
 impl MixtureOptions {
-    fn law(&self, path: &str) -> Result<VarianceLaw> {
-        let path = format!("{path}.components");
+    fn law(&self, path: &Path) -> Result<VarianceLaw> {
+        let path = path.field("components");
         let mut components = self.components.clone();
-        require(!components.is_empty(), &path, "empty", "at least one component")?;
+        require(!components.is_empty(), path.clone(), "empty", "at least one component")?;
         let given: f64 = components.iter().filter_map(|component| component.weight).sum();
         let open = components.iter().filter(|component| component.weight.is_none()).count();
-        require(open <= 1, &path, format!("{open} without a weight"), "at most one without a weight")?;
+        require(open <= 1, path.clone(), format!("{open} without a weight"), "at most one without a weight")?;
         for (at, component) in components.iter_mut().enumerate() {
             let weight = *component.weight.get_or_insert(1.0 - given);
-            require((0.0..=1.0).contains(&weight), &format!("{path}[{at}].weight"), weight, "in [0, 1]")?;
+            require((0.0..=1.0).contains(&weight), path.item(at).field("weight"), weight, "in [0, 1]")?;
         }
         let total: f64 = components.iter().filter_map(|component| component.weight).sum();
-        require((total - 1.0).abs() < 1e-9, &path, format!("of total weight {total}"), "of total weight 1")?;
+        require((total - 1.0).abs() < 1e-9, path.clone(), format!("of total weight {total}"), "of total weight 1")?;
 
         if let Some(average) = self.average
             && let Some((last, others)) = components.split_last_mut()
         {
-            let last_path = format!("{path}[{}]", others.len());
+            let last_path = path.item(others.len());
             let weight = last.weight.unwrap_or_default();
-            require(last.mean().is_none(), &last_path, "given a mean", "left without one: average determines it")?;
-            require(weight > 0.0, &format!("{last_path}.weight"), weight, "greater than 0 where average is given")?;
+            require(
+                last.mean().is_none(),
+                last_path.clone(),
+                "given a mean",
+                "left without one: average determines it",
+            )?;
+            require(weight > 0.0, last_path.field("weight"), weight, "greater than 0 where average is given")?;
             let mut rest = average;
             for (at, other) in others.iter().enumerate() {
-                let mean = other.mean().ok_or_else(|| Error::config(format!("{path}[{at}]"), UNIFORM_FORMS))?;
+                let mean = other.mean().ok_or_else(|| Error::config(path.item(at), UNIFORM_FORMS))?;
                 rest -= other.weight.unwrap_or_default() * mean;
             }
             let mean = rest / weight;
@@ -161,7 +184,7 @@ impl MixtureOptions {
             last.mean = Some(mean);
         }
         let bounds = components.iter().enumerate().map(|(at, component)| {
-            let (low, high) = component.bounds(&format!("{path}[{at}]"))?;
+            let (low, high) = component.bounds(&path.item(at))?;
             Ok((component.weight.unwrap_or_default(), low, high))
         });
         Ok(VarianceLaw::Mixture(bounds.collect::<Result<_>>()?))
@@ -169,16 +192,16 @@ impl MixtureOptions {
 }
 
 impl GammaOptions {
-    fn law(&self, path: &str) -> Result<VarianceLaw> {
+    fn law(&self, path: &Path) -> Result<VarianceLaw> {
         let (shape, rate, allowed) = match (self.alpha, self.beta, self.mean, self.variance) {
             (Some(alpha), Some(beta), None, None) => (alpha, beta, "alpha and beta greater than 0"),
             (None, None, Some(mean), Some(variance)) => {
                 (mean * mean / variance, mean / variance, "mean and variance greater than 0")
             }
-            _ => return Err(Error::config(path, "give either alpha and beta, or mean and variance")),
+            _ => return Err(Error::config(path.clone(), "give either alpha and beta, or mean and variance")),
         };
         let legal = [shape, rate].iter().all(|value| value.is_finite() && *value > 0.0);
-        require(legal, path, format!("alpha {shape}, beta {rate}"), allowed)?;
+        require(legal, path.clone(), format!("alpha {shape}, beta {rate}"), allowed)?;
         Ok(VarianceLaw::Gamma { shape, rate })
     }
 }
@@ -189,11 +212,11 @@ impl VarianceDistribution {
     /// # Errors
     /// [`Error::InvalidConfig`] for parameters that make no distribution of variances.
     pub fn law(&self) -> Result<VarianceLaw> {
-        let path = "noise.distribution";
+        let path = &Path::from("noise.distribution");
         match self {
             VarianceDistribution::Uniform(options) => {
                 let weight = options.weight.unwrap_or(1.0);
-                require(weight == 1.0, &format!("{path}.weight"), weight, "left out, it is for mixtures")?;
+                require(weight == 1.0, path.field("weight"), weight, "left out, it is for mixtures")?;
                 let (low, high) = options.bounds(path)?;
                 Ok(VarianceLaw::Mixture(vec![(1.0, low, high)]))
             }
@@ -324,10 +347,10 @@ mod tests {
             (r#"{"kind":"uniform","mean":1,"variance":-1}"#, "distribution.variance: is -1, must be at least 0"),
             (r#"{"kind":"uniform","low":1}"#, "do not determine it, give either low and high"),
             (r#"{"kind":"uniform","mean":1,"heteroscedasticity":1.5}"#, "is 1.5, must be in [0, 1]"),
-            (r#"{"kind":"gamma","alpha":0,"beta":1}"#, "must be alpha and beta greater than 0"),
-            (r#"{"kind":"gamma","mean":1,"variance":0}"#, "must be mean and variance greater than 0"),
+            (r#"{"kind":"gamma","alpha":0,"beta":1}"#, "noise.distribution.alpha: is 0, must be greater than 0"),
+            (r#"{"kind":"gamma","mean":1e-200,"variance":1}"#, "must be mean and variance greater than 0"),
             (r#"{"kind":"gamma","mean":1}"#, "give either alpha and beta"),
-            (r#"{"kind":"binary_uniform","components":[]}"#, "must be at least one component"),
+            (r#"{"kind":"binary_uniform","components":[]}"#, "components: is an empty list, must have at least 1"),
             (
                 r#"{"kind":"binary_uniform","components":[{"weight":0.5,"low":0,"high":1},{"weight":0.4,"low":0,"high":1}]}"#,
                 "of total weight 0.9, must be of total weight 1",
@@ -336,8 +359,11 @@ mod tests {
                 r#"{"kind":"binary_uniform","average":1,"components":[{"weight":0.5,"mean":4,"variance":0},{"variance":0}]}"#,
                 "average: is 1, must be at least what the other components contribute",
             ),
-            (r#"{"kind":"normal"}"#, "unknown variant `normal`, expected one of `uniform`, `binary_uniform`, `gamma`"),
-            (r#"{"kind":"uniform","lo":0}"#, "unknown field `lo`"),
+            (r#"{"kind":"normal"}"#, "distribution.kind: is 'normal', must be 'uniform', 'binary_uniform' or 'gamma'"),
+            (
+                r#"{"kind":"uniform","lo":0}"#,
+                "distribution.lo: is no known field (did you mean 'low'?), allowed are 'heteroscedasticity'",
+            ),
             (
                 r#"{"kind":"binary_uniform","components":[{"low":1,"high":2},[3,4,null,null,null,1]]}"#,
                 "noise.distribution.components[1]: is a list [ ... ], must be an object",

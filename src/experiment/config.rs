@@ -2,6 +2,7 @@
 //! file or a caller's JSON, with every default filled in.
 
 use super::settings::{Origins, Settings};
+use crate::base::Path;
 use crate::base::options::{self, require};
 use crate::data::noise::NoiseOptions;
 use crate::data::{CsvOptions, ImageOptions, ImageSize, LabelStatistics};
@@ -44,15 +45,18 @@ pub struct Config {
     pub noise: Option<NoiseOptions>,
     /// The number of rows in a mini-batch (default 256).
     #[serde(default = "batch_size")]
+    #[schemars(range(min = 1))]
     pub batch_size: usize,
     /// Adam's learning rate (default 0.01, the published code's).
     #[serde(default = "learning_rate")]
+    #[schemars(extend("exclusiveMinimum" = 0))]
     pub learning_rate: f64,
     /// Whether an epoch leaves its last mini-batch out when that is not complete (default true).
     #[serde(default = "yes")]
     pub drop_last: bool,
     /// The number of epochs (default by data set: bike 100, else 20).
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
     pub epochs: Option<u64>,
     /// How often the test set is evaluated, beside at the end (default each epoch).
     #[serde(default)]
@@ -74,10 +78,11 @@ pub struct Config {
     pub resume: bool,
     /// Whether a run that goes on may do so with other data than it began with (default false). The run directory then
     /// says in what they differ.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub accept_data: bool,
     /// A checkpoint is written when the last one is older than this, and at the end (default 60).
     #[serde(default = "minute")]
+    #[schemars(range(min = 0.0))]
     pub checkpoint_seconds: f64,
 }
 
@@ -88,9 +93,11 @@ pub struct DatasetOptions {
     /// Which data set.
     pub kind: DatasetKind,
     /// The number of training rows.
+    #[schemars(range(min = 1))]
     pub train_size: usize,
     /// The number of test rows (default: utkf 4000, wine 2491, bike 3379, csv all others, synthetic 1000).
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
     pub test_size: Option<usize>,
     /// Whether features and labels are normalised by the training set's statistics (default true).
     #[serde(default = "yes")]
@@ -118,8 +125,10 @@ pub struct DatasetOptions {
 #[serde(deny_unknown_fields, default)]
 pub struct Protocol {
     /// How many, each trained on the rows outside a fold of its own (default 5).
+    #[schemars(range(min = 1, max = 1000))]
     pub members: usize,
     /// The part of the rows that `members` 1 holds out (default 0.3).
+    #[schemars(range(min = 0.05, max = 0.95))]
     pub held_out: f64,
 }
 
@@ -155,6 +164,7 @@ pub enum Network {
     /// Linear layers with ReLU between them.
     Mlp {
         /// The width of each hidden layer.
+        #[schemars(inner(range(min = 1)))]
         hidden: Vec<usize>,
         /// Whether a BatchNorm follows each hidden Linear (default false).
         #[serde(default)]
@@ -166,6 +176,7 @@ pub enum Network {
     Resnet {
         /// 18, 34 or 50 (default 18).
         #[serde(default = "eighteen")]
+        #[schemars(extend("enum" = [18, 34, 50]))]
         depth: usize,
     },
 }
@@ -175,9 +186,9 @@ pub enum Network {
 #[serde(rename_all = "snake_case")]
 pub enum Cadence {
     /// After every so many epochs.
-    Epochs(u64),
+    Epochs(#[schemars(range(min = 1))] u64),
     /// After every so many mini-batches.
-    Steps(u64),
+    Steps(#[schemars(range(min = 1))] u64),
 }
 
 impl Default for Cadence {
@@ -236,7 +247,7 @@ impl Config {
     /// [`Error::InvalidConfig`] with the path of the offending field, or with
     /// the setting and the position in it.
     pub fn from_json(json: &str) -> Result<Self> {
-        Self::from_value(options::read("config", json)?)
+        Self::from_value(options::read("", json)?)
     }
 
     /// As [`Config::from_json`].
@@ -251,12 +262,13 @@ impl Config {
             let change = replace(&mut value, settings.description(&mut origins)?);
             overlay(&mut value, change);
         }
-        let fits = value.get("fit").is_some_and(|fit| !fit.is_null());
-        if let Some(fields) = value.as_object_mut().filter(|fields| fits && !fields.contains_key("loss")) {
-            fields.insert("loss".into(), serde_json::to_value(Loss::automatic()).unwrap_or_default());
-        }
-        let config: Config = options::from_value("config", &value)?;
-        config.resolved().map_err(|error| origins.translate(error))
+        let config = options::from_value("", &value).and_then(|mut config: Config| {
+            if config.fit.is_some() && value.get("loss").is_none() {
+                config.loss = Loss::automatic();
+            }
+            config.resolved()
+        });
+        config.map_err(|error| origins.translate(error))
     }
 
     /// The description as JSON, every default spelt out.
@@ -341,17 +353,15 @@ impl Config {
     pub fn check_images(&self, size: ImageSize) -> Result<()> {
         let network = self.network(&[3, size.height as usize, size.width as usize], 1)?;
         let given = self.dataset.images.as_ref().is_some_and(|images| images.size.is_some());
-        network.check_images().map_err(|error| match error {
-            Error::InvalidConfig { path, message } => {
-                let whose = if given { "" } else { "; that is the first image's own size: give another" };
-                Error::config(path.replace("model.", "dataset.images.size."), message + whose)
-            }
+        let whose = if given { "" } else { "; that is the first image's own size: give another" };
+        network.check_images().map_err(|error| match error.moved("model.", "dataset.images.size.") {
+            Error::InvalidConfig { path, message } => Error::config(path, message + whose),
             other => other,
         })
     }
 
     /// Checks every field and fills in those that the data set determines.
-    fn resolved(mut self) -> Result<Self> {
+    pub(crate) fn resolved(mut self) -> Result<Self> {
         let kind = self.dataset.kind;
         let (test_size, epochs) = kind.defaults();
         self.dataset.test_size = self.dataset.test_size.or(test_size);
@@ -373,7 +383,13 @@ impl Config {
 
         let default = if is_images { Network::VanillaCnn {} } else { Network::VanillaAnn {} };
         let takes_images = match self.model.get_or_insert(default) {
-            Network::VanillaAnn {} | Network::Mlp { .. } => false,
+            Network::VanillaAnn {} => false,
+            Network::Mlp { hidden, .. } => {
+                for (layer, width) in hidden.iter().enumerate() {
+                    require(*width >= 1, Path::from("model.hidden").item(layer), width, "at least 1")?;
+                }
+                false
+            }
             Network::VanillaCnn {} => true,
             Network::Resnet { depth } => {
                 require([18, 34, 50].contains(depth), "model.depth", *depth, "18, 34 or 50")?;
@@ -399,6 +415,7 @@ impl Config {
             noise.validate()?;
         }
         let measured = csv.as_ref().is_some_and(|csv| csv.has_variances());
+        self.trainer().validate().map_err(|error| error.moved("trainer.", ""))?;
         if let Some(fit) = self.fit_options() {
             fit.validate()?;
         }
@@ -409,10 +426,6 @@ impl Config {
             let allowed = "'mse' or 'cutoff_mse', or the labels must have noise: without it there are no variances";
             return Err(Error::config("loss.kind", format!("weighs by noise variances, must be {allowed}")));
         }
-        self.trainer().validate().map_err(|error| match error {
-            Error::InvalidConfig { path, message } => Error::config(path.trim_start_matches("trainer."), message),
-            other => other,
-        })?;
         let whole = !self.drop_last || self.batch_size <= *train_size;
         let allowed = format!("at most train_size, {train_size}: incomplete mini-batches are dropped");
         require(whole, "batch_size", self.batch_size, &allowed)?;
@@ -489,23 +502,23 @@ mod tests {
         let bike = |rest: &str| format!(r#"{{"dataset":{{"kind":"bike","train_size":7000}},{rest}}}"#);
         let mse = |rest: &str| bike(&format!(r#""loss":{{"kind":"mse"}},{rest}"#));
         for (json, message) in [
-            ("[]".to_string(), "config: is a list [ ... ], must be an object"),
+            ("[1]".to_string(), "options: is a list [ ... ], must be an object"),
             ("{".into(), "EOF while parsing an object"),
-            ("{}".into(), "missing field `dataset`"),
-            (r#"{"dataset":["bike",7000,null,true,null,false,null]}"#.into(), "config.dataset: is a list [ ... ], must be an object"),
-            (bike(r#""loss":["mse"]"#), "config.loss: is a list [ ... ], must be an object"),
+            ("{}".into(), "dataset: is missing, must be an object { ... }"),
+            (r#"{"dataset":["bike",7000,null,true,null,false,null]}"#.into(), "dataset: is a list [ ... ], must be an object"),
+            (bike(r#""loss":["mse"]"#), "loss: is a list [ ... ], must be an object"),
             (
                 mse(r#""noise":{"distribution":{"kind":"binary_uniform","components":[[1,0,1,null,null,null]]}}"#),
-                "config.noise.distribution.components[0]: is a list [ ... ], must be an object",
+                "noise.distribution.components[0]: is a list [ ... ], must be an object",
             ),
-            (mse(r#""epochs": 3, "epochs": 4"#), "config: duplicate field `epochs`"),
-            (mse(r#""epoch": 3"#), "config.epoch: unknown field `epoch`, expected one of `tag`"),
+            (mse(r#""epochs": 3, "epochs": 4"#), "epochs: is there twice at line 1 column"),
+            (mse(r#""epoch": 3"#), "epoch: is no known field (did you mean 'epochs'?), allowed are 'accept_data', 'batch_size'"),
             (mse(r#""epochs": 0"#), "epochs: is 0, must be at least 1"),
-            (mse(r#""epochs": -1"#), "config.epochs: invalid value: integer `-1`"),
+            (mse(r#""epochs": -1"#), "epochs: is -1, must be at least 1"),
             (mse(r#""model": {"kind": "resnet"}"#), "model.kind: is a network for images, must be 'vanilla_ann' or 'mlp'"),
             (mse(r#""batch_size": 7001"#), "batch_size: is 7001, must be at most train_size, 7000"),
             (mse(r#""learning_rate": 0"#), "learning_rate: is 0, must be greater than 0"),
-            (mse(r#""eval_every": {"steps": 0}"#), "eval_every: is 0, must be at least 1"),
+            (mse(r#""eval_every": {"steps": 0}"#), "eval_every.steps: is 0, must be at least 1"),
             (mse(r#""accept_data": true"#), "accept_data: is true, must be false without resume"),
             (mse(r#""resume": true"#), "resume: is true, must be false without out"),
             (bike(r#""tag": "t""#), "loss.kind: weighs by noise variances, must be 'mse' or 'cutoff_mse'"),
@@ -524,8 +537,8 @@ mod tests {
             ),
             (r#"{"dataset":{"kind":"bike","train_size":0}}"#.into(), "dataset.train_size: is 0, must be at least 1"),
             (r#"{"dataset":{"kind":"csv","train_size":9}}"#.into(), "dataset.csv: is missing, must be what the columns"),
-            (r#"{"dataset":{"kind":"iris","train_size":9}}"#.into(), "config.dataset.kind: unknown variant `iris`"),
-            (r#"{"settings":{"x":""}}"#.into(), "settings.x: unknown field `x`"),
+            (r#"{"dataset":{"kind":"iris","train_size":9}}"#.into(), "dataset.kind: is 'iris', must be 'utkf', 'wine', 'bike', 'synthetic' or 'csv'"),
+            (r#"{"settings":{"x":""}}"#.into(), "settings.x: is no known field"),
         ] {
             assert!(fault(&json).contains(message), "{json}: {}", fault(&json));
         }

@@ -43,9 +43,10 @@ impl Origins {
     /// Puts the position in the settings where the error has the path of the field.
     pub(super) fn translate(&self, error: Error) -> Error {
         let Error::InvalidConfig { path, message } = error else { return error };
-        let known = self.0.iter().filter(|(field, _)| path.starts_with(field.as_str()));
+        let text = path.to_string();
+        let known = self.0.iter().filter(|(field, _)| text.starts_with(field.as_str()));
         match known.max_by_key(|(field, _)| field.len()) {
-            Some((_, position)) => Error::config(position, message),
+            Some((_, position)) => Error::config(position.as_str(), message),
             None => Error::config(path, message),
         }
     }
@@ -378,8 +379,8 @@ mod tests {
             ("uniform", "boundaries", "2,1", "parameters, position 2 (b): is 1, must be at least low, 2"),
             ("uniform", "boundaries", "-1,1", "parameters, position 1 (a): is -1, must be at least 0"),
             ("uniform", "meanvar", "True,0.5,2", "parameters, position 3 (V): is 2, must be in [0, 1]"),
-            ("gamma", "alphabeta", "0,1", "parameters: is alpha 0, beta 1, must be alpha and beta greater than 0"),
-            ("gamma", "meanvar", "False,1,0", "must be mean and variance greater than 0"),
+            ("gamma", "alphabeta", "0,1", "parameters, position 1 (alpha): is 0, must be greater than 0"),
+            ("gamma", "meanvar", "False,1,0", "parameters, position 3 (V): is 0, must be greater than 0"),
             ("gamma", "meanvar", "False,1", "parameters: 'False,1' has 2 values, expected 3: var_scale,mu,V"),
             (
                 "binary_uniform",

@@ -24,7 +24,8 @@ pub fn load(config: &Config, takes: &dyn Fn(ImageSize) -> Result<()>, watch: Wat
         DatasetKind::Utkf => {
             let folder = locate(config, &["utkf", "UTKFace", "utkface", "."])?;
             let mut pace = None;
-            let images = FoundImages::find(&folder, &options.images.clone().unwrap_or_default())?;
+            let moved = |error: Error| error.moved("images.", "dataset.images.");
+            let images = FoundImages::find(&folder, &options.images.clone().unwrap_or_default()).map_err(moved)?;
             let enough = split_options(config).sizes(images.count());
             enough.map_err(|error| match (error, left_out_note(&images.left_out())) {
                 (Error::InvalidArgument(message), Some(note)) => Error::InvalidArgument(format!("{message}; {note}")),
@@ -35,7 +36,8 @@ pub fn load(config: &Config, takes: &dyn Fn(ImageSize) -> Result<()>, watch: Wat
                 .decode(&mut |done, total| {
                     let pace = pace.get_or_insert_with(|| Pace::new(done as u64, total as u64));
                     watch(&pace.at(Stage::Loading, &config.tag, done as u64, 1.0))
-                })?
+                })
+                .map_err(moved)?
                 .into_dataset()
         }
         DatasetKind::Synthetic => Dataset::synthetic(&SyntheticOptions {
@@ -47,7 +49,7 @@ pub fn load(config: &Config, takes: &dyn Fn(ImageSize) -> Result<()>, watch: Wat
         DatasetKind::Csv => match (&config.data, &options.csv) {
             (Some(path), Some(columns)) => {
                 let path = options.file.as_ref().map_or_else(|| path.clone(), |file| path.join(file));
-                Dataset::from_csv(&path, columns)
+                Dataset::from_csv(&path, columns).map_err(|error| error.moved("csv.", "dataset.csv."))
             }
             _ => Err(Error::config("data", "is missing, must be the CSV file")),
         },

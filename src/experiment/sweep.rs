@@ -39,6 +39,7 @@ pub struct SweepOptions {
     pub out: Option<PathBuf>,
     /// How many runs go on at the same time (default 1).
     #[serde(default = "one")]
+    #[schemars(range(min = 1))]
     pub jobs: usize,
 }
 
@@ -47,6 +48,7 @@ pub struct SweepOptions {
 #[serde(deny_unknown_fields)]
 pub struct Grid {
     /// The seeds, at least one.
+    #[schemars(length(min = 1))]
     pub seeds: Vec<u64>,
     /// Values of `loss`.
     #[serde(default)]
@@ -108,10 +110,8 @@ impl Sweep {
     /// As [`Sweep::from_json`].
     pub fn from_value(value: &Value) -> Result<Self> {
         let SweepOptions { base, grid, out, jobs } = options::from_value("sweep", value)?;
-        require(!grid.seeds.is_empty(), "sweep.grid.seeds", "empty", "at least one seed")?;
-        require(jobs >= 1, "sweep.jobs", jobs, "at least 1")?;
         for field in ["out", "resume", "seed", "tag"] {
-            require(!base.contains_key(field), &format!("sweep.base.{field}"), "given", "left out: the sweep sets it")?;
+            require(!base.contains_key(field), format!("sweep.base.{field}"), "given", "left out: the sweep sets it")?;
         }
         let variants = grid.variants();
         let mut folders = HashMap::new();
@@ -135,12 +135,8 @@ impl Sweep {
                 if value["noise"] == false {
                     value["noise"] = Value::Null;
                 }
-                let config = Config::from_value(value).map_err(|error| match error {
-                    Error::InvalidConfig { path, message } => {
-                        Error::config(format!("variant '{name}': {path}"), message)
-                    }
-                    other => other,
-                })?;
+                let config =
+                    Config::from_value(value).map_err(|error| error.moved("", &format!("variant '{name}': ")))?;
                 cells.push(Cell { variant: name.clone(), config });
             }
         }
@@ -164,8 +160,8 @@ impl Sweep {
     pub fn only(&self, index: usize) -> Result<Self> {
         let count = self.cells.len();
         let cell = self.cells.get(index).cloned();
-        let cell =
-            cell.ok_or_else(|| Error::InvalidArgument(format!("run {index} was asked for, there are {count}")))?;
+        let missing = || Error::InvalidArgument(format!("does not exist, there are {count}")).at([("run", index)]);
+        let cell = cell.ok_or_else(missing)?;
         Ok(Sweep { cells: vec![cell], ..self.clone() })
     }
 

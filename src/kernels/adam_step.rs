@@ -10,12 +10,16 @@ use std::mem::offset_of;
 #[serde(deny_unknown_fields, default)]
 pub struct AdamOptions {
     /// The decay of the gradient's mean, in [0, 1) (default 0.9).
+    #[schemars(range(min = 0.0), extend("exclusiveMaximum" = 1))]
     pub beta1: f64,
     /// The decay of the squared gradient's mean, in [0, 1) (default 0.999).
+    #[schemars(range(min = 0.0), extend("exclusiveMaximum" = 1))]
     pub beta2: f64,
     /// Added to the denominator, greater than 0 (default 1e-8).
+    #[schemars(extend("exclusiveMinimum" = 0))]
     pub epsilon: f64,
     /// Times the weights, added to the gradient (default 0).
+    #[schemars(range(min = 0.0))]
     pub weight_decay: f64,
 }
 

@@ -3,6 +3,7 @@
 use super::init::elements;
 use super::layers::{Layer, Network, Sequential};
 use crate::Result;
+use crate::base::Path;
 use crate::base::options::require;
 use crate::kernels::mlp::Plan;
 use rand_chacha::ChaCha12Rng;
@@ -19,7 +20,7 @@ pub(super) fn mlp(
     require(inputs >= 1, "model.inputs", inputs, "at least 1")?;
     require(outputs >= 1, "model.outputs", outputs, "at least 1")?;
     for (layer, &width) in hidden.iter().enumerate() {
-        require(width >= 1, &format!("model.hidden[{layer}]"), width, "at least 1")?;
+        require(width >= 1, Path::from("model.hidden").item(layer), width, "at least 1")?;
     }
     let widths: Vec<usize> = [inputs].into_iter().chain(hidden.iter().copied()).chain([outputs]).collect();
     widths.windows(2).try_for_each(|pair| elements(pair).map(|_| ()))?;

@@ -18,11 +18,14 @@ pub enum ModelOptions {
     /// Linear layers with ReLU between them.
     Mlp {
         /// The number of feature values per row.
+        #[schemars(range(min = 1))]
         inputs: usize,
         /// The number of labels per row (default 1).
         #[serde(default = "one")]
+        #[schemars(range(min = 1))]
         outputs: usize,
         /// The width of each hidden layer.
+        #[schemars(inner(range(min = 1)))]
         hidden: Vec<usize>,
         /// Whether a BatchNorm follows each hidden Linear (default false).
         #[serde(default)]
@@ -42,14 +45,18 @@ pub enum ModelOptions {
     /// The published network for images: six blocks of convolution, BatchNorm, ReLU and pooling, and a Linear.
     VanillaCnn {
         /// The height of an image in pixels, at least 64.
+        #[schemars(range(min = 64))]
         height: usize,
         /// The width of an image in pixels, at least 64.
+        #[schemars(range(min = 64))]
         width: usize,
         /// The number of values per pixel (default 3).
         #[serde(default = "three")]
+        #[schemars(range(min = 1))]
         channels: usize,
         /// The number of labels per image (default 1).
         #[serde(default = "one")]
+        #[schemars(range(min = 1))]
         outputs: usize,
         /// The seed of the initial weights (default 0).
         #[serde(default)]
@@ -59,16 +66,21 @@ pub enum ModelOptions {
     Resnet {
         /// The number of layers with weights: 18 (default), 34 or 50.
         #[serde(default = "eighteen")]
+        #[schemars(extend("enum" = [18, 34, 50]))]
         depth: usize,
         /// The height of an image in pixels.
+        #[schemars(range(min = 1))]
         height: usize,
         /// The width of an image in pixels.
+        #[schemars(range(min = 1))]
         width: usize,
         /// The number of values per pixel (default 3).
         #[serde(default = "three")]
+        #[schemars(range(min = 1))]
         channels: usize,
         /// The number of labels per image (default 1).
         #[serde(default = "one")]
+        #[schemars(range(min = 1))]
         outputs: usize,
         /// The seed of the initial weights (default 0).
         #[serde(default)]
@@ -83,6 +95,7 @@ pub enum ModelOptions {
     /// Several networks, of which the mean predicts. A fit makes one.
     Ensemble {
         /// How many.
+        #[schemars(range(min = 1))]
         members: usize,
         /// What each is; their seeds are this one's and those that follow.
         network: Box<ModelOptions>,
@@ -114,18 +127,24 @@ fn eighteen() -> usize {
 impl ModelOptions {
     /// The networks with their initial weights: one, or those of an ensemble.
     pub(super) fn build(&self) -> Result<Vec<Network>> {
+        let mut path = "model.".to_string();
         let (count, network) = match self {
             ModelOptions::Ensemble { members, network } => {
                 require(*members >= 1, "model.members", *members, "at least 1")?;
+                path += "network.";
                 (*members, &**network)
             }
             single => (1, single),
         };
         let (network, heads) = match network {
-            ModelOptions::MeanVariance { network } => (&**network, 2),
+            ModelOptions::MeanVariance { network } => {
+                path += "network.";
+                (&**network, 2)
+            }
             plain => (plain, 1),
         };
-        (0..count).map(|number| network.network(number as u64, heads)).collect()
+        let made = (0..count).map(|number| network.network(number as u64, heads));
+        made.map(|network| network.map_err(|error| error.moved("model.", &path))).collect()
     }
 
     /// Checks the size of the images that the network takes, which does not need the network.
@@ -190,7 +209,7 @@ impl ModelOptions {
                 resnet(depth, Image { channels, height, width }, outputs(labels), &mut generator(seed))
             }
             ModelOptions::MeanVariance { .. } | ModelOptions::Ensemble { .. } => Err(Error::config(
-                "model.network.kind",
+                "model.kind",
                 "is a network in a network, must be 'mlp', 'vanilla_ann', 'vanilla_cnn' or 'resnet'; within an \
                  ensemble, 'mean_variance' too",
             )),

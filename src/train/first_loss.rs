@@ -18,22 +18,25 @@ pub(super) fn check_labels(data: &Dataset, normalization: &Normalization) -> Res
     let places = places.map(|(at, (&label, normalized))| (at, label, normalized));
     match places.filter(is_too_large).max_by(|a, b| a.2.abs().total_cmp(&b.2.abs())) {
         None => Ok(()),
-        Some((at, label, normalized)) => Err(Error::Numerical(format!(
-            "row {}, label {}: {label:e} is {normalized:e} in normalised units, beyond single precision: correct it, or \
-             mask it by an infinite variance",
-            at / outputs,
-            at % outputs
-        ))),
+        Some((at, label, normalized)) => {
+            let fault = format!(
+                "{label:e} is {normalized:e} in normalised units, beyond single precision: correct it, or mask it by an \
+                 infinite variance"
+            );
+            Err(Error::Numerical(fault).at([("row", at / outputs), ("label", at % outputs)]))
+        }
     }
 }
 
 /// The square of a normalised value beyond this leaves single precision, or nearly so.
 const FAR: f32 = 1e18;
 
-/// The row that makes a mini-batch's loss infinite.
+/// The value that makes a mini-batch's loss infinite.
 pub(super) struct Culprit {
-    /// Its place in the mini-batch.
+    /// The place of its row in the mini-batch.
     pub at: usize,
+    /// Its place in the row: a feature or a label.
+    pub element: (&'static str, usize),
     /// What it has that others have not.
     pub reason: String,
     /// Whether that is too much for any weights of the network.
@@ -65,17 +68,19 @@ pub(super) fn culprit(learner: &Learner, data: &NormalizedData, rows: &[usize]) 
     };
     let worst = (0..labels.len()).rev().max_by(|&a, &b| term(a).total_cmp(&term(b))).unwrap_or(0);
     let (row, output) = (worst / outputs, worst % outputs);
-    let (far, reason) = if !prediction(worst).is_finite() {
+    let (far, element, reason) = if !prediction(worst).is_finite() {
         let features = to_f32(&features.f_select(0, row as i64)?.f_reshape([-1])?)?;
         let far = (0..features.len()).max_by(|&a, &b| features[a].abs().total_cmp(&features[b].abs())).unwrap_or(0);
         let (value, prediction) = (features[far], prediction(worst));
-        (value, format!("feature {far} is {value:e} in normalised units, and the prediction {prediction}"))
+        let reason = format!("it is {value:e} in normalised units, and the prediction {prediction}");
+        (value, ("feature", far), reason)
     } else {
         let Normalization { label_mean, label_std, .. } = &learner.normalization;
         let label = f64::from(labels[worst]) * label_std[output] + label_mean[output];
         let (normalized, weight) = (labels[worst], coefficients[worst]);
         let unit = "in normalised units and has the weight";
-        (normalized, format!("label {output} of about {label:.5e} is {normalized:e} {unit} {weight:e}"))
+        let reason = format!("about {label:.5e} is {normalized:e} {unit} {weight:e}");
+        (normalized, ("label", output), reason)
     };
-    Ok(Culprit { at: row, reason, is_out_of_range: far.abs() > FAR })
+    Ok(Culprit { at: row, element, reason, is_out_of_range: far.abs() > FAR })
 }

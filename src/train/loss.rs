@@ -26,8 +26,9 @@
 
 use crate::base::options::require;
 use crate::{Error, Result};
-use schemars::JsonSchema;
+use schemars::{JsonSchema, Schema};
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 use std::borrow::Cow;
 
 /// Which loss, with its parameter.
@@ -38,8 +39,10 @@ pub enum Loss {
     Mse {},
     /// Mean squared error over the labels whose variance is below a threshold.
     #[serde(alias = "cutoffMSE")]
+    #[schemars(transform = published_name)]
     CutoffMse {
         /// In the square of the labels' unit; without it, 1 in normalised units.
+        #[schemars(extend("exclusiveMinimum" = 0))]
         threshold: Option<f64>,
     },
     /// Inverse variance, not normalised: the mini-batch's weights scale the step.
@@ -62,8 +65,16 @@ pub enum Loss {
     BetaNll {
         /// Between 0, which is `gaussian`, and 1, for which the means are trained as by `mse` (default 0.5).
         #[serde(default = "half")]
+        #[schemars(range(min = 0.0, max = 1.0))]
         beta: f64,
     },
+}
+
+/// Lets the schema of `cutoff_mse` have the published code's name for it, too.
+fn published_name(schema: &mut Schema) {
+    if let Some(kind) = schema.pointer_mut("/properties/kind") {
+        *kind = json!({"type": "string", "enum": ["cutoff_mse", "cutoffMSE"]});
+    }
 }
 
 fn half() -> f64 {
@@ -78,14 +89,10 @@ impl Default for Loss {
 
 /// The epsilon of inverse-variance weights: a number, or chosen for every mini-batch.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(
-    untagged,
-    expecting = "expected a number, {\"min_effective_batch_size\": count}, {\"min_effective_batch_ratio\": ratio}, \
-                 \"auto\" or {\"auto\": factor}"
-)]
+#[serde(untagged)]
 pub enum Epsilon {
     /// The same for every mini-batch, greater than 0.
-    Fixed(f64),
+    Fixed(#[schemars(extend("exclusiveMinimum" = 0))] f64),
     /// The smallest that gives a mini-batch at least this effective size.
     Minimum(MinimumBatch),
     /// Found in training from residuals on rows that it does not see.
@@ -115,6 +122,7 @@ pub enum AutoWord {
 #[serde(deny_unknown_fields)]
 pub struct AutoFactor {
     /// Greater than 0: 0.25 by default, 0.5 for the cautious.
+    #[schemars(extend("exclusiveMinimum" = 0))]
     pub auto: f64,
 }
 
@@ -142,10 +150,10 @@ impl Default for Epsilon {
 pub enum MinimumBatch {
     /// As a number of rows, at least 1. A mini-batch that has no more rows weighs all the same.
     #[serde(rename = "min_effective_batch_size")]
-    Size(f64),
+    Size(#[schemars(range(min = 1.0))] f64),
     /// As a part of the mini-batch, between 0 and 1.
     #[serde(rename = "min_effective_batch_ratio")]
-    Ratio(f64),
+    Ratio(#[schemars(extend("exclusiveMinimum" = 0, "exclusiveMaximum" = 1))] f64),
 }
 
 /// The weights of a mini-batch's squared errors, and what they amount to.
@@ -180,25 +188,25 @@ impl Loss {
     pub fn validate(&self, path: &str) -> Result<()> {
         match self {
             Loss::Mse {} | Loss::CutoffMse { threshold: None } | Loss::Gaussian {} => Ok(()),
-            Loss::BetaNll { beta } => require((0.0..=1.0).contains(beta), &format!("{path}.beta"), beta, "in [0, 1]"),
+            Loss::BetaNll { beta } => require((0.0..=1.0).contains(beta), format!("{path}.beta"), beta, "in [0, 1]"),
             Loss::CutoffMse { threshold: Some(threshold) } => {
-                require(*threshold > 0.0, &format!("{path}.threshold"), threshold, "greater than 0")
+                require(*threshold > 0.0, format!("{path}.threshold"), threshold, "greater than 0")
             }
             Loss::Iv { epsilon } | Loss::Biv { epsilon } => match epsilon {
                 Epsilon::Fixed(epsilon) => {
                     let legal = *epsilon > 0.0 && epsilon.is_finite();
-                    require(legal, &format!("{path}.epsilon"), epsilon, "greater than 0")
+                    require(legal, format!("{path}.epsilon"), epsilon, "greater than 0")
                 }
                 Epsilon::Minimum(MinimumBatch::Size(size)) => {
-                    require(*size >= 1.0, &format!("{path}.epsilon.min_effective_batch_size"), size, "at least 1")
+                    require(*size >= 1.0, format!("{path}.epsilon.min_effective_batch_size"), size, "at least 1")
                 }
                 Epsilon::Minimum(MinimumBatch::Ratio(ratio)) => {
                     let legal = *ratio > 0.0 && *ratio < 1.0;
-                    require(legal, &format!("{path}.epsilon.min_effective_batch_ratio"), ratio, "between 0 and 1")
+                    require(legal, format!("{path}.epsilon.min_effective_batch_ratio"), ratio, "in (0, 1)")
                 }
                 Epsilon::Auto(auto) => {
                     let legal = auto.factor() > 0.0 && auto.factor().is_finite();
-                    require(legal, &format!("{path}.epsilon.auto"), auto.factor(), "greater than 0")
+                    require(legal, format!("{path}.epsilon.auto"), auto.factor(), "greater than 0")
                 }
             },
         }
@@ -588,11 +596,17 @@ mod tests {
         for (json, message) in [
             (r#"{"kind":"biv","epsilon":0}"#, "trainer.loss.epsilon: is 0, must be greater than 0"),
             (r#"{"kind":"iv","epsilon":-1}"#, "trainer.loss.epsilon: is -1, must be greater than 0"),
-            (r#"{"kind":"biv","epsilon":"a"}"#, "expected a number, {\"min_effective_batch_size\": count}"),
-            (r#"{"kind":"biv","epsilon":{"min_effective_batch_ratio":1}}"#, "is 1, must be between 0 and 1"),
+            (
+                r#"{"kind":"biv","epsilon":"a"}"#,
+                "trainer.loss.epsilon: is 'a', must be a number, {\"min_effective_batch_size\": ...}",
+            ),
+            (
+                r#"{"kind":"biv","epsilon":{"min_effective_batch_ratio":1}}"#,
+                "min_effective_batch_ratio: is 1, must be in (0, 1)",
+            ),
             (r#"{"kind":"cutoff_mse","threshold":0}"#, "trainer.loss.threshold: is 0, must be greater than 0"),
-            (r#"{"kind":"mse","epsilon":1}"#, "unknown field `epsilon`"),
-            (r#"{"kind":"huber"}"#, "unknown variant `huber`, expected one of `mse`, `cutoffMSE`"),
+            (r#"{"kind":"mse","epsilon":1}"#, "trainer.loss.epsilon: is no known field, allowed are 'kind'"),
+            (r#"{"kind":"huber"}"#, "trainer.loss.kind: is 'huber', must be 'mse', 'cutoff_mse', 'iv'"),
         ] {
             assert!(fault(json).contains(message), "{json}: {}", fault(json));
         }

@@ -122,7 +122,8 @@ impl Metrics {
         let (scale, labels, predictions) = (&normalization.label_std, data.labels(), &prediction.mean);
         let (outputs, rows) = (scale.len(), data.rows());
         if let Some(at) = predictions.iter().position(|p| !p.is_finite()) {
-            return Err(Error::Numerical(format!("the prediction for row {} is {}", at / outputs, predictions[at])));
+            let fault = Error::Numerical(format!("the prediction is {}", predictions[at]));
+            return Err(fault.at([("row", at / outputs), ("output", at % outputs)]));
         }
         if data.masked() == labels.len() {
             return Err(Error::InvalidArgument("every label is missing or has an infinite variance".into()));
@@ -263,6 +264,6 @@ mod tests {
         let metrics = Metrics::new(&means(&[1.0, 2.0]), &constant, &Normalization::identity(1), None).unwrap();
         assert!(metrics.r2.is_nan() && metrics.rmse.is_finite());
         let error = Metrics::new(&means(&[1.0, f64::NAN]), &constant, &Normalization::identity(1), None).unwrap_err();
-        assert_eq!(error.to_string(), "the prediction for row 1 is NaN");
+        assert_eq!(error.to_string(), "row 1, output 0: the prediction is NaN");
     }
 }

@@ -16,8 +16,10 @@ pub struct TrainerOptions {
     /// The loss (default `biv` with epsilon 0.1).
     pub loss: Loss,
     /// The number of rows in a mini-batch (default 256).
+    #[schemars(range(min = 1))]
     pub batch_size: usize,
     /// Adam's learning rate (default 0.001).
+    #[schemars(extend("exclusiveMinimum" = 0))]
     pub learning_rate: f64,
     /// Adam's other constants.
     pub adam: AdamOptions,
@@ -27,6 +29,7 @@ pub struct TrainerOptions {
     /// Which labels the statistics are of where noise was simulated (default `clean`, those before it).
     pub normalization: LabelStatistics,
     /// With a validation set, a fit ends when so many epochs in a row were no better than the best one (default: never).
+    #[schemars(range(min = 1))]
     pub patience: Option<u64>,
     /// Whether an epoch leaves its last mini-batch out when that is not complete (default true).
     pub drop_last: bool,

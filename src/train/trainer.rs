@@ -249,10 +249,8 @@ impl Trainer {
             (None, None) => return Err(Error::Internal("a step on no data".into())),
         };
         if step == 1 || culprit.is_out_of_range {
-            let reason = culprit.reason;
-            return Err(Error::Numerical(format!(
-                "step {step}: the loss is {loss} because of row {row}: its {reason}"
-            )));
+            let fault = format!("makes the loss of step {step} {loss}: {}", culprit.reason);
+            return Err(Error::Numerical(fault).at([("row", row), culprit.element]));
         }
         Err(Error::Numerical(format!(
             "step {step} (epoch {}): the loss is {loss}; try a smaller learning rate than {}",

@@ -141,8 +141,15 @@ static void free_trainer(void *handle) { biv_trainer_free(handle); }
 static void free_text(void *handle) { biv_text_free(handle); }
 
 /* Functions without an argument that can be wrong; the free functions take anything. */
-static const char *const others[] = {"biv_status_name",  "biv_version",    "biv_abi_version",  "biv_last_error_message",
-                                     "biv_dataset_free", "biv_model_free", "biv_trainer_free", "biv_text_free"};
+static const char *const others[] = {"biv_status_name",
+                                     "biv_version",
+                                     "biv_abi_version",
+                                     "biv_last_error_message",
+                                     "biv_last_error_message_from_one",
+                                     "biv_dataset_free",
+                                     "biv_model_free",
+                                     "biv_trainer_free",
+                                     "biv_text_free"};
 
 #define HANDLE(which, place) \
   { .kind = which, .right.pointer = (place) }
@@ -279,19 +286,9 @@ static void wrong_handles(const struct row *row, union value *a, int at, enum ki
 }
 
 static void wrong_json(const struct row *row, union value *a, int at) {
-  static const char *const texts[] = {"{",
-                                      "nul",
-                                      "[]",
-                                      "3",
-                                      "\"a\"",
-                                      "{\"no_such_field\": 1}",
-                                      "{\"a\" 1}",
-                                      "{}x",
-                                      "\xff\xfe",
-                                      "{\"\xc3\": 1}",
-                                      "{\"a\": 1,}",
-                                      "\x01",
-                                      "{\"kind\": null}"};
+  static const char *const texts[] = {
+      "{",   "nul",      "[1]",           "3",           "\"a\"", "{\"no_such_field\": 1}", "{\"a\" 1}",
+      "{}x", "\xff\xfe", "{\"\xc3\": 1}", "{\"a\": 1,}", "\x01",  "{\"kind\": null}"};
   for (size_t i = 0; i < COUNT(texts); i++) wrong(row, a, at, POINTER(texts[i]), texts[i]);
   const char *right = a[at].pointer;
   size_t length = strlen(right);

@@ -118,8 +118,9 @@ static void a_sweep_gives_mean_and_spread(void) {
   seen = (struct seen){.stop_after = 1};
   CHECK_STATUS(biv_sweep_run(grid, watch, &seen, &result), BIV_ERROR_CANCELLED, "the sweep was stopped");
   CHECK(result == NULL);
-  CHECK_STATUS(biv_sweep_run("{\"grid\": {\"seeds\": []}}", NULL, NULL, &result), CONFIG, "sweep.grid.seeds: is empty");
-  CHECK_STATUS(biv_sweep_run("{\"grid\": {\"seeds\": [1]}}", NULL, NULL, &result), CONFIG, "missing field `dataset`");
+  CHECK_STATUS(biv_sweep_run("{\"grid\": {\"seeds\": []}}", NULL, NULL, &result), CONFIG,
+               "sweep.grid.seeds: is an empty list");
+  CHECK_STATUS(biv_sweep_run("{\"grid\": {\"seeds\": [1]}}", NULL, NULL, &result), CONFIG, "dataset: is missing");
 }
 
 static void images_train_a_network(const char *folder) {
@@ -171,12 +172,14 @@ static void images_train_a_network(const char *folder) {
   CHECK_STATUS(biv_dataset_create_from_images(in(folder, "none"), NULL, &data), BIV_ERROR_NOT_FOUND, "none");
   CHECK(data == NULL);
   CHECK_STATUS(biv_dataset_create_from_images(folder, NULL, &data), BIV_ERROR_NOT_FOUND, "no images");
-  CHECK_STATUS(biv_dataset_create_from_images(faces, "{\"sizes\": 3}", &data), CONFIG, "unknown field `sizes`");
+  CHECK_STATUS(biv_dataset_create_from_images(faces, "{\"sizes\": 3}", &data), CONFIG,
+               "images.sizes: is no known field (did you mean 'size'?)");
 }
 
 static void bad_descriptions_are_named(void) {
   biv_text *text = NULL;
-  CHECK_STATUS(biv_experiment_resolve("{" SETTINGS ", \"epoch\": 1}", &text), CONFIG, "unknown field `epoch`");
+  CHECK_STATUS(biv_experiment_resolve("{" SETTINGS ", \"epoch\": 1}", &text), CONFIG,
+               "epoch: is no known field (did you mean 'epochs'?)");
   CHECK_STATUS(biv_experiment_resolve("{" SETTINGS ", \"loss\": {\"kind\": \"biv\", \"epsilon\": -1}}", &text), CONFIG,
                "model_settings, position 3 (value): is -1");
   CHECK_STATUS(biv_experiment_resolve("{\"settings\": {\"experiment_settings\": \"a,b\", \"model_settings\": \"\", "

@@ -51,8 +51,8 @@ static void null_pointers_are_named(void) {
   CHECK_STATUS(biv_model_describe(model, NULL, 100, NULL), INVALID, "buffer is NULL");
   NO_MODEL(biv_model_load(NULL, &made), INVALID, "path is NULL");
   /* Options that are NULL are the defaults: what is said is which of them has none. */
-  NO_MODEL(biv_model_create(NULL, &made), CONFIG, "missing field `kind`");
-  NO_DATASET(biv_dataset_create_synthetic(NULL, &made), CONFIG, "missing field `rows`");
+  NO_MODEL(biv_model_create(NULL, &made), CONFIG, "model.kind: is missing, must be 'mlp'");
+  NO_DATASET(biv_dataset_create_synthetic(NULL, &made), CONFIG, "synthetic.rows: is missing, must be a whole number");
 }
 
 static void handles_are_told_apart(void) {
@@ -156,6 +156,35 @@ static void arrays_that_do_not_fit_together_are_refused(void) {
              "variances have shape [1], the labels have [1, 2]");
 }
 
+/* The last message begins with `from_zero`, and counted from 1 with `from_one`. */
+static void check_both_counts(biv_status status, const char *from_zero, const char *from_one) {
+  CHECK(status != BIV_OK);
+  CHECK(strncmp(biv_last_error_message(), from_zero, strlen(from_zero)) == 0);
+  CHECK(strncmp(biv_last_error_message_from_one(), from_one, strlen(from_one)) == 0);
+}
+
+static void messages_count_from_one_for_hosts_that_do(void) {
+  biv_dataset *made = NULL;
+  biv_model *built = NULL;
+  const double bad[] = {1, NAN};
+  check_both_counts(biv_dataset_create_from_arrays(F64(bad, 1, 2), F64(y, 1), NULL, &made),
+                    "row 0, feature 1: NaN is not", "row 1, feature 2: NaN is not");
+  check_both_counts(biv_dataset_create_from_arrays(F32(x, 2), F64(bad, 2), NULL, &made), "row 1, label 0: NaN",
+                    "row 2, label 1: NaN");
+  check_both_counts(biv_dataset_subset(data, SIZES(-1), 1, &made), "row -1: does not", "row 0: does not");
+  check_both_counts(biv_dataset_subset(data, SIZES(INT64_MAX), 1, &made), "row 9223372036854775807: does not",
+                    "row 9223372036854775807: does not");
+  check_both_counts(biv_model_create("{\"kind\": \"mlp\", \"inputs\": 2, \"hidden\": [4, 4, -1]}", &built),
+                    "model.hidden[2]: is -1", "model.hidden[3]: is -1");
+  /* The rows of a file count from 1 for everyone. */
+  const char *path = in(folder, "rows.csv");
+  write_text(path, "x,y\n1,2\n3,z\n");
+  CHECK(biv_dataset_create_from_csv(path, "{\"labels\": \"y\"}", &made) == BIV_ERROR_PARSE);
+  CHECK(strstr(biv_last_error_message(), "line 3, row 2, column 'y': 'z'") != NULL);
+  CHECK(strcmp(biv_last_error_message(), biv_last_error_message_from_one()) == 0);
+  CHECK(made == NULL && built == NULL);
+}
+
 static void values_that_are_no_data_are_named(void) {
   const double wrong[] = {NAN, INFINITY, -INFINITY};
   for (size_t i = 0; i < COUNT(wrong); i++) {
@@ -183,19 +212,19 @@ static void parts_that_do_not_exist_are_refused(void) {
   } splits[] = {
       {"{\"train_size\": 30, \"test_size\": 11}", INVALID, "together at most the 40 rows"},
       {"{\"train_size\": 40}", INVALID, "must be at least 1 each"},
-      {"{\"train_size\": 0}", INVALID, "must be at least 1 each"},
+      {"{\"train_size\": 0}", CONFIG, "split.train_size: is 0, must be at least 1"},
       {"{\"train_size\": 18446744073709551615, \"test_size\": 2}", INVALID, "together at most"},
-      {"{\"train_size\": -1}", CONFIG, "split.train_size"},
-      {"{}", CONFIG, "missing field `train_size`"},
+      {"{\"train_size\": -1}", CONFIG, "split.train_size: is -1, must be at least 1"},
+      {"{}", CONFIG, "split.train_size: is missing, must be a whole number"},
   };
   for (size_t i = 0; i < COUNT(splits); i++) {
     biv_dataset *train = data, *test = data;
     CHECK_STATUS(biv_dataset_split(data, splits[i].options, &train, &test), splits[i].status, splits[i].text);
     CHECK(train == NULL && test == NULL);
   }
-  NO_DATASET(biv_dataset_subset(data, SIZES(0, 40), 2, &made), INVALID, "row 40 was asked for, there are 40 rows");
-  NO_DATASET(biv_dataset_subset(data, SIZES(-1), 1, &made), INVALID, "the index -1 is negative");
-  NO_DATASET(biv_dataset_subset(data, SIZES(INT64_MIN), 1, &made), INVALID, "is negative");
+  NO_DATASET(biv_dataset_subset(data, SIZES(0, 40), 2, &made), INVALID, "row 40: does not exist, there are 40 rows");
+  NO_DATASET(biv_dataset_subset(data, SIZES(-1), 1, &made), INVALID, "row -1: does not exist, there are 40 rows");
+  NO_DATASET(biv_dataset_subset(data, SIZES(INT64_MIN), 1, &made), INVALID, "row -9223372036854775808: ");
   NO_DATASET(biv_dataset_subset(data, NULL, 0, &made), INVALID, "at least one row");
   NO_DATASET(biv_dataset_subset(data, SIZES(0), SIZE_MAX, &made), INVALID, "more than memory holds");
   biv_dataset *clean = NULL;
@@ -229,7 +258,8 @@ static void csv_faults_are_named_with_row_and_column(void) {
       {"x,z\n1,2\n", "{\"labels\": [\"y\"]}", BIV_ERROR_NOT_FOUND, "there is no column 'y', only 'x', 'z'"},
       {"x,y\n1,2\n", "{\"labels\": [\"y\"], \"features\": [\"q\"]}", BIV_ERROR_NOT_FOUND, "there is no column 'q'"},
       {"x,y\n1,2\n", "{\"labels\": [\"y\"], \"variances\": [\"v\"]}", BIV_ERROR_NOT_FOUND, "there is no column 'v'"},
-      {"x,y\n1,2\n", "{\"labels\": [\"y\"], \"features\": []}", CONFIG, "csv.features: is empty"},
+      {"x,y\n1,2\n", "{\"labels\": [\"y\"], \"features\": []}", CONFIG,
+       "csv.features: is an empty list, must have at least 1"},
       {"x,v,y\n1,-2,3\n", "{\"labels\": [\"y\"], \"variances\": [\"v\"]}", BIV_ERROR_PARSE,
        "row 1, column 'v': '-2' is negative, a variance never is"},
       {"x,s,y\n1,-2,3\n", "{\"labels\": [\"y\"], \"standard_errors\": [\"s\"]}", BIV_ERROR_PARSE,
@@ -299,13 +329,13 @@ static void illegal_noise_is_refused(void) {
       {"{\"kind\": \"gamma\", \"alpha\": 0, \"beta\": 1}", "greater than 0"},
       {"{\"kind\": \"gamma\", \"mean\": 1, \"variance\": 0}", "greater than 0"},
       {"{\"kind\": \"gamma\", \"mean\": 1}", "give either alpha and beta"},
-      {"{\"kind\": \"binary_uniform\", \"components\": []}", "at least one component"},
+      {"{\"kind\": \"binary_uniform\", \"components\": []}", "components: is an empty list, must have at least 1"},
       {"{\"kind\": \"binary_uniform\", \"components\": [{\"weight\": 0.5, \"low\": 0, \"high\": 1}, "
        "{\"weight\": 0.4, \"low\": 0, \"high\": 1}]}",
        "of total weight 0.9, must be of total weight 1"},
       {"{\"kind\": \"binary_uniform\", \"components\": [{\"weight\": 2, \"low\": 0, \"high\": 1}]}", "weight: is 2"},
-      {"{\"kind\": \"normal\"}", "unknown variant `normal`"},
-      {"{\"kind\": \"uniform\", \"lo\": 0}", "unknown field `lo`"},
+      {"{\"kind\": \"normal\"}", "distribution.kind: is 'normal', must be 'uniform', 'binary_uniform' or 'gamma'"},
+      {"{\"kind\": \"uniform\", \"lo\": 0}", "distribution.lo: is no known field (did you mean 'low'?)"},
   };
   char options[400];
   for (size_t i = 0; i < COUNT(illegal); i++) {
@@ -346,21 +376,22 @@ static void synthetic_sizes_are_checked(void) {
 
 static void options_are_read_strictly(void) {
   static const char *const synthetic[][2] = {
-      {"{\"rows\": 1, \"row\": 1}", "synthetic.row: unknown field `row`, expected one of `rows`"},
-      {"{\"rows\": \"1\"}", "synthetic.rows: invalid type: string"},
-      {"{\"rows\": 1.5}", "synthetic.rows: invalid type: floating point"},
-      {"{\"rows\": -1}", "synthetic.rows: invalid value: integer `-1`"},
-      {"{\"rows\": 99999999999999999999}", "synthetic.rows"},
-      {"{\"rows\": null}", "synthetic.rows: invalid type: null"},
-      {"{\"rows\": 1, \"rows\": 2}", "duplicate field `rows`"},
+      {"{\"rows\": 1, \"row\": 1}",
+       "synthetic.row: is no known field (did you mean 'rows'?), allowed are 'features', 'outputs', 'rows', 'seed'"},
+      {"{\"rows\": \"1\"}", "synthetic.rows: is '1', must be a whole number"},
+      {"{\"rows\": 1.5}", "synthetic.rows: is 1.5, must be a whole number"},
+      {"{\"rows\": -1}", "synthetic.rows: is -1, must be at least 1"},
+      {"{\"rows\": 99999999999999999999}", "synthetic.rows: is 1e+20, must be at most 18446744073709551615"},
+      {"{\"rows\": null}", "synthetic.rows: is null, must be a whole number"},
+      {"{\"rows\": 1, \"rows\": 2}", "synthetic.rows: is there twice at line 1 column "},
       {"{\"rows\": 1", "EOF while parsing"},
       {"{\"rows\": 1,}", "trailing comma"},
       {"{\"rows\": 1} x", "trailing characters"},
       {"{rows: 1}", "key must be a string"},
       {"{\"rows\": NaN}", "synthetic.rows"},
       {"", "EOF while parsing"},
-      {"null", "invalid type: null"},
-      {"17", "invalid type: integer"},
+      {"null", "synthetic: is null, must be an object { ... }"},
+      {"17", "synthetic: is 17, must be an object { ... }"},
   };
   for (size_t i = 0; i < COUNT(synthetic); i++) {
     NO_DATASET(biv_dataset_create_synthetic(synthetic[i][0], &made), CONFIG, synthetic[i][1]);
@@ -368,43 +399,50 @@ static void options_are_read_strictly(void) {
   NO_DATASET(biv_dataset_create_synthetic("{\"rows\": \"\xff\"}", &made), INVALID, "synthetic is not UTF-8");
 
   static const char *const trainers[][2] = {
-      {"{\"batchsize\": 1}", "trainer.batchsize: unknown field `batchsize`"},
+      {"{\"batchsize\": 1}", "trainer.batchsize: is no known field (did you mean 'batch_size'?), allowed are "},
       {"{\"batch_size\": 0}", "trainer.batch_size: is 0, must be at least 1"},
       {"{\"learning_rate\": 0}", "trainer.learning_rate: is 0, must be greater than 0"},
       {"{\"learning_rate\": -1}", "trainer.learning_rate: is -1"},
       {"{\"learning_rate\": 1e999}", "trainer.learning_rate"},
-      {"{\"normalize\": 1}", "trainer.normalize: invalid type"},
+      {"{\"normalize\": 1}", "trainer.normalize: is 1, must be true or false"},
       {"{\"seed\": -1}", "trainer.seed"},
-      {"{\"loss\": \"biv\"}", "trainer.loss: invalid type: string"},
-      {"{\"loss\": {}}", "trainer.loss: missing field `kind`"},
-      {"{\"loss\": {\"kind\": \"l1\"}}", "unknown variant `l1`, expected one of `mse`"},
-      {"{\"loss\": {\"kind\": \"mse\", \"epsilon\": 1}}", "unknown field `epsilon`"},
+      {"{\"loss\": \"biv\"}", "trainer.loss: is 'biv', must be an object { ... }"},
+      {"{\"loss\": {}}", "trainer.loss.kind: is missing, must be 'mse', 'cutoff_mse', 'iv', "},
+      {"{\"loss\": {\"kind\": \"l1\"}}", "trainer.loss.kind: is 'l1', must be 'mse', "},
+      {"{\"loss\": {\"kind\": \"mse\", \"epsilon\": 1}}",
+       "trainer.loss.epsilon: is no known field, allowed are 'kind'"},
       {"{\"loss\": {\"kind\": \"biv\", \"epsilon\": 0}}", "trainer.loss.epsilon: is 0, must be greater than 0"},
       {"{\"loss\": {\"kind\": \"iv\", \"epsilon\": -0.1}}", "trainer.loss.epsilon: is -0.1"},
-      {"{\"loss\": {\"kind\": \"biv\", \"epsilon\": \"small\"}}", "expected a number"},
+      {"{\"loss\": {\"kind\": \"biv\", \"epsilon\": \"small\"}}",
+       "trainer.loss.epsilon: is 'small', must be a number, "},
       {"{\"loss\": {\"kind\": \"biv\", \"epsilon\": {\"min_effective_batch_size\": 0}}}", "is 0, must be at least 1"},
-      {"{\"loss\": {\"kind\": \"biv\", \"epsilon\": {\"min_effective_batch_ratio\": 1}}}", "is 1, must be between"},
+      {"{\"loss\": {\"kind\": \"biv\", \"epsilon\": {\"min_effective_batch_ratio\": 1}}}", "is 1, must be in (0, 1)"},
       {"{\"batch_size\": 8, \"loss\": {\"kind\": \"biv\", \"epsilon\": {\"min_effective_batch_size\": 8}}}",
        "is 8, must be less than batch_size, 8"},
       {"{\"loss\": {\"kind\": \"cutoff_mse\", \"threshold\": 0}}", "trainer.loss.threshold: is 0"},
       {"{\"adam\": {\"beta1\": 1}}", "trainer.adam.beta1: is 1, must be in [0, 1)"},
       {"{\"adam\": {\"epsilon\": 0}}", "trainer.adam.epsilon: is 0"},
       {"{\"adam\": {\"weight_decay\": -1}}", "trainer.adam.weight_decay: is -1"},
-      {"{\"adam\": {\"amsgrad\": true}}", "trainer.adam.amsgrad: unknown field"},
+      {"{\"adam\": {\"amsgrad\": true}}", "trainer.adam.amsgrad: is no known field, allowed are"},
   };
   for (size_t i = 0; i < COUNT(trainers); i++) {
     NO_TRAINER(biv_trainer_create(model, data, trainers[i][0], &made), CONFIG, trainers[i][1]);
   }
 
   static const char *const models[][2] = {
-      {"{}", "missing field `kind`"},
-      {"{\"kind\": \"cnn\"}", "unknown variant `cnn`"},
-      {"{\"kind\": \"mlp\", \"inputs\": 5}", "missing field `hidden`"},
+      {"{}", "model.kind: is missing, must be 'mlp'"},
+      {"{\"kind\": \"mlp\", \"inputs\": 5, \"hidden\": \"8\"}",
+       "model.hidden: is '8', must be a list of whole numbers"},
+      {"{\"kind\": \"ensemble\", \"members\": 2, \"network\": {\"kind\": \"mlp\", \"inputs\": 1.5, \"hidden\": 8}}",
+       "model.network.inputs: is 1.5, must be a whole number"},
+      {"{\"kind\": \"cnn\"}", "model.kind: is 'cnn', must be 'mlp', "},
+      {"{\"kind\": \"mlp\", \"inputs\": 5}", "model.hidden: is missing, must be a list of whole numbers"},
       {"{\"kind\": \"mlp\", \"inputs\": 0, \"hidden\": []}", "model.inputs: is 0, must be at least 1"},
       {"{\"kind\": \"mlp\", \"inputs\": 5, \"hidden\": [8, 0]}", "model.hidden[1]: is 0"},
       {"{\"kind\": \"mlp\", \"inputs\": 5, \"hidden\": [], \"outputs\": 0}", "model.outputs: is 0"},
-      {"{\"kind\": \"mlp\", \"inputs\": 5, \"hidden\": [], \"dropout\": 0.5}", "unknown field `dropout`"},
-      {"{\"kind\": \"vanilla_ann\", \"dataset\": \"mnist\"}", "unknown variant `mnist`"},
+      {"{\"kind\": \"mlp\", \"inputs\": 5, \"hidden\": [], \"dropout\": 0.5}",
+       "model.dropout: is no known field, allowed are"},
+      {"{\"kind\": \"vanilla_ann\", \"dataset\": \"mnist\"}", "model.dataset: is 'mnist', must be 'bike' or 'wine'"},
   };
   for (size_t i = 0; i < COUNT(models); i++) NO_MODEL(biv_model_create(models[i][0], &made), CONFIG, models[i][1]);
   const char *text = model ? "set" : NULL;
@@ -424,15 +462,15 @@ static void losses_refuse_what_has_no_value(void) {
   const double bad[][2] = {{1, NAN}, {1, INFINITY}, {1, -INFINITY}}, negative[] = {1, -1};
   for (size_t i = 0; i < COUNT(bad); i++) {
     CHECK_STATUS(biv_loss_compute(NULL, F64(bad[i], 2), F64(y, 2), F64(y, 2), &result, NULL), INVALID,
-                 "predictions: element 1");
+                 "row 1, prediction 0: ");
     CHECK_STATUS(biv_loss_compute(NULL, F64(y, 2), F64(bad[i], 2), F64(y, 2), &result, NULL), INVALID,
-                 "labels: element 1");
+                 "row 1, label 0: ");
     if (bad[i][1] == INFINITY) continue; /* it masks its label */
     CHECK_STATUS(biv_loss_compute(NULL, F64(y, 2), F64(y, 2), F64(bad[i], 2), &result, NULL), INVALID,
-                 "variances: element 1");
+                 "row 1, variance 0: ");
   }
   CHECK_STATUS(biv_loss_compute(NULL, F64(y, 2), F64(y, 2), F64(negative, 2), &result, NULL), INVALID,
-               "element 1 is -1");
+               "row 1, variance 0: -1 must not be negative");
   CHECK_STATUS(biv_loss_compute(NULL, F64(y, 2), F64(y, 1), F64(y, 2), &result, NULL), SHAPE, "labels must have");
   CHECK_STATUS(biv_loss_compute(NULL, F64(y, 2), F64(y, 2), F64(y, 1), &result, NULL), SHAPE, "variances must have");
   CHECK_STATUS(biv_loss_compute(NULL, F64(y, 2), F64(y, 2, 1), F64(y, 2), &result, NULL), SHAPE, "labels must have");
@@ -611,7 +649,7 @@ static void a_batch_that_overflows_leaves_no_trace(bool batch_norm) {
   CHECK_OK(biv_trainer_step_on(careful, F32(x, 2, 5), F64(y, 2), NULL, NULL));
   CHECK_OK(biv_model_predict(fresh, F32(x, 2, 5), F64_OUT(before, 2)));
   CHECK_STATUS(biv_trainer_step_on(careful, F32(x, 2, 5), F64(vast, 2), NULL, NULL), BIV_ERROR_NUMERICAL,
-               "step 2: the loss is inf because of row 0: its label 0 of about 1.00000e30");
+               "row 0, label 0: makes the loss of step 2 inf: about 1.00000e30");
   CHECK_OK(biv_model_predict(fresh, F32(x, 2, 5), F64_OUT(after, 2)));
   CHECK(memcmp(before, after, sizeof before) == 0);
   CHECK_OK(biv_trainer_step_on(careful, F32(x, 2, 5), F64(y, 2), NULL, NULL));
@@ -644,6 +682,7 @@ int main(void) {
   struct_sizes_are_named();
 
   arrays_that_do_not_fit_together_are_refused();
+  messages_count_from_one_for_hosts_that_do();
   values_that_are_no_data_are_named();
   parts_that_do_not_exist_are_refused();
   a_split_needs_two_places();

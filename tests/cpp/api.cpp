@@ -97,6 +97,7 @@ static void arrays() {
   CHECK_ERROR(Dataset(good, std::vector<double>{1, 2}), BIV_ERROR_SHAPE, "rows");
   CHECK_ERROR(Dataset(good, labels, std::vector<double>{1, 2}), BIV_ERROR_SHAPE, "variances");
   CHECK_ERROR(Dataset(good, std::vector<double>{1, 2, nan_value}), BIV_ERROR_INVALID_ARGUMENT, "row 2, label 0: NaN");
+  CHECK(std::string(biv_last_error_message_from_one()).find("row 3, label 1: NaN") == 0);
   CHECK_ERROR(Dataset(good, labels, std::vector<double>{1, -2, 1}), BIV_ERROR_INVALID_ARGUMENT,
               "-2 must not be negative");
   CHECK_ERROR(Dataset::with_standard_deviations(good, labels, std::vector<double>{1, -2, 1}),

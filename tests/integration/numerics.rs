@@ -161,10 +161,10 @@ fn a_loss_that_overflows_names_the_step_and_changes_nothing() {
         let mut trainer = trainer(model(network), &data, r#"{"batch_size": 5}"#).unwrap();
         epoch(&mut trainer);
         let before = trainer.predict(&data).unwrap();
-        let vast = rows(|at| at as f32, |at| at as f64 * 1e200);
+        let vast = rows(|at| at as f32, |at| at as f64 * 1e30);
         let error = trainer.step_on(&vast).unwrap_err();
-        assert!(matches!(error, Error::Numerical(_)), "{error}");
-        assert!(error.to_string().contains("step 3 (epoch 2): the loss is"), "{error}");
+        assert!(matches!(error.bare(), Error::Numerical(_)), "{error}");
+        assert!(error.to_string().contains("label 0: makes the loss of step 3 inf"), "{error}");
         assert_eq!(trainer.predict(&data).unwrap(), before);
         epoch(&mut trainer);
     }

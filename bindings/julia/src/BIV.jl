@@ -44,7 +44,7 @@ Base.showerror(io::IO, error::BIVError) = print(io, "BIVError(:", error.status, 
 function check(status::Integer)
     status == 0 && return
     name = replace(unsafe_string(LibBIV.biv_status_name(status)), "BIV_ERROR_" => "")
-    throw(BIVError(Symbol(name), unsafe_string(LibBIV.biv_last_error_message())))
+    throw(BIVError(Symbol(name), unsafe_string(LibBIV.biv_last_error_message_from_one())))
 end
 
 # Objects: each owns a handle of the library's, and frees it when it is collected.

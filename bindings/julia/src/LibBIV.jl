@@ -177,6 +177,7 @@ end
 @c biv_abi_version()::Int32
 @c biv_build_info(Ptr{Cstring})::Status
 @c biv_last_error_message()::Cstring
+@c biv_last_error_message_from_one()::Cstring
 @c biv_set_log(Int32, Ptr{Cvoid}, Ptr{Cvoid})::Status
 @c biv_config_schema(Cstring, Ptr{Cstring})::Status
 @c biv_cuda_device_count(Ptr{Int32})::Status

@@ -88,15 +88,30 @@ const y = Float64.(1:6)
     @test variances(noisy) ≈ 2y .+ 1 && clean_labels(noisy) == y && labels(noisy) != y
 end
 
+small() = add_noise(synthetic(rows=200, features=5); distribution=(kind="gamma", mean=5, variance=50))
+small_model(; fields...) = Model(; kind="mlp", inputs=5, hidden=[8], fields...)
+
 @testset "what is wrong with data is said" begin
     refused(() -> Dataset(x, y[1:5]), :SHAPE, "labels have 5 rows, the features have 6")
-    refused(() -> Dataset([x; NaN 0 0], [y; 1]), :INVALID_ARGUMENT, "row 6, feature 0: NaN")
-    refused(() -> Dataset(x, y; variances=-y), :INVALID_ARGUMENT, "row 0, variance 0: -1 must not be negative")
+    refused(() -> Dataset([x; NaN 0 0], [y; 1]), :INVALID_ARGUMENT, "row 7, feature 1: NaN")
+    refused(() -> Dataset(x, y; variances=-y), :INVALID_ARGUMENT, "row 1, variance 1: -1 must not be negative")
+    # Rows, features, labels and lists count from 1, as Julia does; rows of files do so everywhere.
+    refused(() -> Dataset(x, [1, 2, 3, 4, NaN, 6]), :INVALID_ARGUMENT, "row 5, label 1: NaN")
+    refused(() -> Dataset(x, [y [1, NaN, 3, 4, 5, 6]]), :INVALID_ARGUMENT, "row 2, label 2: NaN")
+    refused(() -> Dataset(permutedims([x; 0 0 NaN]), [y; 1]; obsdim=2), :INVALID_ARGUMENT, "row 7, feature 3: NaN")
+    refused(() -> variance_model([1.0, NaN], [1.0, 1.0]), :INVALID_ARGUMENT, "row 2: ")
+    refused(() -> predict(small_model(), [ones(2, 5); NaN 1 1 1 1]), :INVALID_ARGUMENT, "row 3, feature 1: NaN")
+    refused(() -> loss((kind="mse",), [1.0, NaN], [1.0, 2.0]), :INVALID_ARGUMENT, "row 2, prediction 1: NaN is not finite")
+    refused(() -> small_model(hidden=[8, -1]), :INVALID_CONFIG, "model.hidden[2]: is -1, must be at least 1")
+    mktempdir() do folder
+        write(joinpath(folder, "t.csv"), "a,y\n1,2\n3,x\n")
+        refused(() -> read_csv(joinpath(folder, "t.csv"); labels="y"), :PARSE, "line 3, row 2, column 'y': 'x'")
+    end
     failure(() -> Dataset(x, y; variances=y, std=y), "not both")
     failure(() -> Dataset(["a"], y), "an array of real numbers is needed, not of String")
     failure(() -> Dataset(x, y; obsdim=3), "obsdim is 3, the array has 2 dimensions")
     refused(() -> read_csv("nowhere.csv"; labels=["y"]), :NOT_FOUND, "nowhere.csv")
-    refused(() -> synthetic(row=3), :INVALID_CONFIG, "unknown field `row`")
+    refused(() -> synthetic(row=3), :INVALID_CONFIG, "synthetic.row: is no known field (did you mean 'rows'?)")
     failure(() -> subset(Dataset(x, y), [1, 7]), "6-element UnitRange{Int64} at index [7]")
     closed = Dataset(x, y)
     close(closed)
@@ -104,9 +119,6 @@ end
     @test !isopen(closed)
     refused(() -> labels(closed), :INVALID_HANDLE, "NULL")
 end
-
-small() = add_noise(synthetic(rows=200, features=5); distribution=(kind="gamma", mean=5, variance=50))
-small_model(; fields...) = Model(; kind="mlp", inputs=5, hidden=[8], fields...)
 
 @testset "training" begin
     data, test = split_rows(small(); train_size=150)
@@ -214,7 +226,7 @@ end
     end
     @test info(Dataset(x, y; variances=[y[1:4]; Inf; Inf])).masked_labels == 2
     @test info(Dataset(x, y; std=y)).masked_labels == 0
-    refused(() -> Dataset(x, [missing; y[2:6]]), :INVALID_ARGUMENT, "row 0")
+    refused(() -> Dataset(x, [missing; y[2:6]]), :INVALID_ARGUMENT, "row 1, label 1")
     refused(() -> Dataset(x, y; missing_labels=:drop), :INVALID_CONFIG, "drop")
     refused(() -> Dataset(x, y; groups=1:5), :SHAPE, "groups")
     # Two groups are two folds, and no more.
@@ -256,7 +268,7 @@ end
     @test variance_model(r, ones(2000)).verdict == "equal-variances"
     @test variance_model(zeros(2000), v).verdict == "zero-residuals"
     refused(() -> variance_model(r, v[2:end]), :SHAPE, "2000")
-    refused(() -> variance_model([NaN; r[2:end]], v), :INVALID_ARGUMENT, "row 0")
+    refused(() -> variance_model([NaN; r[2:end]], v), :INVALID_ARGUMENT, "row 1:")
     refused(() -> variance_model(r, [-1; v[2:end]]), :INVALID_ARGUMENT, "-1")
     for (number, name) in enumerate(BIV.VERDICTS)
         @test occursin("#define BIV_VERDICT_$(uppercase(replace(name, "-" => "_"))) $number\n", HEADER)
@@ -317,7 +329,7 @@ end
                       model=(kind="mean_variance", network=settings.model))
     @test all(predict_with_variance(gaussian, test)[2] .> 0) && error_bars(gaussian) === nothing
 
-    refused(() -> fit(x, y; member=3), :INVALID_CONFIG, "unknown field `member`")
+    refused(() -> fit(x, y; member=3), :INVALID_CONFIG, "fit.member: is no known field (did you mean 'members'?)")
     refused(() -> fit(x, y; members=0), :INVALID_CONFIG, "fit.members")
     refused(() -> fit(x, y; settings..., model=(kind="mlp", inputs=3, hidden=[])), :SHAPE, "3")
     refused(() -> fit(x[1:2, :], y[1:2]; settings...), :INVALID_ARGUMENT, "2")

@@ -8,9 +8,9 @@ function text = json(varargin)
 %
 %   Every function of the package that has options takes them in these forms. Values are numbers, true and
 %   false, text, structs, cell arrays (lists) and containers.Map (for keys that are no valid field names, as some
-%   columns). [] is null, where an option may be. Arrays of more or less than one element are lists, and so are
-%   single values of options that are lists: 'Hidden', 32 is [32], 'Labels', 'Income' is ["Income"]. Numbers keep
-%   all their digits; NaN and infinity are the error biv:InvalidConfig.
+%   columns). Arrays of more or less than one element are lists. The
+%   library takes a single value where an option is a list ('Hidden', 32 is [32]; 'Labels', 'Income' is ["Income"]), and
+%   [] for null. Numbers keep all their digits; NaN and infinity are the error biv:InvalidConfig.
 %
 %   Example
 %       biv.json('Loss', struct('kind', 'biv', 'epsilon', 0.5), 'BatchSize', 64)
@@ -44,21 +44,14 @@ end
 end
 
 function text = encode(value, path)
-% `path` is where the value is: its last part names the option.
-name = regexprep(path, '.*\.', '');
-if isstruct(value) && isscalar(value) && ~isList(name, value)
+% `path` is where the value is.
+if isstruct(value) && isscalar(value)
     text = object(fieldnames(value), struct2cell(value), path);
 elseif isa(value, 'containers.Map')
     text = object(keys(value), values(value), path);
 elseif ischar(value) || isstring(value)
-    if isList(name, value)
-        text = encode({char(value)}, path);
-    else
-        text = jsonencode(char(value));
-    end
-elseif isnumeric(value) && isempty(value) && ~isList(name, value)
-    text = 'null';
-elseif (isnumeric(value) || islogical(value)) && isscalar(value) && ~isList(name, value)
+    text = jsonencode(char(value));
+elseif (isnumeric(value) || islogical(value)) && isscalar(value)
     text = scalar(value, path);
 elseif iscell(value) || isstruct(value) || isnumeric(value) || islogical(value)
     if ~iscell(value)
@@ -66,7 +59,7 @@ elseif iscell(value) || isstruct(value) || isnumeric(value) || islogical(value)
     end
     parts = cell(1, numel(value));
     for i = 1:numel(value)
-        parts{i} = encode(value{i}, sprintf('%s.%d', path, i));
+        parts{i} = encode(value{i}, sprintf('%s[%d]', path, i));
     end
     text = ['[' strjoin(parts, ',') ']'];
 else
@@ -93,17 +86,4 @@ elseif isinteger(value) && abs(double(value)) > flintmax()
 else
     text = sprintf('%.17g', double(value));
 end
-end
-
-function yes = isList(name, value)
-% Whether the option `name` is a list although `value` is a single one. (The "features" of synthetic data are a
-% number, those of a CSV file are names.)
-if ischar(value) || isstring(value)
-    lists = {'labels', 'variances', 'standard_errors', 'features', 'one_hot'};
-elseif isstruct(value)
-    lists = {'components', 'losses', 'noises', 'variants'};
-else
-    lists = {'hidden', 'seeds'};
-end
-yes = any(strcmp(name, lists));
 end

@@ -19,8 +19,8 @@
 /* Every function of biv.h. */
 /* clang-format off */
 #define FUNCTIONS(X) \
-  X(status_name) X(version) X(abi_version) X(build_info) X(last_error_message) X(set_log) X(config_schema) \
-  X(cuda_device_count) X(get_num_threads) X(set_num_threads) X(dataset_create) X(dataset_create_from_arrays) \
+  X(status_name) X(version) X(abi_version) X(build_info) X(last_error_message) X(last_error_message_from_one) \
+  X(set_log) X(config_schema) X(cuda_device_count) X(get_num_threads) X(set_num_threads) X(dataset_create) X(dataset_create_from_arrays) \
   X(dataset_create_from_arrays_with_std) X(dataset_create_from_csv) X(dataset_create_named) \
   X(dataset_create_from_images) X(dataset_create_synthetic) X(dataset_add_noise) X(dataset_split) \
   X(dataset_subset) X(dataset_shuffle) X(dataset_get_info) X(dataset_describe) X(dataset_copy_features) X(dataset_copy_labels) \
@@ -29,7 +29,7 @@
   X(model_set_tensor) X(model_predict) X(model_predict_with_variance) X(model_evaluate) X(model_set_normalization) \
   X(model_reset_normalization) X(model_free) X(trainer_create) X(trainer_step) X(trainer_step_on) \
   X(trainer_set_validation) X(trainer_fit) X(trainer_cancel) X(trainer_get_progress) X(trainer_evaluate) X(trainer_predict) \
-  X(trainer_get_learning_rate) X(trainer_set_learning_rate) X(trainer_get_model) X(trainer_save) X(trainer_load_with) \
+  X(trainer_get_learning_rate) X(trainer_set_learning_rate) X(trainer_get_model) X(trainer_save) X(trainer_load) X(trainer_load_with) \
   X(trainer_free) X(variance_model_fit) X(fit) X(experiment_resolve) X(experiment_run) X(sweep_run) X(text_get) X(text_free)
 /* clang-format on */
 
@@ -94,7 +94,7 @@ static void check_with(biv_status status, const char *message) {
   mexErrMsgIdAndTxt(id, "%s", message);
 }
 
-static void check(biv_status status) { check_with(status, biv.last_error_message()); }
+static void check(biv_status status) { check_with(status, biv.last_error_message_from_one()); }
 
 static void refuse(const char *name, const char *problem) {
   mexErrMsgIdAndTxt("biv:InvalidArgument", "%s: %s", name, problem);
@@ -284,7 +284,7 @@ typedef struct job {
 static void *work(void *user) {
   job *j = user;
   j->status = j->train(j);
-  snprintf(j->message, sizeof j->message, "%s", biv.last_error_message());
+  snprintf(j->message, sizeof j->message, "%s", biv.last_error_message_from_one());
   pthread_mutex_lock(&j->lock);
   j->done = 1;
   pthread_cond_signal(&j->changed);

@@ -178,8 +178,9 @@ fn warnings(report: &FitReport, plan: &Plan) -> Vec<String> {
     } else if plan.loss != plan.options.loss {
         warnings.push(format!("{} rows are too few to learn from variances: all labels weigh the same", report.rows));
     }
-    for (number, output) in report.outputs.iter().enumerate() {
-        let of = if report.outputs.len() > 1 { format!("output {number}: ") } else { String::new() };
+    let count = report.outputs.len();
+    for (at, output) in report.outputs.iter().enumerate() {
+        let of = if count > 1 { format!("output {} of {count}: ", at + 1) } else { String::new() };
         if let Some(warning) = output.variance_model.warning() {
             warnings.push(format!("{of}{}", warning.to_string_lossy()));
         }

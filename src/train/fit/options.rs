@@ -18,19 +18,24 @@ use std::path::PathBuf;
 pub struct FitOptions {
     /// How many networks, each trained on the rows outside a fold of its own (default 5; 3 keeps most of the gain). 1 is
     /// cheaper: it holds rows out, learns from them how to train, and trains once more on all.
+    #[schemars(range(min = 1, max = 1000))]
     pub members: usize,
     /// The number of epochs of an ordinary training (default 100). Members that see fewer rows take more of them, as many
     /// steps in all.
+    #[schemars(range(min = 1))]
     pub epochs: u64,
     /// The loss (default `biv` with epsilon `auto`; without variances, `mse`).
     pub loss: Loss,
     /// The number of rows in a mini-batch, at most (default 256).
+    #[schemars(range(min = 1))]
     pub batch_size: usize,
     /// Adam's learning rate (default 0.001).
+    #[schemars(extend("exclusiveMinimum" = 0))]
     pub learning_rate: f64,
     /// Adam's other constants.
     pub adam: AdamOptions,
     /// The part of the rows that `members` 1 holds out (default 0.3).
+    #[schemars(range(min = 0.05, max = 0.95))]
     pub held_out: f64,
     /// The seed of the folds and of the order of the rows (default 0). The networks' is the model's.
     pub seed: u64,
@@ -43,6 +48,7 @@ pub struct FitOptions {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub checkpoint: Option<PathBuf>,
     /// The checkpoint is written when it is older than this (default 60).
+    #[schemars(range(min = 0.0))]
     pub checkpoint_seconds: f64,
 }
 
@@ -71,15 +77,10 @@ impl FitOptions {
         require((1..=1000).contains(&self.members), "fit.members", self.members, "1 to 1000")?;
         require(self.epochs >= 1, "fit.epochs", self.epochs, "at least 1")?;
         let part = self.held_out;
-        require((0.05..=0.95).contains(&part), "fit.held_out", part, "between 0.05 and 0.95")?;
+        require((0.05..=0.95).contains(&part), "fit.held_out", part, "in [0.05, 0.95]")?;
         let seconds = self.checkpoint_seconds;
         require(seconds >= 0.0, "fit.checkpoint_seconds", seconds, "at least 0")?;
-        self.trainer(0, self.batch_size, &self.loss).validate().map_err(|error| match error {
-            crate::Error::InvalidConfig { path, message } => {
-                crate::Error::config(path.replacen("trainer", "fit", 1), message)
-            }
-            other => other,
-        })
+        self.trainer(0, self.batch_size, &self.loss).validate().map_err(|error| error.moved("trainer", "fit"))
     }
 
     /// How member number `number` trains, on at least `rows` rows.
