@@ -32,12 +32,19 @@ pub struct ImageOptions {
     /// What happens with files that are damaged or have no age in their name (default `refuse`).
     pub corrupt: Corrupt,
     /// Whether the folders below are read, too (default false).
+    #[serde(skip_serializing_if = "is_default")]
     pub subfolders: bool,
     /// Which way up the images are: with their pixels as `stored` (default), or turned as their `exif` data say.
+    #[serde(skip_serializing_if = "is_default")]
     pub orientation: Orientation,
     /// The most memory that the pixels may take, in bytes (default 8 GiB).
     #[schemars(range(min = 1))]
     pub memory_limit: u64,
+}
+
+/// Whether an option has to be written down: descriptions stay as they were before it was there.
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 /// What happens with a file that cannot be used.
