@@ -154,7 +154,11 @@ pub(super) fn decode(file: &Path, orientation: Orientation, buffers: &mut Buffer
     })?;
     // A panic of the decoder means that the image is damaged.
     let decoded = catch_unwind(AssertUnwindSafe(|| match picture(bytes).map_err(Fault::Corrupt)? {
-        (Format::Jpeg, picture) => jpeg(picture, orientation, take(pixels)),
+        (Format::Jpeg, picture) => {
+            let length = picture.len();
+            bytes.truncate(length);
+            jpeg(bytes, orientation, take(pixels))
+        }
         (Format::Png, picture) => other_format(ImageFormat::Png, picture, orientation),
         (Format::WebP, picture) => other_format(ImageFormat::WebP, picture, orientation),
     }));
@@ -175,12 +179,20 @@ pub(super) fn size_of(image: &RgbImage) -> ImageSize {
     ImageSize { height: image.height(), width: image.width() }
 }
 
-/// Decodes a JPEG into the memory of `pixels`.
-fn jpeg(bytes: &[u8], orientation: Orientation, mut pixels: Vec<u8>) -> Result<RgbImage, Fault> {
+/// What is put in the place of a JPEG's end marker: bits that are all ones, of which no code is made, and the marker. A
+/// picture with all its data does not reach the ones. Where data are missing, the decoder would go on with zeros, which
+/// are codes, but not with these.
+const END_OF_JPEG: [u8; 18] = *b"\xff\0\xff\0\xff\0\xff\0\xff\0\xff\0\xff\0\xff\0\xff\xd9";
+
+/// Decodes a JPEG, the end marker included, into the memory of `pixels`.
+fn jpeg(bytes: &mut Vec<u8>, orientation: Orientation, mut pixels: Vec<u8>) -> Result<RgbImage, Fault> {
+    bytes.truncate(bytes.len() - 2);
+    bytes.try_reserve(END_OF_JPEG.len()).map_err(|_| Fault::Memory)?;
+    bytes.extend(END_OF_JPEG);
     let side = LARGEST_SIDE as usize;
     let options = DecoderOptions::default().set_strict_mode(false).set_max_width(side).set_max_height(side);
     let options = options.jpeg_set_out_colorspace(ColorSpace::RGB);
-    let mut decoder = JpegDecoder::new_with_options(ZCursor::new(bytes), options);
+    let mut decoder = JpegDecoder::new_with_options(ZCursor::new(&bytes[..]), options);
     decoder.decode_headers().map_err(corrupt)?;
     let (Some((width, height)), Some(length)) = (decoder.dimensions(), decoder.output_buffer_size()) else {
         return Err(corrupt("the image has no size"));
@@ -190,7 +202,10 @@ fn jpeg(bytes: &[u8], orientation: Orientation, mut pixels: Vec<u8>) -> Result<R
     }
     pixels.try_reserve(length.saturating_sub(pixels.len())).map_err(|_| Fault::Memory)?;
     pixels.resize(length, 0);
-    decoder.decode_into(&mut pixels).map_err(corrupt)?;
+    // In the headers much may be forgiven; in the data, the decoder would forgive by grey pixels.
+    decoder.set_options(options.set_strict_mode(true));
+    let decoded = decoder.decode_into(&mut pixels);
+    decoded.map_err(|error| corrupt(format!("the end of the image is missing, or its data are damaged: {error}")))?;
     let image = RgbImage::from_raw(width as u32, height as u32, pixels);
     let image = image.ok_or_else(|| corrupt("the decoder gave too few pixels"))?;
     Ok(match turn(orientation, || decoder.exif().cloned()) {
@@ -306,6 +321,30 @@ mod tests {
                     let expected = shown(orientation, row, column);
                     assert!(pixel[1].abs_diff(expected) <= 4, "{format} {orientation}: {row}, {column}: {pixel:?}");
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn a_jpeg_whose_data_break_off_is_refused_although_an_end_marker_follows() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("5_");
+        let picture =
+            RgbImage::from_fn(64, 48, |x, y| Rgb([x * x * 7 + y * 131, x * y * 17, y * y * 29].map(|v| v as u8)));
+        let mut jpeg = vec![];
+        picture.write_with_encoder(JpegEncoder::new_with_quality(&mut jpeg, 90)).unwrap();
+        let read = |bytes: &[u8]| {
+            std::fs::write(&file, bytes).unwrap();
+            decode(&file, Orientation::Stored, &mut Buffers::default())
+        };
+        let whole = read(&jpeg).unwrap();
+        assert!(picture.iter().zip(whole.iter()).all(|(one, other)| one.abs_diff(*other) < 60));
+        for cut in [jpeg.len() / 2, jpeg.len() - 100] {
+            for end in [&b"\xff\xd9"[..], b"a trailer\xff\xd9", b"a trailer\xff\xd9 and more"] {
+                let Err(Fault::Corrupt(reason)) = read(&[&jpeg[..cut], end].concat()) else {
+                    panic!("read: {cut}, {end:?}")
+                };
+                assert!(reason.starts_with("the end of the image is missing, or its data are damaged: "), "{reason}");
             }
         }
     }

@@ -85,8 +85,8 @@ fn end_of_jpeg(jpeg: &[u8]) -> Option<usize> {
             0xd9 => break,
             // Another picture begins.
             0xd8 => return None,
-            // Codes without a meaning, and the header of another picture.
-            0x02..=0xc3 if scan.is_some() => return None,
+            // What never stands between scans or after them.
+            marker if scan.is_some() && !matches!(marker, 0xc4 | 0xda..=0xdd | 0xe0..=0xef | 0xfe) => return None,
             marker => {
                 let length = usize::from(u16::from_be_bytes(*jpeg[at..].first_chunk()?));
                 at += if length < 2 { return None } else { length };
