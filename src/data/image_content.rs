@@ -19,8 +19,10 @@ const RIFF: &[u8] = b"RIFF";
 const START: usize = 512;
 
 /// How other files begin, and what they are. The number is where the bytes stand.
-const OTHERS: [(usize, &[u8], &str); 27] = [
+const OTHERS: [(usize, &[u8], &str); 29] = [
     (0, b"version https://git-lfs", "is the pointer to a file in Git LFS ('git lfs pull' fetches the file itself)"),
+    (0, b"/annex/objects/", "is the pointer to a file in git-annex ('git annex get' fetches the file itself)"),
+    (0, b"\x89PNG", "is PNG that was changed when it was copied, as line ends of a text are"),
     (0, b"%PDF-", "is a PDF"),
     (0, b"GIF8", "is GIF"),
     (0, b"BM", "is BMP"),
@@ -117,10 +119,10 @@ fn end_of_png(png: &[u8]) -> Option<usize> {
     }
 }
 
-/// The place after a WebP's last chunk, from the length at its beginning.
+/// The place after a WebP's last chunk, from the length at its beginning. A program that was stopped has left a 0 there.
 fn end_of_webp(webp: &[u8]) -> Option<usize> {
     let length = u32::from_le_bytes(*webp.get(4..)?.first_chunk()?);
-    (length as usize).checked_add(8)
+    (length as usize).checked_add(8).filter(|_| length > 0)
 }
 
 /// What a file is that is no image of a format that is read.
@@ -131,13 +133,13 @@ fn other(bytes: &[u8]) -> String {
         return CUT_SHORT.into();
     }
     let stands_at = |at: usize, mark: &[u8]| start.get(at..).is_some_and(|rest| rest.starts_with(mark));
-    let text = start.trim_ascii_start().to_ascii_lowercase();
+    let text = start.strip_prefix(b"\xef\xbb\xbf").unwrap_or(start).trim_ascii_start().to_ascii_lowercase();
     let begins = |marks: &[&str]| marks.iter().any(|mark| text.starts_with(mark.as_bytes()));
     let what = if start.is_empty() {
         "is empty"
     } else if bytes.iter().all(|&byte| byte == 0) {
         "holds nothing but zeros (a copy or a download may have failed)"
-    } else if begins(&["<!doctype", "<html", "<head", "<body"]) {
+    } else if begins(&["<!doctype", "<html", "<head", "<body", "<!--"]) {
         "is a web page (a download may have failed)"
     } else if begins(&["<svg", "<?xml"]) {
         "is SVG or other XML"
@@ -238,6 +240,9 @@ mod tests {
                 assert_eq!(picture(&file[..length]).unwrap_err(), CUT_SHORT, "{length} bytes");
             }
         }
+        let mut unfinished = encoded(ImageFormat::WebP);
+        unfinished[4..8].fill(0);
+        assert_eq!(picture(&unfinished).unwrap_err(), CUT_SHORT);
         // The end markers of what was appended are not the picture's.
         for file in jpegs() {
             let scan = memmem::rfind(&file, b"\xff\xda").unwrap() + 2;
@@ -260,6 +265,9 @@ mod tests {
             (&[0; 600], "holds nothing but zeros"),
             (b" <!DOCTYPE html><html>", "is a web page"),
             (b"<HTML>404", "is a web page"),
+            (b"\xef\xbb\xbf\r\n<!-- cached --><html>", "is a web page"),
+            (b"/annex/objects/SHA256E-s1--0.jpg\n", "is the pointer to a file in git-annex"),
+            (b"\x89PNG\n\x1a\n\0\0\0\rIHDR", "is PNG that was changed when it was copied"),
             (b"<?xml version='1.0'?><svg>", "is SVG or other XML"),
             (b"version https://git-lfs.github.com/spec/v1\noid sha256:", "is the pointer to a file in Git LFS"),
             ("BMW is a Grüner".as_bytes(), "is a text"),
