@@ -356,13 +356,16 @@ mod tests {
         assert_eq!(read(r#"{"width": 32, "height": 16}"#).unwrap(), SIZE);
         assert_eq!(toml::from_str::<crate::data::ImageOptions>("size = 64").unwrap().size, Some(read("64").unwrap()));
         for (json, message) in [
-            ("-1", "size: invalid value: integer `-1`, expected a number of pixels, or an object"),
-            ("4294967296", "size: invalid value: integer `4294967296`"),
-            ("6.5", "size: invalid type: floating point `6.5`"),
-            ("\"64\"", "size: invalid type: string \"64\""),
-            (r#"{"height": 4}"#, "size: missing field `width`"),
-            (r#"{"height": 4, "width": "x"}"#, "size.width: invalid type: string"),
-            (r#"{"height": 4, "width": 4, "depth": 4}"#, "size.depth: unknown field `depth`"),
+            ("-1", "size: is -1, must be 1 to 16384"),
+            ("4294967296", "size: is 4294967296, must be 1 to 16384"),
+            ("6.5", "size: is 6.5, must be a whole number"),
+            ("\"64\"", "size: is '64', must be a whole number or an object { ... }"),
+            (r#"{"height": 4}"#, "size.width: is missing, must be a whole number"),
+            (r#"{"height": 4, "width": "x"}"#, "size.width: is 'x', must be a whole number"),
+            (
+                r#"{"height": 4, "width": 4, "depth": 4}"#,
+                "size.depth: is no known field, allowed are 'height', 'width'",
+            ),
         ] {
             assert!(read(json).unwrap_err().to_string().starts_with(message), "{json}: {}", read(json).unwrap_err());
         }
