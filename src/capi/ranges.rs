@@ -149,6 +149,10 @@ fn schemas_of_losses_and_training_are_their_checks() {
                "model": {"kind": "mlp", "hidden": [1]}}),
         json!({"dataset": {"kind": "utkf", "train_size": 1}, "loss": {"kind": "mse"}, "drop_last": false,
                "model": {"kind": "resnet", "depth": 18}}),
+        json!({"dataset": {"kind": "utkf", "train_size": 1, "images": {"size": {"height": 8, "width": 8}}},
+               "loss": {"kind": "mse"}, "drop_last": false, "model": {"kind": "resnet", "depth": 18}}),
+        json!({"dataset": {"kind": "utkf", "train_size": 1, "images": {"size": 8, "memory_limit": 1}},
+               "loss": {"kind": "mse"}, "drop_last": false, "model": {"kind": "resnet", "depth": 18}}),
     ]
     .map(free)
     .to_vec();

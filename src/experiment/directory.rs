@@ -117,9 +117,9 @@ impl RunDirectory {
             }
         }
         let data = RunData::of(path, data, config.accept_data)?;
-        write_json(&path.join(DATA), &data)?;
         // A run that is extended keeps the newest description.
         write_json(&path.join(CONFIG), &config.to_value())?;
+        write_json(&path.join(DATA), &data)?;
         write_json(&path.join("versions.json"), &versions(&config.device))?;
         Ok(RunDirectory { path: path.to_path_buf(), data, _lock: lock })
     }

@@ -78,7 +78,10 @@ fn checkpoints_of_other_data_are_refused() {
     let path = folder.path().join("checkpoint.biv");
     trainer(model(MLP), &train, r#"{"batch_size": 32}"#).unwrap().save(&path).unwrap();
     let fault = |data: &Dataset| Trainer::load(&path, Some(data), None).unwrap_err().to_string();
-    assert_eq!(fault(&test), "the data set has 200 rows, the checkpoint was made with one of 400");
+    assert_eq!(
+        fault(&test),
+        "the data set is not the one that the checkpoint was made with: it has 200 rows, there were 400"
+    );
     let wide = Dataset::new(vec![0.0; 400 * 9], vec![9], vec![0.0; 400], 1, Some(vec![1.0; 400])).unwrap();
     assert_eq!(fault(&wide), "rows of the data set have 9 features, the model has 8");
 }
