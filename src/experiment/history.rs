@@ -137,7 +137,8 @@ impl SetOutputs {
 
     /// What is known of the noise of `labels`.
     pub(super) fn label_kind(&self) -> LabelKind {
-        if self.simulated { LabelKind::Noisy } else { self.kind }
+        let has_noise = || self.variances.iter().flatten().any(|&variance| variance > 0.0);
+        if self.simulated && has_noise() { LabelKind::Noisy } else { self.kind }
     }
 }
 

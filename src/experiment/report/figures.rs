@@ -113,14 +113,15 @@ pub(super) fn error_by_variance(train: &SetOutputs) -> String {
         ((x, mean(&squares).sqrt()), (x, number(mean(&variances))))
     });
     let (points, x_ticks) = bars.unzip();
-    let labels = match (train.kind, train.simulated) {
-        (LabelKind::Noisy | LabelKind::Unknown, true) => "labels before simulated noise".into(),
-        (kind, _) => kind.describe("labels"),
+    let y_label = match (train.kind, train.simulated) {
+        // With the unit it would be cut.
+        (LabelKind::Noisy | LabelKind::Unknown, true) => "RMSE on labels before simulated noise".into(),
+        (kind, _) => format!("RMSE on {} (label units)", kind.describe("labels")),
     };
     let chart = Chart {
         title: title.into(),
         x_label: "mean noise variance of each tenth of the labels (label units squared)".into(),
-        y_label: format!("RMSE on {labels} (label units)"),
+        y_label,
         x_ticks,
         series: vec![Series::new("", Kind::Bars, 0, points)],
         ..Chart::default()
@@ -267,13 +268,15 @@ pub(super) mod tests {
         for (kind, simulated, axis, claim) in [
             (Clean, true, "RMSE on clean labels (", "that noise was memorised"),
             (Noisy, false, "RMSE on noisy labels (", "the bars rise with it even where predictions are right"),
-            (Noisy, true, "RMSE on labels before simulated noise (", "the bars rise with it even where"),
-            (Unknown, true, "RMSE on labels before simulated noise (", "that simulated noise was memorised"),
+            (Noisy, true, "RMSE on labels before simulated noise<", "the bars rise with it even where"),
+            (Unknown, true, "RMSE on labels before simulated noise<", "that simulated noise was memorised"),
         ] {
             let figure = error_by_variance(&part(kind, simulated));
             assert!(figure.contains(axis) && figure.contains(claim), "{kind} {simulated}");
         }
         let (history, _) = run();
+        let unchanged = SetOutputs { variances: Some(vec![0.0; 3000]), ..part(Unknown, true) };
+        assert!(training_loss(&history, &unchanged).contains("on labels of unknown noise and"), "noise of variance 0");
         for (kind, simulated, labels) in [
             (Clean, false, "on clean labels and"),
             (Clean, true, "on noisy labels and"),
