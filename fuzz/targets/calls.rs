@@ -385,6 +385,7 @@ impl World {
                     let (mut first, mut second) = (8 as *mut biv_dataset, 8 as *mut biv_dataset);
                     let status = check_status(biv_dataset_split(raw, json.as_ptr(), &mut first, &mut second));
                     let mut faults = handle_faults(&data);
+                    faults.extend(fault(train == 0 || test == Some(0), BIV_ERROR_INVALID_CONFIG));
                     let sizes = data.map(|data| (train, test.unwrap_or((data.rows - train).max(0)), data.rows));
                     if let Some((train, test, rows)) = sizes {
                         faults.extend(fault(train == 0 || test == 0 || train + test > rows, BIV_ERROR_INVALID_ARGUMENT));
@@ -656,10 +657,14 @@ impl World {
                     self.make(&faults, object, |out| biv_model_load(path(file).as_ptr(), out));
                 }
                 Call::LoadTrainer(file, data) => {
-                    let (raw_data, data, bad) = self.optional(data);
+                    let (mut raw_data, mut data, bad) = self.optional(data);
                     let mut faults = fault(bad, BIV_ERROR_INVALID_HANDLE);
                     let object = match self.files.get(&(file % 2)) {
                         Some(Object::Trainer(saved)) => {
+                            // Data of the same sizes may be others, which this model of the state does not know.
+                            if data.is_some_and(|data| fits(&saved.model, data) && saved.rows == Some(data.rows)) {
+                                (raw_data, data) = (null_mut(), None);
+                            }
                             if let Some(data) = data {
                                 let same = fits(&saved.model, data) && saved.rows == Some(data.rows);
                                 faults.extend(fault(!same, BIV_ERROR_SHAPE));
