@@ -958,8 +958,8 @@ biv_status biv_dataset_create_from_arrays_with_std(const struct biv_array *featu
  *   "missing_labels": "mask", ...}.
  * @param out the new handle, to be freed with biv_dataset_free(); NULL on failure.
  * @return BIV_OK, BIV_ERROR_NOT_FOUND (the file or a column), BIV_ERROR_PARSE (the message names line, row
- *   and column; the first row below the header is 1), BIV_ERROR_INVALID_CONFIG, BIV_ERROR_INVALID_ARGUMENT (a value too large
- *   for f32), BIV_ERROR_IO, BIV_ERROR_OUT_OF_MEMORY. Any thread.
+ *   and column; the first row below the header is 1), BIV_ERROR_INVALID_CONFIG, BIV_ERROR_INVALID_ARGUMENT,
+ *   BIV_ERROR_IO, BIV_ERROR_OUT_OF_MEMORY. Any thread.
  */
 biv_status biv_dataset_create_from_csv(const char *path,
                                        const char *options,
@@ -1034,8 +1034,8 @@ biv_status biv_dataset_add_noise(const struct biv_dataset *dataset,
  * @param options JSON, schema "split": {"train_size": 500, "test_size": 100, "shuffle": true, "seed": 0};
  *   without "test_size", all other rows.
  * @param train @param test the new handles, to be freed with biv_dataset_free(); both NULL on failure.
- * @return BIV_OK, BIV_ERROR_INVALID_HANDLE, BIV_ERROR_INVALID_CONFIG, BIV_ERROR_INVALID_ARGUMENT (a part is
- *   empty, or both together have more rows than there are), BIV_ERROR_OUT_OF_MEMORY. Any thread.
+ * @return BIV_OK, BIV_ERROR_INVALID_HANDLE, BIV_ERROR_INVALID_CONFIG (a size of 0), BIV_ERROR_INVALID_ARGUMENT (no rows
+ *   are left for the test part, or both together have more rows than there are), BIV_ERROR_OUT_OF_MEMORY. Any thread.
  */
 biv_status biv_dataset_split(const struct biv_dataset *dataset,
                              const char *options,
@@ -1578,7 +1578,8 @@ biv_status biv_experiment_run(const char *config,
  * @param callback called after each mini-batch and each run; may be NULL.
  * @param user passed to the callback.
  * @param out a new text, the result as JSON, to be freed with biv_text_free(); NULL on failure. "table" has a
- *   row for each variant (with "test_labels", as in the result of a run), "runs" has each run with its "outcome" or its "error".
+ *   row for each variant (with "test_labels", as in the result of a run), "runs" has each run with its "outcome" or
+ *   its "error".
  * @return BIV_OK (also where single runs failed), BIV_ERROR_CANCELLED (the callback stopped the sweep),
  *   BIV_ERROR_INVALID_CONFIG, BIV_ERROR_INVALID_ARGUMENT, BIV_ERROR_NOT_FOUND, BIV_ERROR_PARSE, BIV_ERROR_IO,
  *   BIV_ERROR_OUT_OF_MEMORY. Any thread.

@@ -141,6 +141,7 @@ impl From<tch::TchError> for Error {
         Error::unforeseen(text.lines().next().unwrap_or_default().trim().to_string())
     }
 }
+
 /// Names as a message lists them: the first twenty, and how many more there are.
 pub(crate) fn quoted(names: impl IntoIterator<Item = impl AsRef<str>>) -> String {
     const MOST: usize = 20;

@@ -150,8 +150,8 @@ pub unsafe extern "C" fn biv_dataset_create_from_arrays_with_std(
 ///   "missing_labels": "mask", ...}.
 /// @param out the new handle, to be freed with biv_dataset_free(); NULL on failure.
 /// @return BIV_OK, BIV_ERROR_NOT_FOUND (the file or a column), BIV_ERROR_PARSE (the message names line, row
-///   and column; the first row below the header is 1), BIV_ERROR_INVALID_CONFIG, BIV_ERROR_INVALID_ARGUMENT (a value too large
-///   for f32), BIV_ERROR_IO, BIV_ERROR_OUT_OF_MEMORY. Any thread.
+///   and column; the first row below the header is 1), BIV_ERROR_INVALID_CONFIG, BIV_ERROR_INVALID_ARGUMENT,
+///   BIV_ERROR_IO, BIV_ERROR_OUT_OF_MEMORY. Any thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn biv_dataset_create_from_csv(
     path: *const c_char,
@@ -272,8 +272,8 @@ pub unsafe extern "C" fn biv_dataset_add_noise(
 /// @param options JSON, schema "split": {"train_size": 500, "test_size": 100, "shuffle": true, "seed": 0};
 ///   without "test_size", all other rows.
 /// @param train @param test the new handles, to be freed with biv_dataset_free(); both NULL on failure.
-/// @return BIV_OK, BIV_ERROR_INVALID_HANDLE, BIV_ERROR_INVALID_CONFIG, BIV_ERROR_INVALID_ARGUMENT (a part is
-///   empty, or both together have more rows than there are), BIV_ERROR_OUT_OF_MEMORY. Any thread.
+/// @return BIV_OK, BIV_ERROR_INVALID_HANDLE, BIV_ERROR_INVALID_CONFIG (a size of 0), BIV_ERROR_INVALID_ARGUMENT (no rows
+///   are left for the test part, or both together have more rows than there are), BIV_ERROR_OUT_OF_MEMORY. Any thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn biv_dataset_split(
     dataset: *const biv_dataset,

@@ -128,7 +128,8 @@ pub unsafe extern "C" fn biv_experiment_run(
 /// @param callback called after each mini-batch and each run; may be NULL.
 /// @param user passed to the callback.
 /// @param out a new text, the result as JSON, to be freed with biv_text_free(); NULL on failure. "table" has a
-///   row for each variant (with "test_labels", as in the result of a run), "runs" has each run with its "outcome" or its "error".
+///   row for each variant (with "test_labels", as in the result of a run), "runs" has each run with its "outcome" or
+///   its "error".
 /// @return BIV_OK (also where single runs failed), BIV_ERROR_CANCELLED (the callback stopped the sweep),
 ///   BIV_ERROR_INVALID_CONFIG, BIV_ERROR_INVALID_ARGUMENT, BIV_ERROR_NOT_FOUND, BIV_ERROR_PARSE, BIV_ERROR_IO,
 ///   BIV_ERROR_OUT_OF_MEMORY. Any thread.

@@ -1,6 +1,7 @@
 //! Data sets from CSV files with a header.
 
 use super::columns::{Column, Columns, Encoding, UnseenCategories, none_of, require_distinct};
+use super::features::gather_columns;
 use super::table::Rows;
 use super::{Dataset, Features, MissingLabels};
 use crate::base::memory::{make_room, reserve};
@@ -167,10 +168,7 @@ impl CsvFeatures {
             return Ok(self);
         }
         let places = columns.places_in(&self.columns)?;
-        let mut values = reserve(self.rows.len().saturating_mul(places.len()))?;
-        for row in self.values.chunks_exact(self.width) {
-            values.extend(places.iter().map(|place| place.map_or(0.0, |place| row[place])));
-        }
+        let values = gather_columns(&self.values, self.width, &places)?;
         Ok(CsvFeatures { values, width: places.len(), rows: self.rows, columns: columns.clone() })
     }
 }
@@ -580,7 +578,7 @@ impl Categories {
 fn with_categories(numbers: Vec<f64>, encoders: &[Encoder], rows: usize) -> Result<(Vec<f64>, usize)> {
     // The rank of each value of a column of categories, and how many features it has.
     let ranks = encoders.iter().map(|encoder| match encoder {
-        Encoder::OneHot(_, categories) => (categories.ranks(), categories.levels().len()),
+        Encoder::OneHot(_, categories) => (categories.ranks(), categories.in_order().len()),
         _ => (vec![], 0),
     });
     let ranks: Vec<(Vec<Option<usize>>, usize)> = ranks.collect();

@@ -94,14 +94,27 @@ impl Features {
         let Features::Numbers { values, offsets } = self else {
             return Err(Error::Internal("images have no columns".into()));
         };
-        let mut chosen = reserve(values.len() / width * places.len())?;
-        for row in values.chunks_exact(width) {
-            chosen.extend(places.iter().map(|place| place.map_or(0.0, |place| row[place])));
-        }
+        let chosen = gather_columns(values, width, places)?;
         let offset = |place: &Option<usize>| place.map_or(0.0, |place| offsets[place]);
         let offsets = if offsets.is_empty() { vec![] } else { places.iter().map(offset).collect() };
         Ok(Features::Numbers { values: Arc::new(chosen), offsets: Arc::new(offsets) })
     }
+}
+
+/// Rows whose value number k is number `places[k]` of these of `width` values, or 0 where it is none of them.
+///
+/// # Errors
+/// [`Error::OutOfMemory`].
+pub(super) fn gather_columns<T: Copy + Default>(
+    values: &[T],
+    width: usize,
+    places: &[Option<usize>],
+) -> Result<Vec<T>> {
+    let mut chosen = reserve((values.len() / width).saturating_mul(places.len()))?;
+    for row in values.chunks_exact(width) {
+        chosen.extend(places.iter().map(|place| place.map_or_else(T::default, |place| row[place])));
+    }
+    Ok(chosen)
 }
 
 /// The offset of each column; none where all are 0.

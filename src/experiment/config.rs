@@ -405,10 +405,7 @@ impl Config {
         }
 
         if let Some(images) = &self.dataset.images {
-            images.validate().map_err(|error| match error {
-                Error::InvalidConfig { path, message } => Error::config(format!("dataset.{path}"), message),
-                other => other,
-            })?;
+            images.validate().map_err(|error| error.moved("images.", "dataset.images."))?;
             images.size.map_or(Ok(()), |size| self.check_images(size))?;
         }
         if let Some(noise) = &self.noise {

@@ -55,10 +55,9 @@ impl RunData {
     /// [`Error::InvalidArgument`] where they are others than before and `accept` is false; [`Error::Corrupt`].
     fn of(path: &Path, data: &Dataset, accept: bool) -> Result<Self> {
         let file = path.join(DATA);
-        let now = RunData { fingerprint: data.fingerprint(), accepted: vec![] };
         // A run of an earlier version does not say what its data were.
         if !file.exists() {
-            return Ok(now);
+            return Ok(RunData { fingerprint: data.fingerprint(), accepted: vec![] });
         }
         let text = std::fs::read(&file).map_err(|error| Error::io(&file, error))?;
         let parsed = serde_json::from_slice::<RunData>(&text);
@@ -67,7 +66,7 @@ impl RunData {
             None => Ok(before),
             Some(difference) if accept => {
                 before.accepted.push(difference);
-                Ok(RunData { accepted: before.accepted, ..now })
+                Ok(RunData { fingerprint: data.fingerprint(), ..before })
             }
             Some(difference) => Err(Error::InvalidArgument(format!(
                 "{}: the data set is not the one that the run began with: {difference}; take another folder, or accept \
@@ -107,7 +106,6 @@ impl RunDirectory {
     pub(super) fn open(path: &Path, config: &Config, data: &Dataset) -> Result<Self> {
         let io = |error| Error::io(path, error);
         Self::check(path, config)?;
-        RunData::of(path, data, config.accept_data)?;
         let lock = lock(path)?;
         // Checked again under the lock: another run may have begun and ended meanwhile.
         if Self::check(path, config)? {

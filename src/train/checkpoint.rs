@@ -119,7 +119,7 @@ impl Trainer {
         let mut difference = None;
         if let Some(data) = data {
             let data = model.matched(data)?;
-            let data = labelled(&data)?;
+            let (data, _) = labelled(&data)?;
             difference = match &state.data {
                 Some(before) => before.difference(&data),
                 // The checkpoint is of a version that kept the number of rows alone.

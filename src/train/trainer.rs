@@ -77,9 +77,9 @@ impl Trainer {
         let device = device::resolve(&options.device)?;
         let mut locked = model.lock();
         check_loss(&locked, options)?;
-        let rows = data.and_then(Dataset::rows_with_labels);
         let whole = data;
-        let data = data.map(labelled).transpose()?;
+        let (data, rows) = data.map(labelled).transpose()?.unzip();
+        let rows = rows.flatten();
         let data = data.as_deref().map(|data| locked.matched(data)).transpose()?;
         let data = data.as_deref();
         if let Some(data) = data {
@@ -235,21 +235,16 @@ impl Trainer {
             sampler.seek(positions[failed])?;
         }
         let (step, loss) = (self.steps() + 1, reports[failed].loss);
-        let (culprit, row) = match (batch, &self.data) {
-            (None, Some((data, sampler))) => {
-                let culprit = culprit(&self.learner, data, sampler.batch())?;
-                let row = sampler.batch()[culprit.at];
-                (culprit, self.rows.as_ref().map_or(row, |numbers| numbers[row]))
-            }
-            (Some(batch), _) => {
-                let culprit = culprit(&self.learner, batch, &(0..batch.rows()).collect::<Vec<_>>())?;
-                let row = culprit.at;
-                (culprit, row)
-            }
+        let (data, rows, numbers) = match (batch, &self.data) {
+            (Some(batch), _) => (batch, (0..batch.rows()).collect(), None),
+            (None, Some((data, sampler))) => (data, sampler.batch().to_vec(), self.rows.as_ref()),
             (None, None) => return Err(Error::Internal("a step on no data".into())),
         };
+        let culprit = culprit(&self.learner, data, &rows)?;
         if step == 1 || culprit.is_out_of_range {
             let fault = format!("makes the loss of step {step} {loss}: {}", culprit.reason);
+            let row = rows[culprit.at];
+            let row = numbers.map_or(row, |numbers| numbers[row]);
             return Err(Error::Numerical(fault).at([("row", row), culprit.element]));
         }
         Err(Error::Numerical(format!(
@@ -391,13 +386,13 @@ fn check_loss(model: &Model, options: &TrainerOptions) -> Result<()> {
     }
 }
 
-/// The rows of `data` that have a label.
-pub(super) fn labelled(data: &Dataset) -> Result<Cow<'_, Dataset>> {
+/// The rows of `data` that have a label, and their numbers where they are not all.
+pub(super) fn labelled(data: &Dataset) -> Result<(Cow<'_, Dataset>, Option<Vec<usize>>)> {
     Ok(match data.rows_with_labels() {
         Some(rows) if rows.is_empty() => {
             return Err(Error::InvalidArgument("every label is missing or has an infinite variance".into()));
         }
-        Some(rows) => Cow::Owned(data.subset(&rows)?),
-        None => Cow::Borrowed(data),
+        Some(rows) => (Cow::Owned(data.subset(&rows)?), Some(rows)),
+        None => (Cow::Borrowed(data), None),
     })
 }

@@ -19,8 +19,7 @@ pub fn result(text: impl Display) -> Result<()> {
 
 /// A summary on stdout of what is in files already: whether anyone reads it does not matter.
 pub fn summary(text: impl Display) {
-    let mut out = stdout().lock();
-    let _ = write!(out, "{text}").and_then(|()| out.flush());
+    let _ = result(text);
 }
 
 /// A line on stderr: progress, or what went wrong. Nothing else can be done where nobody reads it.

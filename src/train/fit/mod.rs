@@ -101,8 +101,8 @@ pub fn fit(
 ) -> Result<(Model, FitReport)> {
     options.validate()?;
     let masked_labels = data.masked();
-    let (whole, numbers) = (data, data.rows_with_labels());
-    let data = labelled(data)?;
+    let whole = data;
+    let (data, numbers) = labelled(data)?;
     let normalization = Normalization::fit(&data, LabelStatistics::Labels);
     check_labels(whole, &normalization)?;
     let informed = data.variances().is_some() && data.rows() >= FEWEST_ROWS;
