@@ -1183,7 +1183,9 @@ biv_status biv_loss_compute(const char *loss,
  *
  * @param options JSON, schema "model": {"kind": "mlp", "inputs": 19, "hidden": [100, 50], "outputs": 1,
  *   "batch_norm": false, "seed": 0}, {"kind": "vanilla_ann", "dataset": "bike"}, {"kind": "vanilla_cnn",
- *   "height": 64, "width": 64} or {"kind": "resnet", "depth": 18, "height": 64, "width": 64}. A network that also
+ *   "height": 64, "width": 64}, {"kind": "resnet", "depth": 18, "height": 64, "width": 64}, or layers of your own:
+ *   {"kind": "sequential", "input_shape": [19], "layers": [{"kind": "linear", "outputs": 64}, {"kind": "activation",
+ *   "function": "silu"}, {"kind": "dropout", "p": 0.1}, {"kind": "linear", "outputs": 1}]}. A network that also
  *   predicts its variance, for the losses "gaussian" and "beta_nll": {"kind": "mean_variance", "network": {...}}.
  * @param out the new handle, to be freed with biv_model_free(); NULL on failure.
  * @return BIV_OK, BIV_ERROR_INVALID_CONFIG, BIV_ERROR_OUT_OF_MEMORY. Any thread.
@@ -1222,7 +1224,8 @@ biv_status biv_model_save(const struct biv_model *model,
 biv_status biv_model_get_info(const struct biv_model *model, struct biv_model_info *out);
 
 /**
- * Describes the model as JSON: its options, its device, the name and shape of every tensor, its normalisation
+ * Describes the model as JSON: its options, its "network", which is each of its networks as "input_shape" and "layers"
+ * (the options of kind "sequential" that make the same), its device, the name and shape of every tensor, its normalisation
  * {"feature_mean": [...], "feature_std": [...], "label_mean": [...], "label_std": [...]} (null where it has none) and
  * its error bars {"scale": [...], "tau2": [...], "mean_spread": [...]}, in the square of the labels' unit (null
  * likewise), and the columns of the data that it was trained on, as in biv_dataset_describe() (null likewise).
@@ -1443,6 +1446,20 @@ biv_status biv_trainer_get_progress(const struct biv_trainer *trainer, struct bi
 biv_status biv_trainer_evaluate(const struct biv_trainer *trainer,
                                 const struct biv_dataset *dataset,
                                 struct biv_metrics *out);
+
+/**
+ * Describes the trainer as JSON: its "options", of which the learning rate is the present one; its "device"; its
+ * "kernel", which takes the steps: "mlp_cpu" or "mlp_gpu", as in biv_build_info(), "graphs_gpu" where steps are recorded
+ * and repeated, "operations" for libtorch's with the gradient by hand, or "autograd" for libtorch's automatic
+ * differentiation; and "accepted", in what its data sets differed from those before, where that was accepted.
+ *
+ * @param buffer @param capacity @param needed as for biv_model_describe().
+ * @return as biv_model_describe(). Any thread.
+ */
+biv_status biv_trainer_describe(const struct biv_trainer *trainer,
+                                char *buffer,
+                                size_t capacity,
+                                size_t *needed);
 
 /**
  * Predicts with the trainer's model.

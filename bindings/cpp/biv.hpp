@@ -771,6 +771,10 @@ class Trainer {
   /** How far training has come. Never waits. */
   Progress progress() const { return detail::filled<Progress>(biv_trainer_get_progress, handle_.get()); }
 
+  /** JSON: "options", "device", "accepted", and the "kernel" that takes the steps, as biv_trainer_describe() has them.
+   */
+  std::string describe() const { return detail::copied_text(biv_trainer_describe, handle_.get()); }
+
   /** The model's errors on a data set. */
   Metrics evaluate(const Dataset &dataset) const {
     return detail::filled<Metrics>(biv_trainer_evaluate, handle_.get(), dataset.handle_.get());

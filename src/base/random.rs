@@ -34,6 +34,8 @@ pub enum Purpose {
     ShuffledRows = 9,
     /// The folds of a fit.
     Folds = 10,
+    /// Which values a dropout drops, one stream per step.
+    Dropout = 11,
 }
 
 /// The generator for the `index`-th use of `purpose` under `seed`.

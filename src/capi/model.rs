@@ -56,7 +56,9 @@ unsafe impl pointer::SizedStruct for biv_model_info {
 ///
 /// @param options JSON, schema "model": {"kind": "mlp", "inputs": 19, "hidden": [100, 50], "outputs": 1,
 ///   "batch_norm": false, "seed": 0}, {"kind": "vanilla_ann", "dataset": "bike"}, {"kind": "vanilla_cnn",
-///   "height": 64, "width": 64} or {"kind": "resnet", "depth": 18, "height": 64, "width": 64}. A network that also
+///   "height": 64, "width": 64}, {"kind": "resnet", "depth": 18, "height": 64, "width": 64}, or layers of your own:
+///   {"kind": "sequential", "input_shape": [19], "layers": [{"kind": "linear", "outputs": 64}, {"kind": "activation",
+///   "function": "silu"}, {"kind": "dropout", "p": 0.1}, {"kind": "linear", "outputs": 1}]}. A network that also
 ///   predicts its variance, for the losses "gaussian" and "beta_nll": {"kind": "mean_variance", "network": {...}}.
 /// @param out the new handle, to be freed with biv_model_free(); NULL on failure.
 /// @return BIV_OK, BIV_ERROR_INVALID_CONFIG, BIV_ERROR_OUT_OF_MEMORY. Any thread.
@@ -118,7 +120,8 @@ pub unsafe extern "C" fn biv_model_get_info(model: *const biv_model, out: *mut b
     })
 }
 
-/// Describes the model as JSON: its options, its device, the name and shape of every tensor, its normalisation
+/// Describes the model as JSON: its options, its "network", which is each of its networks as "input_shape" and "layers"
+/// (the options of kind "sequential" that make the same), its device, the name and shape of every tensor, its normalisation
 /// {"feature_mean": [...], "feature_std": [...], "label_mean": [...], "label_std": [...]} (null where it has none) and
 /// its error bars {"scale": [...], "tau2": [...], "mean_spread": [...]}, in the square of the labels' unit (null
 /// likewise), and the columns of the data that it was trained on, as in biv_dataset_describe() (null likewise).
@@ -140,6 +143,7 @@ pub unsafe extern "C" fn biv_model_describe(
         let model = model.lock();
         let text = serde_json::json!({
             "options": model.options(),
+            "network": model.options().description()?,
             "device": device::name(model.device()),
             "tensors": model.tensors(),
             "normalization": model.normalization(),

@@ -76,18 +76,31 @@ fn agree<T: DeserializeOwned + JsonSchema + 'static>(
     probes: &[f64],
     check: impl Fn(T) -> Result<()>,
 ) {
+    agree_on(documents, probes, check);
+    let (mut visited, mut fields) = (BTreeSet::new(), BTreeSet::new());
+    for (document, _) in documents {
+        visited.extend(numbers(document, "").iter().flat_map(|place| place.split('/')).map(String::from));
+    }
+    limited(&serde_json::from_str(&schema::<T>()).unwrap(), "", &mut fields);
+    let unseen: Vec<_> = fields.difference(&visited).filter(|field| **field != DEPENDENT).collect();
+    assert!(unseen.is_empty(), "{unseen:?} of {}", std::any::type_name::<T>());
+}
+
+/// As [`agree`], for documents that need not have all that have limits.
+fn agree_on<T: DeserializeOwned + JsonSchema + 'static>(
+    documents: &[Document],
+    probes: &[f64],
+    check: impl Fn(T) -> Result<()>,
+) {
     let by_schema = |value: &Value| from_value::<T>("options", value).map(|_| ()).map_err(|error| error.to_string());
     let by_check = |value: &Value| match serde_json::from_value(value.clone()) {
         Ok(options) => check(options).map_err(|error| error.to_string()),
         Err(error) => Err(error.to_string()),
     };
-    let (mut visited, mut fields) = (BTreeSet::new(), BTreeSet::new());
     for (document, held) in documents {
         assert_eq!((by_schema(document), by_check(document)), (Ok(()), Ok(())), "{document}");
         let is_tried = |place: &String| !held.iter().any(|name| place.ends_with(&format!("/{name}")));
-        let places = numbers(document, "");
-        visited.extend(places.iter().flat_map(|place| place.split('/')).map(String::from));
-        for place in places.into_iter().filter(is_tried) {
+        for place in numbers(document, "").into_iter().filter(is_tried) {
             for &probe in probes {
                 let mut changed = document.clone();
                 *changed.pointer_mut(&place).unwrap() = number(probe);
@@ -96,24 +109,33 @@ fn agree<T: DeserializeOwned + JsonSchema + 'static>(
             }
         }
     }
-    limited(&serde_json::from_str(&schema::<T>()).unwrap(), "", &mut fields);
-    let unseen: Vec<_> = fields.difference(&visited).filter(|field| **field != DEPENDENT).collect();
-    assert!(unseen.is_empty(), "{unseen:?} of {}", std::any::type_name::<T>());
 }
 
 #[test]
 fn schemas_of_networks_are_their_checks() {
-    agree::<ModelOptions>(
-        &[
-            json!({"kind": "mlp", "inputs": 2, "outputs": 1, "hidden": [3, 4]}),
-            json!({"kind": "vanilla_cnn", "height": 64, "width": 64, "channels": 1, "outputs": 1}),
-            json!({"kind": "resnet", "depth": 18, "height": 8, "width": 8, "channels": 1, "outputs": 1}),
-            json!({"kind": "ensemble", "members": 2, "network": {"kind": "mlp", "inputs": 1, "hidden": []}}),
-        ]
-        .map(free),
-        &[-1.0, 0.0, 1.0, 1.5, 63.0, 64.0],
-        |options| Model::new(&options).map(|_| ()),
-    );
+    let check = |options| Model::new(&options).map(|_| ());
+    let sequential = |input_shape: &[usize], layers: Value| json!({"kind": "sequential", "input_shape": input_shape, "layers": layers});
+    let (flatten, linear) = (json!({"kind": "flatten"}), json!({"kind": "linear", "outputs": 2}));
+    let conv = json!({"kind": "conv2d", "outputs": 2, "size": 1, "stride": 1, "padding": 1});
+    let pool = |kind: &str| json!({"kind": kind, "size": 1, "stride": 1, "padding": 0});
+    // The padding of a pooling depends on its size, and a window's size on that of the images.
+    let layers = [
+        free(sequential(&[2, 3, 4], json!([flatten, linear, {"kind": "dropout", "p": 0.5}]))),
+        (sequential(&[1, 70, 70], json!([conv, flatten, linear])), &["0", "1", "2"][..]),
+        (
+            sequential(&[1, 70, 70], json!([pool("max_pool"), pool("avg_pool"), flatten, linear])),
+            &["0", "1", "2", "padding"][..],
+        ),
+    ];
+    agree_on::<ModelOptions>(&layers, &[65_536.0], check);
+    let published = [
+        json!({"kind": "mlp", "inputs": 2, "outputs": 1, "hidden": [3, 4], "dropout": 0.5}),
+        json!({"kind": "vanilla_cnn", "height": 64, "width": 64, "channels": 1, "outputs": 1}),
+        json!({"kind": "resnet", "depth": 18, "height": 8, "width": 8, "channels": 1, "outputs": 1}),
+        json!({"kind": "ensemble", "members": 2, "network": {"kind": "mlp", "inputs": 1, "hidden": []}}),
+    ];
+    let documents: Vec<Document> = published.map(free).into_iter().chain(layers).collect();
+    agree::<ModelOptions>(&documents, &[-1.0, 0.0, 0.999, 1.0, 1.5, 63.0, 64.0], check);
 }
 
 #[test]

@@ -9,6 +9,7 @@ use super::pointer;
 use super::status::biv_status;
 use crate::base::log;
 use crate::data::Dataset;
+use crate::torch::device;
 use crate::train::checkpoint::LoadOptions;
 use crate::train::metrics::{Calibration, Metrics};
 use crate::train::session::Session;
@@ -407,6 +408,35 @@ pub unsafe extern "C" fn biv_trainer_evaluate(
         let metrics = session.trainer().evaluate(&dataset)?;
         // SAFETY: the header's contract for `out`.
         unsafe { pointer::write_sized(out, metrics.into()) }
+    })
+}
+
+/// Describes the trainer as JSON: its "options", of which the learning rate is the present one; its "device"; its
+/// "kernel", which takes the steps: "mlp_cpu" or "mlp_gpu", as in biv_build_info(), "graphs_gpu" where steps are recorded
+/// and repeated, "operations" for libtorch's with the gradient by hand, or "autograd" for libtorch's automatic
+/// differentiation; and "accepted", in what its data sets differed from those before, where that was accepted.
+///
+/// @param buffer @param capacity @param needed as for biv_model_describe().
+/// @return as biv_model_describe(). Any thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn biv_trainer_describe(
+    trainer: *const biv_trainer,
+    buffer: *mut c_char,
+    capacity: usize,
+    needed: *mut usize,
+) -> biv_status {
+    boundary(|| {
+        let session = handle::get(trainer)?;
+        let trainer = session.trainer();
+        let text = serde_json::json!({
+            "options": trainer.options(),
+            "device": device::name(trainer.model().lock().device()),
+            "kernel": trainer.kernel(),
+            "accepted": trainer.accepted(),
+        })
+        .to_string();
+        // SAFETY: the header's contract for the buffer.
+        unsafe { pointer::copy_text(&text, buffer, capacity, needed) }
     })
 }
 

@@ -321,12 +321,8 @@ impl Config {
     /// [`Error::Internal`] for a network for images on a table.
     pub fn network(&self, feature_shape: &[usize], outputs: usize) -> Result<ModelOptions> {
         let seed = self.seed;
-        let table = |hidden: &[usize], batch_norm| ModelOptions::Mlp {
-            inputs: feature_shape.iter().product(),
-            outputs,
-            hidden: hidden.to_vec(),
-            batch_norm,
-            seed,
+        let table = |hidden: &[usize], batch_norm| {
+            ModelOptions::mlp(feature_shape.iter().product(), hidden, outputs, batch_norm, seed)
         };
         let image = || match *feature_shape {
             [channels, height, width] => Ok((channels, height, width)),

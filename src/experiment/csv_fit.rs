@@ -78,7 +78,7 @@ pub fn fit_csv(job: &CsvFit, watch: Watch) -> Result<CsvFitOutcome> {
     let checkpoint = job.out.join(CHECKPOINT);
     let options = FitOptions { checkpoint: Some(checkpoint.clone()), ..job.options.clone() };
     let (inputs, outputs, seed) = (data.width(), data.outputs(), options.seed);
-    let network = ModelOptions::Mlp { inputs, outputs, hidden: job.hidden.clone(), batch_norm: false, seed };
+    let network = ModelOptions::mlp(inputs, &job.hidden, outputs, false, seed);
     let name = job.data.file_name().unwrap_or_default().to_string_lossy();
     let mut pace = None;
     let fitted = fit(&network, &data, &options, &mut |progress| {

@@ -41,6 +41,8 @@ pub(crate) fn mlp_implementation(plan: &Plan, device: Device, precision: Precisi
             }
             MlpImplementation::CpuKernel
         }
+        // The others know no other activation.
+        _ if !plan.activation.is_relu() => MlpImplementation::Autograd,
         Device::Cuda(index) if precision == Precision::F32 && !plan.norm => match gpu_library() {
             Some(library) if cuda::mlp::fits(library, index, &plan.widths)? => MlpImplementation::GpuKernel,
             _ => MlpImplementation::Operations,
@@ -181,6 +183,7 @@ fn gpu_library() -> Option<&'static Library> {
 mod tests {
     use super::*;
     use crate::base::random::{Purpose, stream};
+    use crate::kernels::spec::Activation;
     use crate::torch::device::set_threads;
     use crate::torch::scopes::Autocast;
     use crate::torch::tensor::to_f32;
@@ -191,7 +194,7 @@ mod tests {
     fn networks_are_trained_by_the_implementation_that_is_the_fastest_for_them() {
         assert_eq!([2_400_000, 2_600_000].map(|weights| is_for_cpu_kernel(weights, true)), [true, false]);
         assert!(is_for_cpu_kernel(usize::MAX, false));
-        let plan = Plan { widths: vec![3, 4, 1], norm: true };
+        let plan = Plan { widths: vec![3, 4, 1], norm: true, activation: Activation::Relu };
         let choose = |device, precision| mlp_implementation(&plan, device, precision).unwrap();
         assert_eq!(choose(Device::Cpu, Precision::F32), MlpImplementation::CpuKernel);
         assert_eq!(choose(Device::Cpu, Precision::Bf16), MlpImplementation::Autograd);

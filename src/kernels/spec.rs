@@ -1,7 +1,37 @@
 //! The specification of a layer, the same for each of its implementations.
 
 use crate::torch::ffi::{AtTensor, pointer};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use tch::Tensor;
+
+/// The function that a layer applies to each of its values, with PyTorch's constants.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Activation {
+    /// `max(x, 0)`.
+    #[default]
+    Relu,
+    /// `x` where it is positive, else `0.01 x`.
+    LeakyRelu,
+    /// The hyperbolic tangent.
+    Tanh,
+    /// `1 / (1 + exp(-x))`.
+    Sigmoid,
+    /// `x sigmoid(x)`, also called swish.
+    Silu,
+    /// `x P(z < x)` for a standard normal `z` (Hendrycks and Gimpel 2016), by the error function.
+    Gelu,
+    /// `log(1 + exp(x))`, which is `x` beyond 20.
+    Softplus,
+}
+
+impl Activation {
+    /// Whether it is the one that kernels fuse with other work.
+    pub(crate) fn is_relu(&self) -> bool {
+        *self == Activation::Relu
+    }
+}
 
 /// How much of the way to a mini-batch's statistics the running statistics of a BatchNorm move: PyTorch's default.
 pub(crate) const BATCH_NORM_MOMENTUM: f64 = 0.1;

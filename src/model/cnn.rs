@@ -1,11 +1,10 @@
 //! The published convolutional network for images.
 
+use super::description::{Description, Initialisation, LayerOptions};
 use super::image::Image;
-use super::init::elements;
-use super::layers::{Layer, Network, Sequential, Window};
 use crate::Result;
 use crate::base::options::require;
-use rand_chacha::ChaCha12Rng;
+use crate::kernels::spec::Activation;
 
 /// The channels of the blocks.
 const CHANNELS: [usize; 6] = [10, 20, 32, 64, 128, 256];
@@ -22,28 +21,26 @@ pub(super) fn check(image: Image) -> Result<()> {
 }
 
 /// Blocks of Conv 3x3, BatchNorm, ReLU and MaxPool 2, then a Linear from all that is left.
-pub(super) fn vanilla_cnn(image: Image, outputs: usize, generator: &mut ChaCha12Rng) -> Result<Network> {
+pub(super) fn vanilla_cnn(image: Image, outputs: usize) -> Result<Description> {
     check(image)?;
     require(outputs >= 1, "model.outputs", outputs, "at least 1")?;
-    let mut layers = Vec::new();
-    let mut width = image.channels;
-    for channels in CHANNELS {
-        layers.extend([
-            Layer::conv(width, channels, Window { size: 3, stride: 1, padding: 1 }, generator)?,
-            Layer::batch_norm(channels)?,
-            Layer::Relu,
-            Layer::MaxPool(Window { size: 2, stride: 2, padding: 0 }),
-        ]);
-        width = channels;
-    }
-    let features = elements(&[width, image.height / REDUCTION, image.width / REDUCTION])?;
-    layers.extend([Layer::Flatten, Layer::linear(features, outputs, generator)?]);
-    // The last BatchNorm sees images of 2 by 2 at least: one row is enough.
-    Ok(Network {
-        layers: Sequential::numbered(layers),
-        input_shape: image.shape(),
-        outputs,
-        smallest_batch: 1,
-        plan: None,
-    })
+    let block = |outputs: usize| {
+        [
+            LayerOptions::Conv2d {
+                outputs,
+                size: 3,
+                stride: 1,
+                padding: 1,
+                bias: true,
+                init: Initialisation::Uniform,
+                name: None,
+            },
+            LayerOptions::BatchNorm { name: None },
+            LayerOptions::Activation { function: Activation::Relu },
+            LayerOptions::MaxPool { size: 2, stride: None, padding: 0 },
+        ]
+    };
+    let mut layers: Vec<LayerOptions> = CHANNELS.into_iter().flat_map(block).collect();
+    layers.extend([LayerOptions::Flatten {}, LayerOptions::linear(outputs)]);
+    Ok(Description { input_shape: image.shape(), layers })
 }

@@ -1,13 +1,20 @@
 //! Layers, and networks made of them.
 
-use super::init::{normal, uniform};
+use super::description::Initialisation;
+use super::init::{elements, normal, uniform};
+use crate::base::memory::reserve;
+use crate::base::random::{Purpose, stream};
 use crate::kernels::mlp::Plan;
 use crate::kernels::ops::{batch_norm, conv2d, max_pool};
 pub(super) use crate::kernels::spec::Window;
-use crate::kernels::spec::{BATCH_NORM_EPSILON, BATCH_NORM_MOMENTUM, BatchNormSpec, Epilogue};
+use crate::kernels::spec::{Activation, BATCH_NORM_EPSILON, BATCH_NORM_MOMENTUM, BatchNormSpec, Epilogue};
 use crate::{Error, Result};
+use rand::Rng;
 use rand_chacha::ChaCha12Rng;
 use tch::{Device, Kind, Tensor};
+
+/// Added to a variance before its square root: PyTorch's default.
+const LAYER_NORM_EPSILON: f64 = 1e-5;
 
 /// A named tensor of a network's state.
 #[derive(Debug)]
@@ -20,86 +27,141 @@ pub(crate) struct StateTensor {
     pub trainable: bool,
 }
 
+/// What a forward pass is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pass {
+    /// Predictions: BatchNorm uses its running statistics, and dropout does nothing.
+    Evaluation,
+    /// The gradient of a mini-batch.
+    Training {
+        /// How many steps were taken before: with the network's seed it determines what dropout drops.
+        step: u64,
+    },
+}
+
+impl Pass {
+    fn is_training(self) -> bool {
+        self != Pass::Evaluation
+    }
+}
+
 /// One layer with its tensors.
 #[derive(Debug)]
 pub(super) enum Layer {
     /// `[rows, inputs]` to `[rows, outputs]`.
-    Linear { weight: Tensor, bias: Tensor },
+    Linear { weight: Tensor, bias: Option<Tensor> },
     /// `[rows, inputs, height, width]` to `[rows, outputs, height', width']`, with a square kernel.
     Conv { weight: Tensor, bias: Option<Tensor>, window: Window },
     /// Normalises each column of a table, each channel of images.
     BatchNorm { weight: Tensor, bias: Tensor, running_mean: Tensor, running_var: Tensor },
-    /// In place: the layers that stand before a ReLU do not need their output again.
-    Relu,
+    /// Normalises each row.
+    LayerNorm { weight: Tensor, bias: Tensor },
+    /// A function of each value; in place where the layer before it does not need its output again.
+    Activation { function: Activation, in_place: bool },
+    /// Sets some values to 0 in training.
+    Dropout { p: f64, seed: u64 },
     /// The largest value of each window.
     MaxPool(Window),
+    /// The mean of each window.
+    AvgPool(Window),
     /// The mean of each channel: `[rows, channels, 1, 1]`.
-    AveragePool,
+    GlobalAvgPool,
     /// `[rows, channels, height, width]` to `[rows, channels * height * width]`.
     Flatten,
-    /// `relu(body(x) + shortcut(x))`; the body ends with a BatchNorm, and a shortcut without layers is the identity.
+    /// `body(x) + shortcut(x)`; a shortcut without layers is the identity.
     Residual { body: Sequential, shortcut: Sequential },
 }
 
 impl Layer {
-    /// `nn.Linear`: weights and bias uniform within `1/sqrt(inputs)`.
-    pub(super) fn linear(inputs: usize, outputs: usize, generator: &mut ChaCha12Rng) -> Result<Self> {
-        let bound = 1.0 / (inputs as f64).sqrt();
-        let weight = trainable(uniform(&[outputs, inputs], bound, generator)?)?;
-        Ok(Layer::Linear { weight, bias: trainable(uniform(&[outputs], bound, generator)?)? })
+    pub(super) fn linear(
+        inputs: usize,
+        outputs: usize,
+        bias: bool,
+        init: Initialisation,
+        generator: &mut ChaCha12Rng,
+    ) -> Result<Self> {
+        let (weight, bias) = initial(&[outputs, inputs], bias, init, generator)?;
+        Ok(Layer::Linear { weight, bias })
     }
 
-    /// `nn.Conv2d`: weights and bias uniform within `1/sqrt(inputs * size^2)`.
-    pub(super) fn conv(inputs: usize, outputs: usize, window: Window, generator: &mut ChaCha12Rng) -> Result<Self> {
-        let shape = [outputs, inputs, window.size, window.size];
-        let bound = 1.0 / ((inputs * window.size * window.size) as f64).sqrt();
-        let weight = trainable(uniform(&shape, bound, generator)?)?;
-        Ok(Layer::Conv { weight, bias: Some(trainable(uniform(&[outputs], bound, generator)?)?), window })
-    }
-
-    /// A convolution of torchvision's ResNet: no bias; weights normal with variance
-    /// `2 / (outputs * size^2)` (`kaiming_normal_` with `fan_out` and `relu`).
-    pub(super) fn residual_conv(
+    pub(super) fn conv(
         inputs: usize,
         outputs: usize,
         window: Window,
+        bias: bool,
+        init: Initialisation,
         generator: &mut ChaCha12Rng,
     ) -> Result<Self> {
-        let shape = [outputs, inputs, window.size, window.size];
-        let deviation = (2.0 / (outputs * window.size * window.size) as f64).sqrt();
-        Ok(Layer::Conv { weight: trainable(normal(&shape, deviation, generator)?)?, bias: None, window })
+        let (weight, bias) = initial(&[outputs, inputs, window.size, window.size], bias, init, generator)?;
+        Ok(Layer::Conv { weight, bias, window })
     }
 
     /// `nn.BatchNorm1d` or `nn.BatchNorm2d`: the number of dimensions is the input's.
     pub(super) fn batch_norm(channels: usize) -> Result<Self> {
-        let filled = |value: f64| Tensor::f_full([channels as i64], value, (Kind::Float, Device::Cpu));
+        let shape = &[channels];
         Ok(Layer::BatchNorm {
-            weight: trainable(filled(1.0)?)?,
-            bias: trainable(filled(0.0)?)?,
-            running_mean: filled(0.0)?,
-            running_var: filled(1.0)?,
+            weight: trainable(filled(shape, 1.0)?)?,
+            bias: trainable(filled(shape, 0.0)?)?,
+            running_mean: filled(shape, 0.0)?,
+            running_var: filled(shape, 1.0)?,
         })
     }
 
+    /// `nn.LayerNorm` over rows of `shape`.
+    pub(super) fn layer_norm(shape: &[usize]) -> Result<Self> {
+        Ok(Layer::LayerNorm { weight: trainable(filled(shape, 1.0)?)?, bias: trainable(filled(shape, 0.0)?)? })
+    }
+
+    /// Number `number` of the dropouts of a network with this `seed`.
+    pub(super) fn dropout(p: f64, seed: u64, number: u64) -> Self {
+        Layer::Dropout { p, seed: stream(seed, Purpose::Dropout, number).next_u64() }
+    }
+
+    /// Whether the layer's output may be overwritten: its gradient does not need it, and it is no view of its input.
+    pub(super) fn leaves_output(&self) -> bool {
+        matches!(self, Layer::Linear { .. } | Layer::Conv { .. } | Layer::BatchNorm { .. })
+    }
+
     /// The layer's output, and that of what comes `after` it, which only a BatchNorm takes.
-    fn forward(&self, mut x: Tensor, training: bool, after: Epilogue) -> Result<Tensor> {
+    fn forward(&self, mut x: Tensor, pass: Pass, after: Epilogue) -> Result<Tensor> {
         Ok(match self {
-            Layer::Linear { weight, bias } => x.f_linear(weight, Some(bias))?,
+            Layer::Linear { weight, bias } => x.f_linear(weight, bias.as_ref())?,
             Layer::Conv { weight, bias, window } => conv2d(&x, weight, bias.as_ref(), window.stride, window.padding)?,
             Layer::BatchNorm { weight, bias, running_mean, running_var } => {
+                let training = pass.is_training();
                 if training && x.numel() < 2 * running_mean.numel() {
                     return Err(Error::Shape("a mini-batch of 1 row: BatchNorm needs at least 2 in training".into()));
                 }
                 let spec = BatchNormSpec { training, momentum: BATCH_NORM_MOMENTUM, epsilon: BATCH_NORM_EPSILON };
                 batch_norm(&x, [weight, bias, running_mean, running_var], spec, after)?
             }
-            Layer::Relu => x.f_relu_()?,
+            Layer::LayerNorm { weight, bias } => {
+                x.f_layer_norm(weight.size(), Some(weight), Some(bias), LAYER_NORM_EPSILON, false)?
+            }
+            Layer::Activation { function, in_place } => match function {
+                Activation::Relu if *in_place => x.f_relu_()?,
+                Activation::Relu => x.f_relu()?,
+                Activation::LeakyRelu => x.f_leaky_relu()?,
+                Activation::Tanh => x.f_tanh()?,
+                Activation::Sigmoid => x.f_sigmoid()?,
+                Activation::Silu => x.f_silu()?,
+                Activation::Gelu => x.f_gelu("none")?,
+                Activation::Softplus => x.f_softplus()?,
+            },
+            Layer::Dropout { p, seed } => match pass {
+                Pass::Training { step } if *p > 0.0 => x.f_mul(&mask(*p, *seed, step, &x)?)?,
+                _ => x,
+            },
             Layer::MaxPool(window) => max_pool(&x, *window)?,
-            Layer::AveragePool => x.f_adaptive_avg_pool2d([1, 1])?,
+            Layer::AvgPool(window) => {
+                let [size, stride, padding] = [window.size, window.stride, window.padding].map(|number| number as i64);
+                x.f_avg_pool2d(size, stride, padding, false, true, None)?
+            }
+            Layer::GlobalAvgPool => x.f_adaptive_avg_pool2d([1, 1])?,
             Layer::Flatten => x.f_flatten(1, -1)?,
             Layer::Residual { body, shortcut } => {
-                let shortcut = shortcut.forward(&x, training, Epilogue::Nothing)?;
-                body.forward(&x, training, Epilogue::ShortcutAndRelu(&shortcut))?
+                let shortcut = shortcut.forward(&x, pass, Epilogue::Nothing)?;
+                body.forward(&x, pass, Epilogue::Nothing)?.f_add(&shortcut)?
             }
         })
     }
@@ -110,11 +172,7 @@ impl Layer {
             state.push(StateTensor { name: format!("{prefix}.{name}"), tensor: tensor.shallow_clone(), trainable });
         };
         match self {
-            Layer::Linear { weight, bias } => {
-                add("weight", weight, true);
-                add("bias", bias, true);
-            }
-            Layer::Conv { weight, bias, .. } => {
+            Layer::Linear { weight, bias } | Layer::Conv { weight, bias, .. } => {
                 add("weight", weight, true);
                 bias.iter().for_each(|bias| add("bias", bias, true));
             }
@@ -124,38 +182,87 @@ impl Layer {
                 add("running_mean", running_mean, false);
                 add("running_var", running_var, false);
             }
+            Layer::LayerNorm { weight, bias } => {
+                add("weight", weight, true);
+                add("bias", bias, true);
+            }
             Layer::Residual { body, shortcut } => {
                 body.collect(&format!("{prefix}."), state);
                 shortcut.collect(&format!("{prefix}.downsample."), state);
             }
-            Layer::Relu | Layer::MaxPool(_) | Layer::AveragePool | Layer::Flatten => {}
+            Layer::Activation { .. }
+            | Layer::Dropout { .. }
+            | Layer::MaxPool(_)
+            | Layer::AvgPool(_)
+            | Layer::GlobalAvgPool
+            | Layer::Flatten => {}
         }
     }
+}
+
+/// Weights of `shape`, of which the first dimension counts the outputs, and a bias if there is to be one.
+fn initial(
+    shape: &[usize],
+    bias: bool,
+    init: Initialisation,
+    generator: &mut ChaCha12Rng,
+) -> Result<(Tensor, Option<Tensor>)> {
+    elements(shape)?;
+    let (outputs, inputs) = (shape[0], shape[1]);
+    let window: usize = shape[2..].iter().product();
+    match init {
+        Initialisation::Uniform => {
+            let bound = 1.0 / ((inputs * window) as f64).sqrt();
+            let weight = trainable(uniform(shape, bound, generator)?)?;
+            let bias = if bias { Some(trainable(uniform(&[outputs], bound, generator)?)?) } else { None };
+            Ok((weight, bias))
+        }
+        Initialisation::KaimingNormal => {
+            let deviation = (2.0 / (outputs * window) as f64).sqrt();
+            let weight = trainable(normal(shape, deviation, generator)?)?;
+            let bias = if bias { Some(trainable(filled(&[outputs], 0.0)?)?) } else { None };
+            Ok((weight, bias))
+        }
+    }
+}
+
+fn filled(shape: &[usize], value: f64) -> Result<Tensor> {
+    let shape: Vec<i64> = shape.iter().map(|&size| size as i64).collect();
+    Ok(Tensor::f_full(shape, value, (Kind::Float, Device::Cpu))?)
 }
 
 fn trainable(tensor: Tensor) -> Result<Tensor> {
     Ok(tensor.f_set_requires_grad(true)?)
 }
 
+/// The factors of `x` in a dropout of step `step`: 0 with the probability `p`, else `1 / (1 - p)`.
+fn mask(p: f64, seed: u64, step: u64, x: &Tensor) -> Result<Tensor> {
+    let mut generator = stream(seed, Purpose::Dropout, step);
+    let (limit, kept) = ((p * 2.0f64.powi(32)) as u32, (1.0 / (1.0 - p)) as f32);
+    let count = x.numel();
+    let mut factors: Vec<f32> = reserve(count)?;
+    factors.extend((0..count).map(|_| if generator.next_u32() < limit { 0.0 } else { kept }));
+    Ok(Tensor::f_from_slice(&factors)?.f_view(&x.size()[..])?.f_to_device(x.device())?.f_to_kind(x.kind())?)
+}
+
 /// Layers one after the other, each with a name.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Sequential {
     layers: Vec<(String, Layer)>,
 }
 
 impl Sequential {
-    /// Layers with names of their own.
     pub(super) fn named(layers: Vec<(String, Layer)>) -> Self {
         Sequential { layers }
     }
 
-    /// Layers under the names that PyTorch's `nn.Sequential` gives them: `0`, `1`, ...
-    pub(super) fn numbered(layers: Vec<Layer>) -> Self {
-        Self::named(layers.into_iter().enumerate().map(|(index, layer)| (index.to_string(), layer)).collect())
+    fn ends_with_batch_norm(&self) -> bool {
+        matches!(self.layers.last(), Some((_, Layer::BatchNorm { .. })))
     }
 
     /// The last layer's output, and that of what comes `after` it, which only a BatchNorm takes.
-    pub(super) fn forward(&self, input: &Tensor, training: bool, after: Epilogue) -> Result<Tensor> {
+    pub(super) fn forward(&self, input: &Tensor, pass: Pass, after: Epilogue) -> Result<Tensor> {
+        const RELU: Activation = Activation::Relu;
         let mut x = input.shallow_clone();
         let layers: Vec<&Layer> = self.layers.iter().map(|(_, layer)| layer).collect();
         let mut rest = &layers[..];
@@ -163,13 +270,21 @@ impl Sequential {
             // A BatchNorm takes what follows it along.
             let (after, taken) = match (layer, following) {
                 (_, []) => (after, 0),
-                (Layer::BatchNorm { .. }, [Layer::Relu, Layer::MaxPool(window), ..]) => {
+                (Layer::BatchNorm { .. }, [Layer::Activation { function: RELU, .. }, Layer::MaxPool(window), ..]) => {
                     (Epilogue::ReluAndMaxPool(*window), 2)
                 }
-                (Layer::BatchNorm { .. }, [Layer::Relu, ..]) => (Epilogue::Relu, 1),
+                (Layer::BatchNorm { .. }, [Layer::Activation { function: RELU, .. }, ..]) => (Epilogue::Relu, 1),
+                (Layer::Residual { body, shortcut }, [Layer::Activation { function: RELU, .. }, rest_after @ ..])
+                    if body.ends_with_batch_norm() =>
+                {
+                    let shortcut = shortcut.forward(&x, pass, Epilogue::Nothing)?;
+                    x = body.forward(&x, pass, Epilogue::ShortcutAndRelu(&shortcut))?;
+                    rest = rest_after;
+                    continue;
+                }
                 _ => (Epilogue::Nothing, 0),
             };
-            x = layer.forward(x, training, after)?;
+            x = layer.forward(x, pass, after)?;
             rest = &following[taken..];
         }
         Ok(x)
@@ -199,6 +314,9 @@ pub(super) struct Network {
     /// The fewest rows that a mini-batch of training may have: 2 where a
     /// BatchNorm would see a single value per channel otherwise.
     pub smallest_batch: usize,
+    /// The number of values of a row where it is largest, the input included.
+    pub largest: usize,
+    pub has_dropout: bool,
     /// The network's shape, where it is one that [`kernel`](crate::kernels::mlp) takes.
     pub plan: Option<Plan>,
 }

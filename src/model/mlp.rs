@@ -1,40 +1,50 @@
 //! Multi-layer perceptrons, for tables.
 
-use super::init::elements;
-use super::layers::{Layer, Network, Sequential};
+use super::description::{Description, LayerOptions};
 use crate::Result;
 use crate::base::Path;
 use crate::base::options::require;
-use crate::kernels::mlp::Plan;
-use rand_chacha::ChaCha12Rng;
+use crate::kernels::spec::Activation;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
-/// Linear layers between `inputs`, the `hidden` widths and `outputs`, each but
-/// the last followed by a ReLU, with a BatchNorm before it on request.
-pub(super) fn mlp(
-    inputs: usize,
-    hidden: &[usize],
-    outputs: usize,
-    batch_norm: bool,
-    generator: &mut ChaCha12Rng,
-) -> Result<Network> {
+/// What normalises the values of each hidden layer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Norm {
+    /// Over a mini-batch.
+    BatchNorm,
+    /// Over a row's own values.
+    LayerNorm,
+}
+
+/// What follows each hidden Linear.
+pub(super) struct Hidden {
+    pub norm: Option<Norm>,
+    pub activation: Activation,
+    /// The probability of a dropout, none where it is 0.
+    pub dropout: f64,
+}
+
+/// Linear layers between `inputs`, the `widths` of the hidden ones and `outputs`, each but the last followed by what
+/// `hidden` says.
+pub(super) fn mlp(inputs: usize, widths: &[usize], outputs: usize, hidden: &Hidden) -> Result<Description> {
     require(inputs >= 1, "model.inputs", inputs, "at least 1")?;
     require(outputs >= 1, "model.outputs", outputs, "at least 1")?;
-    for (layer, &width) in hidden.iter().enumerate() {
-        require(width >= 1, Path::from("model.hidden").item(layer), width, "at least 1")?;
-    }
-    let widths: Vec<usize> = [inputs].into_iter().chain(hidden.iter().copied()).chain([outputs]).collect();
-    widths.windows(2).try_for_each(|pair| elements(pair).map(|_| ()))?;
+    require((0.0..1.0).contains(&hidden.dropout), "model.dropout", hidden.dropout, "in [0, 1)")?;
     let mut layers = Vec::new();
-    for (index, pair) in widths.windows(2).enumerate() {
-        layers.push(Layer::linear(pair[0], pair[1], generator)?);
-        if index < hidden.len() {
-            if batch_norm {
-                layers.push(Layer::batch_norm(pair[1])?);
-            }
-            layers.push(Layer::Relu);
+    for (layer, &width) in widths.iter().enumerate() {
+        require(width >= 1, Path::from("model.hidden").item(layer), width, "at least 1")?;
+        layers.push(LayerOptions::linear(width));
+        layers.extend(hidden.norm.map(|norm| match norm {
+            Norm::BatchNorm => LayerOptions::BatchNorm { name: None },
+            Norm::LayerNorm => LayerOptions::LayerNorm { name: None },
+        }));
+        layers.push(LayerOptions::Activation { function: hidden.activation });
+        if hidden.dropout > 0.0 {
+            layers.push(LayerOptions::Dropout { p: hidden.dropout });
         }
     }
-    let smallest_batch = if batch_norm && !hidden.is_empty() { 2 } else { 1 };
-    let plan = Some(Plan { widths, norm: batch_norm });
-    Ok(Network { layers: Sequential::numbered(layers), input_shape: vec![inputs], outputs, smallest_batch, plan })
+    layers.push(LayerOptions::linear(outputs));
+    Ok(Description { input_shape: vec![inputs], layers })
 }

@@ -4,6 +4,7 @@ pub mod archive;
 pub(crate) mod batch;
 mod checkpoint;
 mod cnn;
+mod description;
 mod error_bars;
 mod image;
 mod init;
@@ -22,8 +23,11 @@ use crate::{Error, Result};
 use archive::StoredArray;
 use checkpoint::assign;
 pub(crate) use checkpoint::store_snapshot;
+pub use description::{Description, Initialisation, LayerOptions};
 pub use error_bars::ErrorBars;
+pub use layers::Pass;
 use layers::{Network, StateTensor};
+pub use mlp::Norm;
 pub use options::{ModelOptions, Table};
 pub use predict::Prediction;
 use serde::Serialize;
@@ -320,6 +324,11 @@ impl Model {
         Ok(())
     }
 
+    /// Whether a forward pass in training draws random numbers.
+    pub(crate) fn has_dropout(&self) -> bool {
+        self.members.iter().any(|member| member.network.has_dropout)
+    }
+
     /// The network's shape where it is a single multi-layer perceptron.
     pub(crate) fn plan(&self) -> Option<&Plan> {
         if let [member] = &self.members[..] { member.network.plan.as_ref() } else { None }
@@ -330,10 +339,10 @@ impl Model {
     ///
     /// # Errors
     /// [`Error::Shape`] for one row in training where a BatchNorm needs two.
-    pub fn forward(&self, features: &Tensor, training: bool, precision: Precision) -> Result<Tensor> {
+    pub fn forward(&self, features: &Tensor, pass: Pass, precision: Precision) -> Result<Tensor> {
         let mut sum: Option<Tensor> = None;
         for member in &self.members {
-            let output = member.forward(features, training, precision, self.device)?;
+            let output = member.forward(features, pass, precision, self.device)?;
             sum = Some(match sum {
                 None => output,
                 Some(sum) => sum.f_add(&output)?,
@@ -397,8 +406,8 @@ impl Member {
         self.flat.as_ref().ok_or_else(|| Error::Internal("the weights are not side by side".into()))
     }
 
-    fn forward(&self, features: &Tensor, training: bool, precision: Precision, device: Device) -> Result<Tensor> {
-        precision.apply(device, features, |x| self.network.layers.forward(x, training, Epilogue::Nothing))
+    fn forward(&self, features: &Tensor, pass: Pass, precision: Precision, device: Device) -> Result<Tensor> {
+        precision.apply(device, features, |x| self.network.layers.forward(x, pass, Epilogue::Nothing))
     }
 }
 

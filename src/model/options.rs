@@ -1,12 +1,13 @@
 //! Which networks there are, and the options of each.
 
 use super::cnn::{self, vanilla_cnn};
+use super::description::{Description, LayerOptions};
 use super::image::Image;
 use super::layers::Network;
-use super::mlp::mlp;
+use super::mlp::{Hidden, Norm, mlp};
 use super::resnet::resnet;
 use crate::base::options::require;
-use crate::base::random::{Purpose, stream};
+use crate::kernels::spec::Activation;
 use crate::{Error, Result};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -15,7 +16,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 pub enum ModelOptions {
-    /// Linear layers with ReLU between them.
+    /// Linear layers with an activation between them.
     Mlp {
         /// The number of feature values per row.
         #[schemars(range(min = 1))]
@@ -27,10 +28,31 @@ pub enum ModelOptions {
         /// The width of each hidden layer.
         #[schemars(inner(range(min = 1)))]
         hidden: Vec<usize>,
-        /// Whether a BatchNorm follows each hidden Linear (default false).
+        /// Whether a BatchNorm follows each hidden Linear (default false): the same as `norm` `batch_norm`.
         #[serde(default)]
         batch_norm: bool,
-        /// The seed of the initial weights (default 0).
+        /// What normalises the values of each hidden Linear (default nothing).
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        norm: Option<Norm>,
+        /// What follows each hidden Linear and what normalises it (default `relu`).
+        #[serde(default, skip_serializing_if = "Activation::is_relu")]
+        activation: Activation,
+        /// The probability with which a dropout after each activation drops a value in training, in [0, 1) (default 0).
+        #[serde(default, skip_serializing_if = "is_zero")]
+        #[schemars(range(min = 0.0), extend("exclusiveMaximum" = 1))]
+        dropout: f64,
+        /// The seed of the initial weights and of the dropout (default 0).
+        #[serde(default)]
+        seed: u64,
+    },
+    /// Layers of the caller's choice, one after the other.
+    Sequential {
+        /// The shape of one row's features: `[inputs]` for tables, `[channels, height, width]` for images.
+        #[schemars(inner(range(min = 1)))]
+        input_shape: Vec<usize>,
+        /// The layers, of which the last gives the outputs.
+        layers: Vec<LayerOptions>,
+        /// The seed of the initial weights and of the dropout (default 0).
         #[serde(default)]
         seed: u64,
     },
@@ -124,11 +146,70 @@ fn eighteen() -> usize {
     18
 }
 
+fn is_zero(value: &f64) -> bool {
+    *value == 0.0
+}
+
 impl ModelOptions {
+    /// A multi-layer perceptron with ReLU.
+    pub fn mlp(inputs: usize, hidden: &[usize], outputs: usize, batch_norm: bool, seed: u64) -> Self {
+        let (hidden, activation) = (hidden.to_vec(), Activation::Relu);
+        ModelOptions::Mlp { inputs, outputs, hidden, batch_norm, norm: None, activation, dropout: 0.0, seed }
+    }
+
     /// The networks with their initial weights: one, or those of an ensemble.
     pub(super) fn build(&self) -> Result<Vec<Network>> {
+        let parts = self.parts()?;
+        let description = parts.network.description().map_err(|error| error.moved("model.", &parts.path))?;
+        let made = (0..parts.members).map(|number| {
+            let seed = parts.network.seed().wrapping_add(number as u64);
+            description.build(seed, parts.heads).map_err(|error| error.moved("model.", &parts.path))
+        });
+        made.collect()
+    }
+
+    /// What a single network is made of, without the outputs that `mean_variance` adds.
+    ///
+    /// # Errors
+    /// [`Error::InvalidConfig`].
+    pub fn description(&self) -> Result<Description> {
+        match *self {
+            ModelOptions::Mlp { inputs, outputs, ref hidden, batch_norm, norm, activation, dropout, .. } => {
+                let norm = match (batch_norm, norm) {
+                    (true, Some(Norm::LayerNorm)) => {
+                        return Err(Error::config("model.norm", "is 'layer_norm', and batch_norm is true: give one"));
+                    }
+                    (true, _) => Some(Norm::BatchNorm),
+                    (false, norm) => norm,
+                };
+                mlp(inputs, hidden, outputs, &Hidden { norm, activation, dropout })
+            }
+            ModelOptions::Sequential { ref input_shape, ref layers, .. } => {
+                Ok(Description { input_shape: input_shape.clone(), layers: layers.clone() })
+            }
+            ModelOptions::VanillaAnn { dataset, .. } => {
+                let (inputs, norm) = match dataset {
+                    Table::Bike => (19, None),
+                    Table::Wine => (11, Some(Norm::BatchNorm)),
+                };
+                mlp(inputs, &[100, 50, 20, 10], 1, &Hidden { norm, activation: Activation::Relu, dropout: 0.0 })
+            }
+            ModelOptions::VanillaCnn { height, width, channels, outputs, .. } => {
+                vanilla_cnn(Image { channels, height, width }, outputs)
+            }
+            ModelOptions::Resnet { depth, height, width, channels, outputs, .. } => {
+                resnet(depth, Image { channels, height, width }, outputs)
+            }
+            ModelOptions::MeanVariance { ref network } | ModelOptions::Ensemble { ref network, .. } => {
+                network.description()
+            }
+        }
+    }
+
+    /// What the networks are, and how many.
+    fn parts(&self) -> Result<Parts<'_>> {
         let mut path = "model.".to_string();
-        let (count, network) = match self {
+        let (members, network) = match self {
             ModelOptions::Ensemble { members, network } => {
                 require(*members >= 1, "model.members", *members, "at least 1")?;
                 path += "network.";
@@ -143,8 +224,14 @@ impl ModelOptions {
             }
             plain => (plain, 1),
         };
-        let made = (0..count).map(|number| network.network(number as u64, heads));
-        made.map(|network| network.map_err(|error| error.moved("model.", &path))).collect()
+        if matches!(network, ModelOptions::MeanVariance { .. } | ModelOptions::Ensemble { .. }) {
+            return Err(Error::config(
+                path + "kind",
+                "is a network in a network, must be 'mlp', 'sequential', 'vanilla_ann', 'vanilla_cnn' or 'resnet'; \
+                 within an ensemble, 'mean_variance' too",
+            ));
+        }
+        Ok(Parts { members, network, heads, path })
     }
 
     /// Checks the size of the images that the network takes, which does not need the network.
@@ -158,7 +245,7 @@ impl ModelOptions {
             ModelOptions::MeanVariance { ref network } | ModelOptions::Ensemble { ref network, .. } => {
                 network.check_images()
             }
-            ModelOptions::Mlp { .. } | ModelOptions::VanillaAnn { .. } => Ok(()),
+            ModelOptions::Mlp { .. } | ModelOptions::Sequential { .. } | ModelOptions::VanillaAnn { .. } => Ok(()),
         }
     }
 
@@ -176,6 +263,7 @@ impl ModelOptions {
         let mut options = self.clone();
         match &mut options {
             ModelOptions::Mlp { seed, .. }
+            | ModelOptions::Sequential { seed, .. }
             | ModelOptions::VanillaAnn { seed, .. }
             | ModelOptions::VanillaCnn { seed, .. }
             | ModelOptions::Resnet { seed, .. } => *seed = seed.wrapping_add(by),
@@ -186,33 +274,26 @@ impl ModelOptions {
         options
     }
 
-    /// A single network with `heads` times its outputs, of a seed that is `number` greater.
-    fn network(&self, number: u64, heads: usize) -> Result<Network> {
-        let generator = |seed: u64| stream(seed.wrapping_add(number), Purpose::Initialisation, 0);
-        // More outputs than there is room for are an error of the network.
-        let outputs = |outputs: usize| outputs.saturating_mul(heads);
-        match *self {
-            ModelOptions::Mlp { inputs, outputs: labels, ref hidden, batch_norm, seed } => {
-                mlp(inputs, hidden, outputs(labels), batch_norm, &mut generator(seed))
-            }
-            ModelOptions::VanillaAnn { dataset, seed } => {
-                let (inputs, batch_norm) = match dataset {
-                    Table::Bike => (19, false),
-                    Table::Wine => (11, true),
-                };
-                mlp(inputs, &[100, 50, 20, 10], outputs(1), batch_norm, &mut generator(seed))
-            }
-            ModelOptions::VanillaCnn { height, width, channels, outputs: labels, seed } => {
-                vanilla_cnn(Image { channels, height, width }, outputs(labels), &mut generator(seed))
-            }
-            ModelOptions::Resnet { depth, height, width, channels, outputs: labels, seed } => {
-                resnet(depth, Image { channels, height, width }, outputs(labels), &mut generator(seed))
-            }
-            ModelOptions::MeanVariance { .. } | ModelOptions::Ensemble { .. } => Err(Error::config(
-                "model.kind",
-                "is a network in a network, must be 'mlp', 'vanilla_ann', 'vanilla_cnn' or 'resnet'; within an \
-                 ensemble, 'mean_variance' too",
-            )),
+    /// The seed of the first network.
+    fn seed(&self) -> u64 {
+        match self {
+            ModelOptions::Mlp { seed, .. }
+            | ModelOptions::Sequential { seed, .. }
+            | ModelOptions::VanillaAnn { seed, .. }
+            | ModelOptions::VanillaCnn { seed, .. }
+            | ModelOptions::Resnet { seed, .. } => *seed,
+            ModelOptions::MeanVariance { network } | ModelOptions::Ensemble { network, .. } => network.seed(),
         }
     }
+}
+
+/// What a model's networks are.
+struct Parts<'a> {
+    members: usize,
+    /// A single one of them.
+    network: &'a ModelOptions,
+    /// How many outputs each label has.
+    heads: usize,
+    /// Where its options are.
+    path: String,
 }

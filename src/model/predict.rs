@@ -1,6 +1,6 @@
 //! Predictions in the user's units.
 
-use super::{Member, Model, batch};
+use super::{Member, Model, Pass, batch};
 use crate::base::memory::{collect, filled, reserve};
 use crate::data::array::ArrayView;
 use crate::data::{Dataset, FeatureRows, Normalization, Scale, check_features, less};
@@ -19,6 +19,9 @@ const PREDICTION_ROWS: usize = 16_384;
 /// of an image network that live at one time take 10 to 25 times as much memory.
 const PREDICTION_VALUES: usize = 1 << 23;
 
+/// A layer whose rows have more than so many times the values of the features counts instead of them.
+const USUAL_GROWTH: usize = 25;
+
 /// Predictions of true values for rows, all row-major, `rows x outputs`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Prediction {
@@ -34,7 +37,8 @@ impl Model {
     /// How many rows to send through the network at once in prediction, at least
     /// 1: bounds the memory of the activations.
     pub fn prediction_rows(&self) -> usize {
-        (PREDICTION_VALUES / self.inputs()).clamp(1, PREDICTION_ROWS)
+        let values = self.inputs().max(self.members[0].network.largest / USUAL_GROWTH);
+        (PREDICTION_VALUES / values).clamp(1, PREDICTION_ROWS)
     }
 
     /// Predictions in the labels' units for row-major `features` in theirs, `inputs` values a row.
@@ -156,7 +160,7 @@ impl Model {
         for start in (0..count).step_by(step) {
             let rows = rows.slice(start..count.min(start + step), inputs);
             let x = batch::features(rows, self.input_shape(), normalization, self.device)?;
-            let output = tch::no_grad(|| member.forward(&x, false, precision, self.device))?;
+            let output = tch::no_grad(|| member.forward(&x, Pass::Evaluation, precision, self.device))?;
             predictions.extend(to_f32(&output)?.into_iter().map(f64::from));
         }
         Ok(predictions)

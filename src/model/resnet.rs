@@ -1,17 +1,16 @@
 //! Residual networks (He et al. 2015) as torchvision builds them: version 1.5,
 //! where the 3x3 convolution of a bottleneck has the stride.
 
+use super::description::{Description, Initialisation, LayerOptions};
 use super::image::Image;
-use super::layers::{Layer, Network, Sequential, Window};
 use crate::base::options::require;
+use crate::kernels::spec::Activation;
 use crate::{Error, Result};
-use rand_chacha::ChaCha12Rng;
 
-/// The input is halved by the first convolution, the pooling and three of the four stages.
-const REDUCTION: usize = 32;
+const RELU: LayerOptions = LayerOptions::Activation { function: Activation::Relu };
 
 /// The ResNet of `depth` 18, 34 or 50, with `outputs` instead of 1000 classes.
-pub(super) fn resnet(depth: usize, image: Image, outputs: usize, generator: &mut ChaCha12Rng) -> Result<Network> {
+pub(super) fn resnet(depth: usize, image: Image, outputs: usize) -> Result<Description> {
     image.validate()?;
     require(outputs >= 1, "model.outputs", outputs, "at least 1")?;
     let (blocks, bottleneck) = match depth {
@@ -22,13 +21,10 @@ pub(super) fn resnet(depth: usize, image: Image, outputs: usize, generator: &mut
     };
     let mut width = 64;
     let mut layers = vec![
-        (
-            "conv1".into(),
-            Layer::residual_conv(image.channels, width, Window { size: 7, stride: 2, padding: 3 }, generator)?,
-        ),
-        ("bn1".into(), Layer::batch_norm(width)?),
-        ("relu".into(), Layer::Relu),
-        ("maxpool".into(), Layer::MaxPool(Window { size: 3, stride: 2, padding: 1 })),
+        conv("conv1", width, 7, 2),
+        batch_norm("bn1"),
+        RELU,
+        LayerOptions::MaxPool { size: 3, stride: Some(2), padding: 1 },
     ];
     for (stage, count) in blocks.into_iter().enumerate() {
         let channels = 64 << stage;
@@ -39,40 +35,54 @@ pub(super) fn resnet(depth: usize, image: Image, outputs: usize, generator: &mut
             } else {
                 vec![(3, stride, channels), (3, 1, channels)]
             };
-            layers.push((format!("layer{}.{block}", stage + 1), residual(&mut width, &convolutions, generator)?));
+            layers.extend([residual(format!("layer{}.{block}", stage + 1), &mut width, &convolutions), RELU]);
         }
     }
     layers.extend([
-        ("avgpool".into(), Layer::AveragePool),
-        ("flatten".into(), Layer::Flatten),
-        ("fc".into(), Layer::linear(width, outputs, generator)?),
+        LayerOptions::GlobalAvgPool {},
+        LayerOptions::Flatten {},
+        LayerOptions::Linear { outputs, bias: true, init: Initialisation::Uniform, name: Some("fc".into()) },
     ]);
-    let smallest_batch = if image.height.max(image.width) <= REDUCTION { 2 } else { 1 };
-    Ok(Network { layers: Sequential::named(layers), input_shape: image.shape(), outputs, smallest_batch, plan: None })
+    Ok(Description { input_shape: image.shape(), layers })
 }
 
 /// One block on `width` channels, which it changes to its own: `convolutions` of
 /// (size, stride, channels), each with a BatchNorm and a ReLU between them. Where
 /// the shape changes, the shortcut is a convolution too.
-fn residual(width: &mut usize, convolutions: &[(usize, usize, usize)], generator: &mut ChaCha12Rng) -> Result<Layer> {
+fn residual(name: String, width: &mut usize, convolutions: &[(usize, usize, usize)]) -> LayerOptions {
     let (inputs, mut total_stride) = (*width, 1);
-    let mut body = Vec::new();
+    let mut layers = Vec::new();
     for (index, &(size, stride, channels)) in convolutions.iter().enumerate() {
         let number = index + 1;
         if index > 0 {
-            body.push(("relu".into(), Layer::Relu));
+            layers.push(RELU);
         }
-        let window = Window { size, stride, padding: size / 2 };
-        body.push((format!("conv{number}"), Layer::residual_conv(*width, channels, window, generator)?));
-        body.push((format!("bn{number}"), Layer::batch_norm(channels)?));
+        layers.push(conv(&format!("conv{number}"), channels, size, stride));
+        layers.push(batch_norm(&format!("bn{number}")));
         *width = channels;
         total_stride *= stride;
     }
     let shortcut = if total_stride == 1 && inputs == *width {
-        Sequential::default()
+        vec![]
     } else {
-        let window = Window { size: 1, stride: total_stride, padding: 0 };
-        Sequential::numbered(vec![Layer::residual_conv(inputs, *width, window, generator)?, Layer::batch_norm(*width)?])
+        vec![conv("0", *width, 1, total_stride), batch_norm("1")]
     };
-    Ok(Layer::Residual { body: Sequential::named(body), shortcut })
+    LayerOptions::Residual { layers, shortcut, name: Some(name) }
+}
+
+/// A convolution without a bias that, with a stride of 1, keeps the image's size.
+fn conv(name: &str, outputs: usize, size: usize, stride: usize) -> LayerOptions {
+    LayerOptions::Conv2d {
+        outputs,
+        size,
+        stride,
+        padding: size / 2,
+        bias: false,
+        init: Initialisation::KaimingNormal,
+        name: Some(name.into()),
+    }
+}
+
+fn batch_norm(name: &str) -> LayerOptions {
+    LayerOptions::BatchNorm { name: Some(name.into()) }
 }

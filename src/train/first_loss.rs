@@ -2,6 +2,7 @@
 
 use super::learner::{Learner, NormalizedData};
 use crate::data::{Dataset, Normalization};
+use crate::model::Pass;
 use crate::torch::tensor::to_f32;
 use crate::{Error, Result};
 use tch::Tensor;
@@ -50,7 +51,7 @@ pub(super) fn culprit(learner: &Learner, data: &NormalizedData, rows: &[usize]) 
     let indices: Vec<i64> = rows.iter().map(|&row| row as i64).collect();
     let index = Tensor::f_from_slice(&indices)?.f_to_device(model.device())?;
     let features = data.features.batch(rows, &index, &learner.normalization, learner.options.precision)?;
-    let predictions = tch::no_grad(|| model.forward(&features, false, learner.options.precision))?;
+    let predictions = tch::no_grad(|| model.forward(&features, Pass::Evaluation, learner.options.precision))?;
     let (predictions, labels) = (to_f32(&predictions)?, to_f32(&data.labels.f_index_select(0, &index)?)?);
     let width = predictions.len() / rows.len();
     let coefficients = learner.coefficients(data, rows)?;

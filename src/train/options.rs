@@ -41,7 +41,7 @@ pub struct TrainerOptions {
     /// switches for it, which are the whole process's, are on as long as the trainer lives.
     pub precision: Precision,
     /// Whether a step on a GPU is recorded as a CUDA graph and repeated (default false); needs `libbiv_cuda.so`.
-    /// On a CPU it makes no difference.
+    /// On a CPU, and for a network with dropout, it makes no difference.
     pub cuda_graph: bool,
 }
 

@@ -163,6 +163,13 @@ impl Trainer {
         &self.learner.options
     }
 
+    /// What takes the steps: `mlp_cpu` or `mlp_gpu`, which are kernels of [`report`](crate::kernels::report);
+    /// `graphs_gpu`, where steps are recorded and repeated; `operations`, libtorch's with the gradient by hand; or
+    /// `autograd`, libtorch's automatic differentiation.
+    pub fn kernel(&self) -> &'static str {
+        self.learner.engine.name()
+    }
+
     /// How many steps were taken.
     pub fn steps(&self) -> u64 {
         self.learner.engine.steps()

@@ -234,7 +234,7 @@ static void other_data_are_matched_by_name(const char *folder) {
   biv_dataset *none = NULL;
   CHECK_STATUS(biv_dataset_create(F64(x, 4, 2), F64(y, 4), NULL, NULL, "{\"columns\": [\"b\"]}", &none),
                BIV_ERROR_INVALID_CONFIG, "arrays.columns: is 1 names, must be 2");
-  char text[1000];
+  char text[4000];
   CHECK_OK(biv_dataset_describe(first, text, sizeof text, NULL));
   CHECK(strstr(text, "{\"encoding\":\"number\",\"name\":\"a\"},{\"encoding\":\"number\",\"name\":\"b\"}") != NULL);
   CHECK(strstr(text, "\"labels\":[\"y\"]") != NULL && strstr(text, "\"left_out\":[]") != NULL);
@@ -1386,6 +1386,98 @@ static void saved_training_goes_on_after(int steps, const char *folder) {
   biv_dataset_free(data);
 }
 
+/* A trainer of a network of layers, on data of 5 features; NULL where the layers are refused, which `said` tells. */
+static biv_trainer *layered_trainer(const biv_dataset *data, const char *layers, const char *said) {
+  char options[1000];
+  snprintf(options, sizeof options, "{\"kind\": \"sequential\", \"input_shape\": [5], \"layers\": [%s]}", layers);
+  biv_model *model = NULL;
+  biv_trainer *trainer = NULL;
+  if (said != NULL) {
+    CHECK_STATUS(biv_model_create(options, &model), BIV_ERROR_INVALID_CONFIG, said);
+    return NULL;
+  }
+  CHECK_OK(biv_model_create(options, &model));
+  CHECK_OK(biv_trainer_create(model, data, "{\"batch_size\": 32, \"learning_rate\": 0.01}", &trainer));
+  biv_model_free(model);
+  return trainer;
+}
+
+static bool trains_by(const biv_trainer *trainer, const char *kernel) {
+  char text[2000], part[100];
+  snprintf(part, sizeof part, "\"kernel\":\"%s\"", kernel);
+  CHECK_OK(biv_trainer_describe(trainer, text, sizeof text, NULL));
+  return strstr(text, part) != NULL && strstr(text, "\"device\":\"cpu\"") != NULL &&
+         strstr(text, "\"learning_rate\":0.01") != NULL;
+}
+
+#define LINEAR(outputs) "{\"kind\": \"linear\", \"outputs\": " #outputs "}"
+
+static void networks_are_made_of_layers(const char *folder) {
+  biv_dataset *data = noisy_dataset(ROWS, 1);
+  const char *silu = LINEAR(16) ", {\"kind\": \"activation\", \"function\": \"silu\"}, " LINEAR(1);
+  biv_trainer *perceptron = layered_trainer(data, silu, NULL), *resumed = NULL;
+  CHECK(trains_by(perceptron, "mlp_cpu"));
+  biv_trainer_free(perceptron);
+  /* Dropout, norms and residuals: the same bits after a checkpoint, dropped values and all. */
+  const char *layers = LINEAR(16) ", {\"kind\": \"layer_norm\"}, {\"kind\": \"activation\", \"function\": \"gelu\"},"
+                                  "{\"kind\": \"dropout\", \"p\": 0.2}, {\"kind\": \"residual\", \"layers\": [" LINEAR(16) ","
+                                  "{\"kind\": \"batch_norm\"}]}, {\"kind\": \"activation\", \"function\": \"relu\"}," LINEAR(1);
+  biv_trainer *trainer = layered_trainer(data, layers, NULL);
+  CHECK(trains_by(trainer, "autograd"));
+  double first = 0, last = 0;
+  for (int i = 0; i < 200; i++) {
+    double loss = step_loss(trainer);
+    if (i < 20) first += loss;
+    if (i >= 180) last += loss;
+  }
+  CHECK(last < 0.7 * first);
+  const char *path = in(folder, "layers.biv");
+  CHECK_OK(biv_trainer_save(trainer, path));
+  CHECK_OK(biv_trainer_load(path, data, NULL, &resumed));
+  for (int i = 0; i < 20; i++) CHECK(step_loss(trainer) == step_loss(resumed));
+  biv_model *model = NULL;
+  CHECK_OK(biv_trainer_get_model(trainer, &model));
+  CHECK(describes(model, "\"network\":{\"input_shape\":[5],\"layers\":[{\"kind\":\"linear\",\"outputs\":16}"));
+  CHECK(describes(model, "\"name\":\"4.1.running_var\""));
+  /* Without dropout predictions are always the same. */
+  const double features[] = {0.1, 0.2, 0.3, 0.4, 0.5};
+  double one, again;
+  CHECK_OK(biv_model_predict(model, F64(features, 1, 5), F64_OUT(&one, 1)));
+  CHECK_OK(biv_model_predict(model, F64(features, 1, 5), F64_OUT(&again, 1)));
+  CHECK(one == again);
+  biv_model_free(model);
+  biv_trainer_free(trainer);
+  biv_trainer_free(resumed);
+  layered_trainer(data, LINEAR(4) ", {\"kind\": \"max_pool\", \"size\": 2}",
+                  "model.layers[1]: takes images, [channels, height, width], gets rows of shape [4]");
+  layered_trainer(data, LINEAR(4) ", {\"kind\": \"activation\", \"function\": \"rely\"}", "model.layers[1].function");
+  biv_dataset_free(data);
+}
+
+/* Networks with an activation of any name, by the kernels. */
+static void perceptrons_have_any_activation(void) {
+  static const char *const names[] = {"relu", "leaky_relu", "tanh", "sigmoid", "silu", "gelu", "softplus"};
+  biv_dataset *data = noisy_dataset(ROWS, 1);
+  for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+    char options[200];
+    snprintf(
+        options, sizeof options,
+        "{\"kind\": \"mlp\", \"inputs\": 5, \"hidden\": [16, 8], \"activation\": \"%s\", \"norm\": \"batch_norm\"}",
+        names[i]);
+    biv_model *model = NULL;
+    biv_trainer *trainer = NULL;
+    CHECK_OK(biv_model_create(options, &model));
+    CHECK_OK(biv_trainer_create(model, data, "{\"batch_size\": 32, \"learning_rate\": 0.01}", &trainer));
+    CHECK(trains_by(trainer, "mlp_cpu"));
+    double first = step_loss(trainer);
+    for (int step = 0; step < 100; step++) CHECK_OK(biv_trainer_step(trainer, NULL));
+    CHECK(step_loss(trainer) < first);
+    biv_trainer_free(trainer);
+    biv_model_free(model);
+  }
+  biv_dataset_free(data);
+}
+
 /* The same without data of its own, for a caller that brings batches. */
 static void saved_training_without_data_goes_on(const char *folder) {
   const char *path = in(folder, "batches.biv");
@@ -1497,6 +1589,8 @@ int main(void) {
   validation_stops_and_keeps_the_best(folder);
   metrics_can_be_computed_again_from_predictions();
   a_trainer_gives_its_model();
+  networks_are_made_of_layers(folder);
+  perceptrons_have_any_activation();
   saved_training_goes_on_after(BATCHES, folder);
   saved_training_goes_on_after(BATCHES + 1, folder);
   saved_training_without_data_goes_on(folder);

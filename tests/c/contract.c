@@ -122,6 +122,7 @@ CALLER(biv_trainer_set_validation, P(0), P(1))
 CALLER(biv_trainer_fit, P(0), a[1].integer, P(2), NULL, NULL)
 CALLER(biv_trainer_cancel, P(0))
 CALLER(biv_trainer_get_progress, P(0), P(1))
+CALLER(biv_trainer_describe, P(0), P(1), sizeof description, P(2))
 CALLER(biv_trainer_evaluate, P(0), P(1), P(2))
 CALLER(biv_trainer_predict, P(0), P(1), P(2))
 CALLER(biv_trainer_get_learning_rate, P(0), P(1))
@@ -621,6 +622,7 @@ int main(void) {
       ROW(biv_trainer_fit, 3, HANDLE(TRAINER, trainer), INTEGER(EPOCHS, 1), OPTIONAL(DATASET, data)),
       ROW(biv_trainer_cancel, 1, HANDLE(TRAINER, trainer)),
       ROW(biv_trainer_get_progress, 2, HANDLE(TRAINER, trainer), FILLED),
+      ROW(biv_trainer_describe, 3, HANDLE(TRAINER, trainer), PLACE(description), OPTIONAL(OUT_PLACE, &needed)),
       ROW(biv_trainer_evaluate, 3, HANDLE(TRAINER, trainer), HANDLE(DATASET, data), FILLED),
       ROW(biv_trainer_predict, 3, HANDLE(TRAINER, trainer), GIVEN(FEATURES, features), GIVEN(OUT_ARRAY, predictions)),
       ROW(biv_trainer_get_learning_rate, 2, HANDLE(TRAINER, trainer), PLACE(numbers)),

@@ -222,6 +222,7 @@ static void training() {
   CHECK_NEAR(metrics.rmse * metrics.rmse, metrics.mse);
   trainer.set_learning_rate(0.01);
   CHECK(trainer.learning_rate() == 0.01);
+  CHECK(trainer.describe().find("\"kernel\":\"mlp_cpu\"") != std::string::npos);
 
   const std::vector<double> labels = test.labels(), variances(100, 1.0);
   Trainer fed(network(), {{"normalize", false}, {"loss", {{"kind", "mse"}}}});

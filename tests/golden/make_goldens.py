@@ -345,9 +345,13 @@ class ResNet(nn.Module):
 
 def image_case(options, seed, rows, learning_rate=None):
     network = (vanilla_cnn if options["kind"] == "vanilla_cnn" else ResNet)(options)
+    return network_case(network, (3, options["height"], options["width"]), options, seed, rows, learning_rate)
+
+
+def network_case(network, shape, options, seed, rows, learning_rate=None):
     fill_state(network, seed)
     network.double()
-    shape = (rows, 3, options["height"], options["width"])
+    shape = (rows, *shape)
     features = fill(seed, 1000, shape, 0.0, 1.7).double()
     labels = fill(seed, 1001, (rows, 1), 0.0, 1.7).double()
     variances = fill(seed, 1002, (rows, 1), 1.0, 1.0).double()
@@ -403,6 +407,109 @@ def make_images(seed):
             image_case(resnet(50, 64), seed, 3),
         ],
     }
+
+
+# --------------------------------------------------------------------------
+# Networks by description, with weights and inputs as above
+
+ACTIVATIONS = {
+    "relu": nn.ReLU,
+    "leaky_relu": nn.LeakyReLU,
+    "tanh": nn.Tanh,
+    "sigmoid": nn.Sigmoid,
+    "silu": nn.SiLU,
+    "gelu": nn.GELU,
+    "softplus": nn.Softplus,
+}
+
+
+class Residual(nn.Sequential):
+    def __init__(self, layers, shortcut):
+        super().__init__(*layers)
+        self.downsample = nn.Sequential(*shortcut)
+
+    def forward(self, x):
+        body = x
+        for name, layer in self.named_children():
+            if name != "downsample":
+                body = layer(body)
+        return body + self.downsample(x)
+
+
+def described(layers, shape):
+    """The modules of `layers`, which take rows of `shape`, and the shape that they give."""
+    modules = []
+    for layer in layers:
+        kind = layer["kind"]
+        if kind == "linear":
+            module = nn.Linear(shape[0], layer["outputs"], bias=layer.get("bias", True))
+        elif kind == "conv2d":
+            numbers = [layer["size"], layer.get("stride", 1), layer.get("padding", 0)]
+            module = nn.Conv2d(shape[0], layer["outputs"], *numbers, bias=layer.get("bias", True))
+        elif kind == "batch_norm":
+            module = nn.BatchNorm1d(shape[0]) if len(shape) == 1 else nn.BatchNorm2d(shape[0])
+        elif kind == "layer_norm":
+            module = nn.LayerNorm(shape)
+        elif kind == "activation":
+            module = ACTIVATIONS[layer["function"]]()
+        elif kind in ("max_pool", "avg_pool"):
+            pool = nn.MaxPool2d if kind == "max_pool" else nn.AvgPool2d
+            module = pool(layer["size"], layer.get("stride"), layer.get("padding", 0))
+        elif kind == "global_avg_pool":
+            module = nn.AdaptiveAvgPool2d(1)
+        elif kind == "flatten":
+            module = nn.Flatten()
+        elif kind == "residual":
+            module = Residual(described(layer["layers"], shape)[0], described(layer.get("shortcut", []), shape)[0])
+        modules.append(module)
+        with torch.no_grad():
+            shape = list(module.eval()(torch.zeros(2, *shape)).shape[1:])
+    return modules, shape
+
+
+def make_layers(seed):
+    def linear(outputs, **more):
+        return {"kind": "linear", "outputs": outputs, **more}
+
+    def conv(outputs, size, **more):
+        return {"kind": "conv2d", "outputs": outputs, "size": size, **more}
+
+    def function(name):
+        return {"kind": "activation", "function": name}
+
+    batch_norm, layer_norm, flatten = ({"kind": kind} for kind in ("batch_norm", "layer_norm", "flatten"))
+
+    def case(shape, layers, rows=8):
+        options = {"kind": "sequential", "input_shape": shape, "layers": layers}
+        return network_case(nn.Sequential(*described(layers, shape)[0]), shape, options, seed, rows, 1e-4)
+
+    tables = [
+        case([7], [linear(12), *norm, function(name), linear(9), *norm, function(name), linear(1)], 24)
+        for name in ACTIVATIONS
+        for norm in ([], [batch_norm])
+    ]
+    # What no kernel of perceptrons takes: other norms, activations in other places, linear layers without a bias.
+    tables += [
+        case([7], [linear(12), layer_norm, function("gelu"), linear(5), function("tanh"), linear(1)], 24),
+        case([5], [function("relu"), linear(6, bias=False), function("tanh"), function("relu"), linear(1)], 24),
+        case([6], [linear(6), {"kind": "residual", "layers": [linear(6), batch_norm, function("relu"), linear(6)]},
+                   function("relu"), linear(1)], 24),
+        case([6], [{"kind": "residual", "layers": [function("relu"), linear(4), batch_norm],
+                    "shortcut": [linear(4, bias=False)]}, function("relu"), linear(1)], 24),
+    ]
+    images = [
+        case([3, 12, 9], [conv(8, 3, padding=1), batch_norm, function("relu"), {"kind": "max_pool", "size": 2},
+                          conv(6, 3, stride=2, padding=1, bias=False), function("silu"),
+                          {"kind": "avg_pool", "size": 2, "stride": 1, "padding": 1}, layer_norm, flatten, linear(1)]),
+        case([2, 10, 14], [conv(4, 5), {"kind": "max_pool", "size": 3, "stride": 1, "padding": 1}, function("relu"),
+                           {"kind": "residual", "layers": [conv(4, 3, padding=1), batch_norm, function("leaky_relu"),
+                                                           conv(4, 1)]},
+                           function("softplus"), {"kind": "global_avg_pool"}, flatten, linear(3), function("sigmoid"),
+                           linear(1)]),
+        # A ReLU after a view of what must stay.
+        case([2, 4, 4], [function("tanh"), flatten, function("relu"), linear(1)]),
+    ]
+    return {"torch": torch_version(), "cases": tables + images}
 
 
 # --------------------------------------------------------------------------
@@ -491,6 +598,7 @@ def main():
     write(out / "losses.json", make_losses(seed))
     write(out / "mlp_adam.json", make_mlp_adam(seed))
     write(out / "images.json", make_images(seed))
+    write(out / "layers.json", make_layers(seed))
     write(out / "epsilon.json", make_epsilon(seed))
 
 

@@ -2,7 +2,7 @@
 
 use biv::data::{Dataset, Normalization, VarianceModel};
 use biv::model::archive::{Archive, ArchiveKind, StoredArray};
-use biv::model::{Model, ModelOptions, TensorInfo};
+use biv::model::{Model, ModelOptions, Pass, TensorInfo};
 use biv::torch::Precision;
 use biv::train::loss::{Loss, smallest_epsilon};
 use biv::train::trainer::{Trainer, TrainerOptions};
@@ -163,7 +163,7 @@ fn variance_case(seed: u64) -> (Vec<f64>, Vec<f64>) {
     (residuals, variances)
 }
 
-/// A network for images with the weights of the golden files.
+/// A network with the weights of the golden files.
 fn filled(options: &Value, seed: u64) -> Model {
     let mut model = Model::new(&serde_json::from_value::<ModelOptions>(options.clone()).unwrap()).unwrap();
     for (index, TensorInfo { name, shape, .. }) in model.tensors().into_iter().enumerate() {
@@ -193,8 +193,8 @@ fn values(tensor: &Tensor) -> Vec<f64> {
 }
 
 /// PyTorch's side is in float64: the tolerances are those of float32 (README.md beside the files).
-fn check_images(folder: &Path) {
-    for case in cases(folder, "images.json") {
+fn check_networks(folder: &Path, file: &str) {
+    for case in cases(folder, file) {
         let (seed, rows) = (case["seed"].as_u64().unwrap(), case["rows"].as_u64().unwrap() as usize);
         let model = filled(&case["model"], seed);
         let batch = images(&model, seed, rows);
@@ -208,7 +208,7 @@ fn check_images(folder: &Path) {
 
         let shape: Vec<i64> = [rows].iter().chain(model.input_shape()).map(|&size| size as i64).collect();
         let x = Tensor::from_slice(&batch.feature_values().unwrap()).reshape(shape);
-        let output = model.forward(&x, true, Precision::F32).unwrap();
+        let output = model.forward(&x, Pass::Training { step: 0 }, Precision::F32).unwrap();
         assert_close(&what("training"), &values(&output), &numbers(&case["training"]), 5e-4);
         for (name, sum) in case["running"].as_object().unwrap() {
             let running = model.tensor(name).unwrap().to_f32().unwrap();
@@ -279,7 +279,13 @@ fn check_image_training(case: &Value, batch: &Dataset) {
 #[test]
 fn image_networks_and_their_training_equal_pytorchs() {
     assert_eq!(cases(&committed(), "images.json").len(), 4);
-    check_images(&committed());
+    check_networks(&committed(), "images.json");
+}
+
+#[test]
+fn networks_by_description_and_their_training_equal_pytorchs() {
+    assert!(cases(&committed(), "layers.json").len() >= 10);
+    check_networks(&committed(), "layers.json");
 }
 
 #[test]
@@ -319,7 +325,8 @@ fn everything_agrees_with_the_pytorch_installed_here() {
     check_epsilons(folder.path());
     check_training(folder.path());
     check_predictions(folder.path());
-    check_images(folder.path());
+    check_networks(folder.path(), "images.json");
+    check_networks(folder.path(), "layers.json");
 }
 
 #[test]

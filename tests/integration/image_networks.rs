@@ -2,7 +2,7 @@
 
 use biv::base::options::parse;
 use biv::data::Dataset;
-use biv::model::{Model, ModelOptions};
+use biv::model::{Model, ModelOptions, Pass};
 use biv::torch::Precision;
 use biv::train::trainer::{SharedModel, Trainer};
 use parking_lot::Mutex;
@@ -81,7 +81,7 @@ fn bf16_differs_from_f32_a_little_and_leaves_the_thread_as_it_was() {
         let x = Tensor::from_slice(&data.feature_values().unwrap()).view(shape);
         let shared = model(network);
         let forward = |precision| {
-            let output = shared.lock().forward(&x, false, precision).unwrap();
+            let output = shared.lock().forward(&x, Pass::Evaluation, precision).unwrap();
             assert_eq!((output.kind(), kind_of_product()), (Kind::Float, Kind::Float));
             Vec::<f32>::try_from(output.detach().view(-1)).unwrap()
         };

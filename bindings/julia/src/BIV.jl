@@ -270,8 +270,11 @@ function copied_json(call, object)
     return parse_json(String(buffer[1:end-1]))
 end
 
-"What a model is: its options, its tensors' names and shapes, its normalisation, error bars and columns."
+"What a model is: its options, the layers of its network, its tensors' names and shapes, its normalisation, error bars and columns."
 describe(model::Model) = copied_json(LibBIV.biv_model_describe, model)
+
+"What a trainer is: its options, its device, and the kernel that takes its steps."
+describe(trainer::Trainer) = copied_json(LibBIV.biv_trainer_describe, trainer)
 
 "What a data set's columns are called, and what was left out when it was read."
 describe(data::Dataset) = copied_json(LibBIV.biv_dataset_describe, data)

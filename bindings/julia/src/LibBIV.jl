@@ -223,6 +223,7 @@ end
 @c biv_trainer_fit(Object, Int64, Object, Ptr{Cvoid}, Ptr{Cvoid})::Status
 @c biv_trainer_cancel(Object)::Status
 @c biv_trainer_get_progress(Object, Ptr{biv_progress})::Status
+@c biv_trainer_describe(Object, Ptr{UInt8}, Csize_t, Ptr{Csize_t})::Status
 @c biv_trainer_evaluate(Object, Object, Ptr{biv_metrics})::Status
 @c biv_trainer_predict(Object, Ptr{biv_array}, Ptr{biv_array_out})::Status
 @c biv_trainer_get_learning_rate(Object, Ptr{Float64})::Status

@@ -136,6 +136,7 @@ end
     @test predict(model(trainer), permutedims(features(test)); obsdim=2) == predictions
     learning_rate!(trainer, 0.5)
     @test learning_rate(trainer) == 0.5 && progress(trainer).epoch == 30
+    @test describe(trainer)["kernel"] == "mlp_cpu" && describe(trainer)["options"]["learning_rate"] == 0.5
     step!(Trainer(small_model(), nothing; loss=(kind="mse",)), features(test), labels(test))
     refused(() -> step!(trainer, x, y), :SHAPE, "3 features, the model has 5")
     refused(() -> Trainer(small_model(), data; loss=(kind="biv", epsilon=-1)), :INVALID_CONFIG, "trainer.loss.epsilon: is -1")

@@ -29,6 +29,7 @@ classdef Model < biv.Handle
             %   create('Kind', 'vanilla_ann', 'Dataset', 'bike')
             %   create('Kind', 'vanilla_cnn', 'Height', H, 'Width', W)
             %   create('Kind', 'resnet', 'Depth', 18, 'Height', H, 'Width', W)
+            %   create('Kind', 'sequential', 'InputShape', D, 'Layers', {STRUCT, ...}): layers of your own
             %   create('Kind', 'mean_variance', 'Network', STRUCT) also predicts its variance, for the losses
             %   'gaussian' and 'beta_nll'; STRUCT has the options of the network.
             %   The options may also be a struct or JSON (see biv.json).

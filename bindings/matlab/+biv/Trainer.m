@@ -20,6 +20,7 @@ classdef Trainer < biv.Handle
     %       evaluate(trainer, data)                      errors on a data set
     %       predict(trainer, x)                          labels, in their own unit
     %       progress(trainer)                            epochs, mini-batches and steps so far
+    %       describe(trainer)                            options, device and the kernel that takes the steps
     %       trainer.model()                              the model in training
     %       save(trainer, file)                          a checkpoint
     %       delete(trainer)                              frees it now
@@ -141,6 +142,11 @@ classdef Trainer < biv.Handle
         function state = progress(this)
             %PROGRESS  A struct with epoch (completed), batch (of the one in progress), steps, loss and running.
             state = biv_mex('trainer_progress', this.Key);
+        end
+
+        function description = describe(this)
+            %DESCRIBE  A struct with the trainer's options, its device, and the kernel that takes its steps.
+            description = jsondecode(biv_mex('trainer_describe', this.Key));
         end
 
         function rate = get.LearningRate(this)

@@ -28,7 +28,8 @@
   X(model_create) X(model_load) X(model_save) X(model_get_info) X(model_describe) X(model_get_tensor) \
   X(model_set_tensor) X(model_predict) X(model_predict_with_variance) X(model_evaluate) X(model_set_normalization) \
   X(model_reset_normalization) X(model_free) X(trainer_create) X(trainer_step) X(trainer_step_on) \
-  X(trainer_set_validation) X(trainer_fit) X(trainer_cancel) X(trainer_get_progress) X(trainer_evaluate) X(trainer_predict) \
+  X(trainer_set_validation) X(trainer_fit) X(trainer_cancel) X(trainer_get_progress) X(trainer_describe) \
+  X(trainer_evaluate) X(trainer_predict) \
   X(trainer_get_learning_rate) X(trainer_set_learning_rate) X(trainer_get_model) X(trainer_save) X(trainer_load) X(trainer_load_with) \
   X(trainer_free) X(variance_model_fit) X(fit) X(experiment_resolve) X(experiment_run) X(sweep_run) X(text_get) X(text_free)
 /* clang-format on */
@@ -680,6 +681,7 @@ static void model_info(mxArray **out, arguments in) {
 
 COPIED_TEXT(model_describe)
 COPIED_TEXT(dataset_describe)
+COPIED_TEXT(trainer_describe)
 
 /* the handle, the tensor's name, its shape */
 static void model_get_tensor(mxArray **out, arguments in) {
@@ -980,6 +982,7 @@ static const struct command {
     COMMAND(trainer_fit, 4),
     COMMAND(trainer_cancel, 1),
     COMMAND(trainer_progress, 1),
+    COMMAND(trainer_describe, 1),
     COMMAND(trainer_evaluate, 2),
     COMMAND(trainer_predict, 2),
     COMMAND(trainer_get_learning_rate, 1),

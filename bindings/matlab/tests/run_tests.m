@@ -205,6 +205,11 @@ sizes = info(model);
 t.that('sizes of a model', isequal([sizes.inputs sizes.outputs sizes.parameters], [3 1 21]) && ~sizes.normalized);
 description = describe(model);
 t.that('description', strcmp(description.options.kind, 'mlp') && strcmp(description.tensors(1).name, '0.weight'));
+layers = {struct('kind', 'linear', 'outputs', 4), struct('kind', 'activation', 'function', 'tanh'), ...
+    struct('kind', 'dropout', 'p', 0.5), struct('kind', 'linear', 'outputs', 2)};
+layered = biv.Model.create('Kind', 'sequential', 'InputShape', 3, 'Layers', layers, 'Seed', 1);
+wanted = tanh(x * tensor(layered, '0.weight')' + tensor(layered, '0.bias')') * tensor(layered, '3.weight')';
+t.near('a network of layers', predict(layered, x), wanted + tensor(layered, '3.bias')', 1e-5);
 w = tensor(model, '0.weight');
 c = tensor(model, '0.bias');
 t.that('tensors', isequal(size(w), [4 3]) && isequal(size(c), [4 1]));
@@ -266,6 +271,7 @@ history = fit(trainer, 1);
 t.that('without a test set', isempty(history.test));
 trainer.LearningRate = 0.002;
 t.that('the learning rate', trainer.LearningRate == 0.002);
+t.that('the kernel', strcmp(getfield(describe(trainer), 'kernel'), 'mlp_cpu'));
 
 history = fit(trainer, 3, 'Callback', @(epoch) assert(epoch.loss >= 0));
 t.that('a callback without a result', numel(history) == 3);

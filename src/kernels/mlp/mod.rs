@@ -8,10 +8,12 @@
 //! would not stay in a cache, and with BatchNorm, which needs the whole mini-batch after each layer. The threads then
 //! divide the tiles among them, and after that the weights.
 //!
-//! The derivatives, for a layer `z = W a + b`, `a' = relu(z)` and `d = dL/dz` (Rumelhart, Hinton,
-//! Williams 1986): `dL/dW = sum over rows of d a^T`, `dL/db = sum d`, `dL/da = W^T d`. BatchNorm's are
-//! those of Ioffe and Szegedy 2015, section 3.
+//! The derivatives, for a layer `z = W a + b`, `a' = f(z)` and `d = dL/dz` (Rumelhart, Hinton, Williams 1986):
+//! `dL/dW = sum over rows of d a^T`, `dL/db = sum d`, `dL/da = W^T d`. BatchNorm's are those of Ioffe and Szegedy 2015,
+//! section 3. A ReLU is part of the matrix products; other activations are a pass of their own, which keeps `f'(z)` for
+//! the way back.
 
+mod activation;
 mod gemm;
 mod passes;
 mod plan;
@@ -315,10 +317,11 @@ fn merge_sums(neurons: Range<usize>, tiles: &[Tile], sums: &mut [[f32; 2]]) {
 mod tests {
     use super::*;
     use crate::kernels::adam_step::AdamOptions;
+    use crate::kernels::spec::Activation;
 
     #[test]
     fn a_panic_within_a_step_leaves_everything_as_it_was() {
-        let plan = Plan { widths: vec![3, 4, 2], norm: true };
+        let plan = Plan { widths: vec![3, 4, 2], norm: true, activation: Activation::Relu };
         let parameters: Vec<f32> = (0..plan.parameter_count()).map(|at| (at as f32).sin()).collect();
         let (zeros, running) = (vec![0.0; parameters.len()], [vec![0.5; 4], vec![2.0; 4]]);
         let features: Vec<f32> = (0..30).map(|at| (at as f32).cos()).collect();

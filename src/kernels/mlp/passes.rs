@@ -27,13 +27,16 @@ impl WithSimd for Forward<'_> {
         let Forward { plan, parameters, statistics, batch, layers, tile } = self;
         match layers.start.checked_sub(1) {
             None => tile.fill(plan, |at| &batch.features[batch.rows[at] * plan.widths[0]..]),
-            Some(before) => tile.normalize(plan, parameters, before, statistics),
+            Some(before) => {
+                tile.normalize(plan, parameters, before, statistics);
+                tile.activate(plan, before);
+            }
         }
         for layer in layers {
             tile.linear(simd, plan, parameters, layer);
             match (plan.is_hidden(layer), plan.norm) {
                 (true, true) => tile.moments(simd, plan, layer),
-                (true, false) => {}
+                (true, false) => tile.activate(plan, layer),
                 (false, _) => tile.compare(plan, batch),
             }
         }
@@ -90,8 +93,11 @@ impl WithSimd for Evaluate<'_> {
         tile.scale(scales);
         for layer in 0..plan.layers() {
             tile.linear(simd, plan, parameters, layer);
-            if plan.is_hidden(layer) && plan.norm {
-                tile.evaluate_norm(plan, parameters, buffers, layer);
+            if plan.is_hidden(layer) {
+                if plan.norm {
+                    tile.evaluate_norm(plan, parameters, buffers, layer);
+                }
+                tile.activate(plan, layer);
             }
         }
     }

@@ -1,14 +1,17 @@
 //! The shape of a multi-layer perceptron, and how its values are laid out in lists.
 
+use crate::kernels::spec::Activation;
 use std::ops::Range;
 
-/// The shape of a network of Linear layers with ReLU between them.
+/// The shape of a network of Linear layers with an activation between them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
     /// The number of features, the width of each hidden layer, the number of outputs.
     pub widths: Vec<usize>,
     /// Whether a BatchNorm follows each hidden Linear.
     pub norm: bool,
+    /// What follows each hidden Linear and its BatchNorm.
+    pub activation: Activation,
 }
 
 impl Plan {
@@ -40,7 +43,7 @@ impl Plan {
         [inputs * outputs, outputs, norm]
     }
 
-    /// Whether a ReLU follows `layer`.
+    /// Whether an activation follows `layer`.
     pub(crate) fn is_hidden(&self, layer: usize) -> bool {
         layer + 1 < self.layers()
     }

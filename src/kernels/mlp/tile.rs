@@ -1,11 +1,12 @@
 //! A tile: up to 64 rows of a mini-batch, and their way forward and backward through the network.
 
+use super::activation;
 use super::gemm::{GROUP, GemmEpilogue, Matrix, OVERREAD, Row, TILE, TilePair, gemm, sum};
 use super::plan::{BatchSlices, NormStatistics, Parameters, Plan};
 use crate::Result;
 use crate::base::memory::filled;
 use crate::data::Scale;
-use crate::kernels::spec::BATCH_NORM_EPSILON;
+use crate::kernels::spec::{Activation, BATCH_NORM_EPSILON};
 use pulp::Simd;
 use std::ops::Range;
 
@@ -22,6 +23,8 @@ pub(super) struct Tile {
     values: Vec<Row>,
     /// The derivative of the loss by each layer's output before its activation.
     deltas: Vec<Row>,
+    /// The derivative of each layer's activation, where it is not a ReLU.
+    slopes: Vec<Row>,
     /// BatchNorm's normalised values, before its weight and bias.
     normalized: Vec<Row>,
     /// Two numbers for each neuron that BatchNorm sums over the tiles.
@@ -51,6 +54,7 @@ impl Tile {
             input,
             values,
             deltas: rows(training, neurons)?,
+            slopes: rows(training && !plan.activation.is_relu(), neurons)?,
             normalized: rows(norm, neurons)?,
             sums: filled(if norm { neurons } else { 0 }, [0.0; 2])?,
             loss: 0.0,
@@ -115,10 +119,11 @@ impl Tile {
         TilePair { deltas: &self.deltas[plan.neurons(layer).start + first..], values, columns: self.columns() }
     }
 
-    /// The Linear of `layer`, and its ReLU unless a BatchNorm comes between them.
+    /// The Linear of `layer`, and a ReLU after it unless a BatchNorm comes between them.
     #[inline(always)]
     pub(super) fn linear<S: Simd>(&mut self, simd: S, plan: &Plan, parameters: Parameters, layer: usize) {
-        let epilogue = if plan.is_hidden(layer) && !plan.norm { GemmEpilogue::Relu } else { GemmEpilogue::Nothing };
+        let relu = plan.is_hidden(layer) && !plan.norm && plan.activation.is_relu();
+        let epilogue = if relu { GemmEpilogue::Relu } else { GemmEpilogue::Nothing };
         let (neurons, columns) = (plan.neurons(layer), self.columns());
         let (before, output) = self.values.split_at_mut(neurons.start);
         let input = if layer == 0 { &self.input[..plan.widths[0]] } else { &before[plan.neurons(layer - 1)] };
@@ -157,7 +162,25 @@ impl Tile {
         }
     }
 
-    /// The BatchNorm of `layer` with the mini-batch's statistics, and its ReLU.
+    /// The activation of `layer`, unless it is a ReLU: that is part of what comes before it. In training its derivative is
+    /// kept.
+    #[inline(always)]
+    pub(super) fn activate(&mut self, plan: &Plan, layer: usize) {
+        let (neurons, columns) = (plan.neurons(layer), self.columns());
+        let values = &mut self.values[neurons.clone()];
+        let slopes = if self.slopes.is_empty() { &mut [][..] } else { &mut self.slopes[neurons] };
+        match plan.activation {
+            Activation::Relu => {}
+            Activation::LeakyRelu => each(values, slopes, columns, activation::leaky_relu),
+            Activation::Tanh => each(values, slopes, columns, activation::tanh),
+            Activation::Sigmoid => each(values, slopes, columns, activation::sigmoid),
+            Activation::Silu => each(values, slopes, columns, activation::silu),
+            Activation::Gelu => each(values, slopes, columns, activation::gelu),
+            Activation::Softplus => each(values, slopes, columns, activation::softplus),
+        }
+    }
+
+    /// The BatchNorm of `layer` with the mini-batch's statistics, and a ReLU after it.
     #[inline(always)]
     pub(super) fn normalize(
         &mut self,
@@ -167,14 +190,14 @@ impl Tile {
         statistics: &[NormStatistics],
     ) {
         let (weight, bias) = parameters.norm(layer);
-        let columns = self.columns();
+        let (columns, lowest) = (self.columns(), lowest(plan));
         for (at, neuron) in plan.neurons(layer).enumerate() {
             let NormStatistics { mean, inverse_std, .. } = statistics[neuron];
             let (weight, bias) = (weight[at], bias[at]);
             let values = self.values[neuron].0[..columns].iter_mut().zip(&mut self.normalized[neuron].0);
             for (value, normalized) in values {
                 *normalized = (*value - mean) * inverse_std;
-                *value = relu(*normalized * weight + bias);
+                *value = at_least(*normalized * weight + bias, lowest);
             }
         }
     }
@@ -197,7 +220,8 @@ impl Tile {
         }
     }
 
-    /// From the derivative by the outputs of `layer` to that by the outputs of the layer before it, through its ReLU.
+    /// From the derivative by the outputs of `layer` to that by the outputs of the layer before it, through its
+    /// activation.
     #[inline(always)]
     pub(super) fn backward_linear<S: Simd>(&mut self, simd: S, plan: &Plan, parameters: Parameters, layer: usize) {
         let (neurons, columns) = (plan.neurons(layer), self.columns());
@@ -205,8 +229,16 @@ impl Tile {
         let (deltas, outputs) = self.deltas.split_at_mut(neurons.start);
         let (values, _) = parameters.linear(layer);
         let matrix = Matrix { values, width: plan.widths[layer], transposed: true };
-        let epilogue = GemmEpilogue::WherePositive(&self.values[before.clone()]);
-        gemm(simd, matrix, None, &outputs[..neurons.len()], &mut deltas[before], columns, epilogue);
+        let relu = plan.activation.is_relu();
+        let epilogue =
+            if relu { GemmEpilogue::WherePositive(&self.values[before.clone()]) } else { GemmEpilogue::Nothing };
+        let deltas = &mut deltas[before.clone()];
+        gemm(simd, matrix, None, &outputs[..neurons.len()], deltas, columns, epilogue);
+        if !relu {
+            for (delta, slope) in deltas.iter_mut().zip(&self.slopes[before]) {
+                delta.0[..columns].iter_mut().zip(&slope.0).for_each(|(delta, slope)| *delta *= slope);
+            }
+        }
     }
 
     /// The derivatives of the loss by bias and weight of each neuron's BatchNorm in `layer`.
@@ -260,16 +292,16 @@ impl Tile {
         }
     }
 
-    /// The BatchNorm of `layer` with the running statistics, and its ReLU.
+    /// The BatchNorm of `layer` with the running statistics, and a ReLU after it.
     #[inline(always)]
     pub(super) fn evaluate_norm(&mut self, plan: &Plan, parameters: Parameters, buffers: &[&[f32]], layer: usize) {
         let (weight, bias) = parameters.norm(layer);
-        let columns = self.columns();
+        let (columns, lowest) = (self.columns(), lowest(plan));
         let (mean, variance) = (buffers[2 * layer], buffers[2 * layer + 1]);
         for (at, row) in self.values[plan.neurons(layer)].iter_mut().enumerate() {
             let scale = weight[at] / (variance[at] + BATCH_NORM_EPSILON as f32).sqrt();
             for value in &mut row.0[..columns] {
-                *value = relu((*value - mean[at]) * scale + bias[at]);
+                *value = at_least((*value - mean[at]) * scale + bias[at], lowest);
             }
         }
     }
@@ -285,10 +317,30 @@ impl Tile {
     }
 }
 
-/// `max(value, 0)`, but NaN stays NaN.
+/// Replaces the first `columns` of `values` by their function, and writes its derivative to `slopes` where those are.
 #[inline(always)]
-fn relu(value: f32) -> f32 {
-    if value < 0.0 { 0.0 } else { value }
+fn each(values: &mut [Row], slopes: &mut [Row], columns: usize, function: impl Fn(f32) -> (f32, f32)) {
+    for (row, values) in values.iter_mut().enumerate() {
+        let values = &mut values.0[..columns];
+        match slopes.get_mut(row) {
+            Some(slopes) => {
+                values.iter_mut().zip(&mut slopes.0).for_each(|(value, slope)| (*value, *slope) = function(*value));
+            }
+            None => values.iter_mut().for_each(|value| *value = function(*value).0),
+        }
+    }
+}
+
+/// The least value that passes what stands before an activation: 0 where that is a ReLU.
+#[inline(always)]
+fn lowest(plan: &Plan) -> f32 {
+    if plan.activation.is_relu() { 0.0 } else { f32::NEG_INFINITY }
+}
+
+/// `max(value, lowest)`, but NaN stays NaN.
+#[inline(always)]
+fn at_least(value: f32, lowest: f32) -> f32 {
+    if value < lowest { lowest } else { value }
 }
 
 /// How many tiles hold `rows` rows.

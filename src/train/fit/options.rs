@@ -101,11 +101,5 @@ impl FitOptions {
 
 /// The network for `data` where the caller names none: two hidden layers, of 100 and 50.
 pub fn default_network(data: &Dataset) -> ModelOptions {
-    ModelOptions::Mlp {
-        inputs: data.width(),
-        outputs: data.outputs(),
-        hidden: vec![100, 50],
-        batch_norm: false,
-        seed: 0,
-    }
+    ModelOptions::mlp(data.width(), &[100, 50], data.outputs(), false, 0)
 }

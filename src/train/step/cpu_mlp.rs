@@ -28,6 +28,10 @@ impl CpuMlp {
 }
 
 impl StepStrategy for CpuMlp {
+    fn name(&self) -> &'static str {
+        "mlp_cpu"
+    }
+
     fn uses_own_threads(&self) -> bool {
         true
     }

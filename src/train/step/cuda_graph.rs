@@ -50,6 +50,10 @@ impl CudaGraph {
 }
 
 impl StepStrategy for CudaGraph {
+    fn name(&self) -> &'static str {
+        "graphs_gpu"
+    }
+
     fn step(
         &mut self,
         model: &Model,

@@ -57,6 +57,10 @@ impl Deferred {
 }
 
 impl StepStrategy for Deferred {
+    fn name(&self) -> &'static str {
+        self.gradients.name()
+    }
+
     fn step(
         &mut self,
         model: &Model,

@@ -41,6 +41,10 @@ impl GpuQueue {
 }
 
 impl StepStrategy for GpuQueue {
+    fn name(&self) -> &'static str {
+        "mlp_gpu"
+    }
+
     fn step(&mut self, _: &Model, weights: &mut Weights, batch: &MiniBatch, learning_rate: f64) -> Result<StepLoss> {
         let features = batch.features.numbers()?;
         match &self.data {

@@ -5,7 +5,7 @@ use super::inputs::{Inputs, Selection};
 use super::{MiniBatch, Weights};
 use crate::Result;
 use crate::kernels::mlp::Plan;
-use crate::model::Model;
+use crate::model::{Model, Pass};
 use crate::torch::Precision;
 use tch::{Kind, Tensor};
 
@@ -41,8 +41,13 @@ impl Gradients {
         let inputs = Inputs::new(batch, selection, self.precision)?;
         match &mut self.layers {
             Some(layers) => layers.gradients(&weights.parameters, &weights.buffers, &inputs),
-            None => autograd(model, &weights.parameters, &inputs, self.precision, self.likelihood),
+            None => autograd(model, weights, &inputs, self.precision, self.likelihood),
         }
+    }
+
+    /// See [`Engine::name`](super::Engine::name).
+    pub(super) fn name(&self) -> &'static str {
+        if self.layers.is_some() { "operations" } else { "autograd" }
     }
 
     /// Forgets the memory of earlier steps.
@@ -53,23 +58,24 @@ impl Gradients {
     }
 }
 
-/// The loss, and its gradient for each of `parameters`.
+/// The loss, and its gradient for each of the parameters.
 fn autograd(
     model: &Model,
-    parameters: &[Tensor],
+    weights: &Weights,
     inputs: &Inputs,
     precision: Precision,
     likelihood: Option<f64>,
 ) -> Result<(Tensor, Vec<Tensor>)> {
     // The host may have switched gradients off on this thread.
     tch::with_grad(|| {
-        let output = model.forward(&inputs.features, true, precision)?;
+        let pass = Pass::Training { step: weights.optimizer.steps() };
+        let output = model.forward(&inputs.features, pass, precision)?;
         let losses = match likelihood {
             None => output.f_sub(&inputs.labels)?.f_square()?,
             Some(beta) => negative_log_likelihoods(&output, inputs, beta)?,
         };
         let loss = losses.f_mul(&inputs.coefficients)?.f_sum(Kind::Float)?;
-        let gradients = Tensor::f_run_backward(&[&loss], parameters, false, false)?;
+        let gradients = Tensor::f_run_backward(&[&loss], &weights.parameters, false, false)?;
         // A convolution's may come in the channels-last format; Adam walks through memory.
         let gradients = gradients.iter().map(|gradient| Ok(gradient.f_contiguous()?)).collect::<Result<_>>()?;
         Ok((loss.f_detach()?, gradients))

@@ -38,6 +38,9 @@ trait StepStrategy: Debug + Send {
     fn step(&mut self, model: &Model, weights: &mut Weights, batch: &MiniBatch, learning_rate: f64)
     -> Result<StepLoss>;
 
+    /// What takes the steps, as [`Engine::name`].
+    fn name(&self) -> &'static str;
+
     /// Whether a step is work for the library's own threads alone.
     fn uses_own_threads(&self) -> bool {
         false
@@ -84,7 +87,8 @@ fn strategy(model: &Model, options: StepOptions) -> Result<Box<dyn StepStrategy>
             MlpImplementation::Autograd => Gradients::by_autograd(precision, None),
         },
     };
-    Ok(match (device.is_cuda(), cuda_graph) {
+    // A recording would repeat the masks of one step.
+    Ok(match (device.is_cuda(), cuda_graph && !model.has_dropout()) {
         (false, _) => Box::new(Synchronous::new(gradients)),
         (true, false) => Box::new(Deferred::new(gradients, device)?),
         (true, true) => Box::new(CudaGraph::new(Deferred::new(gradients, device)?, device)?),
@@ -169,6 +173,11 @@ impl Engine {
     /// How many steps were taken.
     pub(super) fn steps(&self) -> u64 {
         self.weights.optimizer.steps()
+    }
+
+    /// What takes the steps, as [`Trainer::kernel`](super::trainer::Trainer::kernel).
+    pub(super) fn name(&self) -> &'static str {
+        self.strategy.name()
     }
 
     /// Whether a step is work for the library's own threads alone, which can be one.

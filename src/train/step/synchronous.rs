@@ -21,6 +21,10 @@ impl Synchronous {
 }
 
 impl StepStrategy for Synchronous {
+    fn name(&self) -> &'static str {
+        self.gradients.name()
+    }
+
     fn step(
         &mut self,
         model: &Model,
