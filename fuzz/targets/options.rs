@@ -21,6 +21,8 @@ fn is_small(options: &ModelOptions) -> bool {
             hidden.len() <= 8 && hidden.iter().chain([inputs, outputs]).all(|&width| width <= 64)
         }
         ModelOptions::VanillaAnn { .. } => true,
+        // These have a target of their own.
+        ModelOptions::Sequential { .. } => false,
         ModelOptions::VanillaCnn { .. } | ModelOptions::Resnet { .. } => false,
         ModelOptions::MeanVariance { network } => is_small(network),
         ModelOptions::Ensemble { members, network } => *members <= 8 && is_small(network),

@@ -440,8 +440,10 @@ static void options_are_read_strictly(void) {
       {"{\"kind\": \"mlp\", \"inputs\": 0, \"hidden\": []}", "model.inputs: is 0, must be at least 1"},
       {"{\"kind\": \"mlp\", \"inputs\": 5, \"hidden\": [8, 0]}", "model.hidden[1]: is 0"},
       {"{\"kind\": \"mlp\", \"inputs\": 5, \"hidden\": [], \"outputs\": 0}", "model.outputs: is 0"},
-      {"{\"kind\": \"mlp\", \"inputs\": 5, \"hidden\": [], \"dropout\": 0.5}",
-       "model.dropout: is no known field, allowed are"},
+      {"{\"kind\": \"mlp\", \"inputs\": 5, \"hidden\": [], \"drop_out\": 0.5}", "model.drop_out: is no known field"},
+      {"{\"kind\": \"mlp\", \"inputs\": 5, \"hidden\": [], \"dropout\": 1}", "model.dropout: is 1, must be in [0, 1)"},
+      {"{\"kind\": \"sequential\", \"input_shape\": [5], \"layers\": [{\"kind\": \"conv3d\"}]}",
+       "model.layers[0].kind: is 'conv3d', must be 'linear', "},
       {"{\"kind\": \"vanilla_ann\", \"dataset\": \"mnist\"}", "model.dataset: is 'mnist', must be 'bike' or 'wine'"},
   };
   for (size_t i = 0; i < COUNT(models); i++) NO_MODEL(biv_model_create(models[i][0], &made), CONFIG, models[i][1]);
