@@ -221,7 +221,7 @@ impl Dataset {
         let columns = options.columns(features.described());
         let (x, width) = features.finish(labels.len() / outputs)?;
         let features = Features::from_f64(&x, width, width)?;
-        let variances = options.has_variances().then_some(variances);
+        let variances = options.has_variances().then_some(variances.into());
         let data = Dataset::assemble(features, vec![width], labels, outputs, variances, options.missing_labels)?;
         let data = if options.group.is_some() { data.with_groups(groups) } else { data };
         let used = options.with_features(&columns.features);

@@ -1,9 +1,8 @@
 //! A data set in memory: features, labels and the variances of the labels' noise.
 
-use super::Features;
 use super::array::{ArrayView, Elements};
 use super::columns::Columns;
-use super::features::gather;
+use super::{Chunks, Features, Shared};
 use crate::base::memory::{collect, make_room};
 use crate::{Error, Result};
 use schemars::JsonSchema;
@@ -43,14 +42,14 @@ pub struct Dataset {
     features: Features,
     feature_shape: Vec<usize>,
     /// Row-major, `rows x outputs`, in the user's units. NaN where there is none.
-    labels: Vec<f64>,
+    labels: Chunks<f64>,
     outputs: usize,
     /// As `labels`, in the square of their units. Infinite where the label says nothing, or is not there.
-    variances: Option<Vec<f64>>,
+    variances: Option<Chunks<f64>>,
     /// How many labels are masked: not there, or of infinite variance.
     masked: usize,
     /// The labels before simulated noise.
-    clean_labels: Option<Vec<f64>>,
+    clean_labels: Option<Chunks<f64>>,
     /// One number per row; rows that have the same one belong together: copies of a picture, visits of a patient.
     pub(super) groups: Option<Vec<u32>>,
     /// What the features and labels are called, where they have names.
@@ -120,6 +119,7 @@ impl Dataset {
             [] => None,
             names => Some(Arc::new(Columns::of_numbers(names, width)?)),
         };
+        let variances = variances.map(Into::into);
         let data = Self::assemble(features, shape, labels, outputs, variances, options.missing_labels)?;
         Ok(Dataset { groups, columns, ..data })
     }
@@ -134,6 +134,20 @@ impl Dataset {
         labels: Vec<f64>,
         outputs: usize,
         variances: Option<Vec<f64>>,
+    ) -> Result<Self> {
+        Self::from_shared(features.into(), feature_shape, labels.into(), outputs, variances.map(Into::into))
+    }
+
+    /// As [`Dataset::new`], of memory that is shared instead of copied.
+    ///
+    /// # Errors
+    /// As [`Dataset::from_arrays`].
+    pub fn from_shared(
+        features: Shared<f32>,
+        feature_shape: Vec<usize>,
+        labels: Shared<f64>,
+        outputs: usize,
+        variances: Option<Shared<f64>>,
     ) -> Result<Self> {
         let width: usize = feature_shape.iter().product();
         let rows = labels.len() / outputs.max(1);
@@ -159,7 +173,7 @@ impl Dataset {
             let bytes = pixels.len();
             return Err(Error::Shape(format!("{bytes} bytes do not make {rows} images of shape {shape:?}")));
         }
-        let features = Features::Pixels { pixels: Arc::new(pixels), rows: Arc::new((0..rows).collect()) };
+        let features = Features::Pixels { pixels: pixels.into(), rows: collect(0..rows)?.into() };
         Ok(Dataset { groups, ..Self::assemble(features, shape.to_vec(), labels, 1, None, MissingLabels::Error)? })
     }
 
@@ -167,11 +181,12 @@ impl Dataset {
     pub(super) fn assemble(
         features: Features,
         feature_shape: Vec<usize>,
-        labels: Vec<f64>,
+        labels: impl Into<Shared<f64>>,
         outputs: usize,
-        mut variances: Option<Vec<f64>>,
+        mut variances: Option<Shared<f64>>,
         missing: MissingLabels,
     ) -> Result<Self> {
+        let labels = labels.into();
         check(&labels, outputs, "label", |label| {
             let masked = missing == MissingLabels::Mask && label.is_nan();
             (!label.is_finite() && !masked).then_some("is not a finite number")
@@ -181,7 +196,11 @@ impl Dataset {
                 let (found, expected) = (variances.len(), labels.len());
                 return Err(Error::Shape(format!("{found} variances were given for {expected} labels")));
             }
-            mask_noise(variances, &labels, missing);
+            if missing == MissingLabels::Mask && labels.iter().any(|label| label.is_nan()) {
+                let mut masked = collect(variances.iter().copied())?;
+                mask_noise(&mut masked, &labels, missing);
+                *variances = masked.into();
+            }
             check(variances, outputs, "variance", variance_fault)?;
         }
         let masked = match &variances {
@@ -191,9 +210,9 @@ impl Dataset {
         Ok(Dataset {
             features,
             feature_shape,
-            labels,
+            labels: labels.into(),
             outputs,
-            variances,
+            variances: variances.map(Into::into),
             masked,
             clean_labels: None,
             groups: None,
@@ -269,12 +288,12 @@ impl Dataset {
 
     /// The labels, row-major, `rows x outputs`. One that is missing is NaN.
     pub fn labels(&self) -> &[f64] {
-        &self.labels
+        self.labels.as_slice()
     }
 
     /// The variances of the labels' noise, as the labels; `None` where they are unknown. Infinite for a masked label.
     pub fn variances(&self) -> Option<&[f64]> {
-        self.variances.as_deref()
+        self.variances.as_ref().map(Chunks::as_slice)
     }
 
     /// How many labels are masked: missing, or of infinite variance.
@@ -284,9 +303,9 @@ impl Dataset {
 
     /// Whether the label at `at`, counted in [`Dataset::labels`], is not masked.
     pub fn is_known(&self, at: usize) -> bool {
-        match &self.variances {
+        match self.variances() {
             Some(variances) => variances[at].is_finite(),
-            None => !self.labels[at].is_nan(),
+            None => !self.labels()[at].is_nan(),
         }
     }
 
@@ -306,7 +325,7 @@ impl Dataset {
 
     /// The labels before simulated noise; without any, the labels.
     pub fn clean_labels(&self) -> &[f64] {
-        self.clean_labels.as_deref().unwrap_or(&self.labels)
+        self.clean_labels.as_ref().unwrap_or(&self.labels).as_slice()
     }
 
     /// Whether the labels carry simulated noise.
@@ -318,9 +337,9 @@ impl Dataset {
     pub(crate) fn with_noise(&self, labels: Vec<f64>, variances: Vec<f64>) -> Result<Self> {
         let (features, shape) = (self.features.clone(), self.feature_shape.clone());
         let missing = if self.masked > 0 { MissingLabels::Mask } else { MissingLabels::Error };
-        let noisy = Self::assemble(features, shape, labels, self.outputs, Some(variances), missing)?;
+        let noisy = Self::assemble(features, shape, labels, self.outputs, Some(variances.into()), missing)?;
         let (groups, columns, left_out) = (self.groups.clone(), self.columns.clone(), self.left_out.clone());
-        let clean_labels = Some(collect(self.clean_labels().iter().copied())?);
+        let clean_labels = Some(self.clean_labels.as_ref().unwrap_or(&self.labels).clone());
         Ok(Dataset { clean_labels, groups, columns, left_out, ..noisy })
     }
 
@@ -336,7 +355,7 @@ impl Dataset {
             let fault = format!("does not exist, there are {} rows", self.rows());
             return Err(Error::InvalidArgument(fault).at([("row", *index)]));
         }
-        let labels = |values: &[f64]| gather(values, self.outputs, indices);
+        let labels = |values: &Chunks<f64>| Ok::<_, Error>(Chunks::from(values.gather(self.outputs, indices)?));
         let masked_in = |&row: &usize| (row * self.outputs..(row + 1) * self.outputs).filter(|&at| !self.is_known(at));
         let masked = if self.masked == 0 { 0 } else { indices.iter().flat_map(masked_in).count() };
         Ok(Dataset {
@@ -344,10 +363,10 @@ impl Dataset {
             feature_shape: self.feature_shape.clone(),
             labels: labels(&self.labels)?,
             outputs: self.outputs,
-            variances: self.variances().map(labels).transpose()?,
+            variances: self.variances.as_ref().map(labels).transpose()?,
             masked,
-            clean_labels: self.clean_labels.as_deref().map(labels).transpose()?,
-            groups: self.groups.as_deref().map(|groups| gather(groups, 1, indices)).transpose()?,
+            clean_labels: self.clean_labels.as_ref().map(labels).transpose()?,
+            groups: self.groups.as_deref().map(|groups| super::gather(groups, 1, indices)).transpose()?,
             columns: self.columns.clone(),
             left_out: self.left_out.clone(),
         })

@@ -1,5 +1,6 @@
 //! The features of a data set: numbers, or the bytes of images.
 
+use super::{Chunks, Shared};
 use crate::base::memory::{collect, reserve};
 use crate::{Error, Result};
 use std::borrow::Cow;
@@ -12,7 +13,7 @@ pub enum Features {
     /// Numbers.
     Numbers {
         /// In the user's units, less the column's offset.
-        values: Arc<Vec<f32>>,
+        values: Chunks<f32>,
         /// One for each column, or one for all; empty where all are 0. A column that lies so far from 0 that f32 could
         /// not tell its values apart has its mean here: a date in days since antiquity.
         offsets: Arc<Vec<f64>>,
@@ -21,9 +22,9 @@ pub enum Features {
     /// mini-batch needs them, and a part of a data set shares them with the whole.
     Pixels {
         /// All the images.
-        pixels: Arc<Vec<u8>>,
+        pixels: Chunks<u8>,
         /// Which of them are the rows.
-        rows: Arc<Vec<usize>>,
+        rows: Chunks<usize>,
     },
 }
 
@@ -45,9 +46,10 @@ impl Features {
     ///
     /// # Errors
     /// [`Error::InvalidArgument`] for NaN and infinity.
-    pub fn from_f32(values: Vec<f32>, width: usize) -> Result<Self> {
+    pub fn from_f32(values: impl Into<Shared<f32>>, width: usize) -> Result<Self> {
+        let values = values.into();
         check(&values, width, |at| f64::from(values[at]))?;
-        Ok(Features::Numbers { values: Arc::new(values), offsets: Arc::default() })
+        Ok(Features::Numbers { values: values.into(), offsets: Arc::default() })
     }
 
     /// Numbers of rows of `width`, each of its `columns` (`width`, or 1 for all values) less its offset.
@@ -58,14 +60,14 @@ impl Features {
         let offsets = offsets(values, columns);
         let stored = less(values, &offsets)?;
         check(&stored, width, |at| values[at])?;
-        Ok(Features::Numbers { values: Arc::new(stored), offsets: Arc::new(offsets) })
+        Ok(Features::Numbers { values: stored.into(), offsets: Arc::new(offsets) })
     }
 
     /// All the rows.
     pub fn rows(&self) -> FeatureRows<'_> {
         match self {
-            Features::Numbers { values, offsets } => FeatureRows::Numbers(values, offsets),
-            Features::Pixels { pixels, rows } => FeatureRows::Pixels(pixels, rows),
+            Features::Numbers { values, offsets } => FeatureRows::Numbers(values.as_slice(), offsets),
+            Features::Pixels { pixels, rows } => FeatureRows::Pixels(pixels.as_slice(), rows.as_slice()),
         }
     }
 
@@ -76,10 +78,10 @@ impl Features {
     pub fn subset(&self, indices: &[usize], width: usize) -> Result<Self> {
         Ok(match self {
             Features::Numbers { values, offsets } => {
-                Features::Numbers { values: Arc::new(gather(values, width, indices)?), offsets: offsets.clone() }
+                Features::Numbers { values: values.gather(width, indices)?.into(), offsets: offsets.clone() }
             }
             Features::Pixels { pixels, rows } => {
-                Features::Pixels { pixels: pixels.clone(), rows: Arc::new(gather(rows, 1, indices)?) }
+                Features::Pixels { pixels: pixels.clone(), rows: rows.gather(1, indices)?.into() }
             }
         })
     }
@@ -94,10 +96,10 @@ impl Features {
         let Features::Numbers { values, offsets } = self else {
             return Err(Error::Internal("images have no columns".into()));
         };
-        let chosen = gather_columns(values, width, places)?;
+        let chosen = gather_columns(values.joined()?, width, places)?;
         let offset = |place: &Option<usize>| place.map_or(0.0, |place| offsets[place]);
         let offsets = if offsets.is_empty() { vec![] } else { places.iter().map(offset).collect() };
-        Ok(Features::Numbers { values: Arc::new(chosen), offsets: Arc::new(offsets) })
+        Ok(Features::Numbers { values: chosen.into(), offsets: Arc::new(offsets) })
     }
 }
 
@@ -256,7 +258,7 @@ mod tests {
         let features = Features::from_f64(&rows, 2, 2).unwrap();
         let Features::Numbers { values, offsets } = &features else { panic!() };
         assert!((offsets[0] - day).abs() < 0.01 && offsets[1] == 0.0);
-        assert!((f64::from(values[2] - values[0]) * 86_400.0 - 1.0).abs() < 1e-4);
+        assert!((f64::from(values.as_slice()[2] - values.as_slice()[0]) * 86_400.0 - 1.0).abs() < 1e-4);
         let back = features.subset(&[7, 3], 2).unwrap().rows().to_f64(2).unwrap();
         assert!(back.iter().zip(&rows[14..16]).all(|(a, b)| (a - b).abs() < 1e-9), "{back:?}");
         // Nothing else changes: not a column with a mean of 900 deviations, nor a constant.

@@ -34,10 +34,11 @@ impl Dataset {
         let shape = bytemuck::cast_slice(&shape);
         let features = match self.features() {
             Features::Numbers { values, offsets } => {
-                digest([shape, bytemuck::cast_slice(&values[..rows * width]), bytemuck::cast_slice(offsets)])
+                digest([shape, bytemuck::cast_slice(&values.as_slice()[..rows * width]), bytemuck::cast_slice(offsets)])
             }
             Features::Pixels { pixels, rows: places } => {
-                let images = places[..rows].iter().map(|place| &pixels[place * width..(place + 1) * width]);
+                let pixels = pixels.as_slice();
+                let images = places.as_slice()[..rows].iter().map(|place| &pixels[place * width..(place + 1) * width]);
                 digest(std::iter::once(shape).chain(images))
             }
         };

@@ -1,6 +1,7 @@
 //! Data sets: where they come from, their label noise, how they are divided and normalised.
 
 pub mod array;
+mod chunks;
 mod columns;
 mod csv;
 mod dataset;
@@ -14,6 +15,7 @@ mod images;
 mod named;
 pub mod noise;
 mod normalization;
+mod shared;
 mod split;
 mod synthetic;
 mod table;
@@ -22,6 +24,7 @@ mod variance_model;
 mod variances;
 
 pub use self::csv::{CsvFeatures, CsvOptions};
+pub use chunks::Chunks;
 pub use columns::{Column, Columns, Encoding, UnseenCategories};
 pub use dataset::{ArrayOptions, Dataset, MissingLabels, left_out_note};
 pub use decode::{ImageSize, Orientation};
@@ -32,6 +35,7 @@ pub use fingerprint::Fingerprint;
 pub use images::{Corrupt, FoundImages, ImageFolder, ImageOptions};
 pub use named::NamedDataset;
 pub use normalization::{LabelStatistics, Normalization, Scale};
+pub use shared::Shared;
 pub use split::SplitOptions;
 pub use synthetic::{SyntheticOptions, friedman};
 pub use variance_model::{ProfilePoint, VarianceModel, Verdict};

@@ -60,7 +60,9 @@ impl Source {
                 Storage::Device(features(data.features().rows(), shape, normalization, device)?)
             }
             (pixels, Device::Cpu) => Storage::Host(pixels.clone()),
-            (Features::Pixels { pixels, rows }, _) => Storage::Device(bytes(pixels, rows, shape)?.f_to_device(device)?),
+            (Features::Pixels { pixels, rows }, _) => {
+                Storage::Device(bytes(pixels.joined()?, rows.joined()?, shape)?.f_to_device(device)?)
+            }
         };
         Ok(Source { storage, shape: shape.to_vec() })
     }
