@@ -51,14 +51,14 @@ pub fn stream(seed: u64, purpose: Purpose, index: u64) -> ChaCha12Rng {
 /// [`Error::OutOfMemory`](crate::Error::OutOfMemory).
 pub fn permutation(rows: usize, generator: &mut ChaCha12Rng) -> Result<Vec<usize>> {
     let mut order = filled(rows, 0)?;
-    permute(&mut order, generator);
+    permute(&mut order, generator, |row| row);
     Ok(order)
 }
 
-/// Writes all row numbers of a list of `order`'s length into it, in a random order.
-pub fn permute(order: &mut [usize], generator: &mut ChaCha12Rng) {
+/// Writes all row numbers of a list of `order`'s length into it, in a random order; each as `number` makes it.
+pub fn permute<T>(order: &mut [T], generator: &mut ChaCha12Rng, number: impl Fn(usize) -> T) {
     use rand::seq::SliceRandom;
-    order.iter_mut().enumerate().for_each(|(row, slot)| *slot = row);
+    order.iter_mut().enumerate().for_each(|(row, slot)| *slot = number(row));
     order.shuffle(generator);
 }
 

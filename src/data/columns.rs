@@ -90,8 +90,8 @@ impl Columns {
     }
 
     /// For each feature of `self`, the place of the same one among those of `other`; `None` for a category that `other`
-    /// does not have.
-    pub(super) fn places_in(&self, other: &Columns) -> Result<Vec<Option<usize>>> {
+    /// does not have. An error calls what has `self` by the name `whose`.
+    pub(super) fn places_in(&self, other: &Columns, whose: &str) -> Result<Vec<Option<usize>>> {
         let mut found = HashMap::new();
         let mut place = 0;
         for column in &other.features {
@@ -104,7 +104,7 @@ impl Columns {
                 let names = |columns: &Columns| quoted(columns.features.iter().map(|column| &column.name));
                 let (name, theirs, ours) = (&column.name, names(other), names(self));
                 return Err(Error::Shape(format!(
-                    "the data have no column '{name}': they have {theirs}, the model was trained on {ours}"
+                    "the data have no column '{name}': they have {theirs}, {whose} has {ours}"
                 )));
             };
             match (&column.encoding, &theirs.encoding) {
@@ -123,7 +123,7 @@ impl Columns {
                 (ours, theirs) if ours == theirs => places.extend((first..first + column.width()).map(Some)),
                 (ours, theirs) => {
                     return Err(Error::Shape(format!(
-                        "column '{}' is {} in the data, {} in the model",
+                        "column '{}' is {} in the data, {} in {whose}",
                         column.name,
                         theirs.description(),
                         ours.description()
@@ -173,17 +173,20 @@ impl Dataset {
     /// those in `columns` (unless they were read with `unseen_categories` `zeros`), and for the same labels in another
     /// order; [`Error::OutOfMemory`].
     pub fn matched_to(&self, columns: &Columns) -> Result<Cow<'_, Self>> {
+        self.matched(columns, "the model")
+    }
+
+    /// As [`Dataset::matched_to`], with the columns of what an error calls `whose`.
+    pub(super) fn matched(&self, columns: &Columns, whose: &str) -> Result<Cow<'_, Self>> {
         let Some(own) = self.columns() else { return Ok(Cow::Borrowed(self)) };
         if own.labels != columns.labels && is_permutation(&own.labels, &columns.labels) {
             let (found, expected) = (quoted(&own.labels), quoted(&columns.labels));
-            return Err(Error::Shape(format!(
-                "the labels are {found}, the model has them in another order: {expected}"
-            )));
+            return Err(Error::Shape(format!("the labels are {found}, {whose} has them in another order: {expected}")));
         }
         if own.features == columns.features {
             return Ok(Cow::Borrowed(self));
         }
-        let places = columns.places_in(own)?;
+        let places = columns.places_in(own, whose)?;
         let labels = own.labels.clone();
         let matched = Columns { labels, unseen_categories: own.unseen_categories, ..columns.clone() };
         Ok(Cow::Owned(self.with_features_of(&places, matched)?))
@@ -244,7 +247,7 @@ mod tests {
         };
         assert_eq!(
             fault("b,k,h,y\n1,red,0,10\n", OPTIONS),
-            "the data have no column 'a': they have 'b', 'k', 'h', the model was trained on 'a', 'k', 'h'"
+            "the data have no column 'a': they have 'b', 'k', 'h', the model has 'a', 'k', 'h'"
         );
         assert!(
             fault("a,k,h,y\n1,green,0,10\n2,red,0,1\n3,violet,0,1\n", OPTIONS)

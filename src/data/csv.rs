@@ -2,6 +2,7 @@
 
 use super::columns::{Column, Columns, Encoding, UnseenCategories, none_of, require_distinct};
 use super::features::gather_columns;
+use super::groups::{GroupName, Groups, name_of_bytes};
 use super::table::Rows;
 use super::{Dataset, Features, MissingLabels};
 use crate::base::memory::{make_room, reserve};
@@ -9,7 +10,7 @@ use crate::base::options::require;
 use crate::{Error, Result};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::f64::consts::TAU;
 use std::path::Path;
 
@@ -167,7 +168,7 @@ impl CsvFeatures {
         if self.columns.features == columns.features {
             return Ok(self);
         }
-        let places = columns.places_in(&self.columns)?;
+        let places = columns.places_in(&self.columns, "the model")?;
         let values = gather_columns(&self.values, self.width, &places)?;
         Ok(CsvFeatures { values, width: places.len(), rows: self.rows, columns: columns.clone() })
     }
@@ -223,7 +224,7 @@ impl Dataset {
         let features = Features::from_f64(&x, width, width)?;
         let variances = options.has_variances().then_some(variances.into());
         let data = Dataset::assemble(features, vec![width], labels, outputs, variances, options.missing_labels)?;
-        let data = if options.group.is_some() { data.with_groups(groups) } else { data };
+        let data = if options.group.is_some() { data.with_groups(Groups::of(groups)?) } else { data };
         let used = options.with_features(&columns.features);
         Ok((data.with_columns(columns).with_left_out(left_out), used))
     }
@@ -329,8 +330,7 @@ struct TargetColumns {
     mask: bool,
     labels: Vec<f64>,
     variances: Vec<f64>,
-    groups: Vec<u32>,
-    group_numbers: HashMap<String, u32>,
+    groups: Vec<GroupName>,
 }
 
 impl TargetColumns {
@@ -346,7 +346,6 @@ impl TargetColumns {
             labels: vec![],
             variances: vec![],
             groups: vec![],
-            group_numbers: HashMap::new(),
         })
     }
 
@@ -381,12 +380,8 @@ impl TargetColumns {
             if rows.text(column).is_empty() {
                 return Err(rows.fault(column, "is empty, a group has a name"));
             }
-            let next = self.group_numbers.len() as u32;
             make_room(&mut self.groups, 1)?;
-            self.groups.push(match self.group_numbers.get(rows.text(column)) {
-                Some(&number) => number,
-                None => *self.group_numbers.entry(rows.text(column).into()).or_insert(next),
-            });
+            self.groups.push(name_of_bytes(rows.text(column).as_bytes()));
         }
         Ok(())
     }

@@ -2,13 +2,13 @@
 
 use super::array::{ArrayView, Elements};
 use super::columns::Columns;
+use super::groups::{Groups, name_of_number};
 use super::{Chunks, Features, Shared};
-use crate::base::memory::{collect, make_room};
+use crate::base::memory::collect;
 use crate::{Error, Result};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
-use std::collections::HashMap;
 use std::sync::Arc;
 
 /// What [`Dataset::from_arrays_with`] is told of the arrays.
@@ -21,6 +21,14 @@ pub struct ArrayOptions {
     pub missing_labels: MissingLabels,
     /// The names of the features, as many as a row has (default none).
     pub columns: Vec<String>,
+}
+
+/// What [`Dataset::with_noise_of`] is told of its array.
+#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct VarianceOptions {
+    /// Whether the noise is given by standard deviations instead of variances (default false).
+    pub standard_deviations: bool,
 }
 
 /// What a label that is not there is.
@@ -39,23 +47,23 @@ pub enum MissingLabels {
 #[derive(Clone, Debug)]
 pub struct Dataset {
     /// `rows` times the product of `feature_shape`.
-    features: Features,
-    feature_shape: Vec<usize>,
+    pub(super) features: Features,
+    pub(super) feature_shape: Vec<usize>,
     /// Row-major, `rows x outputs`, in the user's units. NaN where there is none.
-    labels: Chunks<f64>,
-    outputs: usize,
+    pub(super) labels: Chunks<f64>,
+    pub(super) outputs: usize,
     /// As `labels`, in the square of their units. Infinite where the label says nothing, or is not there.
-    variances: Option<Chunks<f64>>,
+    pub(super) variances: Option<Chunks<f64>>,
     /// How many labels are masked: not there, or of infinite variance.
-    masked: usize,
+    pub(super) masked: usize,
     /// The labels before simulated noise.
-    clean_labels: Option<Chunks<f64>>,
-    /// One number per row; rows that have the same one belong together: copies of a picture, visits of a patient.
-    pub(super) groups: Option<Vec<u32>>,
+    pub(super) clean_labels: Option<Chunks<f64>>,
+    /// Which rows belong together: copies of a picture, visits of a patient.
+    pub(super) groups: Option<Groups>,
     /// What the features and labels are called, where they have names.
-    columns: Option<Arc<Columns>>,
+    pub(super) columns: Option<Arc<Columns>>,
     /// What was left out when the data set was read, and why.
-    left_out: Arc<Vec<String>>,
+    pub(super) left_out: Arc<Vec<String>>,
 }
 
 impl Dataset {
@@ -87,13 +95,6 @@ impl Dataset {
             return Err(Error::Shape("features must have at least one dimension, the rows".into()));
         };
         let outputs = outputs_of("labels", labels, *rows)?;
-        let name = if options.standard_deviations { "standard deviation" } else { "variance" };
-        if let Some(noise) = noise
-            && outputs_of(&format!("{name}s"), noise, *rows)? != outputs
-        {
-            let (found, expected) = (noise.shape(), labels.shape());
-            return Err(Error::Shape(format!("{name}s have shape {found:?}, the labels have {expected:?}")));
-        }
         let shape = if shape.is_empty() { vec![1] } else { shape.to_vec() };
         let width = shape.iter().product::<usize>();
         check_sizes(&shape, outputs, *rows)?;
@@ -103,24 +104,16 @@ impl Dataset {
             Elements::F64(_) => Features::from_f64(&features.as_f64()?, width, columns)?,
         };
         let labels = labels.to_f64()?;
-        let mut variances = noise.map(ArrayView::to_f64).transpose()?;
-        if let Some(values) = variances.as_mut().filter(|_| options.standard_deviations) {
-            mask_noise(values, &labels, options.missing_labels);
-            check(values, outputs, name, variance_fault)?;
-            if let Some(at) = values.iter().position(|s| s.is_finite() && !(s * s).is_finite()) {
-                let value = values[at];
-                let fault = format!("the square of {value} is beyond f64; where the label says nothing, infinity does");
-                return Err(Error::InvalidArgument(fault).at([("row", at / outputs), (name, at % outputs)]));
-            }
-            values.iter_mut().for_each(|s| *s *= *s);
-        }
-        let groups = groups.map(|groups| group_numbers(groups, *rows)).transpose()?;
+        let missing = options.missing_labels;
+        let variances =
+            |noise| noise_variances(noise, &labels, outputs, options.standard_deviations, missing).map(Into::into);
+        let variances = noise.map(variances).transpose()?;
+        let groups = groups.map(|groups| named_groups(groups, *rows)).transpose()?;
         let columns = match &options.columns[..] {
             [] => None,
             names => Some(Arc::new(Columns::of_numbers(names, width)?)),
         };
-        let variances = variances.map(Into::into);
-        let data = Self::assemble(features, shape, labels, outputs, variances, options.missing_labels)?;
+        let data = Self::assemble(features, shape, labels, outputs, variances, missing)?;
         Ok(Dataset { groups, columns, ..data })
     }
 
@@ -174,6 +167,8 @@ impl Dataset {
             return Err(Error::Shape(format!("{bytes} bytes do not make {rows} images of shape {shape:?}")));
         }
         let features = Features::Pixels { pixels: pixels.into(), rows: collect(0..rows)?.into() };
+        let name = |&group: &u32| name_of_number(group.into());
+        let groups = groups.map(|groups| Groups::of(groups.iter().map(name))).transpose()?;
         Ok(Dataset { groups, ..Self::assemble(features, shape.to_vec(), labels, 1, None, MissingLabels::Error)? })
     }
 
@@ -183,7 +178,7 @@ impl Dataset {
         feature_shape: Vec<usize>,
         labels: impl Into<Shared<f64>>,
         outputs: usize,
-        mut variances: Option<Shared<f64>>,
+        variances: Option<Shared<f64>>,
         missing: MissingLabels,
     ) -> Result<Self> {
         let labels = labels.into();
@@ -191,34 +186,28 @@ impl Dataset {
             let masked = missing == MissingLabels::Mask && label.is_nan();
             (!label.is_finite() && !masked).then_some("is not a finite number")
         })?;
-        if let Some(variances) = &mut variances {
-            if variances.len() != labels.len() {
-                let (found, expected) = (variances.len(), labels.len());
-                return Err(Error::Shape(format!("{found} variances were given for {expected} labels")));
-            }
-            if missing == MissingLabels::Mask && labels.iter().any(|label| label.is_nan()) {
-                let mut masked = collect(variances.iter().copied())?;
-                mask_noise(&mut masked, &labels, missing);
-                *variances = masked.into();
-            }
-            check(variances, outputs, "variance", variance_fault)?;
-        }
-        let masked = match &variances {
-            Some(variances) => variances.iter().filter(|variance| variance.is_infinite()).count(),
-            None => labels.iter().filter(|label| label.is_nan()).count(),
-        };
-        Ok(Dataset {
+        let variances = variances.map(|variances| checked(variances, &labels, outputs, missing)).transpose()?;
+        let data = Dataset {
             features,
             feature_shape,
             labels: labels.into(),
             outputs,
             variances: variances.map(Into::into),
-            masked,
+            masked: 0,
             clean_labels: None,
             groups: None,
             columns: None,
             left_out: Arc::default(),
-        })
+        };
+        Ok(Dataset { masked: data.count_masked(), ..data })
+    }
+
+    /// How many labels are missing or of infinite variance.
+    pub(super) fn count_masked(&self) -> usize {
+        match self.variances() {
+            Some(variances) => variances.iter().filter(|variance| variance.is_infinite()).count(),
+            None => self.labels().iter().filter(|label| label.is_nan()).count(),
+        }
     }
 
     /// The number of rows, at least 1.
@@ -263,14 +252,19 @@ impl Dataset {
         &self.left_out
     }
 
-    /// The same rows, of which those of one number belong together.
-    pub(super) fn with_groups(self, groups: Vec<u32>) -> Self {
+    /// The same rows, of which those of one group belong together.
+    pub(super) fn with_groups(self, groups: Groups) -> Self {
         Dataset { groups: Some(groups), ..self }
     }
 
     /// The same rows with a note of what was left out.
     pub(super) fn with_left_out(self, left_out: Vec<String>) -> Self {
         Dataset { left_out: Arc::new(left_out), ..self }
+    }
+
+    /// The same rows without what no step looks at: groups, labels before noise, notes.
+    pub(crate) fn without_remarks(&self) -> Self {
+        Dataset { clean_labels: None, groups: None, left_out: Arc::default(), ..self.clone() }
     }
 
     /// The features.
@@ -320,12 +314,16 @@ impl Dataset {
 
     /// One number per row: rows that have the same one belong together.
     pub(crate) fn groups(&self) -> Option<&[u32]> {
-        self.groups.as_deref()
+        self.groups.as_ref().map(Groups::numbers)
     }
 
     /// The labels before simulated noise; without any, the labels.
     pub fn clean_labels(&self) -> &[f64] {
-        self.clean_labels.as_ref().unwrap_or(&self.labels).as_slice()
+        self.clean().as_slice()
+    }
+
+    pub(super) fn clean(&self) -> &Chunks<f64> {
+        self.clean_labels.as_ref().unwrap_or(&self.labels)
     }
 
     /// Whether the labels carry simulated noise.
@@ -339,7 +337,7 @@ impl Dataset {
         let missing = if self.masked > 0 { MissingLabels::Mask } else { MissingLabels::Error };
         let noisy = Self::assemble(features, shape, labels, self.outputs, Some(variances.into()), missing)?;
         let (groups, columns, left_out) = (self.groups.clone(), self.columns.clone(), self.left_out.clone());
-        let clean_labels = Some(self.clean_labels.as_ref().unwrap_or(&self.labels).clone());
+        let clean_labels = Some(self.clean().clone());
         Ok(Dataset { clean_labels, groups, columns, left_out, ..noisy })
     }
 
@@ -366,7 +364,7 @@ impl Dataset {
             variances: self.variances.as_ref().map(labels).transpose()?,
             masked,
             clean_labels: self.clean_labels.as_ref().map(labels).transpose()?,
-            groups: self.groups.as_deref().map(|groups| super::gather(groups, 1, indices)).transpose()?,
+            groups: self.groups.as_ref().map(|groups| groups.subset(indices)).transpose()?,
             columns: self.columns.clone(),
             left_out: self.left_out.clone(),
         })
@@ -406,6 +404,56 @@ fn variance_fault(value: f64) -> Option<&'static str> {
     }
 }
 
+/// The variances of the noise of `labels`, of an array of them or of their square roots.
+pub(super) fn noise_variances(
+    noise: &ArrayView,
+    labels: &[f64],
+    outputs: usize,
+    are_deviations: bool,
+    missing: MissingLabels,
+) -> Result<Vec<f64>> {
+    let name = if are_deviations { "standard deviation" } else { "variance" };
+    let rows = labels.len() / outputs;
+    let found = outputs_of(&format!("{name}s"), noise, rows)?;
+    if found != outputs {
+        let (found, expected) = (noise.shape(), [rows, outputs]);
+        return Err(Error::Shape(format!("{name}s have shape {found:?}, the labels have {expected:?}")));
+    }
+    let mut values = noise.to_f64()?;
+    if are_deviations {
+        mask_noise(&mut values, labels, missing);
+        check(&values, outputs, name, variance_fault)?;
+        if let Some(at) = values.iter().position(|s| s.is_finite() && !(s * s).is_finite()) {
+            let value = values[at];
+            let fault = format!("the square of {value} is beyond f64; where the label says nothing, infinity does");
+            return Err(Error::InvalidArgument(fault).at([("row", at / outputs), (name, at % outputs)]));
+        }
+        values.iter_mut().for_each(|s| *s *= *s);
+    }
+    Ok(values)
+}
+
+/// The variances of the noise of `labels`, which may be variances; infinite for a label that is missing.
+pub(super) fn checked(
+    variances: Shared<f64>,
+    labels: &[f64],
+    outputs: usize,
+    missing: MissingLabels,
+) -> Result<Shared<f64>> {
+    if variances.len() != labels.len() {
+        let (found, expected) = (variances.len(), labels.len());
+        return Err(Error::Shape(format!("{found} variances were given for {expected} labels")));
+    }
+    let mut variances = variances;
+    if missing == MissingLabels::Mask && labels.iter().any(|label| label.is_nan()) {
+        let mut masked = collect(variances.iter().copied())?;
+        mask_noise(&mut masked, labels, missing);
+        variances = masked.into();
+    }
+    check(&variances, outputs, "variance", variance_fault)?;
+    Ok(variances)
+}
+
 /// Where a label is missing that may be, its noise is infinite, whatever was given.
 fn mask_noise(noise: &mut [f64], labels: &[f64], missing: MissingLabels) {
     if missing == MissingLabels::Mask {
@@ -443,23 +491,16 @@ fn check(
     Ok(())
 }
 
-/// A number for each distinct value of `groups`, in the order in which they come.
-fn group_numbers(groups: &ArrayView, rows: usize) -> Result<Vec<u32>> {
+/// The groups of rows whose `groups` are the same number.
+fn named_groups(groups: &ArrayView, rows: usize) -> Result<Groups> {
     if groups.shape() != [rows] {
         return Err(Error::Shape(format!("groups have shape {:?}, expected [{rows}]", groups.shape())));
     }
-    let mut numbers: HashMap<u64, u32> = HashMap::new();
-    let mut result = Vec::new();
-    for (row, value) in groups.to_f64()?.into_iter().enumerate() {
-        if value.is_nan() {
-            return Err(Error::InvalidArgument("the group is NaN".into()).at([("row", row)]));
-        }
-        // 0.0 and -0.0 are one group.
-        let next = numbers.len() as u32;
-        make_room(&mut result, 1)?;
-        result.push(*numbers.entry((value + 0.0).to_bits()).or_insert(next));
+    let groups = groups.to_f64()?;
+    if let Some(row) = groups.iter().position(|group| group.is_nan()) {
+        return Err(Error::InvalidArgument("the group is NaN".into()).at([("row", row)]));
     }
-    Ok(result)
+    Groups::of(groups.into_iter().map(name_of_number))
 }
 
 #[cfg(test)]

@@ -17,6 +17,8 @@ pub enum Features {
         /// One for each column, or one for all; empty where all are 0. A column that lies so far from 0 that f32 could
         /// not tell its values apart has its mean here: a date in days since antiquity.
         offsets: Arc<Vec<f64>>,
+        /// Columns all of whose values are one number that f32 does not hold: which, and that number.
+        constants: Arc<Vec<(usize, f64)>>,
     },
     /// Images: each value is a byte divided by 255. They stay bytes until a
     /// mini-batch needs them, and a part of a data set shares them with the whole.
@@ -49,7 +51,7 @@ impl Features {
     pub fn from_f32(values: impl Into<Shared<f32>>, width: usize) -> Result<Self> {
         let values = values.into();
         check(&values, width, |at| f64::from(values[at]))?;
-        Ok(Features::Numbers { values: values.into(), offsets: Arc::default() })
+        Ok(Features::Numbers { values: values.into(), offsets: Arc::default(), constants: Arc::default() })
     }
 
     /// Numbers of rows of `width`, each of its `columns` (`width`, or 1 for all values) less its offset.
@@ -57,16 +59,17 @@ impl Features {
     /// # Errors
     /// [`Error::InvalidArgument`] for NaN, infinity and what is beyond f32; [`Error::OutOfMemory`].
     pub fn from_f64(values: &[f64], width: usize, columns: usize) -> Result<Self> {
-        let offsets = offsets(values, columns);
+        let (offsets, mut constants) = offsets(values, columns);
+        constants.retain(|_| columns == width);
         let stored = less(values, &offsets)?;
         check(&stored, width, |at| values[at])?;
-        Ok(Features::Numbers { values: stored.into(), offsets: Arc::new(offsets) })
+        Ok(Features::Numbers { values: stored.into(), offsets: Arc::new(offsets), constants: Arc::new(constants) })
     }
 
     /// All the rows.
     pub fn rows(&self) -> FeatureRows<'_> {
         match self {
-            Features::Numbers { values, offsets } => FeatureRows::Numbers(values.as_slice(), offsets),
+            Features::Numbers { values, offsets, .. } => FeatureRows::Numbers(values.as_slice(), offsets),
             Features::Pixels { pixels, rows } => FeatureRows::Pixels(pixels.as_slice(), rows.as_slice()),
         }
     }
@@ -77,29 +80,96 @@ impl Features {
     /// [`Error::OutOfMemory`](crate::Error::OutOfMemory).
     pub fn subset(&self, indices: &[usize], width: usize) -> Result<Self> {
         Ok(match self {
-            Features::Numbers { values, offsets } => {
-                Features::Numbers { values: values.gather(width, indices)?.into(), offsets: offsets.clone() }
-            }
+            Features::Numbers { values, offsets, constants } => Features::Numbers {
+                values: values.gather(width, indices)?.into(),
+                offsets: offsets.clone(),
+                constants: constants.clone(),
+            },
             Features::Pixels { pixels, rows } => {
                 Features::Pixels { pixels: pixels.clone(), rows: rows.gather(1, indices)?.into() }
             }
         })
     }
-}
 
-impl Features {
+    /// The last `count` rows, of `width` values each.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`].
+    pub(super) fn last(&self, count: usize, width: usize) -> Result<Self> {
+        Ok(match self {
+            Features::Numbers { values, offsets, constants } => Features::Numbers {
+                values: values.last(count * width),
+                offsets: offsets.clone(),
+                constants: constants.clone(),
+            },
+            Features::Pixels { pixels, rows } => {
+                let rows = rows.last(count);
+                if pixels.len() / width <= 2 * count {
+                    return Ok(Features::Pixels { pixels: pixels.clone(), rows });
+                }
+                // Most of the images are none of the rows: they are let go.
+                let pixels = pixels.gather(width, rows.joined()?)?.into();
+                Features::Pixels { pixels, rows: collect(0..count)?.into() }
+            }
+        })
+    }
+
+    /// These rows and then those of `more`, which become numbers less these offsets.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] where one has images and the other numbers; [`Error::InvalidArgument`] for a value beyond f32;
+    /// [`Error::OutOfMemory`].
+    pub(super) fn append(&self, more: &Self, width: usize) -> Result<Self> {
+        match (self, more) {
+            (Features::Numbers { values, offsets, .. }, Features::Numbers { values: new, offsets: theirs, .. }) => {
+                let values = if offsets == theirs {
+                    values.append(new)?
+                } else {
+                    let given = more.as_given(width)?;
+                    let stored = less(&given, offsets)?;
+                    check(&stored, width, |at| given[at])?;
+                    values.append(&stored.into())?
+                };
+                Ok(Features::Numbers { values, offsets: offsets.clone(), constants: Arc::default() })
+            }
+            (Features::Pixels { pixels, rows }, Features::Pixels { pixels: new, rows: places }) => {
+                let first = pixels.len() / width;
+                let pixels = pixels.append(&new.gather(width, places.joined()?)?.into())?;
+                let rows = rows.append(&collect(first..first + places.len())?.into())?;
+                Ok(Features::Pixels { pixels, rows })
+            }
+            (Features::Pixels { .. }, _) => Err(Error::Shape("numbers cannot be appended to images".into())),
+            _ => Err(Error::Shape("images cannot be appended to numbers".into())),
+        }
+    }
+
+    /// The values as the user gave them, those of constant columns too.
+    fn as_given(&self, width: usize) -> Result<Vec<f64>> {
+        let mut given = self.rows().to_f64(width)?;
+        if let Features::Numbers { constants, .. } = self {
+            for row in given.chunks_mut(width) {
+                constants.iter().for_each(|&(column, value)| row[column] = value);
+            }
+        }
+        Ok(given)
+    }
+
     /// Rows whose feature number k is number `places[k]` of these of `width` values, or 0 where it is none of them.
     ///
     /// # Errors
     /// [`Error::OutOfMemory`]; [`Error::Internal`] for images.
     pub(super) fn columns(&self, places: &[Option<usize>], width: usize) -> Result<Self> {
-        let Features::Numbers { values, offsets } = self else {
+        let Features::Numbers { values, offsets, constants } = self else {
             return Err(Error::Internal("images have no columns".into()));
         };
         let chosen = gather_columns(values.joined()?, width, places)?;
         let offset = |place: &Option<usize>| place.map_or(0.0, |place| offsets[place]);
         let offsets = if offsets.is_empty() { vec![] } else { places.iter().map(offset).collect() };
-        Ok(Features::Numbers { values: chosen.into(), offsets: Arc::new(offsets) })
+        let constant = |&(column, value): &(usize, f64)| {
+            places.iter().position(|&place| place == Some(column)).map(|column| (column, value))
+        };
+        let constants = constants.iter().filter_map(constant).collect();
+        Ok(Features::Numbers { values: chosen.into(), offsets: Arc::new(offsets), constants: Arc::new(constants) })
     }
 }
 
@@ -119,8 +189,8 @@ pub(super) fn gather_columns<T: Copy + Default>(
     Ok(chosen)
 }
 
-/// The offset of each column; none where all are 0.
-fn offsets(values: &[f64], columns: usize) -> Vec<f64> {
+/// The offset of each column, none where all are 0; and the constant columns of which f32 does not hold the value.
+fn offsets(values: &[f64], columns: usize) -> (Vec<f64>, Vec<(usize, f64)>) {
     let rows = (values.len() / columns) as f64;
     // Relative to the first row: nothing cancels.
     let first = &values[..columns];
@@ -138,7 +208,9 @@ fn offsets(values: &[f64], columns: usize) -> Vec<f64> {
         if is_far(mean, variance.sqrt()) { mean } else { 0.0 }
     };
     let offsets: Vec<f64> = (0..columns).map(offset).collect();
-    if offsets.iter().any(|&offset| offset != 0.0) { offsets } else { vec![] }
+    let is_inexact = |&(column, value): &(usize, f64)| squares[column] == 0.0 && f64::from(value as f32) != value;
+    let constants = (0..columns).zip(first.iter().copied()).filter(is_inexact).collect();
+    (if offsets.iter().any(|&offset| offset != 0.0) { offsets } else { vec![] }, constants)
 }
 
 /// Whether a column of this mean and standard deviation has an offset. A constant has none.
@@ -256,7 +328,7 @@ mod tests {
         let day = 2_460_000.5;
         let rows: Vec<f64> = (0..1000).flat_map(|row| [day + f64::from(row) / 86_400.0, f64::from(row)]).collect();
         let features = Features::from_f64(&rows, 2, 2).unwrap();
-        let Features::Numbers { values, offsets } = &features else { panic!() };
+        let Features::Numbers { values, offsets, .. } = &features else { panic!() };
         assert!((offsets[0] - day).abs() < 0.01 && offsets[1] == 0.0);
         assert!((f64::from(values.as_slice()[2] - values.as_slice()[0]) * 86_400.0 - 1.0).abs() < 1e-4);
         let back = features.subset(&[7, 3], 2).unwrap().rows().to_f64(2).unwrap();

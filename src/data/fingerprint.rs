@@ -1,6 +1,6 @@
 //! What tells a data set from another one: kept where training stops, and compared where it goes on.
 
-use super::{Dataset, Features};
+use super::{Chunks, Dataset, Features};
 use serde::{Deserialize, Serialize};
 use twox_hash::{XxHash3_64, XxHash3_128};
 
@@ -29,28 +29,28 @@ impl Dataset {
     /// That of the first `rows` rows.
     fn fingerprint_of_first(&self, rows: usize) -> Fingerprint {
         let (width, labels) = (self.width(), rows * self.outputs());
-        let numbers = |values: &[f64]| digest([bytemuck::cast_slice(&values[..labels])]);
+        let numbers = |values: &Chunks<f64>| Digest::new().of_first(values, labels).finish();
         let shape: Vec<u64> = self.feature_shape().iter().map(|&size| size as u64).collect();
-        let shape = bytemuck::cast_slice(&shape);
+        let features = Digest::new().of(bytemuck::cast_slice(&shape));
         let features = match self.features() {
-            Features::Numbers { values, offsets } => {
-                digest([shape, bytemuck::cast_slice(&values.as_slice()[..rows * width]), bytemuck::cast_slice(offsets)])
+            Features::Numbers { values, offsets, .. } => {
+                features.of_first(values, rows * width).of(bytemuck::cast_slice(offsets))
             }
             Features::Pixels { pixels, rows: places } => {
                 let pixels = pixels.as_slice();
                 let images = places.as_slice()[..rows].iter().map(|place| &pixels[place * width..(place + 1) * width]);
-                digest(std::iter::once(shape).chain(images))
+                images.fold(features, Digest::of)
             }
         };
         let row = |labels: &[f64]| XxHash3_64::oneshot(bytemuck::cast_slice(labels));
         let unordered = self.labels()[..labels].chunks(self.outputs()).map(row).fold(0, u64::wrapping_add);
         Fingerprint {
             rows,
-            features,
-            labels: numbers(self.labels()),
-            variances: self.variances().map(numbers),
-            clean_labels: self.has_clean_labels().then(|| numbers(self.clean_labels())),
-            groups: self.groups().map(|groups| digest([bytemuck::cast_slice(&groups[..rows])])),
+            features: features.finish(),
+            labels: numbers(&self.labels),
+            variances: self.variances.as_ref().map(numbers),
+            clean_labels: self.clean_labels.as_ref().map(numbers),
+            groups: self.groups().map(|groups| Digest::new().of(bytemuck::cast_slice(&groups[..rows])).finish()),
             unordered: format!("{unordered:016x}"),
             names: self.columns().map(|columns| {
                 let features = columns.features.iter().map(|column| column.name.clone());
@@ -115,13 +115,34 @@ impl Fingerprint {
 }
 
 /// The digest of some bytes and their lengths.
-fn digest<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> String {
-    let mut hash = XxHash3_128::new();
-    for part in parts {
-        hash.write(&(part.len() as u64).to_le_bytes());
-        hash.write(part);
+struct Digest(XxHash3_128);
+
+impl Digest {
+    fn new() -> Self {
+        Digest(XxHash3_128::new())
     }
-    format!("{:032x}", hash.finish_128())
+
+    fn of(mut self, bytes: &[u8]) -> Self {
+        self.0.write(&(bytes.len() as u64).to_le_bytes());
+        self.0.write(bytes);
+        self
+    }
+
+    /// Of the first `count` of `values`, in however many chunks they are.
+    fn of_first<T: bytemuck::NoUninit + Send + Sync>(mut self, values: &Chunks<T>, count: usize) -> Self {
+        self.0.write(&((count * size_of::<T>()) as u64).to_le_bytes());
+        let mut rest = count;
+        for chunk in values.chunks() {
+            let first = &chunk[..rest.min(chunk.len())];
+            rest -= first.len();
+            self.0.write(bytemuck::cast_slice(first));
+        }
+        self
+    }
+
+    fn finish(self) -> String {
+        format!("{:032x}", self.0.finish_128())
+    }
 }
 
 #[cfg(test)]

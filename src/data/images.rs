@@ -2,6 +2,7 @@
 
 use super::Dataset;
 use super::decode::{Buffers, Fault, ImageSize, LARGEST_SIDE, Orientation, decode, fit, size_of};
+use super::groups::{Groups, name_of_bytes};
 use super::image_files::{LISTED_ENDINGS, Listing, Remark, list};
 use crate::base::options::require;
 use crate::base::threads;
@@ -142,7 +143,17 @@ impl ImageFolder {
     pub fn into_dataset(self) -> Result<Dataset> {
         let shape = [3, self.size.height as usize, self.size.width as usize];
         let left_out = self.skipped.iter().map(said_of).collect();
-        Ok(Dataset::from_pixels(self.pixels, shape, self.ages, Some(self.groups))?.with_left_out(left_out))
+        let width = shape.iter().product::<usize>();
+        let (mut pictures, mut names) = (self.pixels.chunks(width), vec![]);
+        // A group's first row comes before those of later groups.
+        for &group in &self.groups {
+            let picture = pictures.next().unwrap_or_default();
+            if group as usize == names.len() {
+                names.push(name_of_bytes(picture));
+            }
+        }
+        let groups = Groups::of(self.groups.iter().map(|&group| names[group as usize]))?;
+        Ok(Dataset::from_pixels(self.pixels, shape, self.ages, None)?.with_groups(groups).with_left_out(left_out))
     }
 }
 

@@ -73,6 +73,7 @@ impl Normalization {
         let labels = if is_clean { data.clean_labels() } else { data.labels() };
         let known = |output: usize| (output..labels.len()).step_by(outputs).filter(|&at| data.is_known(at));
         let column = |values: &[f64], output| known(output).map(|at| values[at]).collect::<Vec<_>>();
+        let is_one_column = outputs == 1 && data.masked() == 0;
         let (mut label_mean, mut label_std) = if data.masked() == 0 {
             statistics(outputs, labels, |&value| value, &[])
         } else {
@@ -81,7 +82,11 @@ impl Normalization {
         };
         if let Some(variances) = data.variances().filter(|_| !is_clean) {
             for (output, (mean, std)) in label_mean.iter_mut().zip(&mut label_std).enumerate() {
-                let found = without_noise(&column(labels, output), &column(variances, output));
+                let found = if is_one_column {
+                    without_noise(labels, variances)
+                } else {
+                    without_noise(&column(labels, output), &column(variances, output))
+                };
                 (*mean, *std) = found.unwrap_or((*mean, *std));
             }
         }
@@ -258,8 +263,9 @@ fn without_noise(labels: &[f64], variances: &[f64]) -> Option<(f64, f64)> {
     for round in 1..=ROUNDS {
         let step = if round < ROUNDS { labels.len().div_ceil(MANY) } else { 1 };
         let squares: Vec<f64> = labels.iter().step_by(step).map(|label| (label - mean).powi(2)).collect();
-        let known: Vec<f64> = variances.iter().step_by(step).copied().collect();
-        let found = VarianceModel::of_telling_rows(&squares, &known, Search::Fine);
+        let some: Vec<f64> = if step > 1 { variances.iter().step_by(step).copied().collect() } else { vec![] };
+        let known = if step > 1 { &some[..] } else { variances };
+        let found = VarianceModel::of_telling_rows(&squares, known, Search::Fine);
         epsilon = found.epsilon;
         mean = weighted_mean(labels, variances, epsilon);
         model = Some(found);

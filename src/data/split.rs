@@ -81,7 +81,7 @@ impl Dataset {
     /// `train` and `test` rows such that no group has rows in both. The groups come in the order of their first
     /// rows in `order`; each goes to the training set if it fits there, else to the test set if it fits there.
     fn whole_groups(&self, order: &[usize], train: usize, test: usize) -> Result<(Vec<usize>, Vec<usize>)> {
-        let Some(groups) = &self.groups else {
+        let Some(groups) = self.groups() else {
             return Err(Error::Unsupported("keep_groups: only image folders say which rows are the same".into()));
         };
         let mut members: HashMap<u32, Vec<usize>> = HashMap::new();
@@ -166,7 +166,7 @@ mod tests {
         for seed in 0..20 {
             let (train, test) = split(&data, seed, 13).unwrap();
             assert_eq!((train.rows(), test.rows()), (13, 7));
-            let (first, second) = (train.groups.as_ref().unwrap(), test.groups.as_ref().unwrap());
+            let (first, second) = (train.groups().unwrap(), test.groups().unwrap());
             assert!(first.iter().all(|group| !second.contains(group)), "{first:?} {second:?}");
             let row = test.labels()[3] as u8;
             let x = test.feature_values().unwrap();

@@ -135,19 +135,12 @@ impl Trainer {
                 });
             }
         }
-        let mut trainer = Trainer::new(Arc::new(Mutex::new(model)), data, &state.trainer)?;
+        let position = state.position.unwrap_or_default();
+        let mut trainer = Trainer::at(Arc::new(Mutex::new(model)), data, &state.trainer, position)?;
         trainer.learner.engine.restore(&archive, state.steps)?;
-        match (&mut trainer.data, state.position) {
-            (Some((_, sampler)), Some(position)) if position.batch < sampler.batches_per_epoch() => {
-                sampler.seek(position)?;
-            }
-            // An epoch of other data has fewer mini-batches.
-            (Some((_, sampler)), Some(position)) => sampler.seek(Position { epoch: position.epoch + 1, batch: 0 })?,
-            (None, Some(position)) => trainer.absent = Some((position, state.rows)),
-            (_, None) => {}
-        }
         if data.is_none() {
             trainer.fingerprint = state.data;
+            trainer.absent = state.position.map(|position| (position, state.rows));
         }
         trainer.accepted = state.accepted.into_iter().chain(difference).collect();
         trainer.absent_validation = state.validation.map(|state| SavedValidation { archive, state });

@@ -1,6 +1,7 @@
 //! What makes a loss infinite where it is the data: before any step has been taken, or where a value is out of range.
 
-use super::learner::{Learner, NormalizedData};
+use super::learner::Learner;
+use super::training_data::NormalizedData;
 use crate::data::{Dataset, Normalization};
 use crate::model::Pass;
 use crate::torch::tensor::to_f32;

@@ -5,14 +5,15 @@ use super::loss::{Loss, Weights};
 use super::metrics::Metrics;
 use super::options::TrainerOptions;
 use super::step::{Engine, MiniBatch, StepLoss, StepOptions};
+use super::training_data::NormalizedData;
 use crate::base::fault;
 use crate::base::memory::collect;
 use crate::data::{Dataset, Normalization, gather};
-use crate::model::{Model, Prediction, batch};
+use crate::model::{Model, Prediction};
 use crate::{Error, Result};
 use parking_lot::Mutex;
 use std::sync::Arc;
-use tch::{Device, Tensor};
+use tch::Device;
 
 /// A model that a trainer changes while others may predict with it.
 pub type SharedModel = Arc<Mutex<Model>>;
@@ -30,34 +31,6 @@ pub struct StepReport {
     pub rows: usize,
     /// How many of them have a weight. With 0 no step was taken.
     pub samples_used: usize,
-}
-
-/// Data as the network wants them: normalised, on the device.
-#[derive(Debug)]
-pub(super) struct NormalizedData {
-    pub(super) features: batch::Source,
-    pub(super) labels: Tensor,
-    /// In the host's memory, where the weights are computed; infinite for a masked label.
-    variances: Option<Vec<f64>>,
-}
-
-impl NormalizedData {
-    /// `data` for `model` on `device`.
-    pub(super) fn new(data: &Dataset, model: &Model, normalization: &Normalization, device: Device) -> Result<Self> {
-        Ok(NormalizedData {
-            features: batch::Source::new(data, model.input_shape(), normalization, device)?,
-            labels: batch::labels(data, normalization, device)?,
-            variances: match data.variances() {
-                None if data.masked() == 0 => None,
-                _ => Some(normalization.noise(data)?),
-            },
-        })
-    }
-
-    /// How many rows there are.
-    pub(super) fn rows(&self) -> usize {
-        self.labels.size()[0] as usize
-    }
 }
 
 /// A step of which the loss may still be on the device.
@@ -122,13 +95,21 @@ impl Learner {
         }
     }
 
+    /// An error where the model is no longer on the trainer's device.
+    pub(super) fn require_own_device(&self, model: &Model) -> Result<()> {
+        if model.device() != self.device {
+            return Err(Error::Device("another trainer has moved the model to another device".into()));
+        }
+        Ok(())
+    }
+
     /// The caller's `data`, normalised.
     pub(super) fn normalized(&self, data: &Dataset) -> Result<NormalizedData> {
         let model = self.model.lock();
         let data = &*model.matched(data)?;
         self.options.loss.require_variances(data.variances().is_some())?;
         check_labels(data, &self.normalization)?;
-        NormalizedData::new(data, &model, &self.normalization, self.device)
+        NormalizedData::new(data, model.input_shape(), &self.normalization, self.device)
     }
 
     /// The weights of the rows `rows` of `data`, and the variances that they come of.
@@ -158,9 +139,7 @@ impl Learner {
             return Ok(PendingStep { report, loss: None });
         }
         let model = self.model.lock();
-        if model.device() != self.device {
-            return Err(Error::Device("another trainer has moved the model to another device".into()));
-        }
+        self.require_own_device(&model)?;
         if rows.len() < model.smallest_batch() {
             return Err(Error::Shape("a mini-batch of 1 row: BatchNorm needs at least 2 in training".into()));
         }

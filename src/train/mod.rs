@@ -13,4 +13,5 @@ pub mod sampler;
 pub mod session;
 mod step;
 pub mod trainer;
+mod training_data;
 mod validation;

@@ -15,7 +15,7 @@ pub struct Sampler {
     drop_last: bool,
     seed: u64,
     position: Position,
-    order: Vec<usize>,
+    order: Vec<u32>,
 }
 
 /// How far training has come.
@@ -28,20 +28,26 @@ pub struct Position {
 }
 
 impl Sampler {
-    /// Starts at the first mini-batch of the first epoch.
+    /// Starts at `position` or, where an epoch has no such mini-batch, with the next epoch.
     ///
     /// # Errors
-    /// [`Error::InvalidArgument`] when no mini-batch would be complete; [`Error::OutOfMemory`].
-    pub fn new(rows: usize, batch_size: usize, drop_last: bool, seed: u64) -> Result<Self> {
+    /// [`Error::InvalidArgument`] when no mini-batch would be complete, and for more than 4,294,967,295 rows;
+    /// [`Error::OutOfMemory`].
+    pub fn new(rows: usize, batch_size: usize, drop_last: bool, seed: u64, position: Position) -> Result<Self> {
+        if u32::try_from(rows).is_err() {
+            return Err(Error::InvalidArgument(format!("training takes {} rows at most, there are {rows}", u32::MAX)));
+        }
         if drop_last && batch_size > rows {
             return Err(Error::InvalidArgument(format!(
                 "batch_size {batch_size} is more than the {rows} training rows and drop_last leaves incomplete \
                  mini-batches out: take a smaller batch_size, or drop_last false"
             )));
         }
-        let order = filled(rows, 0)?;
-        let mut sampler = Sampler { rows, batch_size, drop_last, seed, position: Position::default(), order };
-        sampler.seek(Position::default())?;
+        let mut sampler = Sampler { rows, batch_size, drop_last, seed, position, order: filled(rows, 0)? };
+        if position.batch >= sampler.batches_per_epoch() {
+            sampler.position = Position { epoch: position.epoch + 1, batch: 0 };
+        }
+        sampler.shuffle();
         Ok(sampler)
     }
 
@@ -59,9 +65,10 @@ impl Sampler {
     }
 
     /// The rows of the next mini-batch. It stays the next one until [`Sampler::advance`].
-    pub fn batch(&self) -> &[usize] {
+    pub fn batch(&self) -> Vec<usize> {
         let start = self.position.batch * self.batch_size;
-        &self.order[start..self.rows.min(start + self.batch_size)]
+        let rows = &self.order[start..self.rows.min(start + self.batch_size)];
+        rows.iter().map(|&row| row as usize).collect()
     }
 
     /// Goes on to the next mini-batch, and past the epoch's last one to the next epoch.
@@ -93,7 +100,7 @@ impl Sampler {
     }
 
     fn shuffle(&mut self) {
-        permute(&mut self.order, &mut stream(self.seed, Purpose::Shuffle, self.position.epoch));
+        permute(&mut self.order, &mut stream(self.seed, Purpose::Shuffle, self.position.epoch), |row| row as u32);
     }
 }
 
@@ -106,10 +113,10 @@ mod tests {
         #[test]
         fn an_epoch_shows_each_row_once_at_most(rows in 1usize..200, size in 1usize..50, drop_last: bool, seed: u64) {
             prop_assume!(!drop_last || size <= rows);
-            let mut sampler = Sampler::new(rows, size, drop_last, seed).unwrap();
+            let mut sampler = Sampler::new(rows, size, drop_last, seed, Position::default()).unwrap();
             let mut seen = Vec::new();
             while sampler.position().epoch == 0 {
-                seen.extend_from_slice(sampler.batch());
+                seen.extend(sampler.batch());
                 sampler.advance();
             }
             let expected = if drop_last { rows / size * size } else { rows };
@@ -121,20 +128,29 @@ mod tests {
 
         #[test]
         fn a_position_is_all_there_is_to_keep(steps in 0usize..40, seed: u64) {
-            let mut walked = Sampler::new(23, 4, false, seed).unwrap();
+            let mut walked = Sampler::new(23, 4, false, seed, Position::default()).unwrap();
             (0..steps).for_each(|_| walked.advance());
-            let mut jumped = Sampler::new(23, 4, false, seed).unwrap();
+            let mut jumped = Sampler::new(23, 4, false, seed, Position::default()).unwrap();
             jumped.seek(walked.position()).unwrap();
             prop_assert_eq!(walked.batch(), jumped.batch());
+            let begun = Sampler::new(23, 4, false, seed, walked.position()).unwrap();
+            prop_assert_eq!(walked.batch(), begun.batch());
+            let next = Sampler::new(23, 4, false, seed, Position { batch: 6, ..walked.position() }).unwrap();
+            prop_assert_eq!(next.position(), Position { epoch: walked.position().epoch + 1, batch: 0 });
         }
     }
 
     #[test]
     fn epochs_differ_and_too_small_a_set_is_an_error() {
-        let mut sampler = Sampler::new(100, 100, true, 1).unwrap();
-        let first = sampler.batch().to_vec();
+        let mut sampler = Sampler::new(100, 100, true, 1, Position::default()).unwrap();
+        let first = sampler.batch();
         sampler.advance();
         assert_ne!(first, sampler.batch());
-        assert!(Sampler::new(3, 4, true, 0).unwrap_err().to_string().contains("more than the 3 training rows"));
+        assert!(
+            Sampler::new(3, 4, true, 0, Position::default())
+                .unwrap_err()
+                .to_string()
+                .contains("more than the 3 training rows")
+        );
     }
 }

@@ -1,10 +1,11 @@
 //! Training on a data set: steps, epochs, evaluation.
 
 use super::first_loss::{check_labels, culprit};
-use super::learner::{Learner, NormalizedData, PendingStep};
+use super::learner::{Learner, PendingStep};
 use super::metrics::Metrics;
 use super::options::check_learning_rate;
 use super::sampler::{Position, Sampler};
+use super::training_data::{NormalizedData, TrainingData};
 use super::validation::{SavedValidation, Validation};
 use crate::data::{Dataset, Fingerprint, Normalization};
 use crate::model::Model;
@@ -50,7 +51,7 @@ pub struct ValidationReport {
 #[derive(Debug)]
 pub struct Trainer {
     pub(super) learner: Learner,
-    pub(super) data: Option<(NormalizedData, Sampler)>,
+    pub(super) data: Option<(TrainingData, Sampler)>,
     /// Which rows of the caller's data set the trainer has, where they are not all of them.
     pub(super) rows: Option<Vec<usize>>,
     /// What the data set was that the trainer trains on, or that its checkpoint had.
@@ -65,74 +66,97 @@ pub struct Trainer {
 }
 
 impl Trainer {
-    /// A trainer that starts from the model's present weights. The data are
-    /// copied to the device; without them only [`Trainer::step_on`] can train.
+    /// A trainer that starts from the model's present weights. The data are copied to the device, but for more than
+    /// 64 MiB of numbers on a CPU: these it shares. Without data only [`Trainer::step_on`] can train.
     ///
     /// # Errors
     /// [`Error::InvalidConfig`] for illegal options, [`Error::Shape`] when model
     /// and data do not fit, [`Error::InvalidArgument`] when the loss needs
     /// variances that the data do not have, [`Error::Device`].
     pub fn new(model: SharedModel, data: Option<&Dataset>, options: &TrainerOptions) -> Result<Self> {
+        Self::at(model, data, options, Position::default())
+    }
+
+    /// As [`Trainer::new`], at `position` in the data or, where an epoch has no such mini-batch, at the next epoch.
+    pub(super) fn at(
+        model: SharedModel,
+        data: Option<&Dataset>,
+        options: &TrainerOptions,
+        position: Position,
+    ) -> Result<Self> {
         options.validate()?;
         let device = device::resolve(&options.device)?;
         let mut locked = model.lock();
         check_loss(&locked, options)?;
         let whole = data;
-        let (data, rows) = data.map(labelled).transpose()?.unzip();
-        let rows = rows.flatten();
-        let data = data.as_deref().map(|data| locked.matched(data)).transpose()?;
-        let data = data.as_deref();
-        if let Some(data) = data {
-            options.loss.require_variances(data.variances().is_some())?;
-        }
-        let sampler = data.map(|data| Sampler::new(data.rows(), options.batch_size, options.drop_last, options.seed));
-        let sampler = sampler.transpose()?;
-
-        if let (Some(data), Some(sampler)) = (data, &sampler)
-            && sampler.smallest_batch() < locked.smallest_batch()
-        {
-            return Err(Error::InvalidArgument(format!(
-                "an epoch of {} rows in mini-batches of {} has one of a single row: BatchNorm needs at least 2",
-                data.rows(),
-                options.batch_size
-            )));
-        }
-
-        let normalization = match (locked.normalization(), data) {
-            (None, Some(data)) if options.normalize => Normalization::fit(data, options.normalization),
+        let data = data.map(|data| Fitting::new(data, &locked, options, position)).transpose()?;
+        let normalization = match (locked.normalization(), &data) {
+            (None, Some(fitting)) if options.normalize => Normalization::fit(&fitting.data, options.normalization),
             _ => locked.normalization_or_identity(),
         };
         if let Some(whole) = whole {
             check_labels(whole, &normalization)?;
         }
-        let columns = data.and_then(Dataset::columns).cloned();
-        let fingerprint = data.map(Dataset::fingerprint);
         locked.to_device(device)?;
-        let data = match (data, sampler) {
-            (Some(data), Some(sampler)) => Some((NormalizedData::new(data, &locked, &normalization, device)?, sampler)),
-            _ => None,
-        };
+        let placed = |fitting: &Fitting| TrainingData::new(&fitting.data, &locked, &normalization, device);
+        let placed = data.as_ref().map(placed).transpose()?;
+        let fingerprint = data.as_ref().map(|fitting| fitting.data.fingerprint());
         let learner = Learner::new(&model, &locked, normalization.clone(), options, device)?;
         // Nothing fails any more: a model without a trainer stays as it was.
         if data.is_some() && options.normalize {
             locked.set_normalization(normalization);
         }
-        if let Some(columns) = columns {
-            locked.learn_columns(&columns);
+        if let Some(columns) = data.as_ref().and_then(|fitting| fitting.data.columns()) {
+            locked.learn_columns(columns);
         }
         // What was known of the errors of other weights.
         locked.forget_error_bars();
         drop(locked);
+        let (sampler, rows) = data.map(|fitting| (fitting.sampler, fitting.rows)).unzip();
         Ok(Trainer {
             learner,
-            data,
-            rows,
+            data: placed.zip(sampler),
+            rows: rows.flatten(),
             fingerprint,
             accepted: vec![],
             absent: None,
             validation: None,
             absent_validation: None,
         })
+    }
+
+    /// Goes on with other data: weights, Adam's state, normalisation and the numbers of steps and epochs stay. So does
+    /// the place in the epoch, where an epoch of the new data has such a mini-batch; else the next epoch begins. The same
+    /// data change no bit of what follows. The next checkpoint is one of the new data.
+    ///
+    /// Up to 64 MiB of features are normalised again, all of them; beyond it only the rows' order is new. Either way
+    /// labels are checked, and all values are read for the fingerprint.
+    ///
+    /// # Errors
+    /// As [`Trainer::new`]: the trainer has its former data then.
+    pub fn set_data(&mut self, data: &Dataset) -> Result<()> {
+        let learner = &mut self.learner;
+        let mut model = learner.model.lock();
+        learner.require_own_device(&model)?;
+        let position = match (&self.data, &self.absent) {
+            (Some((_, sampler)), _) => sampler.position(),
+            (None, Some((position, _))) => *position,
+            (None, None) => Position::default(),
+        };
+        let fitting = Fitting::new(data, &model, &learner.options, position)?;
+        check_labels(data, &learner.normalization)?;
+        let placed = TrainingData::new(&fitting.data, &model, &learner.normalization, model.device())?;
+        let fingerprint = fitting.data.fingerprint();
+        learner.engine.forget_data()?;
+        // Nothing fails any more.
+        if let Some(columns) = fitting.data.columns() {
+            model.learn_columns(columns);
+        }
+        self.data = Some((placed, fitting.sampler));
+        self.rows = fitting.rows;
+        self.fingerprint = Some(fingerprint);
+        self.absent = None;
+        Ok(())
     }
 
     /// Judges the model on `data` after each epoch from now on. A loss of epsilon `auto` gets its epsilon from there; for
@@ -221,7 +245,8 @@ impl Trainer {
         let Some((data, sampler)) = &mut self.data else {
             return Err(Error::Unsupported("the trainer was made without a data set: give it mini-batches".into()));
         };
-        let step = self.learner.step(data, sampler.batch())?;
+        let (data, rows) = data.mini_batch(sampler.batch(), &self.learner.normalization)?;
+        let step = self.learner.step(&data, &rows)?;
         let position = sampler.position();
         sampler.advance();
         Ok((step, position))
@@ -242,16 +267,23 @@ impl Trainer {
             sampler.seek(positions[failed])?;
         }
         let (step, loss) = (self.steps() + 1, reports[failed].loss);
-        let (data, rows, numbers) = match (batch, &self.data) {
-            (Some(batch), _) => (batch, (0..batch.rows()).collect(), None),
-            (None, Some((data, sampler))) => (data, sampler.batch().to_vec(), self.rows.as_ref()),
+        let (culprit, row) = match (batch, &self.data) {
+            (Some(batch), _) => {
+                let culprit = culprit(&self.learner, batch, &(0..batch.rows()).collect::<Vec<_>>())?;
+                let row = culprit.at;
+                (culprit, row)
+            }
+            (None, Some((data, sampler))) => {
+                let numbers = sampler.batch();
+                let (data, rows) = data.mini_batch(sampler.batch(), &self.learner.normalization)?;
+                let culprit = culprit(&self.learner, &data, &rows)?;
+                let row = numbers[culprit.at];
+                (culprit, self.rows.as_ref().map_or(row, |rows| rows[row]))
+            }
             (None, None) => return Err(Error::Internal("a step on no data".into())),
         };
-        let culprit = culprit(&self.learner, data, &rows)?;
         if step == 1 || culprit.is_out_of_range {
             let fault = format!("makes the loss of step {step} {loss}: {}", culprit.reason);
-            let row = rows[culprit.at];
-            let row = numbers.map_or(row, |numbers| numbers[row]);
             return Err(Error::Numerical(fault).at([("row", row), culprit.element]));
         }
         Err(Error::Numerical(format!(
@@ -375,6 +407,36 @@ impl Trainer {
     /// [`Error::Shape`].
     pub fn predict(&self, data: &Dataset) -> Result<Vec<f64>> {
         self.learner.predict(data)
+    }
+}
+
+/// A data set that a model can be trained on.
+struct Fitting {
+    /// The rows that have a label, with the model's features.
+    data: Dataset,
+    /// Which rows these are, where they are not all.
+    rows: Option<Vec<usize>>,
+    sampler: Sampler,
+}
+
+impl Fitting {
+    /// `data` for `model`, from `position` on.
+    ///
+    /// # Errors
+    /// Where they do not fit the model or the options.
+    fn new(data: &Dataset, model: &Model, options: &TrainerOptions, position: Position) -> Result<Self> {
+        let (data, rows) = labelled(data)?;
+        let data = model.matched(&data)?.into_owned();
+        options.loss.require_variances(data.variances().is_some())?;
+        let sampler = Sampler::new(data.rows(), options.batch_size, options.drop_last, options.seed, position)?;
+        if sampler.smallest_batch() < model.smallest_batch() {
+            return Err(Error::InvalidArgument(format!(
+                "an epoch of {} rows in mini-batches of {} has one of a single row: BatchNorm needs at least 2",
+                data.rows(),
+                options.batch_size
+            )));
+        }
+        Ok(Fitting { data, rows, sampler })
     }
 }
 

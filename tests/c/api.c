@@ -225,7 +225,7 @@ static void other_data_are_matched_by_name(const char *folder) {
   CHECK_OK(biv_trainer_evaluate(trainer, second, &found));
   CHECK(expected.rmse == found.rmse);
   CHECK_STATUS(biv_trainer_evaluate(trainer, third, &found), BIV_ERROR_SHAPE,
-               "the data have no column 'b': they have 'a', 'c', the model was trained on 'a', 'b'");
+               "the data have no column 'b': they have 'a', 'c', the model has 'a', 'b'");
   /* Arrays may have names, too: here those of the first file, in another order. */
   const double x[8] = {10, 1, 20, 2, 10, 3, 30, 4}, y[4] = {12, 24, 16, 38};
   CHECK_OK(biv_dataset_create(F64(x, 4, 2), F64(y, 4), NULL, NULL, "{\"columns\": [\"b\", \"a\"]}", &arrays));

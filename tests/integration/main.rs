@@ -11,6 +11,7 @@ mod cuda;
 mod experiment;
 mod fit;
 mod golden;
+mod growing_data;
 mod image_networks;
 mod numerics;
 mod own_data;

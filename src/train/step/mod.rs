@@ -57,7 +57,7 @@ trait StepStrategy: Debug + Send {
         losses.iter().map(StepLoss::known).collect()
     }
 
-    /// Forgets what belongs to earlier weights: `weights` were replaced.
+    /// Forgets what belongs to earlier weights and data: `weights`, or the data, were replaced.
     fn clear(&mut self, _weights: &Weights) -> Result<()> {
         Ok(())
     }
@@ -207,6 +207,11 @@ impl Engine {
     /// [`Error::Internal`](crate::Error::Internal) when libtorch fails.
     pub(super) fn read(&mut self, model: &Model, losses: &[StepLoss]) -> Result<Vec<f64>> {
         self.strategy.read(model, &mut self.weights, losses)
+    }
+
+    /// Forgets what belongs to the data of earlier steps.
+    pub(super) fn forget_data(&mut self) -> Result<()> {
+        self.strategy.clear(&self.weights)
     }
 
     /// Adds the optimiser's state to `archive`.
