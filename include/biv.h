@@ -150,8 +150,8 @@ typedef struct biv_model biv_model;
 typedef struct biv_text biv_text;
 
 /**
- * Trains one model with Adam. It shares the model and has its own copy of the data, so their handles may be
- * freed. Calls on one trainer take turns, except biv_trainer_cancel() and biv_trainer_get_progress(), which
+ * Trains one model with Adam. It shares the model and has its own copy of the data, or shares their memory, so their
+ * handles may be freed. Calls on one trainer take turns, except biv_trainer_cancel() and biv_trainer_get_progress(), which
  * never wait.
  */
 typedef struct biv_trainer biv_trainer;
@@ -832,7 +832,7 @@ const char *biv_last_error_message_from_one(void);
 /**
  * The JSON Schema of a kind of options, with the meaning and the default of every field.
  *
- * @param name "arrays", "csv", "images", "synthetic", "split", "noise", "distribution", "loss", "model",
+ * @param name "arrays", "variances", "csv", "images", "synthetic", "split", "noise", "distribution", "loss", "model",
  *   "trainer", "load", "fit", "settings", "experiment" or "sweep".
  * @param out set to a static text, never to be freed; NULL on failure.
  * @return BIV_OK, BIV_ERROR_INVALID_ARGUMENT. Any thread.
@@ -1067,6 +1067,51 @@ biv_status biv_dataset_subset(const struct biv_dataset *dataset,
 biv_status biv_dataset_shuffle(const struct biv_dataset *dataset,
                                uint64_t seed,
                                struct biv_dataset **out);
+
+/**
+ * Makes a data set of the rows of `dataset` and then those of `more`. It shares the memory of both: that takes time for
+ * the new rows alone, microseconds for one, however many there were. Rows of several data sets are put together in one
+ * piece of memory where somebody first wants them so: a training does, unless it has more than 16 MiB of features.
+ *
+ * Features are matched by name where both have names. Groups given as the same number, text or picture are one group. A
+ * column of f64 that is centred stays centred where it is: the first rows should show where the columns lie.
+ *
+ * @param more rows of the same shape, as many labels in a row, with variances and groups if `dataset` has them.
+ * @param out the new handle, to be freed with biv_dataset_free(); NULL on failure. The others may be freed before it.
+ * @return BIV_OK, BIV_ERROR_INVALID_HANDLE, BIV_ERROR_SHAPE (rows of another shape, or without a column),
+ *   BIV_ERROR_INVALID_ARGUMENT (only one of them has variances, or groups; a feature too large for f32),
+ *   BIV_ERROR_OUT_OF_MEMORY. Any thread.
+ */
+biv_status biv_dataset_append(const struct biv_dataset *dataset,
+                              const struct biv_dataset *more,
+                              struct biv_dataset **out);
+
+/**
+ * Makes a data set of the last rows, which share the memory of all. With biv_dataset_append() it is a window over
+ * data that keep coming: rows that have left it are let go of, at the latest when as many again have left it.
+ *
+ * @param rows how many; all where there are no more. At least 1.
+ * @param out the new handle, to be freed with biv_dataset_free(); NULL on failure.
+ * @return BIV_OK, BIV_ERROR_INVALID_HANDLE, BIV_ERROR_INVALID_ARGUMENT (no rows), BIV_ERROR_OUT_OF_MEMORY. Any thread.
+ */
+biv_status biv_dataset_latest(const struct biv_dataset *dataset,
+                              size_t rows,
+                              struct biv_dataset **out);
+
+/**
+ * Makes a data set of the same rows with other variances of the labels' noise. Everything else is shared. A label that
+ * was masked by an infinite variance is so no more where the new one is finite; one that is missing stays masked.
+ *
+ * @param noise the variances or, with "standard_deviations" true, their square roots: the labels' shape, at least 0.
+ * @param options JSON, schema "variances": {"standard_deviations": false}; NULL for this default.
+ * @param out the new handle, to be freed with biv_dataset_free(); NULL on failure.
+ * @return BIV_OK, BIV_ERROR_INVALID_HANDLE, BIV_ERROR_SHAPE, BIV_ERROR_INVALID_ARGUMENT (a variance that is NaN or
+ *   negative), BIV_ERROR_INVALID_CONFIG, BIV_ERROR_OUT_OF_MEMORY. Any thread.
+ */
+biv_status biv_dataset_with_variances(const struct biv_dataset *dataset,
+                                      const struct biv_array *noise,
+                                      const char *options,
+                                      struct biv_dataset **out);
 
 /**
  * The data set's sizes.
@@ -1341,7 +1386,9 @@ void biv_model_free(struct biv_model *model);
  * the noise where that was simulated. A model that has a normalisation keeps it.
  *
  * @param model is moved to the trainer's device and trained in place: its predictions follow the training.
- * @param dataset is copied to the device; NULL for a trainer that is used with biv_trainer_step_on() only.
+ * @param dataset is copied to the device, but for more than 16 MiB of numbers on a CPU: these are shared, and a
+ *   mini-batch is normalised when it is its turn. NULL for a trainer that is used with biv_trainer_step_on(), or gets
+ *   its data by biv_trainer_set_data().
  * @param options JSON, schema "trainer": {"loss": {"kind": "biv", "epsilon": 0.1}, "batch_size": 256,
  *   "learning_rate": 0.001, "normalize": true, "drop_last": true, "seed": 0, "device": "cpu",
  *   "adam": {...}}; NULL for these defaults. Epsilon "auto" and "patience" take a validation set:
@@ -1383,6 +1430,23 @@ biv_status biv_trainer_step_on(struct biv_trainer *trainer,
                                const struct biv_array *labels,
                                const struct biv_array *variances,
                                struct biv_step *out);
+
+/**
+ * Goes on with other data: weights, Adam's state, the normalisation and the numbers of steps and epochs stay. So does
+ * the place in the epoch where an epoch of the new data has such a mini-batch; else the next epoch begins. With the same
+ * data set it changes no bit of what follows. What is saved from now on goes on with the new data set.
+ *
+ * While biv_trainer_fit() runs on another thread, this waits for the end of its present epoch.
+ *
+ * Up to 16 MiB of features are normalised again, all of them, and beyond it a mini-batch at a time, as
+ * biv_trainer_create() does. Either way all values are read once, and the rows get a new order: a time that grows with
+ * the number of rows, about that of reading them from memory. Append many rows before a call.
+ *
+ * @param dataset rows with the features that the model was trained on. The handle may be freed.
+ * @return BIV_OK, BIV_ERROR_INVALID_HANDLE, and as biv_trainer_create(): the trainer has its former data then. Any thread.
+ */
+biv_status biv_trainer_set_data(struct biv_trainer *trainer,
+                                const struct biv_dataset *dataset);
 
 /**
  * Judges the model on a validation set after each epoch of biv_trainer_fit() from now on.

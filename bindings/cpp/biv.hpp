@@ -503,6 +503,31 @@ class Dataset {
     return Dataset(detail::made<biv_dataset>(biv_dataset_shuffle, handle_.get(), seed));
   }
 
+  /**
+   * These rows and then those of `more`, in shared memory: it takes time for the new rows only.
+   *
+   * @throws Error BIV_ERROR_SHAPE for rows of another shape; BIV_ERROR_INVALID_ARGUMENT where only one has variances.
+   */
+  Dataset append(const Dataset &more) const {
+    return Dataset(detail::made<biv_dataset>(biv_dataset_append, handle_.get(), more.handle_.get()));
+  }
+
+  /** The last `rows` rows, or all where there are no more, in shared memory: a window over data that keep coming. */
+  Dataset latest(std::size_t rows) const {
+    return Dataset(detail::made<biv_dataset>(biv_dataset_latest, handle_.get(), rows));
+  }
+
+  /**
+   * The same rows with other variances of the labels' noise; everything else is shared.
+   *
+   * @param noise the variances, of the labels' shape; with {{"standard_deviations", true}} their square roots.
+   * @param options schema "variances".
+   */
+  Dataset with_variances(const View &noise, const Options &options = {}) const {
+    return Dataset(detail::made<biv_dataset>(biv_dataset_with_variances, handle_.get(), detail::Input(noise),
+                                             options.json()));
+  }
+
   /** The numbers of rows, features and outputs, and what is known about the noise. */
   DatasetInfo info() const { return detail::filled<DatasetInfo>(biv_dataset_get_info, handle_.get()); }
 
@@ -737,6 +762,12 @@ class Trainer {
     return detail::filled<Step>(biv_trainer_step_on, handle_.get(), detail::Input(features), detail::Input(labels),
                                 detail::Input(variances));
   }
+
+  /**
+   * Goes on with other data, as those of Dataset::append(): weights, Adam's state, normalisation and the numbers of
+   * steps and epochs stay. The same data change no bit of what follows.
+   */
+  void set_data(const Dataset &dataset) { detail::check(biv_trainer_set_data(handle_.get(), dataset.handle_.get())); }
 
   /**
    * Judges the model on a validation set after each epoch of fit() from now on. Each fit() then ends with the weights

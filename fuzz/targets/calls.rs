@@ -102,6 +102,10 @@ enum Call {
     Text(Pick),
     ComputeLoss(Loss, Table),
     Free(Pick, u8),
+    Append(Pick, Pick),
+    Latest(Pick, Size),
+    Variances { data: Pick, rows: Size, outputs: Size, negative: bool },
+    SetData(Pick, Pick),
 }
 
 /// What the library should know about an object.
@@ -412,6 +416,59 @@ impl World {
                 Call::Shuffle(pick, seed) => {
                     let (raw, data) = self.dataset(pick);
                     self.make(&handle_faults(&data), dataset_or_text(data), |out| biv_dataset_shuffle(raw, seed, out));
+                }
+                Call::Append(pick, more) => {
+                    let ((raw, data), (raw_more, more)) = (self.dataset(pick), self.dataset(more));
+                    let mut faults = handle_faults(&data);
+                    faults.extend(handle_faults(&more));
+                    if let (Some(data), Some(more)) = (data, more) {
+                        let misfit = (data.features, data.outputs) != (more.features, more.outputs);
+                        faults.extend(fault(misfit, BIV_ERROR_SHAPE));
+                        faults.extend(fault(data.variances != more.variances, BIV_ERROR_INVALID_ARGUMENT));
+                    }
+                    let both = |data: Dataset, more: Dataset| {
+                        let clean = data.clean || more.clean;
+                        Dataset { rows: data.rows + more.rows, clean, ..data }
+                    };
+                    let object = data.zip(more).map(|(data, more)| both(data, more));
+                    self.make(&faults, dataset_or_text(object), |out| biv_dataset_append(raw, raw_more, out));
+                }
+                Call::Latest(pick, rows) => {
+                    let (raw, data) = self.dataset(pick);
+                    let rows = rows.get(12);
+                    let mut faults = handle_faults(&data);
+                    faults.extend(fault(rows == 0, BIV_ERROR_INVALID_ARGUMENT));
+                    let object = data.map(|data| Dataset { rows: rows.min(data.rows), ..data });
+                    self.make(&faults, dataset_or_text(object), |out| biv_dataset_latest(raw, rows as usize, out));
+                }
+                Call::Variances { data, rows, outputs, negative } => {
+                    let (raw, data) = self.dataset(data);
+                    let shape = [rows.get(12), outputs.get(3)];
+                    let mut values = vec![0.5; 36];
+                    values[0] = if negative { -1.0 } else { 0.5 };
+                    let mut faults = handle_faults(&data);
+                    faults.extend(fault(negative, BIV_ERROR_INVALID_ARGUMENT));
+                    let misfit = data.is_some_and(|data| shape != [data.rows, data.outputs]);
+                    faults.extend(fault(misfit, BIV_ERROR_SHAPE));
+                    let object = data.map(|data| Dataset { variances: true, ..data });
+                    self.make(&faults, dataset_or_text(object), |out| {
+                        biv_dataset_with_variances(raw, &array(&values, &shape), null(), out)
+                    });
+                }
+                Call::SetData(pick, data) => {
+                    let ((raw, trainer), (raw_data, data)) = (self.trainer(pick), self.dataset(data));
+                    let mut faults = handle_faults(&trainer);
+                    faults.extend(handle_faults(&data));
+                    if let (Some(trainer), Some(data)) = (&trainer, data) {
+                        // Of as many rows, so that the trainer is where it was.
+                        if !trainer.has_data || trainer.rows != Some(data.rows) {
+                            return;
+                        }
+                        faults.extend(fault(!fits(&trainer.model, data), BIV_ERROR_SHAPE));
+                        let lacking = trainer.needs_variances() && !data.variances;
+                        faults.extend(fault(lacking, BIV_ERROR_INVALID_ARGUMENT));
+                    }
+                    expect(check_status(biv_trainer_set_data(raw, raw_data)), &faults);
                 }
                 Call::Examine(pick) => {
                     let (raw, data) = self.dataset(pick);

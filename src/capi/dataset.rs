@@ -7,7 +7,7 @@ use super::pointer;
 use super::status::biv_status;
 use crate::base::Element;
 use crate::data::noise::NoiseOptions;
-use crate::data::{ArrayOptions, Dataset, ImageFolder, NamedDataset, SplitOptions, SyntheticOptions};
+use crate::data::{ArrayOptions, Dataset, ImageFolder, NamedDataset, SplitOptions, SyntheticOptions, VarianceOptions};
 use crate::{Error, Result};
 use std::ffi::c_char;
 use std::ops::ControlFlow;
@@ -339,6 +339,70 @@ pub unsafe extern "C" fn biv_dataset_shuffle(
     boundary(|| unsafe { handle::create(out, || handle::get(dataset)?.shuffled(seed).map(Arc::new)) })
 }
 
+/// Makes a data set of the rows of `dataset` and then those of `more`. It shares the memory of both: that takes time for
+/// the new rows alone, microseconds for one, however many there were. Rows of several data sets are put together in one
+/// piece of memory where somebody first wants them so: a training does, unless it has more than 16 MiB of features.
+///
+/// Features are matched by name where both have names. Groups given as the same number, text or picture are one group. A
+/// column of f64 that is centred stays centred where it is: the first rows should show where the columns lie.
+///
+/// @param more rows of the same shape, as many labels in a row, with variances and groups if `dataset` has them.
+/// @param out the new handle, to be freed with biv_dataset_free(); NULL on failure. The others may be freed before it.
+/// @return BIV_OK, BIV_ERROR_INVALID_HANDLE, BIV_ERROR_SHAPE (rows of another shape, or without a column),
+///   BIV_ERROR_INVALID_ARGUMENT (only one of them has variances, or groups; a feature too large for f32),
+///   BIV_ERROR_OUT_OF_MEMORY. Any thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn biv_dataset_append(
+    dataset: *const biv_dataset,
+    more: *const biv_dataset,
+    out: *mut *mut biv_dataset,
+) -> biv_status {
+    // SAFETY: the header's contract for `out`.
+    boundary(|| unsafe { handle::create(out, || handle::get(dataset)?.append(&*handle::get(more)?).map(Arc::new)) })
+}
+
+/// Makes a data set of the last rows, which share the memory of all. With biv_dataset_append() it is a window over
+/// data that keep coming: rows that have left it are let go of, at the latest when as many again have left it.
+///
+/// @param rows how many; all where there are no more. At least 1.
+/// @param out the new handle, to be freed with biv_dataset_free(); NULL on failure.
+/// @return BIV_OK, BIV_ERROR_INVALID_HANDLE, BIV_ERROR_INVALID_ARGUMENT (no rows), BIV_ERROR_OUT_OF_MEMORY. Any thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn biv_dataset_latest(
+    dataset: *const biv_dataset,
+    rows: usize,
+    out: *mut *mut biv_dataset,
+) -> biv_status {
+    // SAFETY: the header's contract for `out`.
+    boundary(|| unsafe { handle::create(out, || handle::get(dataset)?.latest(rows).map(Arc::new)) })
+}
+
+/// Makes a data set of the same rows with other variances of the labels' noise. Everything else is shared. A label that
+/// was masked by an infinite variance is so no more where the new one is finite; one that is missing stays masked.
+///
+/// @param noise the variances or, with "standard_deviations" true, their square roots: the labels' shape, at least 0.
+/// @param options JSON, schema "variances": {"standard_deviations": false}; NULL for this default.
+/// @param out the new handle, to be freed with biv_dataset_free(); NULL on failure.
+/// @return BIV_OK, BIV_ERROR_INVALID_HANDLE, BIV_ERROR_SHAPE, BIV_ERROR_INVALID_ARGUMENT (a variance that is NaN or
+///   negative), BIV_ERROR_INVALID_CONFIG, BIV_ERROR_OUT_OF_MEMORY. Any thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn biv_dataset_with_variances(
+    dataset: *const biv_dataset,
+    noise: *const biv_array,
+    options: *const c_char,
+    out: *mut *mut biv_dataset,
+) -> biv_status {
+    // SAFETY: the header's contract for all pointers.
+    boundary(|| unsafe {
+        handle::create(out, || {
+            let dataset = handle::get(dataset)?;
+            let noise = view(noise, "noise")?;
+            let options: VarianceOptions = pointer::options(options, "variances")?;
+            dataset.with_noise_of(&noise, &options).map(Arc::new)
+        })
+    })
+}
+
 /// The data set's sizes.
 ///
 /// @param out a struct of the caller's, with its struct_size set.
@@ -352,7 +416,7 @@ pub unsafe extern "C" fn biv_dataset_get_info(dataset: *const biv_dataset, out: 
             rows: dataset.rows() as i64,
             features: dataset.width() as i64,
             outputs: dataset.outputs() as i64,
-            has_variances: dataset.variances().is_some().into(),
+            has_variances: dataset.has_variances().into(),
             has_clean_labels: dataset.has_clean_labels().into(),
             left_out: dataset.left_out().len() as i64,
             masked_labels: dataset.masked() as i64,

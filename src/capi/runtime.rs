@@ -89,7 +89,7 @@ pub extern "C" fn biv_last_error_message_from_one() -> *const c_char {
 
 /// The JSON Schema of a kind of options, with the meaning and the default of every field.
 ///
-/// @param name "arrays", "csv", "images", "synthetic", "split", "noise", "distribution", "loss", "model",
+/// @param name "arrays", "variances", "csv", "images", "synthetic", "split", "noise", "distribution", "loss", "model",
 ///   "trainer", "load", "fit", "settings", "experiment" or "sweep".
 /// @param out set to a static text, never to be freed; NULL on failure.
 /// @return BIV_OK, BIV_ERROR_INVALID_ARGUMENT. Any thread.
@@ -101,6 +101,7 @@ pub unsafe extern "C" fn biv_config_schema(name: *const c_char, out: *mut *const
         use crate::{data, experiment, model};
         let schemas = [
             ("arrays", schema::<data::ArrayOptions>()),
+            ("variances", schema::<data::VarianceOptions>()),
             ("csv", schema::<data::CsvOptions>()),
             ("synthetic", schema::<data::SyntheticOptions>()),
             ("split", schema::<data::SplitOptions>()),

@@ -20,8 +20,8 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 
-/// Trains one model with Adam. It shares the model and has its own copy of the data, so their handles may be
-/// freed. Calls on one trainer take turns, except biv_trainer_cancel() and biv_trainer_get_progress(), which
+/// Trains one model with Adam. It shares the model and has its own copy of the data, or shares their memory, so their
+/// handles may be freed. Calls on one trainer take turns, except biv_trainer_cancel() and biv_trainer_get_progress(), which
 /// never wait.
 pub struct biv_trainer {
     _private: (),
@@ -216,7 +216,9 @@ pub type biv_epoch_callback = Option<unsafe extern "C" fn(user: *mut c_void, epo
 /// the noise where that was simulated. A model that has a normalisation keeps it.
 ///
 /// @param model is moved to the trainer's device and trained in place: its predictions follow the training.
-/// @param dataset is copied to the device; NULL for a trainer that is used with biv_trainer_step_on() only.
+/// @param dataset is copied to the device, but for more than 16 MiB of numbers on a CPU: these are shared, and a
+///   mini-batch is normalised when it is its turn. NULL for a trainer that is used with biv_trainer_step_on(), or gets
+///   its data by biv_trainer_set_data().
 /// @param options JSON, schema "trainer": {"loss": {"kind": "biv", "epsilon": 0.1}, "batch_size": 256,
 ///   "learning_rate": 0.001, "normalize": true, "drop_last": true, "seed": 0, "device": "cpu",
 ///   "adam": {...}}; NULL for these defaults. Epsilon "auto" and "patience" take a validation set:
@@ -303,6 +305,29 @@ unsafe fn step(
     };
     // SAFETY: the caller's promise.
     if out.is_null() { Ok(()) } else { unsafe { pointer::write_sized(out, report.into()) } }
+}
+
+/// Goes on with other data: weights, Adam's state, the normalisation and the numbers of steps and epochs stay. So does
+/// the place in the epoch where an epoch of the new data has such a mini-batch; else the next epoch begins. With the same
+/// data set it changes no bit of what follows. What is saved from now on goes on with the new data set.
+///
+/// While biv_trainer_fit() runs on another thread, this waits for the end of its present epoch.
+///
+/// Up to 16 MiB of features are normalised again, all of them, and beyond it a mini-batch at a time, as
+/// biv_trainer_create() does. Either way all values are read once, and the rows get a new order: a time that grows with
+/// the number of rows, about that of reading them from memory. Append many rows before a call.
+///
+/// @param dataset rows with the features that the model was trained on. The handle may be freed.
+/// @return BIV_OK, BIV_ERROR_INVALID_HANDLE, and as biv_trainer_create(): the trainer has its former data then. Any thread.
+#[unsafe(no_mangle)]
+pub extern "C" fn biv_trainer_set_data(trainer: *mut biv_trainer, dataset: *const biv_dataset) -> biv_status {
+    boundary(|| {
+        let (session, dataset) = (handle::get(trainer)?, handle::get(dataset)?);
+        let mut trainer = session.trainer();
+        trainer.set_data(&dataset)?;
+        session.publish(&trainer, session.progress().loss);
+        Ok(())
+    })
 }
 
 /// Judges the model on a validation set after each epoch of biv_trainer_fit() from now on.

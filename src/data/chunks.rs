@@ -91,18 +91,26 @@ impl<T: Copy + Send + Sync + 'static> Chunks<T> {
         Ok(Self::new(chunks))
     }
 
+    /// The first `count` values, at most all of them.
+    pub fn first(&self, count: usize) -> Self {
+        self.slice(0, count.min(self.len()))
+    }
+
     /// The last `count` values, at most all of them.
     pub fn last(&self, count: usize) -> Self {
-        let mut before = self.len().saturating_sub(count);
-        let mut chunks = self.chunks();
-        chunks.retain_mut(|chunk| {
-            let is_left_out = chunk.len() <= before;
-            let skipped = before.min(chunk.len());
-            before -= skipped;
-            *chunk = chunk.tail(skipped);
-            !is_left_out
-        });
-        Self::new(chunks)
+        self.slice(self.len().saturating_sub(count), self.len())
+    }
+
+    /// The values from `start` to `end`, without a copy.
+    fn slice(&self, start: usize, end: usize) -> Self {
+        let mut before = 0;
+        let cut = |chunk: Shared<T>| {
+            let (from, to) = (start.max(before), end.min(before + chunk.len()));
+            let piece = (from < to).then(|| chunk.slice(from - before..to - before));
+            before += chunk.len();
+            piece
+        };
+        Self::new(self.chunks().into_iter().filter_map(cut).collect())
     }
 
     /// The rows `rows`, of `width` values each, which is how the values came into their chunks.
@@ -205,7 +213,8 @@ mod tests {
             prop_assert!(gathered.chunks(2).zip(&rows).all(|(pair, row)| pair == [2 * row, 2 * row + 1]));
             let kept = (2 * kept).min(expected.len());
             prop_assert_eq!(all.last(2 * kept).len(), (2 * kept).min(expected.len()));
-            let last = all.last(kept);
+            let (first, last) = (all.first(kept), all.last(kept));
+            prop_assert_eq!(first.as_slice(), &expected[..kept]);
             prop_assert_eq!(last.as_slice(), &expected[expected.len() - kept..]);
             prop_assert_eq!(all.as_slice(), &expected[..]);
             prop_assert_eq!(all.gather(2, &rows).unwrap(), gathered);

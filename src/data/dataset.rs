@@ -285,9 +285,19 @@ impl Dataset {
         self.labels.as_slice()
     }
 
+    /// As [`Dataset::labels`], in the pieces of memory where they are: whole rows each.
+    pub(crate) fn label_chunks(&self) -> Vec<Shared<f64>> {
+        self.labels.chunks()
+    }
+
     /// The variances of the labels' noise, as the labels; `None` where they are unknown. Infinite for a masked label.
     pub fn variances(&self) -> Option<&[f64]> {
         self.variances.as_ref().map(Chunks::as_slice)
+    }
+
+    /// Whether the variances of the labels' noise are known.
+    pub fn has_variances(&self) -> bool {
+        self.variances.is_some()
     }
 
     /// How many labels are masked: missing, or of infinite variance.

@@ -43,7 +43,12 @@ impl Dataset {
             }
         };
         let row = |labels: &[f64]| XxHash3_64::oneshot(bytemuck::cast_slice(labels));
-        let unordered = self.labels()[..labels].chunks(self.outputs()).map(row).fold(0, u64::wrapping_add);
+        let unordered = self
+            .labels
+            .first(labels)
+            .chunks()
+            .iter()
+            .fold(0u64, |sum, chunk| chunk.chunks(self.outputs()).map(row).fold(sum, u64::wrapping_add));
         Fingerprint {
             rows,
             features: features.finish(),
@@ -129,14 +134,9 @@ impl Digest {
     }
 
     /// Of the first `count` of `values`, in however many chunks they are.
-    fn of_first<T: bytemuck::NoUninit + Send + Sync>(mut self, values: &Chunks<T>, count: usize) -> Self {
+    fn of_first<T: bytemuck::NoUninit + Copy + Send + Sync>(mut self, values: &Chunks<T>, count: usize) -> Self {
         self.0.write(&((count * size_of::<T>()) as u64).to_le_bytes());
-        let mut rest = count;
-        for chunk in values.chunks() {
-            let first = &chunk[..rest.min(chunk.len())];
-            rest -= first.len();
-            self.0.write(bytemuck::cast_slice(first));
-        }
+        values.first(count).chunks().iter().for_each(|chunk| self.0.write(bytemuck::cast_slice(chunk)));
         self
     }
 

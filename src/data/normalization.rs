@@ -248,8 +248,10 @@ fn statistics<T>(columns: usize, values: &[T], number: impl Fn(&T) -> f64, offse
 ///
 /// A label has the variance `tau2 + scale v` around the mean: the variance model of a network that knows the mean only.
 fn without_noise(labels: &[f64], variances: &[f64]) -> Option<(f64, f64)> {
-    /// The mean is settled on so many rows; all of them have the last word.
+    /// The mean is settled on so many rows.
     const MANY: usize = 1 << 16;
+    /// The last word have all rows, or so many of them: what those say of a variance is exact to a thousandth.
+    const MOST: usize = 1 << 21;
     const ROUNDS: usize = 5;
     if labels.is_empty() {
         return None;
@@ -261,7 +263,7 @@ fn without_noise(labels: &[f64], variances: &[f64]) -> Option<(f64, f64)> {
     let mut mean = weighted_mean(labels, variances, epsilon);
     let mut model = None;
     for round in 1..=ROUNDS {
-        let step = if round < ROUNDS { labels.len().div_ceil(MANY) } else { 1 };
+        let step = labels.len().div_ceil(if round < ROUNDS { MANY } else { MOST });
         let squares: Vec<f64> = labels.iter().step_by(step).map(|label| (label - mean).powi(2)).collect();
         let some: Vec<f64> = if step > 1 { variances.iter().step_by(step).copied().collect() } else { vec![] };
         let known = if step > 1 { &some[..] } else { variances };

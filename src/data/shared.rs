@@ -18,9 +18,10 @@ impl<T> Shared<T> {
         Shared { owner, range }
     }
 
-    /// Those from `start` on, without a copy.
-    pub(super) fn tail(&self, start: usize) -> Self {
-        Shared { owner: self.owner.clone(), range: self.range.start + start..self.range.end }
+    /// Those at `range`, without a copy.
+    pub(super) fn slice(&self, range: Range<usize>) -> Self {
+        let first = self.range.start;
+        Shared { owner: self.owner.clone(), range: first + range.start..first + range.end }
     }
 }
 

@@ -14,20 +14,23 @@ use tch::Tensor;
 /// [`Error::Numerical`], which names it.
 pub(super) fn check_labels(data: &Dataset, normalization: &Normalization) -> Result<()> {
     let outputs = data.outputs();
-    let is_too_large =
-        |(_, label, normalized): &(usize, f64, f64)| !label.is_nan() && !(*normalized as f32).is_finite();
-    let places = data.labels().iter().zip(normalization.labels(data.labels())).enumerate();
-    let places = places.map(|(at, (&label, normalized))| (at, label, normalized));
-    match places.filter(is_too_large).max_by(|a, b| a.2.abs().total_cmp(&b.2.abs())) {
-        None => Ok(()),
-        Some((at, label, normalized)) => {
-            let fault = format!(
-                "{label:e} is {normalized:e} in normalised units, beyond single precision: correct it, or mask it by an \
-                 infinite variance"
-            );
-            Err(Error::Numerical(fault).at([("row", at / outputs), ("label", at % outputs)]))
+    let mut worst: Option<(usize, f64, f64)> = None;
+    let mut first = 0;
+    for chunk in data.label_chunks() {
+        for (at, (&label, normalized)) in chunk.iter().zip(normalization.labels(&chunk)).enumerate() {
+            let is_too_large = !label.is_nan() && !(normalized as f32).is_finite();
+            if is_too_large && worst.is_none_or(|(_, _, other)| normalized.abs() >= other.abs()) {
+                worst = Some((first + at, label, normalized));
+            }
         }
+        first += chunk.len();
     }
+    let Some((at, label, normalized)) = worst else { return Ok(()) };
+    let fault = format!(
+        "{label:e} is {normalized:e} in normalised units, beyond single precision: correct it, or mask it by an infinite \
+         variance"
+    );
+    Err(Error::Numerical(fault).at([("row", at / outputs), ("label", at % outputs)]))
 }
 
 /// The square of a normalised value beyond this leaves single precision, or nearly so.

@@ -67,7 +67,7 @@ pub struct Trainer {
 
 impl Trainer {
     /// A trainer that starts from the model's present weights. The data are copied to the device, but for more than
-    /// 64 MiB of numbers on a CPU: these it shares. Without data only [`Trainer::step_on`] can train.
+    /// 16 MiB of numbers on a CPU: these it shares. Without data only [`Trainer::step_on`] can train.
     ///
     /// # Errors
     /// [`Error::InvalidConfig`] for illegal options, [`Error::Shape`] when model
@@ -89,11 +89,13 @@ impl Trainer {
         let mut locked = model.lock();
         check_loss(&locked, options)?;
         let whole = data;
-        let data = data.map(|data| Fitting::new(data, &locked, options, position)).transpose()?;
+        let data = data.map(|data| Fitting::new(data, &locked, options)).transpose()?;
         let normalization = match (locked.normalization(), &data) {
             (None, Some(fitting)) if options.normalize => Normalization::fit(&fitting.data, options.normalization),
             _ => locked.normalization_or_identity(),
         };
+        // After the statistics, which take memory of their own.
+        let sampler = data.as_ref().map(|fitting| fitting.sampler(&locked, options, position)).transpose()?;
         if let Some(whole) = whole {
             check_labels(whole, &normalization)?;
         }
@@ -112,11 +114,10 @@ impl Trainer {
         // What was known of the errors of other weights.
         locked.forget_error_bars();
         drop(locked);
-        let (sampler, rows) = data.map(|fitting| (fitting.sampler, fitting.rows)).unzip();
         Ok(Trainer {
             learner,
             data: placed.zip(sampler),
-            rows: rows.flatten(),
+            rows: data.and_then(|fitting| fitting.rows),
             fingerprint,
             accepted: vec![],
             absent: None,
@@ -129,7 +130,7 @@ impl Trainer {
     /// the place in the epoch, where an epoch of the new data has such a mini-batch; else the next epoch begins. The same
     /// data change no bit of what follows. The next checkpoint is one of the new data.
     ///
-    /// Up to 64 MiB of features are normalised again, all of them; beyond it only the rows' order is new. Either way
+    /// Up to 16 MiB of features are normalised again, all of them; beyond it only the rows' order is new. Either way
     /// labels are checked, and all values are read for the fingerprint.
     ///
     /// # Errors
@@ -143,7 +144,8 @@ impl Trainer {
             (None, Some((position, _))) => *position,
             (None, None) => Position::default(),
         };
-        let fitting = Fitting::new(data, &model, &learner.options, position)?;
+        let fitting = Fitting::new(data, &model, &learner.options)?;
+        let sampler = fitting.sampler(&model, &learner.options, position)?;
         check_labels(data, &learner.normalization)?;
         let placed = TrainingData::new(&fitting.data, &model, &learner.normalization, model.device())?;
         let fingerprint = fitting.data.fingerprint();
@@ -152,7 +154,7 @@ impl Trainer {
         if let Some(columns) = fitting.data.columns() {
             model.learn_columns(columns);
         }
-        self.data = Some((placed, fitting.sampler));
+        self.data = Some((placed, sampler));
         self.rows = fitting.rows;
         self.fingerprint = Some(fingerprint);
         self.absent = None;
@@ -416,27 +418,34 @@ struct Fitting {
     data: Dataset,
     /// Which rows these are, where they are not all.
     rows: Option<Vec<usize>>,
-    sampler: Sampler,
 }
 
 impl Fitting {
-    /// `data` for `model`, from `position` on.
+    /// `data` for `model`.
     ///
     /// # Errors
-    /// Where they do not fit the model or the options.
-    fn new(data: &Dataset, model: &Model, options: &TrainerOptions, position: Position) -> Result<Self> {
+    /// Where they do not fit the model, or lack what the loss needs.
+    fn new(data: &Dataset, model: &Model, options: &TrainerOptions) -> Result<Self> {
         let (data, rows) = labelled(data)?;
         let data = model.matched(&data)?.into_owned();
-        options.loss.require_variances(data.variances().is_some())?;
-        let sampler = Sampler::new(data.rows(), options.batch_size, options.drop_last, options.seed, position)?;
+        options.loss.require_variances(data.has_variances())?;
+        Ok(Fitting { data, rows })
+    }
+
+    /// Their mini-batches for `model`, from `position` on.
+    ///
+    /// # Errors
+    /// As [`Sampler::new`]; [`Error::InvalidArgument`] where one is too small for the model.
+    fn sampler(&self, model: &Model, options: &TrainerOptions, position: Position) -> Result<Sampler> {
+        let rows = self.data.rows();
+        let sampler = Sampler::new(rows, options.batch_size, options.drop_last, options.seed, position)?;
         if sampler.smallest_batch() < model.smallest_batch() {
             return Err(Error::InvalidArgument(format!(
-                "an epoch of {} rows in mini-batches of {} has one of a single row: BatchNorm needs at least 2",
-                data.rows(),
+                "an epoch of {rows} rows in mini-batches of {} has one of a single row: BatchNorm needs at least 2",
                 options.batch_size
             )));
         }
-        Ok(Fitting { data, rows, sampler })
+        Ok(sampler)
     }
 }
 

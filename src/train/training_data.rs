@@ -35,7 +35,7 @@ impl NormalizedData {
 }
 
 /// Features of more bytes are not copied by a trainer on a CPU.
-const LARGE: usize = 64 << 20;
+const LARGE: usize = 16 << 20;
 
 /// A data set that a trainer trains on.
 #[derive(Debug)]

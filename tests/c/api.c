@@ -57,7 +57,7 @@ static void every_kind_of_options_has_a_schema(void) {
   static const char *const schemas[][2] = {
       {"csv", "\"standard_errors\""}, {"synthetic", "\"rows\""},     {"split", "\"train_size\""},
       {"noise", "\"disturbance\""},   {"distribution", "gamma"},     {"loss", "cutoff_mse"},
-      {"model", "\"hidden\""},        {"trainer", "\"batch_size\""}, {"arrays", "\"missing_labels\""},
+      {"model", "\"hidden\""},        {"trainer", "\"batch_size\""}, {"arrays", "\"missing_labels\""}, {"variances", "\"standard_deviations\""},
       {"fit", "\"members\""},         {"load", "\"accept_data\""},
   };
   for (size_t i = 0; i < COUNT(schemas); i++) {
@@ -380,6 +380,63 @@ static void subsets_and_shuffles_keep_rows_whole(void) {
   CHECK(memcmp(rows[0], rows[1], sizeof rows[0]) == 0);
   CHECK(memcmp(rows[0], rows[2], sizeof rows[0]) != 0);
   biv_dataset_free(all);
+}
+
+static void data_grow_while_a_trainer_goes_on(void) {
+  biv_dataset *all = noisy_dataset(60, 1), *data = NULL, *row = NULL, *grown = NULL, *window = NULL, *certain = NULL;
+  double labels[60], grown_labels[60], last[3], noise[60];
+  int64_t numbers[60];
+  for (int i = 0; i < 60; i++) {
+    numbers[i] = i;
+    noise[i] = 3;
+  }
+  CHECK_OK(biv_dataset_copy_labels(all, F64_OUT(labels, 60)));
+  CHECK_OK(biv_dataset_subset(all, numbers, 40, &data));
+  biv_trainer *trainer = small_trainer(data, "{\"batch_size\": 10}"), *same = small_trainer(data, "{\"batch_size\": 10}");
+  biv_step step = SIZED(biv_step), other = SIZED(biv_step);
+  for (int i = 0; i < 6; i++) {
+    CHECK_OK(biv_trainer_step(trainer, &step));
+    CHECK_OK(biv_trainer_step(same, &other));
+    CHECK_OK(biv_trainer_set_data(same, data));
+    CHECK(step.loss == other.loss);
+  }
+  /* The data set that came before each of these may be freed. */
+  for (int i = 40; i < 60; i++) {
+    CHECK_OK(biv_dataset_subset(all, &numbers[i], 1, &row));
+    CHECK_OK(biv_dataset_append(data, row, &grown));
+    biv_dataset_free(row);
+    biv_dataset_free(data);
+    data = grown;
+  }
+  CHECK_OK(biv_dataset_copy_labels(data, F64_OUT(grown_labels, 60)));
+  CHECK(memcmp(labels, grown_labels, sizeof labels) == 0);
+  CHECK_OK(biv_trainer_set_data(trainer, data));
+  biv_progress progress = SIZED(biv_progress);
+  CHECK_OK(biv_trainer_get_progress(trainer, &progress));
+  CHECK(progress.steps == 6 && progress.epoch == 1 && progress.batch == 2);
+  CHECK_OK(biv_trainer_step(trainer, &step));
+
+  CHECK_OK(biv_dataset_latest(data, 3, &window));
+  CHECK_OK(biv_dataset_copy_labels(window, F64_OUT(last, 3)));
+  CHECK(memcmp(last, labels + 57, sizeof last) == 0);
+  CHECK_OK(biv_dataset_with_variances(data, F64(noise, 60), "{\"standard_deviations\": true}", &certain));
+  CHECK_OK(biv_dataset_copy_variances(certain, F64_OUT(noise, 60)));
+  CHECK(noise[0] == 9 && noise[59] == 9);
+  grown = window;
+  CHECK_STATUS(biv_dataset_latest(data, 0, &grown), BIV_ERROR_INVALID_ARGUMENT, "at least one row");
+  CHECK(grown == NULL);
+  CHECK_STATUS(biv_dataset_with_variances(data, F64(noise, 3), NULL, &grown), BIV_ERROR_SHAPE, "have 3 rows");
+  CHECK_OK(biv_dataset_create_synthetic("{\"rows\": 3, \"features\": 6}", &row));
+  CHECK_STATUS(biv_dataset_append(data, row, &grown), BIV_ERROR_SHAPE, "cannot be appended");
+  CHECK_STATUS(biv_trainer_set_data(trainer, row), BIV_ERROR_SHAPE, "6 features");
+  CHECK_OK(biv_trainer_step(trainer, &step));
+  biv_dataset_free(row);
+  biv_dataset_free(certain);
+  biv_dataset_free(window);
+  biv_dataset_free(data);
+  biv_dataset_free(all);
+  biv_trainer_free(trainer);
+  biv_trainer_free(same);
 }
 
 static void infinite_and_missing_labels_are_masked(void) {
@@ -1551,6 +1608,7 @@ int main(void) {
   noise_changes_the_labels_and_keeps_the_clean_ones();
   splits_are_disjoint_and_their_seed_decides();
   subsets_and_shuffles_keep_rows_whole();
+  data_grow_while_a_trainer_goes_on();
   infinite_and_missing_labels_are_masked();
   masked_rows_are_as_rows_that_are_not_there();
   noise_samples_are_in_range_and_repeat();

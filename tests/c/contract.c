@@ -25,6 +25,7 @@ enum kind {
   OUT_ARRAY,
   INDICES,
   COUNT_OF, /* a number of elements */
+  ROWS,     /* a number of rows; more than there are is legal */
   EPOCHS,
   THREADS,
   LEVEL,
@@ -68,7 +69,7 @@ static char description[4096];
 static size_t needed;
 static float all[200];
 static const float x[] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10};
-static const double y[] = {1, 2}, weights[8] = {0};
+static const double y[] = {1, 2}, weights[8] = {0}, forty[40] = {0};
 static const double column[] = {1, 2, 3, 4, 5};
 static const int64_t indices[] = {3, 1};
 
@@ -93,6 +94,9 @@ CALLER(biv_dataset_add_noise, P(0), P(1), P(2))
 CALLER(biv_dataset_split, P(0), P(1), P(2), P(3))
 CALLER(biv_dataset_subset, P(0), P(1), (size_t)a[2].integer, P(3))
 CALLER(biv_dataset_shuffle, P(0), (uint64_t)a[1].integer, P(2))
+CALLER(biv_dataset_append, P(0), P(1), P(2))
+CALLER(biv_dataset_latest, P(0), (size_t)a[1].integer, P(2))
+CALLER(biv_dataset_with_variances, P(0), P(1), P(2), P(3))
 CALLER(biv_dataset_get_info, P(0), P(1))
 CALLER(biv_dataset_copy_features, P(0), P(1))
 CALLER(biv_dataset_copy_labels, P(0), P(1))
@@ -118,6 +122,7 @@ CALLER(biv_model_reset_normalization, P(0))
 CALLER(biv_trainer_create, P(0), P(1), P(2), P(3))
 CALLER(biv_trainer_step, P(0), P(1))
 CALLER(biv_trainer_step_on, P(0), P(1), P(2), P(3), P(4))
+CALLER(biv_trainer_set_data, P(0), P(1))
 CALLER(biv_trainer_set_validation, P(0), P(1))
 CALLER(biv_trainer_fit, P(0), a[1].integer, P(2), NULL, NULL)
 CALLER(biv_trainer_cancel, P(0))
@@ -447,6 +452,9 @@ static void every_way(const struct row *row, union value *a, int at) {
       wrong(row, a, at, INT(-1), "SIZE_MAX");
       wrong(row, a, at, INT(INT64_MAX), "huge");
       break;
+    case ROWS:
+      wrong(row, a, at, INT(0), "none");
+      break;
     case EPOCHS:
       wrong(row, a, at, INT(-1), "negative");
       wrong(row, a, at, INT(INT64_MIN), "the most negative");
@@ -563,7 +571,7 @@ int main(void) {
   CHECK_OK(biv_model_save(model, saved));
   CHECK_OK(biv_trainer_save(trainer, checkpoint));
 
-  const biv_array *features = F32(x, 2, 5), *labels = F64(y, 2), *tensor = F64(weights, 8);
+  const biv_array *features = F32(x, 2, 5), *labels = F64(y, 2), *noise = F64(forty, 40), *tensor = F64(weights, 8);
   const biv_array *by_column = F64(column, 5), *by_output = F64(column, 1);
   const biv_array_out *predictions = F64_OUT(numbers, 2), *more = F64_OUT(numbers + 2, 2),
                       *rows_of_labels = F64_OUT(numbers, 40, 1);
@@ -590,6 +598,10 @@ int main(void) {
       ROW(biv_dataset_describe, 3, HANDLE(DATASET, data), PLACE(description), OPTIONAL(OUT_PLACE, &needed)),
       ROW(biv_dataset_subset, 4, HANDLE(DATASET, data), GIVEN(INDICES, indices), INTEGER(COUNT_OF, 2), MADE),
       ROW(biv_dataset_shuffle, 3, HANDLE(DATASET, data), INTEGER(ANY, 1), MADE),
+      ROW(biv_dataset_append, 3, HANDLE(DATASET, data), HANDLE(DATASET, data), MADE),
+      ROW(biv_dataset_latest, 3, HANDLE(DATASET, data), INTEGER(ROWS, 3), MADE),
+      ROW(biv_dataset_with_variances, 4, HANDLE(DATASET, data), GIVEN(NOISE, noise),
+          OPTIONAL(JSON, "{\"standard_deviations\": true}"), MADE),
       ROW(biv_dataset_get_info, 2, HANDLE(DATASET, data), FILLED),
       ROW(biv_dataset_copy_features, 2, HANDLE(DATASET, data), GIVEN(OUT_ARRAY, all_features)),
       ROW(biv_dataset_copy_labels, 2, HANDLE(DATASET, data), GIVEN(OUT_ARRAY, rows_of_labels)),
@@ -618,6 +630,7 @@ int main(void) {
       ROW(biv_trainer_step, 2, HANDLE(TRAINER, trainer), OPTIONAL(STRUCT, &result)),
       ROW(biv_trainer_step_on, 5, HANDLE(TRAINER, trainer), GIVEN(FEATURES, features), GIVEN(VALUES, labels),
           GIVEN(NOISE, labels), OPTIONAL(STRUCT, &result)),
+      ROW(biv_trainer_set_data, 2, HANDLE(TRAINER, trainer), HANDLE(DATASET, data)),
       ROW(biv_trainer_set_validation, 2, HANDLE(TRAINER, trainer), HANDLE(DATASET, data)),
       ROW(biv_trainer_fit, 3, HANDLE(TRAINER, trainer), INTEGER(EPOCHS, 1), OPTIONAL(DATASET, data)),
       ROW(biv_trainer_cancel, 1, HANDLE(TRAINER, trainer)),

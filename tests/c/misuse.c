@@ -449,7 +449,7 @@ static void options_are_read_strictly(void) {
   for (size_t i = 0; i < COUNT(models); i++) NO_MODEL(biv_model_create(models[i][0], &made), CONFIG, models[i][1]);
   const char *text = model ? "set" : NULL;
   CHECK_STATUS(biv_config_schema("trainers", &text), INVALID,
-               "no options 'trainers', only 'arrays', 'csv', 'synthetic'");
+               "no options 'trainers', only 'arrays', 'variances', 'csv'");
   CHECK(text == NULL);
 }
 

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 /// `rows` rows of Friedman's function with variances from 1 to 4.
 fn rows(rows: usize, seed: u64) -> Dataset {
-    let options = SyntheticOptions { rows, seed, ..parse("synthetic", "{}").unwrap() };
+    let options: SyntheticOptions = parse("synthetic", &format!(r#"{{"rows":{rows},"seed":{seed}}}"#)).unwrap();
     let data = Dataset::synthetic(&options).unwrap();
     let variances: Vec<f64> = (0..rows).map(|row| 1.0 + (row % 4) as f64).collect();
     data.with_variances(variances).unwrap()
@@ -119,7 +119,7 @@ fn data_that_do_not_fit_leave_the_trainer_as_it_was() {
     let masked = data.with_variances(vec![f64::INFINITY; 100]).unwrap();
     for (data, expected) in [
         (&narrow, "rows of the data set have 1 features, the model has 10"),
-        (&unknown, "the loss 'biv' needs the labels' variances"),
+        (&unknown, "the loss 'biv' needs the variances of the labels"),
         (&huge, "row 19, label 0: 1e300 is"),
         (&masked, "every label is missing or has an infinite variance"),
     ] {

@@ -24,10 +24,10 @@ include("json.jl")
 using .LibBIV: Object
 
 export BIVError, Dataset, Model, Trainer
-export read_csv, read_named, read_images, synthetic, add_noise, split_rows, subset, shuffled
+export read_csv, read_named, read_images, synthetic, add_noise, split_rows, subset, shuffled, latest, with_variances
 export features, labels, clean_labels, variances, info
 export fit, variance_model, predict_with_variance, error_bars
-export normalization, set_normalization!, reset_normalization!, set_validation!
+export normalization, set_normalization!, reset_normalization!, set_data!, set_validation!
 export fit!, step!, evaluate, predict, cancel!, progress, learning_rate, learning_rate!, model
 export save, load_model, load_trainer, describe, tensor, tensor!
 export loss, sample_noise, run_experiment, run_sweep, resolve
@@ -172,12 +172,9 @@ end
 "Labels with `NaN` where one is `missing`."
 with_nan(array) = Missing <: eltype(array) ? coalesce.(array, NaN) : array
 
-"The groups' numbers: equal elements have one."
+"The groups' numbers: equal elements have one, in whatever data set. A `Float64` holds 53 bits of it."
 numbered(::Nothing) = nothing
-function numbered(groups)
-    numbers = Dict{Any,Float64}()
-    return Float64[get!(numbers, group, length(numbers)) for group in groups]
-end
+numbered(groups) = Float64[hash(group) >> 11 for group in groups]
 
 "Reads a CSV file: `read_csv(path; labels = [\"income\"], standard_errors = [\"moe\"], error_divisor = 1.645)`."
 read_csv(path, json=nothing; fields...) =
@@ -219,6 +216,36 @@ end
 "All rows in a random order, which the seed determines."
 shuffled(data::Dataset; seed=0) =
     GC.@preserve data create(Dataset, place -> LibBIV.biv_dataset_shuffle(data.handle, seed, place))
+
+"""
+    append(data, more)
+
+The rows of `data` and then those of `more`, in shared memory: it takes time for the new rows only. Equal elements of
+`groups` are one group.
+"""
+append(data::Dataset, more::Dataset) = GC.@preserve data more create(
+    Dataset, place -> LibBIV.biv_dataset_append(data.handle, more.handle, place))
+
+"The last `rows` rows, or all where there are no more, in shared memory: a window over data that keep coming."
+function latest(data::Dataset, rows::Integer)
+    rows >= 1 || throw(ArgumentError("rows is $rows, a data set needs at least one"))
+    return GC.@preserve data create(Dataset, place -> LibBIV.biv_dataset_latest(data.handle, rows, place))
+end
+
+"""
+    with_variances(data, variances)
+    with_variances(data; std)
+
+The same rows with other variances of the labels' noise, or standard deviations, shaped as the labels.
+"""
+function with_variances(data::Dataset, variances=nothing; std=nothing)
+    (variances === nothing) == (std === nothing) && throw(ArgumentError("give variances or std"))
+    settings = json((standard_deviations=std !== nothing,))
+    return described(std === nothing ? variances : std, 1) do noise
+        GC.@preserve data create(
+            Dataset, place -> LibBIV.biv_dataset_with_variances(data.handle, noise, settings, place))
+    end
+end
 
 """
 The sizes of a data set or model, as a named tuple. `masked_labels` of a data set are those that are missing or of
@@ -432,6 +459,17 @@ function step!(trainer::Trainer, x::AbstractArray, y::AbstractArray; variances=n
             end
         end
     end
+end
+
+"""
+    set_data!(trainer, data)
+
+Goes on with other data, as those of [`append`](@ref): weights, Adam's state, normalisation and the numbers of steps and
+epochs stay. The same data change no bit of what follows.
+"""
+function set_data!(trainer::Trainer, data::Dataset)
+    using_handles(LibBIV.biv_trainer_set_data, trainer, data)
+    return trainer
 end
 
 """

@@ -194,6 +194,9 @@ end
 @c biv_dataset_split(Object, Cstring, Ptr{Object}, Ptr{Object})::Status
 @c biv_dataset_subset(Object, Ptr{Int64}, Csize_t, Ptr{Object})::Status
 @c biv_dataset_shuffle(Object, UInt64, Ptr{Object})::Status
+@c biv_dataset_append(Object, Object, Ptr{Object})::Status
+@c biv_dataset_latest(Object, Csize_t, Ptr{Object})::Status
+@c biv_dataset_with_variances(Object, Ptr{biv_array}, Cstring, Ptr{Object})::Status
 @c biv_dataset_get_info(Object, Ptr{biv_dataset_info})::Status
 @c biv_dataset_describe(Object, Ptr{UInt8}, Csize_t, Ptr{Csize_t})::Status
 @c biv_dataset_copy_features(Object, Ptr{biv_array_out})::Status
@@ -219,6 +222,7 @@ end
 @c biv_trainer_create(Object, Object, Cstring, Ptr{Object})::Status
 @c biv_trainer_step(Object, Ptr{biv_step})::Status
 @c biv_trainer_step_on(Object, Ptr{biv_array}, Ptr{biv_array}, Ptr{biv_array}, Ptr{biv_step})::Status
+@c biv_trainer_set_data(Object, Object)::Status
 @c biv_trainer_set_validation(Object, Object)::Status
 @c biv_trainer_fit(Object, Int64, Object, Ptr{Cvoid}, Ptr{Cvoid})::Status
 @c biv_trainer_cancel(Object)::Status

@@ -236,6 +236,32 @@ end
     refused(() -> fit(data; members=3, epochs=1), :INVALID_ARGUMENT, "group")
 end
 
+@testset "data that grow" begin
+    part(rows) = Dataset(x[rows, :], y[rows]; variances=y[rows])
+    grown = BIV.append(part(1:4), part(5:6))
+    @test labels(grown) == y && features(grown) == x && variances(grown) == y
+    @test labels(latest(grown, 2)) == y[5:6] && labels(latest(grown, 9)) == y
+    @test variances(with_variances(grown, 2y)) == 2y && variances(with_variances(grown; std=y)) == y .^ 2
+    refused(() -> BIV.append(grown, Dataset(x, y)), :INVALID_ARGUMENT, "have none")
+    refused(() -> with_variances(grown, y[1:2]), :SHAPE, "2 rows")
+    @test_throws ArgumentError latest(grown, 0)
+    @test_throws ArgumentError with_variances(grown)
+    # Texts are the same groups in all data sets.
+    named(groups) = Dataset(rand(30, 2), rand(30); groups=repeat(groups, 15))
+    data = BIV.append(named(["north", "south"]), named(["south", "east"]))
+    @test fit(data; members=3, epochs=1)[2]["rows"] == 60
+    refused(() -> fit(data; members=4, epochs=1), :INVALID_ARGUMENT, "group")
+
+    trainers = [Trainer(Model(kind="mlp", inputs=size(x, 2), hidden=[4]), grown; batch_size=2) for _ in 1:2]
+    for _ in 1:4
+        set_data!(trainers[2], grown)
+        @test step!(trainers[1]) == step!(trainers[2])
+    end
+    set_data!(trainers[2], BIV.append(grown, grown))
+    @test isfinite(step!(trainers[2]).loss)
+    refused(() -> set_data!(trainers[2], synthetic(rows=5, features=9)), :SHAPE, "features")
+end
+
 # Residuals that are normal but for no chance: the quantiles of 1,000 equal parts, for each of two variances.
 quantiles(count) = [sqrt(2) * inverse_erf(2 * (k - 0.5) / count - 1) for k in 1:count]
 function inverse_erf(value)

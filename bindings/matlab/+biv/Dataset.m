@@ -18,6 +18,7 @@ classdef Dataset < biv.Handle
     %       info, describe                                               sizes; names, and what was left out
     %       features, labels, cleanLabels, variances                     copies of the values
     %       addNoise, split, subset, shuffle                             new data sets
+    %       append, latest, withVariances                                new ones that share this one's memory
     %       delete                                                       frees it now
     %
     %   Options are name-value pairs, a struct or JSON (see biv.json); biv.schema describes them.
@@ -53,9 +54,9 @@ classdef Dataset < biv.Handle
             end
             groups = [];
             if ~isempty(given.Groups)
-                [~, ~, groups] = unique(given.Groups(:));
+                groups = biv.Dataset.groupNumbers(given.Groups(:));
             end
-            data = biv.Dataset(biv_mex('dataset_from_arrays', x, y, noise, double(groups), ...
+            data = biv.Dataset(biv_mex('dataset_from_arrays', x, y, noise, groups, ...
                 biv.json('StandardDeviations', withStd, 'MissingLabels', given.MissingLabels)));
         end
 
@@ -137,6 +138,24 @@ classdef Dataset < biv.Handle
             shuffled = biv.Dataset(biv_mex('dataset_shuffle', this.Key, seed));
         end
 
+        function grown = append(this, more)
+            %APPEND  The rows of this data set and then those of another, in shared memory.
+            %   GROWN = append(DATA, MORE) takes time for the new rows only. Rows of equal 'Groups' are one group.
+            grown = biv.Dataset(biv_mex('dataset_append', this.Key, biv.Dataset.keyOf(more, 'biv.Dataset', 'more')));
+        end
+
+        function window = latest(this, rows)
+            %LATEST  The last ROWS rows, or all where there are no more, in shared memory.
+            window = biv.Dataset(biv_mex('dataset_latest', this.Key, rows));
+        end
+
+        function same = withVariances(this, noise, varargin)
+            %WITHVARIANCES  The same rows with other variances of the labels' noise.
+            %   withVariances(DATA, V)                               V is as the labels, in the square of their unit
+            %   withVariances(DATA, S, 'StandardDeviations', true)   S is in their unit
+            same = biv.Dataset(biv_mex('dataset_with_variances', this.Key, noise, biv.json(varargin{:})));
+        end
+
         function sizes = info(this)
             %INFO  A struct with rows, features, outputs, has_variances, has_clean_labels, left_out and masked_labels.
             %   features is the number of values in a row, left_out the number of images or rows that were left out,
@@ -184,6 +203,25 @@ classdef Dataset < biv.Handle
             known = {'unknown', 'known'};
             text = sprintf('%d rows, %d features, %d outputs, variances %s', ...
                 sizes.rows, sizes.features, sizes.outputs, known{sizes.has_variances + 1});
+        end
+    end
+
+    methods (Static, Access = private)
+        function numbers = groupNumbers(groups)
+            % A number for each group, that of a text the same one in all data sets.
+            if ~iscell(groups)
+                numbers = double(groups);
+                return
+            end
+            [texts, ~, place] = unique(groups);
+            digests = zeros(numel(texts), 1);
+            for k = 1:numel(texts)
+                for code = double(texts{k})
+                    % A prime below 2^44: products stay whole numbers.
+                    digests(k) = mod(257 * digests(k) + code + 1, 17592186044399);
+                end
+            end
+            numbers = digests(place(:));
         end
     end
 

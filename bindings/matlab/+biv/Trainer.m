@@ -13,6 +13,7 @@ classdef Trainer < biv.Handle
     %       result = step(trainer)                       one mini-batch of the data set
     %       result = stepOn(trainer, x, y, v)            one mini-batch of your own
     %       trainer.LearningRate = 1e-4                  from the next step on
+    %       setData(trainer, data)                       goes on with other data
     %       setValidation(trainer, data)                 judges each epoch of fit, which keeps the best
     %       cancel(trainer)                              from a callback: fit ends with biv:Cancelled
     %
@@ -83,6 +84,12 @@ classdef Trainer < biv.Handle
                 v = [];
             end
             result = biv_mex('trainer_step_on', this.Key, x, y, v);
+        end
+
+        function setData(this, data)
+            %SETDATA  Goes on with other data, as those of append: weights, Adam's state, normalisation and the numbers of
+            %   steps and epochs stay. The same data change no bit of what follows.
+            biv_mex('trainer_set_data', this.Key, biv.Trainer.keyOf(data, 'biv.Dataset', 'data'));
         end
 
         function setValidation(this, data)

@@ -23,13 +23,17 @@
   X(set_log) X(config_schema) X(cuda_device_count) X(get_num_threads) X(set_num_threads) X(dataset_create) X(dataset_create_from_arrays) \
   X(dataset_create_from_arrays_with_std) X(dataset_create_from_csv) X(dataset_create_named) \
   X(dataset_create_from_images) X(dataset_create_synthetic) X(dataset_add_noise) X(dataset_split) \
-  X(dataset_subset) X(dataset_shuffle) X(dataset_get_info) X(dataset_describe) X(dataset_copy_features) X(dataset_copy_labels) \
+  X(dataset_subset) X(dataset_shuffle) X(dataset_append) X(dataset_latest) X(dataset_with_variances) X(dataset_get_info) X(dataset_describe) X(dataset_copy_features) X(dataset_copy_labels) \
   X(dataset_copy_clean_labels) X(dataset_copy_variances) X(dataset_free) X(noise_sample) X(loss_compute) \
   X(model_create) X(model_load) X(model_save) X(model_get_info) X(model_describe) X(model_get_tensor) \
   X(model_set_tensor) X(model_predict) X(model_predict_with_variance) X(model_evaluate) X(model_set_normalization) \
   X(model_reset_normalization) X(model_free) X(trainer_create) X(trainer_step) X(trainer_step_on) \
+<<<<<<< HEAD
   X(trainer_set_validation) X(trainer_fit) X(trainer_cancel) X(trainer_get_progress) X(trainer_describe) \
   X(trainer_evaluate) X(trainer_predict) \
+=======
+  X(trainer_set_data) X(trainer_set_validation) X(trainer_fit) X(trainer_cancel) X(trainer_get_progress) X(trainer_evaluate) X(trainer_predict) \
+>>>>>>> 4ded556 (Offer data that grow in C, C++, Julia, MATLAB and Octave)
   X(trainer_get_learning_rate) X(trainer_set_learning_rate) X(trainer_get_model) X(trainer_save) X(trainer_load) X(trainer_load_with) \
   X(trainer_free) X(variance_model_fit) X(fit) X(experiment_resolve) X(experiment_run) X(sweep_run) X(text_get) X(text_free)
 /* clang-format on */
@@ -564,6 +568,27 @@ static void dataset_shuffle(mxArray **out, arguments in) {
   out[0] = handle(dataset);
 }
 
+static void dataset_append(mxArray **out, arguments in) {
+  biv_dataset *dataset;
+  check(biv.dataset_append(key(in[0]), key(in[1]), &dataset));
+  out[0] = handle(dataset);
+}
+
+static void dataset_latest(mxArray **out, arguments in) {
+  biv_dataset *dataset;
+  check(biv.dataset_latest(key(in[0]), (size_t)whole(in[1], "rows", 1), &dataset));
+  out[0] = handle(dataset);
+}
+
+/* the handle, the noise, the options */
+static void dataset_with_variances(mxArray **out, arguments in) {
+  view v;
+  biv_dataset *dataset;
+  const char *options = text(in[2], "options");
+  check(biv.dataset_with_variances(key(in[0]), array(&v, in[1], "noise", 0, NULL), options, &dataset));
+  out[0] = handle(dataset);
+}
+
 static biv_dataset_info dataset_sizes(const mxArray *dataset) {
   biv_dataset_info info = {.struct_size = sizeof info};
   check(biv.dataset_get_info(key(dataset), &info));
@@ -778,6 +803,11 @@ static void trainer_step_on(mxArray **out, arguments in) {
   out[0] = step_struct(&step);
 }
 
+static void trainer_set_data(mxArray **out, arguments in) {
+  (void)out;
+  check(biv.trainer_set_data(key(in[0]), key(in[1])));
+}
+
 static void trainer_set_validation(mxArray **out, arguments in) {
   (void)out;
   check(biv.trainer_set_validation(key(in[0]), key(in[1])));
@@ -952,6 +982,9 @@ static const struct command {
     COMMAND(dataset_split, 2),
     COMMAND(dataset_subset, 2),
     COMMAND(dataset_shuffle, 2),
+    COMMAND(dataset_append, 2),
+    COMMAND(dataset_latest, 2),
+    COMMAND(dataset_with_variances, 3),
     COMMAND(dataset_info, 1),
     COMMAND(dataset_describe, 1),
     COMMAND(dataset_features, 2),
@@ -978,6 +1011,7 @@ static const struct command {
     COMMAND(trainer_create, 3),
     COMMAND(trainer_step, 1),
     COMMAND(trainer_step_on, 4),
+    COMMAND(trainer_set_data, 2),
     COMMAND(trainer_set_validation, 2),
     COMMAND(trainer_fit, 4),
     COMMAND(trainer_cancel, 1),

@@ -137,6 +137,31 @@ t.that('features go with their labels', isequal(features(mixed), x(labels(mixed)
 t.raises('biv:InvalidArgument', 'seed', @() shuffle(data, -1));
 t.raises('biv:InvalidArgument', 'seed: must be a number', @() shuffle(data, 'a'));
 
+% ---- Data that grow ----
+text = @(groups) biv.Dataset.fromArrays(rand(30, 2), rand(30, 1), 'Groups', repmat(groups, 15, 1));
+grouped = append(text({'north'; 'south'}), text({'south'; 'east'}));
+[~, report] = biv.fit(grouped, 'Members', 3, 'Epochs', 1);
+t.that('texts are groups in all data sets', report.rows == 60);
+t.raises('biv:InvalidArgument', 'group', @() biv.fit(grouped, 'Members', 4, 'Epochs', 1));
+grown = append(biv.Dataset.fromArrays(x(1:3, :), y(1:3), 'Variances', v(1:3)), ...
+    biv.Dataset.fromArrays(x(4:5, :), y(4:5), 'Variances', v(4:5)));
+t.that('rows are appended', isequal(labels(grown), y) && isequal(features(grown), x) && isequal(variances(grown), v));
+t.that('a window', isequal(labels(latest(grown, 2)), y(4:5)) && isequal(labels(latest(grown, 9)), y));
+t.that('other variances', isequal(variances(withVariances(grown, 2 * v)), 2 * v) && ...
+    isequal(variances(withVariances(grown, v, 'StandardDeviations', true)), v .^ 2));
+t.raises('biv:InvalidArgument', 'have none', @() append(grown, biv.Dataset.fromArrays(x, y)));
+t.raises('biv:InvalidArgument', 'must be a biv.Dataset', @() append(grown, x));
+t.raises('biv:InvalidArgument', 'rows', @() latest(grown, 0));
+one = biv.Trainer.create(biv.Model.create('Kind', 'mlp', 'Inputs', 2, 'Hidden', 4), grown, 'BatchSize', 2);
+other = biv.Trainer.create(biv.Model.create('Kind', 'mlp', 'Inputs', 2, 'Hidden', 4), grown, 'BatchSize', 2);
+for k = 1:4
+    setData(other, grown);
+    t.that('the same data change nothing', isequal(step(one), step(other)));
+end
+setData(other, append(grown, grown));
+step(other);
+t.raises('biv:Shape', 'features', @() setData(other, biv.Dataset.synthetic('Rows', 5)));
+
 synthetic = biv.Dataset.synthetic('Rows', 600, 'Features', 10, 'Seed', 7);
 f = features(synthetic);
 clean = 10 * sin(pi * f(:, 1) .* f(:, 2)) + 20 * (f(:, 3) - 0.5) .^ 2 + 10 * f(:, 4) + 5 * f(:, 5);
