@@ -483,6 +483,8 @@ static void validation() {
   CHECK(static_cast<std::int64_t>(losses.size()) == best + 2);
   CHECK(std::min_element(losses.begin(), losses.end()) - losses.begin() == best - 1);
   CHECK_ERROR(trainer.set_validation(friedman(10)), BIV_ERROR_INVALID_ARGUMENT, "variances");
+  trainer.set_data(data.append(data));
+  CHECK_ERROR(trainer.set_data(friedman(30)), BIV_ERROR_INVALID_ARGUMENT, "variances");
 
   Model model = network();
   const std::vector<double> row(5, 0.5), zeros(5, 0.0), ones(5, 1.0), mean{3}, deviation{2};

@@ -152,8 +152,8 @@ t.that('other variances', isequal(variances(withVariances(grown, 2 * v)), 2 * v)
 t.raises('biv:InvalidArgument', 'have none', @() append(grown, biv.Dataset.fromArrays(x, y)));
 t.raises('biv:InvalidArgument', 'must be a biv.Dataset', @() append(grown, x));
 t.raises('biv:InvalidArgument', 'rows', @() latest(grown, 0));
-one = biv.Trainer.create(biv.Model.create('Kind', 'mlp', 'Inputs', 2, 'Hidden', 4), grown, 'BatchSize', 2);
-other = biv.Trainer.create(biv.Model.create('Kind', 'mlp', 'Inputs', 2, 'Hidden', 4), grown, 'BatchSize', 2);
+one = biv.Trainer.create(biv.Model.create('Kind', 'mlp', 'Inputs', 3, 'Hidden', 4), grown, 'BatchSize', 2);
+other = biv.Trainer.create(biv.Model.create('Kind', 'mlp', 'Inputs', 3, 'Hidden', 4), grown, 'BatchSize', 2);
 for k = 1:4
     setData(other, grown);
     t.that('the same data change nothing', isequal(step(one), step(other)));
