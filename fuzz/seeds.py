@@ -27,7 +27,9 @@ OPTIONS = {
         '{"kind": "mlp", "inputs": 3.0, "hidden": 4e0, "seed": 1e3}',
         '{"kind": "ensemble", "members": 2, "network": {"kind": "mlp", "inputs": 3, "hidden": []}}'],
     1: ['{"loss": {"kind": "biv", "epsilon": {"min_effective_batch_ratio": 0.5}}, "batch_size": 8, "precision": "bf16"}',
-        '{"adam": {"beta1": 0.8, "weight_decay": 0.1}, "learning_rate": 1e-3, "normalize": false, "device": "cpu"}'],
+        '{"adam": {"beta1": 0.8, "weight_decay": 0.1}, "learning_rate": 1e-3, "normalize": false, "device": "cpu"}',
+        '{"optimizer": {"kind": "sgd", "momentum": 0.9, "nesterov": true}, "clip_norm": 1,'
+        ' "schedule": {"kind": "cosine", "epochs": 9, "warmup_steps": 5}}'],
     2: ['{"kind": "iv", "epsilon": 0.5}', '{"kind": "biv", "epsilon": {"min_effective_batch_size": 2}}',
         '{"kind": "cutoff_mse", "threshold": 3}', '{"kind": "mse"}'],
     3: ['{"distribution": {"kind": "gamma", "mean": 1, "variance": 2}, "relative": true, "seed": 4}',

@@ -150,7 +150,7 @@ typedef struct biv_model biv_model;
 typedef struct biv_text biv_text;
 
 /**
- * Trains one model with Adam. It shares the model and has its own copy of the data, or shares their memory, so their
+ * Trains one model. It shares the model and has its own copy of the data, or shares their memory, so their
  * handles may be freed. Calls on one trainer take turns, except biv_trainer_cancel() and biv_trainer_get_progress(), which
  * never wait.
  */
@@ -430,6 +430,10 @@ typedef struct biv_step {
    * How many of them have a weight that is not 0. Where the cutoff left none, no step was taken.
    */
   int64_t samples_used;
+  /**
+   * The learning rate of the step, as the schedule had it.
+   */
+  double learning_rate;
 } biv_step;
 
 /**
@@ -473,6 +477,10 @@ typedef struct biv_epoch {
    * The number of the epoch of the least validation_loss so far; 0 without a validation set.
    */
   int64_t best_epoch;
+  /**
+   * The learning rate of the last step, as the schedule had it.
+   */
+  double learning_rate;
 } biv_epoch;
 
 /**
@@ -1391,8 +1399,8 @@ void biv_model_free(struct biv_model *model);
  *   its data by biv_trainer_set_data().
  * @param options JSON, schema "trainer": {"loss": {"kind": "biv", "epsilon": 0.1}, "batch_size": 256,
  *   "learning_rate": 0.001, "normalize": true, "drop_last": true, "seed": 0, "device": "cpu",
- *   "adam": {...}}; NULL for these defaults. Epsilon "auto" and "patience" take a validation set:
- *   biv_trainer_set_validation().
+ *   "optimizer": {"kind": "adam", ...}, "schedule": {"kind": "constant", ...}, ...}; NULL for these defaults. Epsilon
+ *   "auto", "patience" and the schedule "plateau" take a validation set: biv_trainer_set_validation().
  * @param out the new handle, to be freed with biv_trainer_free(); NULL on failure.
  * @return BIV_OK, BIV_ERROR_INVALID_HANDLE, BIV_ERROR_INVALID_CONFIG, BIV_ERROR_SHAPE,
  *   BIV_ERROR_INVALID_ARGUMENT (the loss needs variances and there are none; batch_size is more than the rows;
@@ -1536,14 +1544,14 @@ biv_status biv_trainer_predict(const struct biv_trainer *trainer,
                                const struct biv_array_out *out);
 
 /**
- * The learning rate of Adam.
+ * The learning rate, which the schedule multiplies: biv_step and biv_epoch have the product.
  *
  * @return BIV_OK, BIV_ERROR_INVALID_HANDLE, BIV_ERROR_INVALID_ARGUMENT. Any thread.
  */
 biv_status biv_trainer_get_learning_rate(const struct biv_trainer *trainer, double *out);
 
 /**
- * Sets the learning rate from the next step on.
+ * Sets the learning rate from the next step on; a schedule multiplies it as before.
  *
  * @param learning_rate finite and greater than 0.
  * @return BIV_OK, BIV_ERROR_INVALID_HANDLE, BIV_ERROR_INVALID_CONFIG. Any thread.

@@ -151,14 +151,29 @@ fn schemas_of_losses_and_training_are_their_checks() {
     .map(free);
     agree::<Loss>(&losses, PROBES, |loss| loss.validate("loss"));
     let adam = json!({"beta1": 0.5, "beta2": 0.5, "epsilon": 0.5, "weight_decay": 0.5});
-    let sizes = json!({"batch_size": 5, "learning_rate": 0.5, "adam": adam});
+    let sizes = json!({"batch_size": 5, "learning_rate": 0.5, "adam": adam, "clip_norm": 0.5});
     let mut with_losses: Vec<Value> = losses.iter().map(|(loss, _)| json!({"loss": loss})).collect();
     with_losses.retain(|options| !options.to_string().contains(DEPENDENT));
+    let optimizers = [
+        json!({"kind": "adam", "beta1": 0.5, "beta2": 0.5, "epsilon": 0.5, "weight_decay": 0.5}),
+        json!({"kind": "adamw", "beta1": 0.5, "beta2": 0.5, "epsilon": 0.5, "weight_decay": 0.5}),
+        json!({"kind": "sgd", "momentum": 0.5, "dampening": 0.5, "weight_decay": 0.5}),
+    ];
+    let schedules = [
+        json!({"kind": "constant", "warmup_steps": 5}),
+        json!({"kind": "step", "epochs": 5, "gamma": 0.5, "warmup_steps": 5}),
+        json!({"kind": "cosine", "epochs": 5, "min_factor": 0.5, "warmup_steps": 5}),
+        json!({"kind": "plateau", "factor": 0.5, "patience": 5, "threshold": 0.5, "min_factor": 0.5}),
+    ];
+    let mut moves: Vec<Document> = optimizers.map(|optimizer| free(json!({"optimizer": optimizer}))).to_vec();
+    moves.extend(schedules.map(|schedule| free(json!({"schedule": schedule}))));
     let mut trainers = vec![free(sizes.clone()), free(json!({"patience": 1}))];
+    trainers.extend(moves.clone());
     trainers.extend(with_losses.iter().cloned().map(free));
     agree::<TrainerOptions>(&trainers, PROBES, |options| options.validate());
     let fit = json!({"members": 2, "epochs": 3, "held_out": 0.5, "checkpoint_seconds": 1});
     let mut fits = vec![free(sizes), free(fit)];
+    fits.extend(moves);
     fits.extend(with_losses.iter().cloned().map(free));
     agree::<FitOptions>(&fits, PROBES, |options| options.validate());
     let uniform = json!({"kind": "uniform", "low": 0, "high": 1e6});

@@ -20,7 +20,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 
-/// Trains one model with Adam. It shares the model and has its own copy of the data, or shares their memory, so their
+/// Trains one model. It shares the model and has its own copy of the data, or shares their memory, so their
 /// handles may be freed. Calls on one trainer take turns, except biv_trainer_cancel() and biv_trainer_get_progress(), which
 /// never wait.
 pub struct biv_trainer {
@@ -48,6 +48,8 @@ pub struct biv_step {
     pub rows: i64,
     /// How many of them have a weight that is not 0. Where the cutoff left none, no step was taken.
     pub samples_used: i64,
+    /// The learning rate of the step, as the schedule had it.
+    pub learning_rate: f64,
 }
 
 /// Errors of predictions on a data set; with several outputs, means over them. Masked labels do not count.
@@ -112,6 +114,8 @@ pub struct biv_epoch {
     pub validation_loss: f64,
     /// The number of the epoch of the least validation_loss so far; 0 without a validation set.
     pub best_epoch: i64,
+    /// The learning rate of the last step, as the schedule had it.
+    pub learning_rate: f64,
 }
 
 /// How far training has come.
@@ -156,6 +160,7 @@ impl From<StepReport> for biv_step {
             epsilon: report.epsilon,
             rows: report.rows as i64,
             samples_used: report.samples_used as i64,
+            learning_rate: report.learning_rate,
         }
     }
 }
@@ -196,6 +201,7 @@ impl biv_epoch {
             test: test.map_or(std::ptr::null(), std::ptr::from_ref),
             validation_loss: report.validation.map_or(f64::NAN, |validation| validation.loss),
             best_epoch: report.validation.map_or(0, |validation| validation.best_epoch as i64),
+            learning_rate: report.learning_rate,
         }
     }
 }
@@ -221,8 +227,8 @@ pub type biv_epoch_callback = Option<unsafe extern "C" fn(user: *mut c_void, epo
 ///   its data by biv_trainer_set_data().
 /// @param options JSON, schema "trainer": {"loss": {"kind": "biv", "epsilon": 0.1}, "batch_size": 256,
 ///   "learning_rate": 0.001, "normalize": true, "drop_last": true, "seed": 0, "device": "cpu",
-///   "adam": {...}}; NULL for these defaults. Epsilon "auto" and "patience" take a validation set:
-///   biv_trainer_set_validation().
+///   "optimizer": {"kind": "adam", ...}, "schedule": {"kind": "constant", ...}, ...}; NULL for these defaults. Epsilon
+///   "auto", "patience" and the schedule "plateau" take a validation set: biv_trainer_set_validation().
 /// @param out the new handle, to be freed with biv_trainer_free(); NULL on failure.
 /// @return BIV_OK, BIV_ERROR_INVALID_HANDLE, BIV_ERROR_INVALID_CONFIG, BIV_ERROR_SHAPE,
 ///   BIV_ERROR_INVALID_ARGUMENT (the loss needs variances and there are none; batch_size is more than the rows;
@@ -482,7 +488,7 @@ pub unsafe extern "C" fn biv_trainer_predict(
     })
 }
 
-/// The learning rate of Adam.
+/// The learning rate, which the schedule multiplies: biv_step and biv_epoch have the product.
 ///
 /// @return BIV_OK, BIV_ERROR_INVALID_HANDLE, BIV_ERROR_INVALID_ARGUMENT. Any thread.
 #[unsafe(no_mangle)]
@@ -491,7 +497,7 @@ pub unsafe extern "C" fn biv_trainer_get_learning_rate(trainer: *const biv_train
     boundary(|| unsafe { pointer::write(out, handle::get(trainer)?.trainer().learning_rate(), "out") })
 }
 
-/// Sets the learning rate from the next step on.
+/// Sets the learning rate from the next step on; a schedule multiplies it as before.
 ///
 /// @param learning_rate finite and greater than 0.
 /// @return BIV_OK, BIV_ERROR_INVALID_HANDLE, BIV_ERROR_INVALID_CONFIG. Any thread.

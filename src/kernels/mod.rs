@@ -7,7 +7,9 @@ pub(crate) mod cpu;
 pub(crate) mod cuda;
 pub mod mlp;
 pub(crate) mod ops;
+pub(crate) mod optimizer;
 mod report;
+pub(crate) mod sgd_step;
 pub(crate) mod spec;
 pub mod team;
 

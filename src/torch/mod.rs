@@ -1,11 +1,11 @@
 //! What libtorch has and tch does not bind, safe to use.
 
-pub(crate) mod adam;
 mod arena;
 pub mod device;
 pub(crate) mod ffi;
 pub(crate) mod flat;
 pub(crate) mod ops;
+pub(crate) mod optimizer;
 mod precision;
 pub(crate) mod runtime;
 pub(crate) mod scopes;

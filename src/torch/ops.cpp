@@ -5,6 +5,8 @@
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/_addmm_activation.h>
 #include <ATen/ops/_fused_adam.h>
+#include <ATen/ops/_fused_adamw.h>
+#include <ATen/ops/_fused_sgd.h>
 #include <ATen/ops/native_batch_norm_backward.h>
 
 #include "guarded.hpp"
@@ -24,30 +26,58 @@ bool biv_torch_memory(const at::Tensor *tensor, void **start, size_t *count) noe
   }
 }
 
-// One step of Adam on all parameters by libtorch's fused kernel. The five lists have `count` tensors each. `steps` are
-// the numbers of the step, one for each tensor.
+// One step of Adam on all parameters by libtorch's fused kernel, or of AdamW where the weight decay is `decoupled`. The
+// five lists have `count` tensors each. `steps` are the numbers of the step, one for each tensor.
 char *biv_torch_fused_adam(at::Tensor *const *parameters, at::Tensor *const *gradients, at::Tensor *const *means,
                            at::Tensor *const *squares, at::Tensor *const *steps, size_t count, double learning_rate,
-                           double beta1, double beta2, double weight_decay, double epsilon) {
+                           double beta1, double beta2, double weight_decay, double epsilon, bool decoupled) {
   return guarded([&] {
     at::NoGradGuard no_grad;
-    at::_fused_adam_(list(parameters, count), list(gradients, count), list(means, count), list(squares, count),
-                     /*max_exp_avg_sqs=*/{}, list(steps, count), learning_rate, beta1, beta2, weight_decay, epsilon,
-                     /*amsgrad=*/false, /*maximize=*/false);
+    auto step = [&](auto kernel) {
+      kernel(list(parameters, count), list(gradients, count), list(means, count), list(squares, count),
+             /*max_exp_avg_sqs=*/at::TensorList{}, list(steps, count), learning_rate, beta1, beta2, weight_decay, epsilon,
+             /*amsgrad=*/false, /*maximize=*/false);
+    };
+    decoupled ? step([](auto &&...given) { at::_fused_adamw_(given...); })
+              : step([](auto &&...given) { at::_fused_adam_(given...); });
   });
 }
 
-// One step of Adam whose learning rate and step count are tensors on the
-// parameters' device, and which changes nothing where `found_inf` is 1.
+// As biv_torch_fused_adam, with a learning rate and a step count that are tensors on the parameters' device. Changes
+// nothing where `found_inf` is 1.
 char *biv_torch_guarded_adam(at::Tensor *const *parameters, at::Tensor *const *gradients, at::Tensor *const *means,
                              at::Tensor *const *squares, size_t count, const at::Tensor *steps,
                              const at::Tensor *learning_rate, const at::Tensor *found_inf, double beta1, double beta2,
-                             double weight_decay, double epsilon) {
+                             double weight_decay, double epsilon, bool decoupled) {
   return guarded([&] {
     at::NoGradGuard no_grad;
-    at::_fused_adam_(list(parameters, count), list(gradients, count), list(means, count), list(squares, count),
-                     /*max_exp_avg_sqs=*/{}, std::vector<at::Tensor>(count, *steps), *learning_rate, beta1, beta2,
-                     weight_decay, epsilon, /*amsgrad=*/false, /*maximize=*/false, /*grad_scale=*/{}, *found_inf);
+    auto step = [&](auto kernel) {
+      kernel(list(parameters, count), list(gradients, count), list(means, count), list(squares, count),
+             /*max_exp_avg_sqs=*/at::TensorList{}, std::vector<at::Tensor>(count, *steps), *learning_rate, beta1, beta2,
+             weight_decay, epsilon, /*amsgrad=*/false, /*maximize=*/false, /*grad_scale=*/std::nullopt, *found_inf);
+    };
+    decoupled ? step([](auto &&...given) { at::_fused_adamw_(given...); })
+              : step([](auto &&...given) { at::_fused_adam_(given...); });
+  });
+}
+
+// One step of gradient descent on all parameters by libtorch's fused kernel. The three lists have `count` tensors each.
+// `device_learning_rate`, a tensor on the parameters' device, replaces `learning_rate` unless it is NULL. Changes nothing
+// where `found_inf` is 1, unless it is NULL.
+char *biv_torch_fused_sgd(at::Tensor *const *parameters, at::Tensor *const *gradients, at::Tensor *const *momenta,
+                          size_t count, double learning_rate, const at::Tensor *device_learning_rate,
+                          const at::Tensor *found_inf, double momentum, double dampening, double weight_decay,
+                          bool nesterov, bool is_first) {
+  return guarded([&] {
+    at::NoGradGuard no_grad;
+    // The kernel takes none where there is no momentum.
+    auto buffers = list(momenta, momentum == 0 ? 0 : count);
+    auto guard = found_inf ? std::optional<at::Tensor>(*found_inf) : std::nullopt;
+    auto step = [&](const auto &rate) {
+      at::_fused_sgd_(list(parameters, count), list(gradients, count), buffers, weight_decay, momentum, rate, dampening,
+                      nesterov, /*maximize=*/false, is_first, /*grad_scale=*/std::nullopt, guard);
+    };
+    device_learning_rate ? step(*device_learning_rate) : step(learning_rate);
   });
 }
 

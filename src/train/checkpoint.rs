@@ -3,6 +3,7 @@
 use super::held_out::HeldOutState;
 use super::options::TrainerOptions;
 use super::sampler::Position;
+use super::schedule::{Plateau, Schedule};
 use super::trainer::{Trainer, VALIDATION, labelled};
 use super::validation::{SavedValidation, Validation};
 use crate::data::{Dataset, Fingerprint};
@@ -29,6 +30,8 @@ struct TrainerState {
     data: Option<Fingerprint>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     accepted: Vec<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    plateau: Option<Plateau>,
 }
 
 /// How [`Trainer::load_with`] goes on.
@@ -56,6 +59,7 @@ impl Trainer {
         let own = self.data.as_ref().map(|(data, sampler)| (sampler.position(), data.rows()));
         let place = own.or(self.absent);
         let (validation, absent) = (&self.validation, &self.absent_validation);
+        let follows = self.learner.options.schedule.as_ref().is_some_and(Schedule::needs_validation);
         let state = TrainerState {
             model: model.options().clone(),
             trainer: self.learner.options.clone(),
@@ -64,6 +68,7 @@ impl Trainer {
             rows: place.map_or(0, |(_, rows)| rows),
             data: self.fingerprint.clone(),
             accepted: self.accepted.clone(),
+            plateau: follows.then_some(self.learner.plateau),
             validation: validation.as_ref().map(Validation::state).or(absent.as_ref().map(|saved| saved.state.clone())),
         };
         let mut archive = Archive::new(ArchiveKind::Training, &state)?;
@@ -102,6 +107,7 @@ impl Trainer {
         let state: TrainerState = archive.state()?;
         self.learner.model.lock().restore(archive)?;
         self.learner.engine.restore(archive, state.steps)?;
+        self.learner.plateau = state.plateau.unwrap_or_default();
         match (&mut self.data, state.position) {
             (Some((_, sampler)), Some(position)) => sampler.seek(position),
             _ => Ok(()),
@@ -138,6 +144,7 @@ impl Trainer {
         let position = state.position.unwrap_or_default();
         let mut trainer = Trainer::at(Arc::new(Mutex::new(model)), data, &state.trainer, position)?;
         trainer.learner.engine.restore(&archive, state.steps)?;
+        trainer.learner.plateau = state.plateau.unwrap_or_default();
         if data.is_none() {
             trainer.fingerprint = state.data;
             trainer.absent = state.position.map(|position| (position, state.rows));

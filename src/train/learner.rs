@@ -4,11 +4,13 @@ use super::first_loss::check_labels;
 use super::loss::{Loss, Weights};
 use super::metrics::Metrics;
 use super::options::TrainerOptions;
+use super::schedule::Plateau;
 use super::step::{Engine, MiniBatch, StepLoss, StepOptions};
 use super::training_data::NormalizedData;
 use crate::base::fault;
 use crate::base::memory::collect;
 use crate::data::{Dataset, Normalization, gather};
+use crate::kernels::optimizer::OptimizerOptions;
 use crate::model::{Model, Prediction};
 use crate::{Error, Result};
 use parking_lot::Mutex;
@@ -31,6 +33,8 @@ pub struct StepReport {
     pub rows: usize,
     /// How many of them have a weight. With 0 no step was taken.
     pub samples_used: usize,
+    /// The learning rate of the step.
+    pub learning_rate: f64,
 }
 
 /// A step of which the loss may still be on the device.
@@ -49,10 +53,12 @@ pub(super) struct Learner {
     pub(super) options: TrainerOptions,
     pub(super) engine: Engine,
     pub(super) normalization: Normalization,
+    /// What a schedule knows of the validation losses.
+    pub(super) plateau: Plateau,
     /// One per output, in normalised units: the cutoff, or the epsilon that was found.
     parameters: Vec<f64>,
-    /// Whether something finds the epsilons that the loss leaves open.
-    pub(super) has_epsilons: bool,
+    /// Whether rows that training does not see are judged after each epoch: they find what loss and schedule leave open.
+    pub(super) is_validated: bool,
     device: Device,
 }
 
@@ -71,17 +77,20 @@ impl Learner {
             // Equal weights, until residuals say otherwise.
             _ => f64::INFINITY,
         });
+        let update = options.update();
         let steps = StepOptions {
             precision: options.precision,
             cuda_graph: options.cuda_graph,
+            plain_adam: matches!(update.optimizer, OptimizerOptions::Adam(_)) && update.clip_norm.is_none(),
             likelihood: options.loss.likelihood(),
         };
         Ok(Learner {
             model: model.clone(),
             options: options.clone(),
-            engine: Engine::new(locked, &options.adam, steps)?,
+            engine: Engine::new(locked, &update, steps)?,
+            plateau: Plateau::default(),
             parameters: parameters.collect(),
-            has_epsilons: false,
+            is_validated: false,
             normalization,
             device,
         })
@@ -89,7 +98,7 @@ impl Learner {
 
     /// Sets the epsilons that a loss leaves open, one per output, in normalised units.
     pub(super) fn set_epsilons(&mut self, epsilons: &[f64]) {
-        self.has_epsilons = true;
+        self.is_validated = true;
         if self.options.loss.auto_factor().is_some() {
             self.parameters.copy_from_slice(epsilons);
         }
@@ -101,6 +110,20 @@ impl Learner {
             return Err(Error::Device("another trainer has moved the model to another device".into()));
         }
         Ok(())
+    }
+
+    /// The learning rate of the next step, in epoch `epoch`, counted from 0.
+    pub(super) fn present_rate(&self, epoch: u64) -> f64 {
+        let TrainerOptions { learning_rate, schedule, .. } = &self.options;
+        let factor = schedule.as_ref().map(|schedule| schedule.factor(epoch, self.engine.begun(), &self.plateau));
+        learning_rate * factor.unwrap_or(1.0)
+    }
+
+    /// Takes the validation loss after an epoch, for the schedule.
+    pub(super) fn observe(&mut self, loss: f64) {
+        if let Some(schedule) = &self.options.schedule {
+            schedule.observe(loss, &mut self.plateau);
+        }
     }
 
     /// The caller's `data`, normalised.
@@ -125,8 +148,8 @@ impl Learner {
         Ok(self.weights(data, rows)?.0.coefficients)
     }
 
-    /// One step on the rows `rows` of `data`.
-    pub(super) fn step(&mut self, data: &NormalizedData, rows: &[usize]) -> Result<PendingStep> {
+    /// One step on the rows `rows` of `data`, in epoch `epoch`, counted from 0.
+    pub(super) fn step(&mut self, data: &NormalizedData, rows: &[usize], epoch: u64) -> Result<PendingStep> {
         let (weights, variances) = self.weights(data, rows)?;
         let report = StepReport {
             loss: 0.0,
@@ -134,6 +157,7 @@ impl Learner {
             epsilon: weights.epsilon,
             rows: rows.len(),
             samples_used: weights.samples_used,
+            learning_rate: self.present_rate(epoch),
         };
         if weights.samples_used == 0 {
             return Ok(PendingStep { report, loss: None });
@@ -158,7 +182,7 @@ impl Learner {
             normalization: &self.normalization,
         };
         fault::point();
-        let loss = self.engine.step(&model, &batch, self.options.learning_rate)?;
+        let loss = self.engine.step(&model, &batch, report.learning_rate)?;
         Ok(PendingStep { report, loss: Some(loss) })
     }
 

@@ -1,6 +1,5 @@
-//! Training: a loss weighs the rows of mini-batches, Adam moves the weights, metrics tell how far it has come.
+//! Training: a loss weighs the rows of mini-batches, an optimiser moves the weights, metrics tell how far it has come.
 
-pub mod adam;
 pub mod checkpoint;
 mod first_loss;
 pub mod fit;
@@ -8,8 +7,10 @@ mod held_out;
 mod learner;
 pub mod loss;
 pub mod metrics;
+pub mod optimizer;
 mod options;
 pub mod sampler;
+pub mod schedule;
 pub mod session;
 mod step;
 pub mod trainer;

@@ -1,11 +1,14 @@
 //! How to train.
 
 use super::loss::{Epsilon, Loss, MinimumBatch};
-use crate::Result;
+use super::optimizer::UpdateOptions;
+use super::schedule::Schedule;
 use crate::base::options::require;
 use crate::data::LabelStatistics;
 use crate::kernels::adam_step::AdamOptions;
+use crate::kernels::optimizer::OptimizerOptions;
 use crate::torch::Precision;
+use crate::{Error, Result};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -18,11 +21,21 @@ pub struct TrainerOptions {
     /// The number of rows in a mini-batch (default 256).
     #[schemars(range(min = 1))]
     pub batch_size: usize,
-    /// Adam's learning rate (default 0.001).
+    /// The optimiser's learning rate (default 0.001).
     #[schemars(extend("exclusiveMinimum" = 0))]
     pub learning_rate: f64,
-    /// Adam's other constants.
+    /// Adam's other constants, where no `optimizer` is named.
     pub adam: AdamOptions,
+    /// The optimiser (default `adam`, with the constants of the field `adam`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub optimizer: Option<OptimizerOptions>,
+    /// How the learning rate changes in the course of training (default: it stays).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub schedule: Option<Schedule>,
+    /// The greatest norm of the whole gradient: one that is longer is shortened to it (default: none is).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("exclusiveMinimum" = 0))]
+    pub clip_norm: Option<f64>,
     /// Whether features and labels are normalised by the training data's
     /// statistics (default true). A model that has a normalisation keeps it.
     pub normalize: bool,
@@ -41,7 +54,7 @@ pub struct TrainerOptions {
     /// switches for it, which are the whole process's, are on as long as the trainer lives.
     pub precision: Precision,
     /// Whether a step on a GPU is recorded as a CUDA graph and repeated (default false); needs `libbiv_cuda.so`.
-    /// On a CPU, and for a network with dropout, it makes no difference.
+    /// On a CPU, for a network with dropout, with another optimiser than Adam and with `clip_norm` it makes no difference.
     pub cuda_graph: bool,
 }
 
@@ -52,6 +65,9 @@ impl Default for TrainerOptions {
             batch_size: 256,
             learning_rate: 1e-3,
             adam: AdamOptions::default(),
+            optimizer: None,
+            schedule: None,
+            clip_norm: None,
             normalize: true,
             normalization: LabelStatistics::Clean,
             patience: None,
@@ -76,11 +92,27 @@ impl TrainerOptions {
             let path = "trainer.loss.epsilon.min_effective_batch_size";
             require(*size < self.batch_size as f64, path, size, &format!("less than batch_size, {}", self.batch_size))?;
         }
-        let AdamOptions { beta1, beta2, epsilon, weight_decay } = self.adam;
-        require((0.0..1.0).contains(&beta1), "trainer.adam.beta1", beta1, "in [0, 1)")?;
-        require((0.0..1.0).contains(&beta2), "trainer.adam.beta2", beta2, "in [0, 1)")?;
-        require(epsilon > 0.0, "trainer.adam.epsilon", epsilon, "greater than 0")?;
-        require(weight_decay >= 0.0, "trainer.adam.weight_decay", weight_decay, "at least 0")
+        self.adam.validate("trainer.adam")?;
+        if let Some(optimizer) = &self.optimizer {
+            if self.adam != AdamOptions::default() {
+                let fault = "has constants beside those of 'optimizer': name Adam's in one of the two";
+                return Err(Error::config("trainer.adam", fault));
+            }
+            optimizer.validate("trainer.optimizer")?;
+        }
+        if let Some(schedule) = &self.schedule {
+            schedule.validate("trainer.schedule")?;
+        }
+        match self.clip_norm {
+            Some(norm) => require(norm > 0.0, "trainer.clip_norm", norm, "greater than 0"),
+            None => Ok(()),
+        }
+    }
+
+    /// How the weights are moved.
+    pub(super) fn update(&self) -> UpdateOptions {
+        let optimizer = self.optimizer.clone().unwrap_or_else(|| OptimizerOptions::Adam(self.adam.clone()));
+        UpdateOptions { optimizer, clip_norm: self.clip_norm }
     }
 }
 

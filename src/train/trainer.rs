@@ -5,6 +5,7 @@ use super::learner::{Learner, PendingStep};
 use super::metrics::Metrics;
 use super::options::check_learning_rate;
 use super::sampler::{Position, Sampler};
+use super::schedule::Schedule;
 use super::training_data::{NormalizedData, TrainingData};
 use super::validation::{SavedValidation, Validation};
 use crate::data::{Dataset, Fingerprint, Normalization};
@@ -34,6 +35,8 @@ pub struct EpochReport {
     pub loss: f64,
     /// Their mean effective batch size.
     pub effective_batch_size: f64,
+    /// The learning rate of the last step.
+    pub learning_rate: f64,
     /// What the validation set showed after it, where there is one.
     pub validation: Option<ValidationReport>,
 }
@@ -216,12 +219,12 @@ impl Trainer {
         self.data.as_ref().map_or(0, |(_, sampler)| sampler.batches_per_epoch())
     }
 
-    /// Adam's learning rate.
+    /// The learning rate, which the schedule multiplies.
     pub fn learning_rate(&self) -> f64 {
         self.learner.options.learning_rate
     }
 
-    /// Changes the learning rate from the next step on.
+    /// Changes the learning rate from the next step on; a schedule multiplies it as before.
     ///
     /// # Errors
     /// [`Error::InvalidConfig`] unless it is finite and greater than 0.
@@ -243,13 +246,13 @@ impl Trainer {
 
     /// One step on the next mini-batch, whose loss the device may still be computing, and the position before it.
     fn take(&mut self) -> Result<(PendingStep, Position)> {
-        self.check_epsilon()?;
+        self.check_validation()?;
         let Some((data, sampler)) = &mut self.data else {
             return Err(Error::Unsupported("the trainer was made without a data set: give it mini-batches".into()));
         };
         let (data, rows) = data.mini_batch(sampler.batch(), &self.learner.normalization)?;
-        let step = self.learner.step(&data, &rows)?;
         let position = sampler.position();
+        let step = self.learner.step(&data, &rows, position.epoch)?;
         sampler.advance();
         Ok((step, position))
     }
@@ -291,7 +294,7 @@ impl Trainer {
         Err(Error::Numerical(format!(
             "step {step} (epoch {}): the loss is {loss}; try a smaller learning rate than {}",
             positions[failed].epoch + 1,
-            self.learning_rate()
+            reports[failed].learning_rate
         )))
     }
 
@@ -300,11 +303,16 @@ impl Trainer {
     /// # Errors
     /// As [`Trainer::step`]; [`Error::Shape`] when it does not fit the model.
     pub fn step_on(&mut self, batch: &Dataset) -> Result<StepReport> {
-        self.check_epsilon()?;
+        self.check_validation()?;
+        if self.data.is_none() && self.learner.options.schedule.as_ref().is_some_and(Schedule::counts_epochs) {
+            let message = "the schedule counts epochs of the trainer's data set, and the trainer was made without one";
+            return Err(Error::Unsupported(message.into()));
+        }
         let _arena = self.learner.engine.arena().enter();
         let data = self.learner.normalized(batch)?;
         let rows: Vec<usize> = (0..data.rows()).collect();
-        let taken = (self.learner.step(&data, &rows)?, self.position());
+        let position = self.position();
+        let taken = (self.learner.step(&data, &rows, position.epoch)?, position);
         Ok(self.settle(vec![taken], Some(&data))?.swap_remove(0))
     }
 
@@ -320,6 +328,7 @@ impl Trainer {
         while self.position().epoch < report.epoch {
             for step in self.block(report.epoch)? {
                 report.batches += 1;
+                report.learning_rate = step.learning_rate;
                 if step.samples_used == 0 {
                     report.skipped += 1;
                 } else {
@@ -333,7 +342,9 @@ impl Trainer {
             }
         }
         if let Some(validation) = &mut self.validation {
-            report.validation = Some(validation.after_epoch(&mut self.learner)?);
+            let shown = validation.after_epoch(&mut self.learner)?;
+            self.learner.observe(shown.loss);
+            report.validation = Some(shown);
         }
         Ok(report)
     }
@@ -357,6 +368,11 @@ impl Trainer {
         self.learner.set_epsilons(epsilons);
     }
 
+    /// Takes the loss on rows that training does not see after an epoch, for the schedule.
+    pub(super) fn observe(&mut self, loss: f64) {
+        self.learner.observe(loss);
+    }
+
     /// The squares of what the predictions on `data` miss of the labels, in normalised units, row-major.
     pub(super) fn squared_residuals(&self, data: &Dataset) -> Result<Vec<f64>> {
         self.learner.squared_residuals(data)
@@ -367,9 +383,14 @@ impl Trainer {
         self.learner.engine.runs_on_one_thread()
     }
 
-    /// An error where training is to find epsilon, and nothing says how.
-    fn check_epsilon(&self) -> Result<()> {
-        if self.learner.options.loss.auto_factor().is_some() && !self.learner.has_epsilons {
+    /// An error where epsilon or the learning rate follows a validation set that is not there.
+    fn check_validation(&self) -> Result<()> {
+        let schedule = self.learner.options.schedule.as_ref();
+        if !self.learner.is_validated && schedule.is_some_and(Schedule::needs_validation) {
+            let message = "the schedule 'plateau' follows the loss on a validation set: give the trainer one";
+            return Err(Error::InvalidArgument(message.into()));
+        }
+        if self.learner.options.loss.auto_factor().is_some() && !self.learner.is_validated {
             return Err(Error::InvalidArgument(
                 "the epsilon 'auto' is found on a validation set: give the trainer one, or call fit".into(),
             ));

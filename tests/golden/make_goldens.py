@@ -184,12 +184,7 @@ def state(network):
     }
 
 
-def training_case(inputs, hidden, batch_norm, seed):
-    torch.manual_seed(seed)
-    rng = np.random.default_rng(seed)
-    network = mlp(inputs, hidden, batch_norm)
-    initial = state(network)
-
+def draw_batches(rng, inputs):
     direction = rng.normal(size=inputs) / np.sqrt(inputs)
     batches = []
     for _ in range(BATCHES):
@@ -198,6 +193,19 @@ def training_case(inputs, hidden, batch_norm, seed):
         noise = np.sqrt(variances) * rng.normal(size=(ROWS, 1))
         labels = (np.tanh(features @ direction)[:, None] + noise).astype(np.float32)
         batches.append(tuple(map(torch.from_numpy, (features, labels, variances))))
+    return batches
+
+
+def batches_as_json(batches):
+    return [dict(zip(("features", "labels", "variances"), map(f32_list, batch))) for batch in batches]
+
+
+def training_case(inputs, hidden, batch_norm, seed):
+    torch.manual_seed(seed)
+    rng = np.random.default_rng(seed)
+    network = mlp(inputs, hidden, batch_norm)
+    initial = state(network)
+    batches = draw_batches(rng, inputs)
 
     adam = torch.optim.Adam(network.parameters(), lr=LEARNING_RATE, fused=False, foreach=False)
     loss = {"kind": "biv", "epsilon": EPSILON}
@@ -223,10 +231,7 @@ def training_case(inputs, hidden, batch_norm, seed):
         "steps": STEPS,
         "batch_rows": ROWS,
         "initial": initial,
-        "batches": [
-            dict(zip(("features", "labels", "variances"), map(f32_list, batch)))
-            for batch in batches
-        ],
+        "batches": batches_as_json(batches),
         "losses": f32_list(torch.stack(losses)),
         "final_predictions": f32_list(predictions),
         "final_train_predictions": f32_list(train_predictions),
@@ -241,6 +246,140 @@ def make_mlp_adam(seed):
             training_case(19, [100, 50, 20, 10], batch_norm=False, seed=seed + 1),
             training_case(11, [16, 8], batch_norm=True, seed=seed + 2),
         ],
+    }
+
+
+# --------------------------------------------------------------------------
+# Fifty steps of each optimiser on one network, and the rates of each schedule
+
+STEPS_PER_EPOCH = 4
+
+
+def optimizer_of(options, parameters, learning_rate):
+    options = dict(options)
+    kind, decay = options.pop("kind"), options.pop("weight_decay", None)
+    given = {} if decay is None else {"weight_decay": decay}
+    if kind == "sgd":
+        return torch.optim.SGD(parameters, lr=learning_rate, foreach=False, **given, **options)
+    make = torch.optim.Adam if kind == "adam" else torch.optim.AdamW
+    if "beta1" in options:
+        given["betas"] = (options.pop("beta1"), options.pop("beta2"))
+    if "epsilon" in options:
+        given["eps"] = options.pop("epsilon")
+    return make(parameters, lr=learning_rate, fused=False, foreach=False, **given, **options)
+
+
+def optimizer_case(network, batches, options, learning_rate, clip_norm=None):
+    network = copy.deepcopy(network)
+    optimizer = optimizer_of(options, network.parameters(), learning_rate)
+    losses, clipped = [], 0
+    for step in range(STEPS):
+        features, labels, variances = batches[step % BATCHES]
+        optimizer.zero_grad()
+        value = total_loss({"kind": "biv", "epsilon": EPSILON}, network(features), labels, variances)
+        value.backward()
+        if clip_norm is not None:
+            norm = nn.utils.clip_grad_norm_(network.parameters(), clip_norm, foreach=False)
+            clipped += int(norm > clip_norm)
+        optimizer.step()
+        losses.append(value.detach())
+    assert clip_norm is None or 0 < clipped < STEPS, clipped
+    with torch.no_grad():
+        predictions = network(batches[0][0])
+    case = {"optimizer": options, "learning_rate": learning_rate}
+    if clip_norm is not None:
+        case["clip_norm"] = clip_norm
+    return {**case, "losses": f32_list(torch.stack(losses)), "final_predictions": f32_list(predictions)}
+
+
+def scheduler_of(options, learning_rate):
+    """A function that ends an epoch, given its loss, and one that tells the rate."""
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=learning_rate)
+    schedulers, kind = torch.optim.lr_scheduler, options["kind"]
+    if kind == "step":
+        scheduler = schedulers.StepLR(optimizer, options["epochs"], options["gamma"])
+    elif kind == "cosine":
+        least = learning_rate * options["min_factor"]
+        scheduler = schedulers.CosineAnnealingLR(optimizer, options["epochs"], least)
+    elif kind == "plateau":
+        scheduler = schedulers.ReduceLROnPlateau(
+            optimizer, factor=options["factor"], patience=options["patience"], threshold=options["threshold"],
+            min_lr=learning_rate * options["min_factor"], eps=0)
+    else:
+        scheduler = schedulers.ConstantLR(optimizer, factor=1.0)
+    optimizer.step()  # PyTorch warns otherwise
+
+    def end_epoch(epoch, loss):
+        if kind == "plateau":
+            scheduler.step(loss)
+        elif kind != "cosine" or epoch < options["epochs"]:  # PyTorch's rises again
+            scheduler.step()
+
+    return end_epoch, lambda: optimizer.param_groups[0]["lr"]
+
+
+def schedule_case(options, epochs, rng):
+    learning_rate, warm_up = 0.01, options["warmup_steps"]
+    losses = (1 / (1 + 0.3 * np.minimum(np.arange(epochs), 9)) + 0.001 * rng.normal(size=epochs)).tolist()
+    end_epoch, rate = scheduler_of(options, learning_rate)
+    ramp = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
+    warming = None
+    if warm_up > 1:
+        warming = torch.optim.lr_scheduler.LinearLR(ramp, start_factor=1 / warm_up, total_iters=warm_up - 1)
+    ramp.step()
+    rates = []
+    for epoch in range(epochs):
+        for _ in range(STEPS_PER_EPOCH):
+            rates.append(rate() * ramp.param_groups[0]["lr"])
+            if warming:
+                warming.step()
+        end_epoch(epoch, losses[epoch])
+    return {"schedule": options, "learning_rate": learning_rate, "steps_per_epoch": STEPS_PER_EPOCH,
+            "validation_losses": losses, "rates": rates}
+
+
+def make_optimizers(seed):
+    torch.manual_seed(seed + 3)
+    rng = np.random.default_rng(seed + 3)
+    network = mlp(5, [8, 6], batch_norm=False)
+    batches = draw_batches(rng, 5)
+    sgd = {"kind": "sgd", "momentum": 0.9}
+    cases = [
+        ({"kind": "adam", "beta1": 0.8, "beta2": 0.99, "epsilon": 1e-6, "weight_decay": 0.1}, 0.01),
+        ({"kind": "adam"}, 0.01, 0.3),
+        ({"kind": "adamw"}, 0.01),
+        ({"kind": "adamw", "beta1": 0.8, "beta2": 0.99, "epsilon": 1e-6, "weight_decay": 2.0}, 0.01),
+        ({"kind": "adamw", "weight_decay": 2.0}, 0.01, 0.3),
+        ({"kind": "sgd"}, 0.05),
+        ({"kind": "sgd", "weight_decay": 0.1}, 0.05),
+        (sgd, 0.02),
+        ({**sgd, "weight_decay": 0.1, "dampening": 0.5}, 0.02),
+        ({**sgd, "nesterov": True, "weight_decay": 0.1}, 0.02),
+        ({"kind": "sgd"}, 0.05, 0.3),
+        ({**sgd, "nesterov": True}, 0.02, 0.3),
+    ]
+    warm = {"warmup_steps": 10}
+    cold = {"warmup_steps": 0}
+    plateau = {"kind": "plateau", "factor": 0.5, "patience": 2, "threshold": 1e-4, "min_factor": 0.3}
+    schedules = [
+        {"kind": "constant", **warm},
+        {"kind": "step", "epochs": 3, "gamma": 0.5, **cold},
+        {"kind": "step", "epochs": 1, "gamma": 0.9, **warm},
+        {"kind": "cosine", "epochs": 15, "min_factor": 0.0, **cold},
+        {"kind": "cosine", "epochs": 20, "min_factor": 0.05, **warm},
+        {**plateau, **cold},
+        {**plateau, "patience": 0, "threshold": 0.1, "min_factor": 0.0, **warm},
+    ]
+    return {
+        "torch": torch_version(),
+        "inputs": 5,
+        "hidden": [8, 6],
+        "batch_norm": False,
+        "loss": {"kind": "biv", "epsilon": EPSILON},
+        "initial": state(network),
+        "batches": batches_as_json(batches),
+        "cases": [optimizer_case(network, batches, *case) for case in cases],
+        "schedules": [schedule_case(schedule, 20, rng) for schedule in schedules],
     }
 
 
@@ -597,6 +736,7 @@ def main():
     torch.use_deterministic_algorithms(True)
     write(out / "losses.json", make_losses(seed))
     write(out / "mlp_adam.json", make_mlp_adam(seed))
+    write(out / "optimizers.json", make_optimizers(seed))
     write(out / "images.json", make_images(seed))
     write(out / "layers.json", make_layers(seed))
     write(out / "epsilon.json", make_epsilon(seed))

@@ -5,6 +5,7 @@ use biv::model::archive::{Archive, ArchiveKind, StoredArray};
 use biv::model::{Model, ModelOptions, Pass, TensorInfo};
 use biv::torch::Precision;
 use biv::train::loss::{Loss, smallest_epsilon};
+use biv::train::schedule::{Plateau, Schedule};
 use biv::train::trainer::{Trainer, TrainerOptions};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
@@ -72,18 +73,19 @@ fn features(batch: &Value) -> Vec<f32> {
     numbers(&batch["features"]).iter().map(|&value| value as f32).collect()
 }
 
+/// The mini-batches of a golden case.
+fn batches(case: &Value) -> Vec<Dataset> {
+    let inputs = case["inputs"].as_u64().unwrap() as usize;
+    let batch = |batch: &Value| {
+        let variances = Some(numbers(&batch["variances"]));
+        Dataset::new(features(batch), vec![inputs], numbers(&batch["labels"]), 1, variances).unwrap()
+    };
+    case["batches"].as_array().unwrap().iter().map(batch).collect()
+}
+
 fn check_training(folder: &Path) {
     for case in cases(folder, "mlp_adam.json") {
-        let inputs = case["inputs"].as_u64().unwrap() as usize;
-        let batches: Vec<Dataset> = case["batches"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .map(|batch| {
-                let variances = Some(numbers(&batch["variances"]));
-                Dataset::new(features(batch), vec![inputs], numbers(&batch["labels"]), 1, variances).unwrap()
-            })
-            .collect();
+        let batches = batches(&case);
         let options = json!({"loss": case["loss"], "learning_rate": case["learning_rate"]});
         let options: TrainerOptions = serde_json::from_value(options).unwrap();
         let shared = Arc::new(Mutex::new(model(&case, "initial")));
@@ -103,6 +105,38 @@ fn check_training(folder: &Path) {
         // makes steps of: PyTorch itself does not reproduce its evaluation mode closer.
         let tolerance = if case["batch_norm"] == true { 0.05 } else { 1e-4 };
         assert_close(&what, &predictions, &numbers(&case["final_predictions"]), tolerance);
+    }
+}
+
+fn check_optimizers(folder: &Path) {
+    let file: Value = serde_json::from_str(&std::fs::read_to_string(folder.join("optimizers.json")).unwrap()).unwrap();
+    let batches = batches(&file);
+    for case in file["cases"].as_array().unwrap() {
+        let mut options = json!({"loss": file["loss"]});
+        for name in ["optimizer", "learning_rate", "clip_norm"] {
+            options[name] = case[name].clone();
+        }
+        let shared = Arc::new(Mutex::new(model(&file, "initial")));
+        let mut trainer = Trainer::new(shared.clone(), None, &serde_json::from_value(options).unwrap()).unwrap();
+        let expected = numbers(&case["losses"]);
+        let losses = (0..expected.len()).map(|step| trainer.step_on(&batches[step % batches.len()]).unwrap().loss);
+        let what = format!("{}, clip_norm {}", case["optimizer"], case["clip_norm"]);
+        for (found, expected) in losses.zip(expected) {
+            assert!((found - expected).abs() <= 1e-4 * expected, "{what}: loss {found}, PyTorch has {expected}");
+        }
+        let predictions = shared.lock().predict(&features(&file["batches"][0])).unwrap();
+        assert_close(&what, &predictions, &numbers(&case["final_predictions"]), 1e-4);
+    }
+    for case in file["schedules"].as_array().unwrap() {
+        let schedule: Schedule = serde_json::from_value(case["schedule"].clone()).unwrap();
+        let (rate, per_epoch) = (case["learning_rate"].as_f64().unwrap(), case["steps_per_epoch"].as_u64().unwrap());
+        let (mut plateau, mut rates) = (Plateau::default(), vec![]);
+        for (epoch, loss) in numbers(&case["validation_losses"]).into_iter().enumerate() {
+            let steps = epoch as u64 * per_epoch..(epoch as u64 + 1) * per_epoch;
+            rates.extend(steps.map(|step| rate * schedule.factor(epoch as u64, step, &plateau)));
+            schedule.observe(loss, &mut plateau);
+        }
+        assert_close(&case["schedule"].to_string(), &rates, &numbers(&case["rates"]), 1e-12);
     }
 }
 
@@ -305,6 +339,11 @@ fn fifty_steps_of_adam_follow_pytorchs() {
 }
 
 #[test]
+fn fifty_steps_of_each_optimizer_and_the_rates_of_each_schedule_are_pytorchs() {
+    check_optimizers(&committed());
+}
+
+#[test]
 fn evaluation_with_pytorchs_weights_gives_pytorchs_predictions() {
     check_predictions(&committed());
 }
@@ -324,6 +363,7 @@ fn everything_agrees_with_the_pytorch_installed_here() {
     check_losses(folder.path());
     check_epsilons(folder.path());
     check_training(folder.path());
+    check_optimizers(folder.path());
     check_predictions(folder.path());
     check_networks(folder.path(), "images.json");
     check_networks(folder.path(), "layers.json");

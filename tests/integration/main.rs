@@ -14,6 +14,7 @@ mod golden;
 mod growing_data;
 mod image_networks;
 mod numerics;
+mod optimizers;
 mod own_data;
 mod real_data;
 mod streams;

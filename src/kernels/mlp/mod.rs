@@ -1,8 +1,8 @@
-//! Multi-layer perceptrons on the CPU without libtorch: forward, backward and Adam by hand.
+//! Multi-layer perceptrons on the CPU without libtorch: forward, backward and the optimiser's step by hand.
 //!
 //! A mini-batch is split into tiles of 64 rows, and its tiles into chunks. A thread takes a chunk forward and backward
-//! through the network and sums its gradient, all in its core's cache. Then the chunks' gradients are added, and Adam
-//! moves the weights. The partition does not depend on the number of threads, so neither does any bit of the result.
+//! through the network and sums its gradient, all in its core's cache. Then the chunks' gradients are added, and the
+//! optimiser moves the weights. The partition does not depend on the number of threads, so neither does any bit of the result.
 //!
 //! There is only one chunk where the activations of all tiles are needed to the end: for large layers, whose gradient
 //! would not stay in a cache, and with BatchNorm, which needs the whole mini-batch after each layer. The threads then
@@ -19,16 +19,16 @@ mod passes;
 mod plan;
 mod tile;
 
-use crate::Result;
 use crate::base::fault;
 use crate::base::memory::filled;
 use crate::data::Scale;
-use crate::kernels::adam_step::AdamStep;
+use crate::kernels::optimizer::{OptimizerStep, Rule, UpdateRule, clip_factor};
 use crate::kernels::spec::{BATCH_NORM_EPSILON, BATCH_NORM_MOMENTUM};
 use crate::kernels::team::Team;
+use crate::{Error, Result};
 use gemm::{EMPTY_PANEL, MAX_PAIRS, TILE};
 use parking_lot::Mutex;
-use passes::{Backward, ChunkPass, Evaluate, Forward, Gradient, ParameterRange, Update};
+use passes::{Backward, ChunkPass, Evaluate, Forward, Gradient, GradientRange, GradientSum, ParameterRange, Update};
 pub use plan::{BatchSlices, Plan, TrainingState};
 use plan::{NormStatistics, Parameters, split_off};
 use pulp::Arch;
@@ -46,6 +46,9 @@ const MIN_CHUNK_TILES: usize = 2;
 
 /// The most chunks.
 const MAX_CHUNKS: usize = 8;
+
+/// A gradient's norm is summed in ranges of so many values, whatever the number of threads.
+const NORM_RANGE: usize = 4096;
 
 /// Trains networks of one shape. Its memory is allocated once for each size of mini-batch.
 #[derive(Debug)]
@@ -70,12 +73,18 @@ impl Kernel {
         Kernel { plan: plan.clone(), arch, chunks: vec![], statistics: vec![], sums: vec![] }
     }
 
-    /// Forward, backward and one step of Adam, its work divided among `team`. Returns the loss before the step: the sum
+    /// Forward, backward and the optimiser's `step`, its work divided among `team`. Returns the loss before the step: the sum
     /// of coefficients times squared errors. Where that is not finite, nothing has changed.
     ///
     /// # Errors
-    /// [`Error::OutOfMemory`](crate::Error::OutOfMemory): nothing has changed.
-    pub fn step(&mut self, mut state: TrainingState, batch: &BatchSlices, adam: &AdamStep, team: &Team) -> Result<f64> {
+    /// [`Error::OutOfMemory`]: nothing has changed.
+    pub fn step(
+        &mut self,
+        mut state: TrainingState,
+        batch: &BatchSlices,
+        step: &OptimizerStep,
+        team: &Team,
+    ) -> Result<f64> {
         self.partition(batch.rows.len())?;
         let work = batch.rows.len() * self.plan.parameter_count();
         let team = if work < SHARED_WORK { &Team::alone() } else { team };
@@ -94,10 +103,10 @@ impl Kernel {
             return Ok(loss);
         }
         fault::point();
-        let TrainingState { parameters, means, squares, buffers } = &mut state;
+        let TrainingState { parameters, optimizer, buffers } = &mut state;
         let moved = self.move_statistics(buffers, batch.rows.len());
         fault::point();
-        self.apply_update([parameters, means, squares], adam, team);
+        self.apply_step(parameters, optimizer, step, team)?;
         moved.keep();
         Ok(loss)
     }
@@ -204,8 +213,14 @@ impl Kernel {
         MovedStatistics { buffers, before }
     }
 
-    /// Adds up the chunks' gradients, and moves the parameters and Adam's means and squares by them.
-    fn apply_update(&mut self, [parameters, means, squares]: [&mut [f32]; 3], adam: &AdamStep, team: &Team) {
+    /// Takes the optimiser's `step` along the sum of the chunks' gradients, for the parameters and its own lists, `state`.
+    fn apply_step(
+        &mut self,
+        parameters: &mut [f32],
+        state: &mut [&mut [f32]],
+        step: &OptimizerStep,
+        team: &Team,
+    ) -> Result<()> {
         if let (true, [chunk]) = (self.plan.norm, &mut self.chunks[..]) {
             let mut gradient = &mut chunk.gradient[..];
             for layer in 0..self.plan.layers() {
@@ -216,15 +231,51 @@ impl Kernel {
                 }
             }
         }
+        let (scale, chunks) = match step.clip_norm {
+            // The first chunk's gradient is the sum then.
+            Some(clip_norm) => (clip_factor(self.add_gradients(team), clip_norm) as f32, &self.chunks[..1]),
+            None => (1.0, &self.chunks[..]),
+        };
+        match (step.rule, state) {
+            (Rule::Adam(rule), [mean, square]) => self.update(rule, scale, chunks, parameters, [mean, square], team),
+            (Rule::Adamw(rule), [mean, square]) => self.update(rule, scale, chunks, parameters, [mean, square], team),
+            (Rule::Sgd(rule), [momentum]) => self.update(rule, scale, chunks, parameters, [momentum], team),
+            _ => return Err(Error::Internal("the optimiser's lists are not those of its step".into())),
+        }
+        Ok(())
+    }
+
+    /// Adds the other chunks' gradients to the first one's. Returns the norm of the sum.
+    fn add_gradients(&mut self, team: &Team) -> f64 {
+        let [first, others @ ..] = &mut self.chunks[..] else { return 0.0 };
+        let (others, arch) = (&*others, self.arch);
+        let ranges = first.gradient.chunks_mut(NORM_RANGE).enumerate();
+        let range = |(index, gradient)| GradientRange { start: index * NORM_RANGE, gradient, squares: 0.0 };
+        let mut ranges: Vec<GradientRange> = ranges.map(range).collect();
+        team.each(&mut ranges, |range| arch.dispatch(GradientSum { others, range }));
+        ranges.iter().map(|range| range.squares).sum::<f64>().sqrt()
+    }
+
+    /// Moves the parameters and the optimiser's lists, `state`, by `rule`, with `scale` times the sum of the gradients of
+    /// `chunks`.
+    fn update<R: UpdateRule<N>, const N: usize>(
+        &self,
+        rule: R,
+        scale: f32,
+        chunks: &[Chunk],
+        parameters: &mut [f32],
+        state: [&mut [f32]; N],
+        team: &Team,
+    ) {
         // The ranges are the same in each step: a thread may find its own in its core's cache.
         let length = self.plan.parameter_count().div_ceil(team.size());
-        let moments = means.chunks_mut(length).zip(squares.chunks_mut(length));
-        let ranges =
-            parameters.chunks_mut(length).zip(moments).enumerate().map(|(index, (values, (means, squares)))| {
-                ParameterRange { start: index * length, values, means, squares }
-            });
-        let (arch, chunks) = (self.arch, &self.chunks[..]);
-        team.each(&mut ranges.collect::<Vec<_>>(), |range| arch.dispatch(Update { adam, chunks, range }));
+        let mut state = state.map(|list| list.chunks_mut(length));
+        let ranges = parameters.chunks_mut(length).enumerate().map(|(index, values)| {
+            let state = state.each_mut().map(|list| list.next().unwrap_or_default());
+            ParameterRange { start: index * length, values, state }
+        });
+        let arch = self.arch;
+        team.each(&mut ranges.collect::<Vec<_>>(), |range| arch.dispatch(Update { rule, scale, chunks, range }));
     }
 }
 
@@ -317,6 +368,7 @@ fn merge_sums(neurons: Range<usize>, tiles: &[Tile], sums: &mut [[f32; 2]]) {
 mod tests {
     use super::*;
     use crate::kernels::adam_step::AdamOptions;
+    use crate::kernels::optimizer::OptimizerOptions;
     use crate::kernels::spec::Activation;
 
     #[test]
@@ -327,7 +379,7 @@ mod tests {
         let features: Vec<f32> = (0..30).map(|at| (at as f32).cos()).collect();
         let (labels, coefficients, rows) = ([1.0; 20], [0.1; 20], (0..10).collect::<Vec<_>>());
         let batch = BatchSlices { features: &features, labels: &labels, rows: &rows, coefficients: &coefficients };
-        let adam = AdamStep::new(&AdamOptions::default(), 1, 0.1);
+        let adam = OptimizerStep::new(&OptimizerOptions::Adam(AdamOptions::default()), 1, 0.1, Some(1.0));
         let mut points = 0;
         for number in 1.. {
             let (mut values, mut means, mut squares) = (parameters.clone(), zeros.clone(), zeros.clone());
@@ -336,8 +388,8 @@ mod tests {
             fault::panic_at(number);
             let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
                 let buffers = statistics.iter_mut().map(|list| &mut list[..]).collect();
-                let state =
-                    TrainingState { parameters: &mut values, means: &mut means, squares: &mut squares, buffers };
+                let optimizer = vec![&mut means[..], &mut squares[..]];
+                let state = TrainingState { parameters: &mut values, optimizer, buffers };
                 kernel.step(state, &batch, &adam, &Team::alone())
             }));
             if fault::panic_at(0) > 0 {

@@ -5,7 +5,7 @@ use super::gemm::{EMPTY_PANEL, MAX_PAIRS, Panel, TILE, TilePair, weight_gradient
 use super::plan::{BatchSlices, NormStatistics, Parameters, Plan};
 use super::tile::{Chunk, Tile};
 use crate::data::Scale;
-use crate::kernels::adam_step::AdamStep;
+use crate::kernels::optimizer::UpdateRule;
 use pulp::{Simd, WithSimd};
 use std::ops::Range;
 
@@ -171,54 +171,104 @@ impl WithSimd for Gradient<'_> {
     }
 }
 
-/// The sum of the chunks' gradients, and the step of Adam with it, for some of the parameters.
-pub(super) struct Update<'a, 'b> {
-    pub adam: &'a AdamStep,
-    pub chunks: &'a [Chunk],
-    pub range: &'a mut ParameterRange<'b>,
+/// The other chunks' gradients added to the first one's, for some of the parameters.
+pub(super) struct GradientSum<'a, 'b> {
+    pub others: &'a [Chunk],
+    pub range: &'a mut GradientRange<'b>,
 }
 
-impl WithSimd for Update<'_, '_> {
+impl WithSimd for GradientSum<'_, '_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        /// So many sums of squares, which the compiler makes vectors of.
+        const LANES: usize = 16;
+        let GradientSum { others, range: GradientRange { start, gradient, squares } } = self;
+        for chunk in others {
+            for (sum, value) in gradient.iter_mut().zip(&chunk.gradient[*start..]) {
+                *sum += value;
+            }
+        }
+        let mut sums = [0.0f64; LANES];
+        for values in gradient.chunks(LANES) {
+            for (sum, &value) in sums.iter_mut().zip(values) {
+                *sum += f64::from(value) * f64::from(value);
+            }
+        }
+        *squares = sums.iter().sum();
+    }
+}
+
+/// Some of the gradient.
+pub(super) struct GradientRange<'a> {
+    /// The index of the first value among those of all parameters.
+    pub start: usize,
+    pub gradient: &'a mut [f32],
+    /// The sum of the values' squares.
+    pub squares: f64,
+}
+
+/// The sum of the chunks' gradients, and the step of the optimiser with `scale` times it, for some of the parameters.
+pub(super) struct Update<'a, 'b, R, const N: usize> {
+    pub rule: R,
+    pub scale: f32,
+    pub chunks: &'a [Chunk],
+    pub range: &'a mut ParameterRange<'b, N>,
+}
+
+impl<R: UpdateRule<N>, const N: usize> WithSimd for Update<'_, '_, R, N> {
     type Output = ();
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Update { adam, chunks, range: ParameterRange { start, values, means, squares } } = self;
+        let Update { rule, scale, chunks, range: ParameterRange { start, values, state } } = self;
+        let (scale, zero) = (simd.splat_f32s(scale), simd.splat_f32s(0.0));
         let mut gradients = [(&[][..], &[][..]); MAX_CHUNKS];
         for (gradient, chunk) in gradients.iter_mut().zip(chunks) {
             *gradient = S::as_simd_f32s(&chunk.gradient[*start..][..values.len()]);
         }
         let gradients = &gradients[..chunks.len()];
         let (values, values_left) = S::as_mut_simd_f32s(values);
-        let (means, means_left) = S::as_mut_simd_f32s(means);
-        let (squares, squares_left) = S::as_mut_simd_f32s(squares);
-        for (at, ((value, mean), square)) in values.iter_mut().zip(means).zip(squares).enumerate() {
-            let mut sum = simd.splat_f32s(0.0);
+        let count = values.len();
+        let mut state = state.each_mut().map(|list| S::as_mut_simd_f32s(list));
+        let mut lists = state.each_mut().map(|(list, _)| &mut list[..count]);
+        for (at, value) in values.iter_mut().enumerate() {
+            let mut sum = zero;
             for (gradient, _) in gradients {
                 sum = simd.add_f32s(sum, gradient[at]);
             }
-            [*value, *mean, *square] = adam.apply(simd, sum, [*value, *mean, *square]);
+            let mut before = [zero; N];
+            for (before, list) in before.iter_mut().zip(&lists) {
+                *before = list[at];
+            }
+            let (moved, after) = rule.apply(simd, simd.mul_f32s(sum, scale), *value, before);
+            *value = moved;
+            for (list, after) in lists.iter_mut().zip(after) {
+                list[at] = after;
+            }
         }
         if values_left.is_empty() {
             return;
         }
-        let mut sum = simd.splat_f32s(0.0);
+        let mut sum = zero;
         for (_, gradient) in gradients {
             sum = simd.add_f32s(sum, simd.partial_load_f32s(gradient));
         }
-        let moved = [&*values_left, means_left, squares_left].map(|list| simd.partial_load_f32s(list));
-        let moved = adam.apply(simd, sum, moved);
-        for (list, values) in [values_left, means_left, squares_left].into_iter().zip(moved) {
-            simd.partial_store_f32s(list, values);
+        let value = simd.partial_load_f32s(values_left);
+        let before = state.each_ref().map(|(_, left)| simd.partial_load_f32s(left));
+        let (moved, after) = rule.apply(simd, simd.mul_f32s(sum, scale), value, before);
+        simd.partial_store_f32s(values_left, moved);
+        for ((_, left), after) in state.iter_mut().zip(after) {
+            simd.partial_store_f32s(left, after);
         }
     }
 }
 
-/// Some of the parameters, with Adam's state.
-pub(super) struct ParameterRange<'a> {
+/// Some of the parameters, with the `N` lists that the optimiser keeps of them.
+pub(super) struct ParameterRange<'a, const N: usize> {
     /// The index of the first one among all parameters.
     pub start: usize,
     pub values: &'a mut [f32],
-    pub means: &'a mut [f32],
-    pub squares: &'a mut [f32],
+    pub state: [&'a mut [f32]; N],
 }

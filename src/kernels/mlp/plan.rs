@@ -111,10 +111,9 @@ pub struct BatchSlices<'a> {
 pub struct TrainingState<'a> {
     /// All trainable values: for each layer its weight, its bias, and its BatchNorm's weight and bias.
     pub parameters: &'a mut [f32],
-    /// Adam's running mean of the gradients, in the order of the parameters.
-    pub means: &'a mut [f32],
-    /// Adam's running mean of the squared gradients, in the order of the parameters.
-    pub squares: &'a mut [f32],
+    /// The lists that the optimiser keeps, each in the order of the parameters: Adam's running means of the gradients and
+    /// of their squares, or the momentum.
+    pub optimizer: Vec<&'a mut [f32]>,
     /// Each BatchNorm's running mean and variance, in the order of the layers.
     pub buffers: Vec<&'a mut [f32]>,
 }

@@ -198,14 +198,9 @@ impl Plan<'_> {
         self.options.batch_size.min(kept.max(1))
     }
 
-    /// How many epochs the networks are trained for: members that see fewer rows take as many steps in all.
+    /// How many epochs the networks are trained for.
     fn epochs(&self) -> u64 {
-        let members = self.options.members as f64;
-        if members < 2.0 {
-            self.options.epochs
-        } else {
-            (self.options.epochs as f64 * members / (members - 1.0)).round() as u64
-        }
+        self.options.stretched(self.options.epochs)
     }
 
     /// The networks before the first step.
@@ -322,7 +317,10 @@ impl Plan<'_> {
                 member.kept = member.trainer.model().lock().snapshot()?;
             }
         }
-        state.members.iter_mut().for_each(|member| member.trainer.set_epsilons(&epsilons));
+        for member in &mut state.members {
+            member.trainer.set_epsilons(&epsilons);
+            member.trainer.observe(observation.loss);
+        }
         Ok(())
     }
 

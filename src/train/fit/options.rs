@@ -1,13 +1,15 @@
 //! How to fit.
 
-use crate::Result;
 use crate::base::options::require;
 use crate::data::{Dataset, LabelStatistics};
 use crate::kernels::adam_step::AdamOptions;
+use crate::kernels::optimizer::OptimizerOptions;
 use crate::model::ModelOptions;
 use crate::torch::Precision;
 use crate::train::loss::Loss;
 use crate::train::options::TrainerOptions;
+use crate::train::schedule::Schedule;
+use crate::{Error, Result};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -29,11 +31,22 @@ pub struct FitOptions {
     /// The number of rows in a mini-batch, at most (default 256).
     #[schemars(range(min = 1))]
     pub batch_size: usize,
-    /// Adam's learning rate (default 0.001).
+    /// The optimiser's learning rate (default 0.001).
     #[schemars(extend("exclusiveMinimum" = 0))]
     pub learning_rate: f64,
-    /// Adam's other constants.
+    /// Adam's other constants, where no `optimizer` is named.
     pub adam: AdamOptions,
+    /// The optimiser (default `adam`, with the constants of the field `adam`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub optimizer: Option<OptimizerOptions>,
+    /// How the learning rate changes (default: it stays). It counts the epochs of an ordinary training, as `epochs` does;
+    /// `plateau` follows the loss on held-out rows and needs several members.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub schedule: Option<Schedule>,
+    /// The greatest norm of the whole gradient: one that is longer is shortened to it (default: none is).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("exclusiveMinimum" = 0))]
+    pub clip_norm: Option<f64>,
     /// The part of the rows that `members` 1 holds out (default 0.3).
     #[schemars(range(min = 0.05, max = 0.95))]
     pub held_out: f64,
@@ -62,6 +75,9 @@ impl Default for FitOptions {
             batch_size: trainer.batch_size,
             learning_rate: trainer.learning_rate,
             adam: trainer.adam,
+            optimizer: trainer.optimizer,
+            schedule: trainer.schedule,
+            clip_norm: trainer.clip_norm,
             held_out: 0.3,
             seed: 0,
             device: trainer.device,
@@ -80,7 +96,18 @@ impl FitOptions {
         require((0.05..=0.95).contains(&part), "fit.held_out", part, "in [0.05, 0.95]")?;
         let seconds = self.checkpoint_seconds;
         require(seconds >= 0.0, "fit.checkpoint_seconds", seconds, "at least 0")?;
+        if self.members == 1 && self.schedule.as_ref().is_some_and(Schedule::needs_validation) {
+            let fault =
+                "is 'plateau', but the network of 'members' 1 is trained on all rows in the end, with none to follow";
+            return Err(Error::config("fit.schedule.kind", fault));
+        }
         self.trainer(0, self.batch_size, &self.loss).validate().map_err(|error| error.moved("trainer", "fit"))
+    }
+
+    /// How many epochs a network takes for `epochs` ordinary ones: members that see fewer rows take as many steps in all.
+    pub(super) fn stretched(&self, epochs: u64) -> u64 {
+        let members = self.members as f64;
+        if members < 2.0 { epochs } else { (epochs as f64 * members / (members - 1.0)).round() as u64 }
     }
 
     /// How member number `number` trains, on at least `rows` rows.
@@ -90,6 +117,9 @@ impl FitOptions {
             batch_size: self.batch_size.min(rows),
             learning_rate: self.learning_rate,
             adam: self.adam.clone(),
+            optimizer: self.optimizer.clone(),
+            schedule: self.schedule.clone().map(|schedule| schedule.stretched(|epochs| self.stretched(epochs))),
+            clip_norm: self.clip_norm,
             normalization: LabelStatistics::Labels,
             seed: self.seed.wrapping_add(number),
             device: self.device.clone(),

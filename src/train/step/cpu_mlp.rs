@@ -1,8 +1,7 @@
-//! Multi-layer perceptrons on the CPU, by our kernel: forward, backward and Adam without libtorch.
+//! Multi-layer perceptrons on the CPU, by our kernel: forward, backward and the optimiser's step without libtorch.
 
 use super::{MiniBatch, StepLoss, StepStrategy, Weights};
 use crate::Result;
-use crate::kernels::adam_step::AdamStep;
 use crate::kernels::mlp::{BatchSlices, Kernel, Plan, TrainingState};
 use crate::kernels::team::Team;
 use crate::model::Model;
@@ -45,20 +44,22 @@ impl StepStrategy for CpuMlp {
     ) -> Result<StepLoss> {
         let Weights { buffers, optimizer, .. } = weights;
         let number = optimizer.steps() + 1;
-        let adam = AdamStep::new(optimizer.options(), number, learning_rate);
+        let step = optimizer.kernel_step(number, learning_rate);
         let mut parameters = model.flat()?.shallow_clone();
-        let (means, squares) = optimizer.moments();
-        let flat = [&mut parameters, &mut means.all, &mut squares.all];
-        let mut lists = values_mut(flat.into_iter().chain(buffers))?.into_iter();
-        let [parameters, means, squares] = [(); 3].map(|()| lists.next().unwrap_or_default());
-        let state = TrainingState { parameters, means, squares, buffers: lists.collect() };
+        let kept = optimizer.state();
+        let count = kept.len();
+        let flat = std::iter::once(&mut parameters).chain(kept.iter_mut().map(|list| &mut list.all));
+        let mut lists = values_mut(flat.chain(buffers))?.into_iter();
+        let parameters = lists.next().unwrap_or_default();
+        let optimizer_lists = lists.by_ref().take(count).collect();
+        let state = TrainingState { parameters, optimizer: optimizer_lists, buffers: lists.collect() };
         let batch = BatchSlices {
             features: values(batch.features.numbers()?)?,
             labels: values(batch.labels)?,
             rows: batch.rows,
             coefficients: batch.coefficients,
         };
-        let loss = self.kernel.step(state, &batch, &adam, &Team::gather())?;
+        let loss = self.kernel.step(state, &batch, &step, &Team::gather())?;
         if loss.is_finite() {
             optimizer.set_steps(number);
         }

@@ -5,6 +5,7 @@ use super::{MiniBatch, StepLoss, StepStrategy, Weights};
 use crate::kernels::adam_step::AdamStep;
 use crate::kernels::cuda::QueuedStep;
 use crate::kernels::cuda::mlp::{QueuedSteps, TrainingTensors, train};
+use crate::kernels::optimizer::OptimizerOptions;
 use crate::model::Model;
 use crate::{Error, Result};
 use tch::Tensor;
@@ -40,6 +41,10 @@ impl GpuQueue {
     }
 }
 
+fn foreign() -> Error {
+    Error::Internal("the kernel takes steps of Adam alone".into())
+}
+
 impl StepStrategy for GpuQueue {
     fn name(&self) -> &'static str {
         "mlp_gpu"
@@ -53,7 +58,8 @@ impl StepStrategy for GpuQueue {
             Some(_) => return Err(Error::Internal("steps on other data wait to be taken".into())),
         }
         let number = weights.optimizer.steps() + self.steps.len() as u64 + 1;
-        let adam = AdamStep::new(weights.optimizer.options(), number, learning_rate);
+        let OptimizerOptions::Adam(options) = &weights.optimizer.options().optimizer else { return Err(foreign()) };
+        let adam = AdamStep::new(options, number, learning_rate);
         self.steps.push(QueuedStep { first: self.rows.len() as i32, rows: batch.rows.len() as i32, adam });
         self.rows.extend(batch.rows.iter().map(|&row| row as i64));
         self.coefficients.extend(batch.coefficients);
@@ -68,7 +74,7 @@ impl StepStrategy for GpuQueue {
     fn read(&mut self, model: &Model, weights: &mut Weights, _: &[StepLoss]) -> Result<Vec<f64>> {
         let Some([features, labels]) = self.data.take() else { return Ok(vec![]) };
         let mut parameters = model.flat()?.shallow_clone();
-        let (means, squares) = weights.optimizer.moments();
+        let [means, squares] = weights.optimizer.state() else { return Err(foreign()) };
         let state = TrainingTensors {
             features: &features,
             labels: &labels,

@@ -14,13 +14,12 @@ mod synchronous;
 #[cfg(test)]
 mod tests;
 
-use crate::kernels::adam_step::AdamOptions;
 use crate::kernels::ops::{MlpImplementation, mlp_implementation};
 use crate::model::Model;
 use crate::model::archive::Archive;
 use crate::torch::scopes::{Switch, SwitchedOn};
 use crate::torch::{Arena, Precision};
-use crate::train::adam::Adam;
+use crate::train::optimizer::{Optimizer, UpdateOptions};
 use crate::{Error, Result};
 use cpu_mlp::CpuMlp;
 use cuda_graph::CudaGraph;
@@ -70,25 +69,28 @@ pub(super) struct StepOptions {
     pub precision: Precision,
     /// Whether steps on a GPU are recorded and repeated.
     pub cuda_graph: bool,
+    /// Whether the optimiser is Adam and gradients are not clipped, which is what the GPU's kernel and graphs are for.
+    pub plain_adam: bool,
     /// The beta of a likelihood; without it the loss is a weighted sum of squared errors.
     pub likelihood: Option<f64>,
 }
 
 /// The fastest strategy for `model`.
 fn strategy(model: &Model, options: StepOptions) -> Result<Box<dyn StepStrategy>> {
-    let StepOptions { precision, cuda_graph, likelihood } = options;
+    let StepOptions { precision, cuda_graph, likelihood, .. } = options;
     let device = model.device();
     let gradients = match model.plan().filter(|_| likelihood.is_none()) {
         None => Gradients::by_autograd(precision, likelihood),
         Some(plan) => match mlp_implementation(plan, device, precision)? {
             MlpImplementation::CpuKernel => return Ok(Box::new(CpuMlp::new(plan))),
-            MlpImplementation::GpuKernel => return Ok(Box::new(GpuQueue::new(&plan.widths))),
-            MlpImplementation::Operations => Gradients::by_hand(plan, precision),
+            MlpImplementation::GpuKernel if options.plain_adam => return Ok(Box::new(GpuQueue::new(&plan.widths))),
+            MlpImplementation::GpuKernel | MlpImplementation::Operations => Gradients::by_hand(plan, precision),
             MlpImplementation::Autograd => Gradients::by_autograd(precision, None),
         },
     };
     // A recording would repeat the masks of one step.
-    Ok(match (device.is_cuda(), cuda_graph && !model.has_dropout()) {
+    let is_recorded = cuda_graph && options.plain_adam && !model.has_dropout();
+    Ok(match (device.is_cuda(), is_recorded) {
         (false, _) => Box::new(Synchronous::new(gradients)),
         (true, false) => Box::new(Deferred::new(gradients, device)?),
         (true, true) => Box::new(CudaGraph::new(Deferred::new(gradients, device)?, device)?),
@@ -101,7 +103,7 @@ struct Weights {
     parameters: Vec<Tensor>,
     /// What a forward pass in training changes: the running statistics of BatchNorm.
     buffers: Vec<Tensor>,
-    optimizer: Adam,
+    optimizer: Optimizer,
 }
 
 /// A mini-batch's loss before the step on it.
@@ -137,6 +139,8 @@ pub(super) struct Engine {
     arena: Arena,
     /// What it wants of libtorch on a GPU, for as long as it lives.
     _switches: Vec<SwitchedOn>,
+    /// How many of the latest steps wait to be taken.
+    queued: u64,
 }
 
 impl Engine {
@@ -145,7 +149,7 @@ impl Engine {
     /// # Errors
     /// [`Error::OutOfMemory`](crate::Error::OutOfMemory); [`Error::Unsupported`](crate::Error::Unsupported) where
     /// CUDA graphs are asked for and `libbiv_cuda.so` is not there.
-    pub(super) fn new(model: &Model, adam: &AdamOptions, options: StepOptions) -> Result<Self> {
+    pub(super) fn new(model: &Model, update: &UpdateOptions, options: StepOptions) -> Result<Self> {
         let precision = options.precision;
         let mut switches = vec![];
         if model.device().is_cuda() && precision == Precision::Tf32 {
@@ -154,15 +158,15 @@ impl Engine {
         if model.device().is_cuda() && model.input_shape().len() > 1 {
             switches.push(SwitchedOn::new(Switch::ConvolutionSearch)?);
         }
-        let engine = Engine::with(strategy(model, options)?, model, adam)?;
+        let engine = Engine::with(strategy(model, options)?, model, update)?;
         Ok(Engine { _switches: switches, ..engine })
     }
 
-    fn with(strategy: Box<dyn StepStrategy>, model: &Model, adam: &AdamOptions) -> Result<Self> {
+    fn with(strategy: Box<dyn StepStrategy>, model: &Model, update: &UpdateOptions) -> Result<Self> {
         let (parameters, buffers) = (model.parameters(), model.buffers());
-        let optimizer = Adam::new(adam.clone(), &parameters)?;
+        let optimizer = Optimizer::new(update, &parameters)?;
         let weights = Weights { parameters, buffers, optimizer };
-        Ok(Engine { weights, strategy, arena: Arena::new()?, _switches: vec![] })
+        Ok(Engine { weights, strategy, arena: Arena::new()?, _switches: vec![], queued: 0 })
     }
 
     /// What the large tensors of a step are in, and an evaluation's may be.
@@ -178,6 +182,11 @@ impl Engine {
     /// What takes the steps, as [`Trainer::kernel`](super::trainer::Trainer::kernel).
     pub(super) fn name(&self) -> &'static str {
         self.strategy.name()
+    }
+
+    /// How many steps were begun: those that were taken, and those that wait.
+    pub(super) fn begun(&self) -> u64 {
+        self.steps() + self.queued
     }
 
     /// Whether a step is work for the library's own threads alone, which can be one.
@@ -197,7 +206,9 @@ impl Engine {
     /// [`Error::Internal`](crate::Error::Internal) when libtorch fails.
     pub(super) fn step(&mut self, model: &Model, batch: &MiniBatch, learning_rate: f64) -> Result<StepLoss> {
         let _arena = self.arena.enter();
-        self.strategy.step(model, &mut self.weights, batch, learning_rate)
+        let loss = self.strategy.step(model, &mut self.weights, batch, learning_rate)?;
+        self.queued += u64::from(matches!(loss, StepLoss::Queued));
+        Ok(loss)
     }
 
     /// The values of the losses of the latest steps for `model`, all that have not been read yet. A step whose loss is
@@ -206,6 +217,7 @@ impl Engine {
     /// # Errors
     /// [`Error::Internal`](crate::Error::Internal) when libtorch fails.
     pub(super) fn read(&mut self, model: &Model, losses: &[StepLoss]) -> Result<Vec<f64>> {
+        self.queued = 0;
         self.strategy.read(model, &mut self.weights, losses)
     }
 
@@ -222,6 +234,7 @@ impl Engine {
     /// Takes the optimiser's state from `archive`, `steps` steps on.
     pub(super) fn restore(&mut self, archive: &Archive, steps: u64) -> Result<()> {
         self.weights.optimizer = self.weights.optimizer.restored(archive, steps)?;
+        self.queued = 0;
         self.strategy.clear(&self.weights)
     }
 }

@@ -5,6 +5,9 @@ use crate::base::fault;
 use crate::base::random::{Purpose, permutation, stream};
 use crate::data::Dataset;
 use crate::data::Normalization;
+use crate::kernels::adam_step::{AdamOptions, AdamwOptions};
+use crate::kernels::optimizer::OptimizerOptions;
+use crate::kernels::sgd_step::SgdOptions;
 use crate::kernels::spec::Activation;
 use crate::model::archive::Archive;
 use crate::model::batch::Source;
@@ -19,6 +22,11 @@ use tch::{Device, Kind};
 /// The strategy that the others are measured by: automatic differentiation, and the host waits for each step.
 fn autograd() -> Box<dyn StepStrategy> {
     Box::new(Synchronous::new(Gradients::by_autograd(Precision::F32, None)))
+}
+
+/// Adam as it is by default.
+fn adam() -> UpdateOptions {
+    UpdateOptions { optimizer: OptimizerOptions::Adam(AdamOptions::default()), clip_norm: None }
 }
 
 /// A network and rows for it.
@@ -62,15 +70,27 @@ impl Case {
 
     /// The losses of some steps by `strategy`, and then the optimiser's means, the buffers and the parameters.
     fn train(&mut self, strategy: Box<dyn StepStrategy>, steps: usize) -> (Vec<f64>, [Vec<Vec<f32>>; 3]) {
+        self.train_with(strategy, &adam(), 1e-3, steps)
+    }
+
+    /// As [`Case::train`], with another optimiser; then what it keeps first.
+    fn train_with(
+        &mut self,
+        strategy: Box<dyn StepStrategy>,
+        update: &UpdateOptions,
+        learning_rate: f64,
+        steps: usize,
+    ) -> (Vec<f64>, [Vec<Vec<f32>>; 3]) {
         let mut archive = Archive::new(crate::model::archive::ArchiveKind::Model, &()).unwrap();
         self.model.store(&mut archive).unwrap();
-        let mut engine = Engine::with(strategy, &self.model, &AdamOptions::default()).unwrap();
+        let mut engine = Engine::with(strategy, &self.model, update).unwrap();
         let Case { features, labels, order, coefficients, normalization, .. } = &*self;
         let batch = MiniBatch { features, labels, rows: order, coefficients, variances: None, normalization };
-        let losses: Vec<StepLoss> = (0..steps).map(|_| engine.step(&self.model, &batch, 1e-3).unwrap()).collect();
+        let losses: Vec<StepLoss> =
+            (0..steps).map(|_| engine.step(&self.model, &batch, learning_rate).unwrap()).collect();
         let losses = engine.read(&self.model, &losses).unwrap();
-        let (means, _) = engine.weights.optimizer.moments();
-        let state = [copies(&means.parts), copies(&engine.weights.buffers), copies(&engine.weights.parameters)];
+        let means = copies(&engine.weights.optimizer.state()[0].parts);
+        let state = [means, copies(&engine.weights.buffers), copies(&engine.weights.parameters)];
         self.model.restore(&archive).unwrap();
         (losses, state)
     }
@@ -237,6 +257,62 @@ fn every_strategy_follows_autograd_over_many_steps() {
     }
 }
 
+/// Optimisers other than plain Adam, each with a learning rate, by name.
+fn optimizers() -> Vec<(&'static str, UpdateOptions, f64)> {
+    let with = |optimizer| UpdateOptions { optimizer, clip_norm: None };
+    let clipped = |optimizer| UpdateOptions { optimizer, clip_norm: Some(0.5) };
+    let adam = AdamOptions { beta1: 0.8, weight_decay: 0.1, ..AdamOptions::default() };
+    let adamw = OptimizerOptions::Adamw(AdamwOptions { weight_decay: 5.0, ..AdamwOptions::default() });
+    let plain = SgdOptions { weight_decay: 0.1, ..SgdOptions::default() };
+    let dampened = OptimizerOptions::Sgd(SgdOptions { momentum: 0.9, dampening: 0.4, ..plain.clone() });
+    let nesterov = OptimizerOptions::Sgd(SgdOptions { momentum: 0.9, nesterov: true, ..plain.clone() });
+    vec![
+        ("adam with weight decay", with(OptimizerOptions::Adam(adam.clone())), 1e-3),
+        ("adam, clipped", clipped(OptimizerOptions::Adam(adam)), 1e-3),
+        ("adamw", with(adamw), 1e-3),
+        ("sgd", with(OptimizerOptions::Sgd(plain.clone())), 1e-2),
+        ("sgd, clipped", clipped(OptimizerOptions::Sgd(plain)), 1e-2),
+        ("momentum, dampened", with(dampened), 1e-2),
+        ("nesterov, clipped", clipped(nesterov), 1e-2),
+    ]
+}
+
+#[test]
+fn every_strategy_follows_autograd_with_every_optimizer() {
+    for (what, update, rate) in optimizers() {
+        for (batch_norm, rows) in [(false, 700), (true, 100)] {
+            let mut case = Case::new(&[7, 33, 20, 2], batch_norm, rows, 5);
+            let (losses, [_, _, expected]) = case.train_with(autograd(), &update, rate, 30);
+            assert!(losses[29] < losses[0], "{what}: {losses:?}");
+            for (name, strategy) in case.others() {
+                let (found, [_, _, parameters]) = case.train_with(strategy, &update, rate, 30);
+                for (found, expected) in found.iter().zip(&losses) {
+                    assert!((found - expected).abs() < 3e-4 * expected, "{what}, {name}: {found}, {expected}");
+                }
+                // A bias before a BatchNorm has no gradient but rounding.
+                let distance = distance(&parameters, &expected);
+                assert!(batch_norm || distance < 1e-3, "{what}, {name}: {distance}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_loss_that_is_not_finite_changes_nothing_with_any_optimizer() {
+    let mut case = Case::new(&[3, 8, 1], true, 100, 3);
+    let (_, before) = case.train(autograd(), 0);
+    case.coefficients[99] = f32::INFINITY;
+    for (what, update, rate) in optimizers() {
+        let mut strategies = case.others();
+        strategies.push(("autograd".into(), autograd()));
+        for (name, strategy) in strategies {
+            let (loss, after) = case.train_with(strategy, &update, rate, 2);
+            assert!(!loss[0].is_finite(), "{what}, {name}");
+            assert_eq!(after, before, "{what}, {name}");
+        }
+    }
+}
+
 /// The kernel's chunks go through their tiles several times, or have the weights divided among threads.
 #[test]
 fn every_strategy_finds_the_gradients_of_large_batches_and_networks() {
@@ -256,7 +332,9 @@ fn every_strategy_finds_the_gradients_of_large_batches_and_networks() {
 fn chosen(device: Device, widths: &[usize], norm: bool, precision: Precision) -> &'static str {
     let mut case = Case::new(widths, norm, 2, 1);
     case.model.to_device(device).unwrap();
-    strategy(&case.model, StepOptions { precision, cuda_graph: false, likelihood: None }).unwrap().name()
+    strategy(&case.model, StepOptions { precision, cuda_graph: false, plain_adam: true, likelihood: None })
+        .unwrap()
+        .name()
 }
 
 #[test]
@@ -340,6 +418,13 @@ fn the_number_of_threads_changes_no_bit() {
             case.train(case.kernel(Arch::new()), 5)
         };
         assert_eq!(train(1), train(3));
+        // The norm of the gradient is a sum over all of it.
+        let (_, clipped, rate) = optimizers().swap_remove(1);
+        let mut train = |threads: i32| {
+            crate::torch::device::set_threads(threads).unwrap();
+            case.train_with(case.kernel(Arch::new()), &clipped, rate, 5)
+        };
+        assert_eq!(train(1), train(3));
     }
     crate::torch::device::set_threads(threads).unwrap();
 }
@@ -365,7 +450,7 @@ fn steps_after_a_loss_that_is_not_finite_wait_until_it_is_read() {
     let mut case = Case::new(&[3, 8, 1], true, 100, 3);
     let (expected, [means, buffers, _]) = case.train(autograd(), 3);
     let strategy = case.deferred(Gradients::by_autograd(Precision::F32, None));
-    let mut engine = Engine::with(strategy, &case.model, &AdamOptions::default()).unwrap();
+    let mut engine = Engine::with(strategy, &case.model, &adam()).unwrap();
     let Case { features, labels, order, coefficients, normalization, .. } = &case;
     let infinite = vec![f32::INFINITY; coefficients.len()];
     let step = |engine: &mut Engine, coefficients: &[f32]| {
@@ -384,7 +469,7 @@ fn steps_after_a_loss_that_is_not_finite_wait_until_it_is_read() {
     for (found, expected) in found.iter().zip(&expected) {
         assert!((found - expected).abs() < 1e-5 * expected, "{found}, {expected}");
     }
-    assert!(difference(&copies(&engine.weights.optimizer.moments().0.parts), &means) < 1e-4);
+    assert!(difference(&copies(&engine.weights.optimizer.state()[0].parts), &means) < 1e-4);
     assert!(difference(&copies(&engine.weights.buffers), &buffers) < 1e-4);
 }
 
@@ -398,7 +483,7 @@ fn a_panic_within_a_step_changes_nothing() {
     let mut strategies = case.others();
     strategies.push(("autograd".into(), autograd()));
     for (name, strategy) in strategies {
-        let mut engine = Engine::with(strategy, model, &AdamOptions::default()).unwrap();
+        let mut engine = Engine::with(strategy, model, &adam()).unwrap();
         fault::panic_at(1);
         let step = std::panic::AssertUnwindSafe(|| engine.step(model, &batch, 1e-3));
         assert!(std::panic::catch_unwind(step).is_err(), "{name} has a fault point");

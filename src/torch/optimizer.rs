@@ -1,4 +1,4 @@
-//! Adam by libtorch's fused kernel. In the guarded form the device itself decides whether the step counts.
+//! Steps of optimisers by libtorch's fused kernels. In the guarded form the device itself decides whether the step counts.
 
 use super::ffi::{AtTensor, pointer, torch};
 use crate::{Error, Result};
@@ -18,6 +18,7 @@ unsafe extern "C" {
         beta2: f64,
         weight_decay: f64,
         epsilon: f64,
+        decoupled: bool,
     ) -> *mut c_char;
     fn biv_torch_guarded_adam(
         parameters: *const *const AtTensor,
@@ -32,6 +33,21 @@ unsafe extern "C" {
         beta2: f64,
         weight_decay: f64,
         epsilon: f64,
+        decoupled: bool,
+    ) -> *mut c_char;
+    fn biv_torch_fused_sgd(
+        parameters: *const *const AtTensor,
+        gradients: *const *const AtTensor,
+        momenta: *const *const AtTensor,
+        count: usize,
+        learning_rate: f64,
+        device_learning_rate: *const AtTensor,
+        found_inf: *const AtTensor,
+        momentum: f64,
+        dampening: f64,
+        weight_decay: f64,
+        nesterov: bool,
+        is_first: bool,
     ) -> *mut c_char;
 }
 
@@ -51,6 +67,8 @@ pub(crate) struct AdamConstants {
     pub beta2: f64,
     pub weight_decay: f64,
     pub epsilon: f64,
+    /// Whether the weight decay shrinks the weights themselves, as AdamW's, rather than enters the gradient.
+    pub decoupled: bool,
 }
 
 /// One step of Adam in place, by libtorch's fused kernel.
@@ -71,6 +89,7 @@ pub(crate) fn fused_adam(tensors: &AdamTensors, constants: AdamConstants, learni
             constants.beta2,
             constants.weight_decay,
             constants.epsilon,
+            constants.decoupled,
         )
     })
 }
@@ -106,6 +125,57 @@ pub(crate) fn guarded_adam(tensors: &GuardedAdam, constants: AdamConstants) -> R
             constants.beta2,
             constants.weight_decay,
             constants.epsilon,
+            constants.decoupled,
+        )
+    })
+}
+
+/// What one step of gradient descent works on: three lists of equal length.
+pub(crate) struct SgdTensors<'a> {
+    pub parameters: &'a [Tensor],
+    pub gradients: &'a [Tensor],
+    pub momenta: &'a [Tensor],
+}
+
+/// The constants of gradient descent.
+#[derive(Clone, Copy)]
+pub(crate) struct SgdConstants {
+    pub momentum: f64,
+    pub dampening: f64,
+    pub weight_decay: f64,
+    pub nesterov: bool,
+}
+
+/// The learning rate of a step of gradient descent.
+pub(crate) enum SgdRate<'a> {
+    Host(f64),
+    /// An f32 scalar on the tensors' device, and one that is 1 where the step must change nothing; else 0.
+    Guarded(&'a Tensor, &'a Tensor),
+}
+
+/// One step of gradient descent in place, by libtorch's fused kernel; `is_first` where there was none before.
+pub(crate) fn fused_sgd(tensors: &SgdTensors, constants: SgdConstants, rate: &SgdRate, is_first: bool) -> Result<()> {
+    let (count, lists) = pointers([tensors.parameters, tensors.gradients, tensors.momenta])?;
+    let (host, device, found_inf) = match *rate {
+        SgdRate::Host(rate) => (rate, std::ptr::null(), std::ptr::null()),
+        SgdRate::Guarded(rate, found_inf) => (0.0, pointer(rate), pointer(found_inf)),
+    };
+    // SAFETY: every list holds `count` pointers to tensors that are borrowed for the call, as are the two scalars, which
+    // may be null.
+    torch(unsafe {
+        biv_torch_fused_sgd(
+            lists[0].as_ptr(),
+            lists[1].as_ptr(),
+            lists[2].as_ptr(),
+            count,
+            host,
+            device,
+            found_inf,
+            constants.momentum,
+            constants.dampening,
+            constants.weight_decay,
+            constants.nesterov,
+            is_first,
         )
     })
 }
@@ -114,7 +184,7 @@ pub(crate) fn guarded_adam(tensors: &GuardedAdam, constants: AdamConstants) -> R
 fn pointers<const N: usize>(lists: [&[Tensor]; N]) -> Result<(usize, [Vec<*const AtTensor>; N])> {
     let count = lists[0].len();
     if lists.iter().any(|list| list.len() != count) {
-        return Err(Error::Internal("Adam's lists of tensors differ in length".into()));
+        return Err(Error::Internal("the optimiser's lists of tensors differ in length".into()));
     }
     Ok((count, lists.map(|list| list.iter().map(pointer).collect())))
 }
