@@ -699,6 +699,7 @@ struct Epoch {
   std::optional<Metrics> test{}; /**< The errors on the test set, where one was given. */
   double validation_loss;        /**< The loss on the validation set, in normalised units; NaN without one. */
   std::int64_t best_epoch;       /**< The epoch of the least validation_loss so far; 0 without a validation set. */
+  double learning_rate;          /**< The learning rate of the last step, as the schedule had it. */
 
   explicit Epoch(const ::biv_epoch &given)
       : epoch(given.epoch),
@@ -707,7 +708,8 @@ struct Epoch {
         loss(given.loss),
         effective_batch_size(given.effective_batch_size),
         validation_loss(given.validation_loss),
-        best_epoch(given.best_epoch) {
+        best_epoch(given.best_epoch),
+        learning_rate(given.learning_rate) {
     if (given.test != nullptr) test = detail::known(*given.test);
   }
 };
@@ -716,7 +718,7 @@ struct Epoch {
 using EpochCallback = std::function<bool(const Epoch &)>;
 
 /**
- * Trains one model with Adam. It keeps what it needs of model and data. Threads that use one trainer take turns, except
+ * Trains one model. It keeps what it needs of model and data. Threads that use one trainer take turns, except
  * cancel() and progress(), which never wait.
  */
 class Trainer {
@@ -725,7 +727,7 @@ class Trainer {
    * Starts from the model's present weights; predictions of the model follow the training.
    *
    * @param options schema "trainer": {{"loss", {{"kind", "biv"}, {"epsilon", 0.1}}}, {"batch_size", 256},
-   *   {"learning_rate", 0.001}, {"seed", 0}, {"device", "cpu"}}.
+   *   {"learning_rate", 0.001}, {"optimizer", {{"kind", "adam"}}}, {"seed", 0}, {"device", "cpu"}}.
    * @throws Error BIV_ERROR_SHAPE when model and data do not fit; BIV_ERROR_INVALID_ARGUMENT when the loss needs
    *   variances and there are none.
    */
@@ -814,7 +816,7 @@ class Trainer {
   /** Predicts as Model::predict() does. */
   std::vector<double> predict(const View &features) const { return model().predict(features); }
 
-  /** Adam's learning rate. */
+  /** The learning rate, which the schedule multiplies: Step and Epoch have the product. */
   double learning_rate() const {
     double rate = 0;
     detail::check(biv_trainer_get_learning_rate(handle_.get(), &rate));

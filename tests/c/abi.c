@@ -53,13 +53,14 @@ MEMBER(biv_model_info, outputs, int64_t, 16);
 MEMBER(biv_model_info, parameters, int64_t, 24);
 MEMBER(biv_model_info, normalized, int32_t, 32);
 
-STRUCT(biv_step, 48);
+STRUCT(biv_step, 56);
 MEMBER(biv_step, struct_size, size_t, 0);
 MEMBER(biv_step, loss, double, 8);
 MEMBER(biv_step, effective_batch_size, double, 16);
 MEMBER(biv_step, epsilon, double, 24);
 MEMBER(biv_step, rows, int64_t, 32);
 MEMBER(biv_step, samples_used, int64_t, 40);
+MEMBER(biv_step, learning_rate, double, 48);
 
 STRUCT(biv_metrics, 120);
 MEMBER(biv_metrics, struct_size, size_t, 0);
@@ -78,7 +79,7 @@ MEMBER(biv_metrics, nlpd, double, 96);
 MEMBER(biv_metrics, coverage_68, double, 104);
 MEMBER(biv_metrics, coverage_95, double, 112);
 
-STRUCT(biv_epoch, 72);
+STRUCT(biv_epoch, 80);
 MEMBER(biv_epoch, struct_size, size_t, 0);
 MEMBER(biv_epoch, epoch, int64_t, 8);
 MEMBER(biv_epoch, batches, int64_t, 16);
@@ -88,6 +89,7 @@ MEMBER(biv_epoch, effective_batch_size, double, 40);
 MEMBER(biv_epoch, test, const biv_metrics *, 48);
 MEMBER(biv_epoch, validation_loss, double, 56);
 MEMBER(biv_epoch, best_epoch, int64_t, 64);
+MEMBER(biv_epoch, learning_rate, double, 72);
 
 STRUCT(biv_progress, 48);
 MEMBER(biv_progress, struct_size, size_t, 0);

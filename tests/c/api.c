@@ -1164,7 +1164,7 @@ static void steps_report_what_they_did(void) {
     CHECK_OK(biv_trainer_step(trainer, &step));
     CHECK(step.rows == BATCH && step.samples_used == BATCH && step.epsilon == 0.1);
     CHECK(step.effective_batch_size >= 1 && step.effective_batch_size < BATCH);
-    CHECK(isfinite(step.loss) && step.loss > 0);
+    CHECK(isfinite(step.loss) && step.loss > 0 && step.learning_rate == 0.01);
   }
   CHECK_OK(biv_trainer_step(trainer, NULL));
   biv_progress progress = SIZED(biv_progress);
@@ -1224,6 +1224,34 @@ static void callers_may_bring_their_own_batches(void) {
   biv_model_free(model);
 }
 
+/* On the mini-batches above with an optimiser of one's own, until the learning rate has warmed up. */
+static void optimizers_and_schedules_are_chosen_by_options(void) {
+  biv_model *model = linear_model();
+  biv_trainer *trainer = NULL;
+  CHECK_OK(biv_trainer_create(model, NULL,
+                              "{\"optimizer\": {\"kind\": \"sgd\", \"momentum\": 0.5}, \"learning_rate\": 0.1,"
+                              " \"schedule\": {\"kind\": \"constant\", \"warmup_steps\": 4}, \"clip_norm\": 0.25}",
+                              &trainer));
+  const float features[] = {1, 1, 2, 0, 0, 0};
+  const double targets[] = {3, 1}, noise[] = {0.4, 0.9};
+  float before[1], after[1];
+  CHECK_OK(biv_model_get_tensor(model, "0.bias", F32_OUT(before, 1)));
+  biv_step step = SIZED(biv_step);
+  for (int i = 0; i < 6; i++) {
+    CHECK_OK(biv_trainer_step_on(trainer, F32(features, 2, 3), F64(targets, 2), F64(noise, 2), &step));
+    CHECK_NEAR(step.learning_rate, i < 4 ? 0.1 * (i + 1) / 4 : 0.1, 1e-15);
+    if (i > 0) continue;
+    /* The error is that of the row (1, 1, 2), so the gradient is along (1, 1, 2, 1), cut to a norm of a quarter. */
+    CHECK_OK(biv_model_get_tensor(model, "0.bias", F32_OUT(after, 1)));
+    CHECK_NEAR(after[0] - before[0], 0.025 * 0.25 / sqrt(7), 1e-6);
+  }
+  double rate;
+  CHECK_OK(biv_trainer_get_learning_rate(trainer, &rate));
+  CHECK(rate == 0.1);
+  biv_trainer_free(trainer);
+  biv_model_free(model);
+}
+
 /* What a callback saw, and what it is to do. */
 typedef struct {
   biv_trainer *trainer;
@@ -1239,7 +1267,7 @@ static int32_t count_epochs(void *user, const biv_epoch *epoch) {
   CHECK(epoch->epoch == seen->calls && epoch->batches == BATCHES && epoch->skipped == 0);
   CHECK(isfinite(epoch->loss) && epoch->effective_batch_size >= 1 && epoch->effective_batch_size <= BATCH);
   CHECK((epoch->test != NULL) == (seen->test != NULL));
-  CHECK(isnan(epoch->validation_loss) && epoch->best_epoch == 0);
+  CHECK(isnan(epoch->validation_loss) && epoch->best_epoch == 0 && epoch->learning_rate == 0.01);
   if (epoch->test != NULL) {
     biv_metrics metrics = SIZED(biv_metrics);
     CHECK_OK(biv_trainer_evaluate(seen->trainer, seen->test, &metrics));
@@ -1641,6 +1669,7 @@ int main(void) {
   training_learns();
   a_cutoff_may_leave_no_label();
   callers_may_bring_their_own_batches();
+  optimizers_and_schedules_are_chosen_by_options();
   fitting_calls_back_after_every_epoch();
   fitting_goes_on_in_mid_epoch();
   callbacks_may_use_the_trainer(folder);

@@ -424,6 +424,12 @@ static void options_are_read_strictly(void) {
       {"{\"adam\": {\"epsilon\": 0}}", "trainer.adam.epsilon: is 0"},
       {"{\"adam\": {\"weight_decay\": -1}}", "trainer.adam.weight_decay: is -1"},
       {"{\"adam\": {\"amsgrad\": true}}", "trainer.adam.amsgrad: is no known field, allowed are"},
+      {"{\"optimizer\": {\"kind\": \"sdg\"}}", "trainer.optimizer.kind: is 'sdg', must be 'adam', 'adamw' or 'sgd'"},
+      {"{\"optimizer\": {\"kind\": \"sgd\", \"nesterov\": true}}", "trainer.optimizer.nesterov: needs a momentum"},
+      {"{\"adam\": {\"beta1\": 0.5}, \"optimizer\": {\"kind\": \"adam\"}}", "trainer.adam: has constants beside"},
+      {"{\"schedule\": {\"kind\": \"step\"}}", "trainer.schedule.epochs: is missing, must be a whole number"},
+      {"{\"schedule\": {\"kind\": \"cosine\", \"epochs\": 0}}", "trainer.schedule.epochs: is 0, must be at least 1"},
+      {"{\"clip_norm\": 0}", "trainer.clip_norm: is 0, must be greater than 0"},
   };
   for (size_t i = 0; i < COUNT(trainers); i++) {
     NO_TRAINER(biv_trainer_create(model, data, trainers[i][0], &made), CONFIG, trainers[i][1]);

@@ -261,6 +261,27 @@ static void training() {
   CHECK_ERROR(trainer.evaluate(Dataset::synthetic({{"rows", 10}})), BIV_ERROR_SHAPE, "5");
 }
 
+static void optimizers() {
+  const Dataset data = noisy();
+  Trainer trainer(network(), data,
+                  {{"batch_size", 50},
+                   {"learning_rate", 0.02},
+                   {"optimizer", {{"kind", "sgd"}, {"momentum", 0.9}, {"nesterov", true}}},
+                   {"schedule", {{"kind", "plateau"}, {"factor", 0.5}, {"patience", 0}, {"threshold", 0.9}}},
+                   {"clip_norm", 1.0}});
+  CHECK_ERROR(trainer.step(), BIV_ERROR_INVALID_ARGUMENT, "the schedule 'plateau' follows the loss on a validation set");
+  trainer.set_validation(noisy());
+  std::vector<double> rates;
+  CHECK(trainer.fit(3, nullptr, [&](const biv::Epoch &epoch) {
+    rates.push_back(epoch.learning_rate);
+    return true;
+  }));
+  CHECK(rates == (std::vector<double>{0.02, 0.02, 0.01}) && trainer.learning_rate() == 0.02);
+  CHECK(trainer.step().learning_rate == 0.005);
+  CHECK_ERROR(Trainer(network(), data, {{"optimizer", {{"kind", "lion"}}}}), BIV_ERROR_INVALID_CONFIG,
+              "trainer.optimizer.kind: is 'lion'");
+}
+
 struct Refusal {
   int number;
 };
@@ -589,7 +610,7 @@ static void logging() {
 int main() try {
   folder = std::filesystem::temp_directory_path() / ("biv_cpp_" + std::to_string(std::random_device()()));
   std::filesystem::create_directory(folder);
-  for (auto *part : {options, arrays, datasets, models, training, callbacks, moved, losses, masks, fits,
+  for (auto *part : {options, arrays, datasets, models, training, optimizers, callbacks, moved, losses, masks, fits,
                      variance_models, validation, experiments, library, logging})
     part();
   std::filesystem::remove_all(folder);

@@ -52,7 +52,7 @@ end
 for (type, free, doc) in (
     (:Dataset, :biv_dataset_free, "Features, labels and, where they are known, the variances of the labels' noise. It never changes."),
     (:Model, :biv_model_free, "A network with the normalisation of the data it was trained on."),
-    (:Trainer, :biv_trainer_free, "Trains one model with Adam. It keeps what it needs of model and data."),
+    (:Trainer, :biv_trainer_free, "Trains one model. It keeps what it needs of model and data."),
     (:Text, :biv_text_free, "A text of the library's."),
 )
     @eval begin
@@ -425,7 +425,9 @@ save(model::Model, path) = using_handles(handle -> LibBIV.biv_model_save(handle,
     Trainer(model, data = nothing; loss = (kind = "biv", epsilon = 0.1), batch_size = 256, learning_rate = 0.001, ...)
 
 A trainer that starts from the model's weights as they are. Without data, [`step!`](@ref) takes mini-batches of yours.
-A loss of `epsilon = "auto"` and `patience = N` need [`set_validation!`](@ref). With `normalization = "labels"` the labels
+A loss of `epsilon = "auto"`, `patience = N` and the schedule `plateau` need [`set_validation!`](@ref).
+`optimizer = (kind = "sgd", momentum = 0.9)`, `schedule = (kind = "cosine", epochs = 50, warmup_steps = 100)` and
+`clip_norm = 1.0` say how the weights are moved; the default is Adam, at a learning rate that stays. With `normalization = "labels"` the labels
 are normalised by their own statistics, even where clean ones are kept beside them.
 """
 Trainer(model::Model, data::Union{Dataset,Nothing}=nothing, json::Union{Nothing,AbstractString}=nothing; fields...) =
@@ -443,7 +445,7 @@ load_trainer(path, data::Union{Dataset,Nothing}=nothing; fields...) = GC.@preser
 
 save(trainer::Trainer, path) = using_handles(handle -> LibBIV.biv_trainer_save(handle, path), trainer)
 
-"One step on the next mini-batch: its loss, effective batch size, epsilon, rows and samples used."
+"One step on the next mini-batch: its loss, effective batch size, epsilon, rows, samples used and learning rate."
 step!(trainer::Trainer) =
     filled(LibBIV.biv_step, place -> using_handles(handle -> LibBIV.biv_trainer_step(handle, place), trainer))
 
@@ -574,7 +576,7 @@ cancel!(trainer::Trainer) = using_handles(LibBIV.biv_trainer_cancel, trainer)
 progress(trainer::Trainer) =
     filled(LibBIV.biv_progress, place -> using_handles(handle -> LibBIV.biv_trainer_get_progress(handle, place), trainer))
 
-"Adam's learning rate."
+"The learning rate, which the schedule multiplies: a step and an epoch have the product."
 function learning_rate(trainer::Trainer)
     place = Ref(0.0)
     using_handles(handle -> LibBIV.biv_trainer_get_learning_rate(handle, place), trainer)

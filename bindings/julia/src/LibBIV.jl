@@ -90,6 +90,7 @@ struct biv_step
     epsilon::Float64
     rows::Int64
     samples_used::Int64
+    learning_rate::Float64
 end
 
 struct biv_metrics
@@ -120,6 +121,7 @@ struct biv_epoch
     test::Ptr{biv_metrics}
     validation_loss::Float64
     best_epoch::Int64
+    learning_rate::Float64
 end
 
 struct biv_progress

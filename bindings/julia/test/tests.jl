@@ -143,6 +143,17 @@ end
     refused(() -> learning_rate!(trainer, NaN), :INVALID_CONFIG, "learning_rate")
 end
 
+@testset "optimizers and schedules" begin
+    data = small()
+    trainer = Trainer(small_model(), data; batch_size=50, learning_rate=0.02, clip_norm=1.0,
+        optimizer=(kind="sgd", momentum=0.9, nesterov=true), schedule=(kind="step", epochs=1, gamma=0.5, warmup_steps=2))
+    @test step!(trainer).learning_rate == 0.01 && step!(trainer).learning_rate == 0.02
+    rates = Float64[]
+    fit!(epoch -> push!(rates, epoch.learning_rate) !== nothing, trainer, 3)
+    @test rates == [0.02, 0.01, 0.005] && learning_rate(trainer) == 0.02
+    refused(() -> Trainer(small_model(), data; optimizer=(kind="lion",)), :INVALID_CONFIG, "trainer.optimizer.kind: is 'lion'")
+end
+
 @testset "callbacks stop, throw and use the trainer" begin
     data = small()
     trainer = Trainer(small_model(), data; batch_size=50)

@@ -1,5 +1,5 @@
 classdef Trainer < biv.Handle
-    %biv.Trainer  Trains a model with Adam on labels of known noise.
+    %biv.Trainer  Trains a model on labels of known noise.
     %   In every mini-batch of batch inverse-variance training, a label of noise variance v weighs 1/(v + epsilon),
     %   divided by the sum of the weights. Features and labels are normalised by the training data's statistics, so
     %   losses and epsilon are in normalised units: epsilon 0.1 is a tenth of the labels' variance.
@@ -37,7 +37,7 @@ classdef Trainer < biv.Handle
     %   See also biv.Dataset, biv.Model, biv.loss.
 
     properties (Dependent)
-        LearningRate % Adam's learning rate, finite and greater than 0; setting it counts from the next step on
+        LearningRate % Finite and greater than 0; setting it counts from the next step on; the schedule multiplies it
     end
 
     methods (Static)
@@ -46,7 +46,10 @@ classdef Trainer < biv.Handle
             %   create(MODEL, DATA, ...) copies DATA to the device; [] is for a trainer that is used with stepOn only.
             %   Options and defaults: 'Loss', a struct of kind 'biv' (epsilon 0.1), 'iv' (epsilon), 'mse', 'cutoff_mse'
             %   (threshold), 'gaussian' or 'beta_nll' (these for a model of kind 'mean_variance'); 'BatchSize' 256; 'LearningRate' 0.001; 'Normalize' true; 'DropLast' true;
-            %   'Seed' 0; 'Device' 'cpu', 'cuda', 'cuda:N' or 'auto'; 'Precision' 'f32' or 'bf16'; 'Adam', a struct.
+            %   'Seed' 0; 'Device' 'cpu', 'cuda', 'cuda:N' or 'auto'; 'Precision' 'f32' or 'bf16'.
+            %   'Optimizer' is a struct of kind 'adam' (the default), 'adamw' or 'sgd' with its constants, 'Schedule' one
+            %   of kind 'constant', 'step', 'cosine' or 'plateau', 'ClipNorm' the greatest norm of the gradient:
+            %   docs/training.md has the formulas.
             %   epsilon is a number, struct('min_effective_batch_size', 64), struct('min_effective_batch_ratio', 0.5)
             %   or 'auto', which needs setValidation. 'Patience', N ends fit when N epochs were no better on the
             %   validation set. 'Normalization', 'labels' normalises the labels by their own statistics, even where
@@ -72,8 +75,8 @@ classdef Trainer < biv.Handle
     methods
         function result = step(this)
             %STEP  Takes one step on the next mini-batch of the data set. Every epoch has an order of its own.
-            %   The result has loss (before the step, normalised), effective_batch_size, epsilon, rows and
-            %   samples_used (rows with a weight that is not 0; 0 where the cutoff left none and no step was taken).
+            %   The result has loss (before the step, normalised), effective_batch_size, epsilon, rows, learning_rate
+            %   and samples_used (rows with a weight that is not 0; 0 where the cutoff left none and no step was taken).
             result = biv_mex('trainer_step', this.Key);
         end
 
@@ -106,8 +109,8 @@ classdef Trainer < biv.Handle
             %FIT  Trains for EPOCHS epochs. Where steps have begun an epoch, its rest is the first.
             %   HISTORY = fit(TRAINER, EPOCHS, 'Test', TEST, 'Callback', F) is a struct array with an element for
             %   each epoch: epoch, batches, skipped, loss (mean, normalised), effective_batch_size (mean), test,
-            %   the metrics on TEST as evaluate gives them, [] without TEST, and validation_loss and best_epoch (see
-            %   setValidation), NaN and 0 without a validation set.
+            %   the metrics on TEST as evaluate gives them, [] without TEST, validation_loss and best_epoch (see
+            %   setValidation), NaN and 0 without a validation set, and learning_rate, that of the last step.
             %
             %   F is called with that element after each epoch. It may return true to stop, which is no error; it
             %   may evaluate, predict, save and set the learning rate. An error in it stops the training and comes

@@ -256,6 +256,7 @@ static mxArray *step_struct(const biv_step *step) {
   NUMBER(out, *step, epsilon);
   NUMBER(out, *step, rows);
   NUMBER(out, *step, samples_used);
+  NUMBER(out, *step, learning_rate);
   return out;
 }
 
@@ -368,6 +369,7 @@ static mxArray *epoch_struct(const void *event) {
   NUMBER(out, *epoch, effective_batch_size);
   NUMBER(out, *epoch, validation_loss);
   NUMBER(out, *epoch, best_epoch);
+  NUMBER(out, *epoch, learning_rate);
   set(out, "test", epoch->test ? metrics_struct(epoch->test) : mxCreateDoubleMatrix(0, 0, mxREAL));
   return out;
 }

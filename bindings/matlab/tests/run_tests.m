@@ -297,6 +297,15 @@ t.that('without a test set', isempty(history.test));
 trainer.LearningRate = 0.002;
 t.that('the learning rate', trainer.LearningRate == 0.002);
 t.that('the kernel', strcmp(getfield(describe(trainer), 'kernel'), 'mlp_cpu'));
+halving = struct('kind', 'step', 'epochs', 1, 'gamma', 0.5);
+nesterov = struct('kind', 'sgd', 'momentum', 0.9, 'nesterov', true);
+scheduled = biv.Trainer.create(biv.Model.create(mlp), noisy, 'BatchSize', 25, 'LearningRate', 0.02, ...
+    'Optimizer', nesterov, 'Schedule', halving, 'ClipNorm', 1);
+result = step(scheduled);
+history = fit(scheduled, 3);
+t.that('a schedule', result.learning_rate == 0.02 && isequal([history.learning_rate], [0.02 0.01 0.005]));
+t.raises('biv:InvalidConfig', 'trainer.optimizer.kind', ...
+    @() biv.Trainer.create(model, noisy, 'Optimizer', struct('kind', 'lion')));
 
 history = fit(trainer, 3, 'Callback', @(epoch) assert(epoch.loss >= 0));
 t.that('a callback without a result', numel(history) == 3);
