@@ -73,16 +73,29 @@ fn generate_header(root: &Path) {
     config.after_includes = Some(format!(
         "\n/** The version of this header; biv_version() is the library's. */\n\
          #define BIV_VERSION \"{version}\"\n#define BIV_VERSION_MAJOR {}\n#define BIV_VERSION_MINOR {}\n\
-         #define BIV_VERSION_PATCH {}\n",
+         #define BIV_VERSION_PATCH {}\n\n\
+         /** A tensor by DLPack 1.x, as dlpack.h declares it. */\nstruct DLManagedTensorVersioned;\n",
         number("MAJOR"),
         number("MINOR"),
         number("PATCH"),
     ));
     let mut builder = cbindgen::Builder::new().with_config(config);
     // In the order in which a reader needs them.
-    for file in
-        ["status", "array", "runtime", "log", "dataset", "noise", "loss", "model", "trainer", "experiment", "fit"]
-    {
+    for file in [
+        "status",
+        "array",
+        "runtime",
+        "log",
+        "dataset",
+        "lent",
+        "noise",
+        "loss",
+        "model",
+        "trainer",
+        "dlpack",
+        "experiment",
+        "fit",
+    ] {
         let path = root.join(format!("src/capi/{file}.rs"));
         if path.is_file() {
             builder = builder.with_src(path);

@@ -16,7 +16,8 @@
  * Threads. Every function may be called from any thread. Calls on one handle take turns; calls on
  * different handles run at the same time. Callbacks run on a thread that has called the library.
  *
- * Memory. What the caller passes is copied before the call returns; what the library fills is the caller's.
+ * Memory. What the caller passes is copied before the call returns, unless the function says that it is handed over or
+ * lent; what the library fills is the caller's.
  * Texts that the library returns are static, except the error message and those of a biv_text. Sizes are
  * checked for overflow, and pointers for NULL (BIV_ERROR_INVALID_ARGUMENT) and alignment; otherwise a
  * pointer must be valid for what its description says.
@@ -50,6 +51,9 @@
 #define BIV_VERSION_MAJOR 0
 #define BIV_VERSION_MINOR 1
 #define BIV_VERSION_PATCH 0
+
+/** A tensor by DLPack 1.x, as dlpack.h declares it. */
+struct DLManagedTensorVersioned;
 
 
 /**
@@ -279,6 +283,14 @@ typedef struct biv_array_out {
    */
   int64_t size;
 } biv_array_out;
+
+/**
+ * Called once when the library no longer needs what was lent.
+ *
+ * It may be called on any thread that is in a function of the library, or on one of the library's own. It must return
+ * normally, and may call every function of the library.
+ */
+typedef void (*biv_release_callback)(void *user);
 
 /**
  * The value of a loss on a mini-batch.
@@ -1188,6 +1200,29 @@ biv_status biv_dataset_copy_variances(const struct biv_dataset *dataset,
 void biv_dataset_free(struct biv_dataset *dataset);
 
 /**
+ * As biv_dataset_create(), of arrays that are lent: what is dense, in row-major order and of the type that is kept is
+ * not copied. That is float for features, double for labels and for the variances of their noise; groups, standard
+ * deviations and all other arrays are copied.
+ *
+ * What was lent must stay where it is and must not change until `release` is called: when the last data set or
+ * trainer that shares it is freed, when nothing had to be kept, or when the call fails. The values are checked during this call only.
+ *
+ * @param features @param labels @param noise @param groups @param options as for biv_dataset_create(). The structs
+ *   themselves are read during the call only.
+ * @param release called once with `user`, whatever this function returns; NULL for memory that stays for good.
+ * @param out the new handle, to be freed with biv_dataset_free(); NULL on failure.
+ * @return as biv_dataset_create_from_arrays(), and BIV_ERROR_INVALID_CONFIG. Any thread.
+ */
+biv_status biv_dataset_create_borrowed(const struct biv_array *features,
+                                       const struct biv_array *labels,
+                                       const struct biv_array *noise,
+                                       const struct biv_array *groups,
+                                       biv_release_callback release,
+                                       void *user,
+                                       const char *options,
+                                       struct biv_dataset **out);
+
+/**
  * Draws noise variances from a distribution, as biv_dataset_add_noise() does.
  *
  * @param distribution JSON, schema "distribution": {"kind": "gamma", "alpha": 2, "beta": 0.5}.
@@ -1616,6 +1651,59 @@ biv_status biv_trainer_load_with(const char *path,
  * message. A call that is running on another thread is not stopped. Any thread.
  */
 void biv_trainer_free(struct biv_trainer *trainer);
+
+/**
+ * Makes a data set of tensors that another library hands over by DLPack 1.x (dlpack.h, `__dlpack__(max_version=(1,
+ * 0))`): NumPy, PyTorch, CuPy, JAX and others.
+ *
+ * Ownership. The tensors are the library's from the call on, whatever it returns. It calls the deleter of each once,
+ * on any thread, when no data set and no trainer needs its memory any more. Hand over what no one else will delete: from Python, rename the
+ * capsule to "used_dltensor_versioned" before the call.
+ *
+ * Copies. Features of float32, and labels and variances of float64, in C order are used where they are: they must not
+ * change until their deleter is called, and their values are checked during this call only. All others are copied, and
+ * their deleters called before the call returns.
+ *
+ * Types. Elements are float32 or float64; float16, bfloat16, integers and bool are converted. Features of uint8 in four
+ * dimensions, [rows, channels, height, width], are images: each value is the byte divided by 255, and they stay bytes,
+ * as in biv_dataset_create_from_images(). Strides may be anything, also 0 or negative; NULL stands for C order.
+ *
+ * Devices. The memory is the CPU's, or pinned for a GPU (kDLCUDAHost, kDLROCMHost). Copy other tensors to the CPU.
+ *
+ * @param features shape [rows, ...]: any number of dimensions, of which the first counts the rows.
+ * @param labels shape [rows] or [rows, outputs], in any unit.
+ * @param noise @param groups as for biv_dataset_create(); NULL for none.
+ * @param stream NULL: reserved for tensors on a GPU.
+ * @param options JSON, schema "arrays", as for biv_dataset_create(); NULL for the defaults.
+ * @param out the new handle, to be freed with biv_dataset_free(); NULL on failure.
+ * @return as biv_dataset_create_from_arrays(), and BIV_ERROR_INVALID_CONFIG, BIV_ERROR_UNSUPPORTED (memory of another
+ *   device, another major version of DLPack), BIV_ERROR_INVALID_ARGUMENT (another type of elements, one tensor for two
+ *   arguments, an integer beyond 2^53). Any thread.
+ */
+biv_status biv_dataset_create_from_dlpack(struct DLManagedTensorVersioned *features,
+                                          struct DLManagedTensorVersioned *labels,
+                                          struct DLManagedTensorVersioned *noise,
+                                          struct DLManagedTensorVersioned *groups,
+                                          void *stream,
+                                          const char *options,
+                                          struct biv_dataset **out);
+
+/**
+ * As biv_model_predict(), with tensors by DLPack 1.x, of the types and devices that biv_dataset_create_from_dlpack()
+ * takes.
+ *
+ * Both tensors are the library's from the call on, and it calls the deleter of each once before it returns, whatever
+ * it returns: a producer's array stays alive for its own owners.
+ *
+ * @param features shape [rows, ...], as for biv_model_predict().
+ * @param out is filled: float32 or float64, on the CPU, not read-only, different indices different elements, of shape
+ *   [rows, outputs], or [rows] for one output. On failure it is as it was.
+ * @return as biv_model_predict(); BIV_ERROR_UNSUPPORTED and BIV_ERROR_INVALID_ARGUMENT as
+ *   biv_dataset_create_from_dlpack(). Any thread.
+ */
+biv_status biv_model_predict_dlpack(const struct biv_model *model,
+                                    struct DLManagedTensorVersioned *features,
+                                    struct DLManagedTensorVersioned *out);
 
 /**
  * Checks the description of an experiment and fills in every default. It reads no data and runs nothing.

@@ -3,10 +3,12 @@
 
 use super::pointer;
 use crate::base::memory::reserve;
-use crate::data::array::{ArrayView, Elements, Layout};
+use crate::data::Shared;
+use crate::data::array::{ArrayView, Elements, Layout, Memory};
 use crate::{Error, Result};
-use std::borrow::Cow;
+use std::any::Any;
 use std::ffi::c_void;
+use std::sync::Arc;
 
 /// The elements are `float`.
 pub const BIV_F32: i32 = 1;
@@ -113,31 +115,69 @@ fn unknown_type(name: &str, dtype: i32) -> Error {
 /// `array` is NULL or follows the description of [`biv_array`] as long as the view lives.
 pub(super) unsafe fn view<'a>(array: *const biv_array, name: &str) -> Result<ArrayView<'a>> {
     // SAFETY: the caller's promise.
-    unsafe {
-        let array = pointer::read(array, name)?;
-        let (elements, layout) = match array.dtype {
-            BIV_F32 => elements(array, name).map(|(values, layout)| (Elements::F32(values), layout))?,
-            BIV_F64 => elements(array, name).map(|(values, layout)| (Elements::F64(values), layout))?,
+    unsafe { view_of(pointer::read(array, name)?, name, None) }
+}
+
+/// The same, of memory that `lender` lends, if any.
+///
+/// # Safety
+/// As [`view`]. Until the last clone of `lender` is dropped, the elements are there and do not change.
+pub(super) unsafe fn view_of<'a>(array: &biv_array, name: &str, lender: Option<&Lender>) -> Result<ArrayView<'a>> {
+    // SAFETY: the caller's promise.
+    let (elements, layout) = unsafe {
+        match array.dtype {
+            BIV_F32 => elements(array, name, lender).map(|(values, layout)| (Elements::F32(values), layout))?,
+            BIV_F64 => elements(array, name, lender).map(|(values, layout)| (Elements::F64(values), layout))?,
             other => return Err(unknown_type(name, other)),
-        };
-        ArrayView::new(elements, layout)
+        }
+    };
+    ArrayView::new(elements, layout)
+}
+
+/// What gives lent memory back to its owner when it is dropped.
+pub(super) type Lender = Arc<dyn Any + Send + Sync>;
+
+/// Values of a host's, kept by their lender.
+struct Lent<T> {
+    values: *const [T],
+    _lender: Lender,
+}
+
+// SAFETY: the values do not change, and a lender may be dropped on any thread.
+unsafe impl<T: Sync> Send for Lent<T> {}
+// SAFETY: as above.
+unsafe impl<T: Sync> Sync for Lent<T> {}
+
+impl<T> AsRef<[T]> for Lent<T> {
+    fn as_ref(&self) -> &[T] {
+        // SAFETY: the lender keeps the values while it lives: the promise of `view_of`.
+        unsafe { &*self.values }
     }
 }
 
 /// The elements of a caller's array and how they lie: in place, unless they have gaps between them.
 ///
 /// # Safety
-/// As [`view`], with elements of type `T`.
-unsafe fn elements<'a, T: Copy>(array: &biv_array, name: &str) -> Result<(Cow<'a, [T]>, Layout)> {
+/// As [`view_of`], with elements of type `T`.
+pub(super) unsafe fn elements<'a, T: Copy + Send + Sync + 'static>(
+    array: &biv_array,
+    name: &str,
+    lender: Option<&Lender>,
+) -> Result<(Memory<'a, T>, Layout)> {
     // SAFETY: the caller's promise: from the lowest element on, each of the layout's positions is an element.
     unsafe {
         let (layout, lowest) = layout::<T>(array, name)?;
-        if !layout.has_gaps() {
-            return Ok((pointer::slice(lowest, layout.extent(), name)?.into(), layout));
+        if layout.has_gaps() {
+            let mut values = reserve(layout.elements())?;
+            values.extend(layout.positions().map(|at| lowest.add(at).read()));
+            return Ok((values.into(), Layout::new(layout.shape(), None)?));
         }
-        let mut values = reserve(layout.elements())?;
-        values.extend(layout.positions().map(|at| lowest.add(at).read()));
-        Ok((values.into(), Layout::new(layout.shape(), None)?))
+        let values: &[T] = pointer::slice(lowest, layout.extent(), name)?;
+        let values = match lender {
+            Some(lender) => Memory::Lent(Shared::lent(Arc::new(Lent { values, _lender: lender.clone() }))),
+            None => values.into(),
+        };
+        Ok((values, layout))
     }
 }
 

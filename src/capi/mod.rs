@@ -12,9 +12,11 @@
 mod array;
 mod boundary;
 mod dataset;
+mod dlpack;
 mod experiment;
 mod fit;
 mod handle;
+mod lent;
 mod log;
 mod loss;
 mod model;
@@ -30,8 +32,10 @@ mod trainer;
 
 pub use array::*;
 pub use dataset::*;
+pub use dlpack::*;
 pub use experiment::*;
 pub use fit::*;
+pub use lent::*;
 pub use log::*;
 pub use loss::*;
 pub use model::*;

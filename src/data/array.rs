@@ -1,8 +1,10 @@
 //! Strided views of f32 or f64 memory, so that row-major and column-major hosts hand over what they have.
 
+use super::Shared;
 use crate::base::memory::reserve;
 use crate::{Error, Result};
 use std::borrow::Cow;
+use std::ops::Deref;
 
 /// Where the elements of an array lie in a buffer, in units of elements.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -149,9 +151,42 @@ impl Layout {
 #[derive(Clone, Debug)]
 pub enum Elements<'a> {
     /// Single precision.
-    F32(Cow<'a, [f32]>),
+    F32(Memory<'a, f32>),
     /// Double precision.
-    F64(Cow<'a, [f64]>),
+    F64(Memory<'a, f64>),
+    /// Images: each value is a byte divided by 255.
+    Pixels(Memory<'a, u8>),
+}
+
+/// Values that a view reads.
+#[derive(Clone, Debug)]
+pub enum Memory<'a, T: Clone> {
+    /// Here for as long as the view, or its own.
+    Seen(Cow<'a, [T]>),
+    /// Lent for as long as anything shares it.
+    Lent(Shared<T>),
+}
+
+impl<T: Clone> Deref for Memory<'_, T> {
+    type Target = [T];
+
+    fn deref(&self) -> &[T] {
+        match self {
+            Memory::Seen(values) => values,
+            Memory::Lent(values) => values,
+        }
+    }
+}
+
+impl<'a, T: Clone, V: Into<Cow<'a, [T]>>> From<V> for Memory<'a, T> {
+    fn from(values: V) -> Self {
+        Memory::Seen(values.into())
+    }
+}
+
+/// The value of a byte of an image.
+pub(super) fn pixel(byte: u8) -> f32 {
+    f32::from(byte) / 255.0
 }
 
 /// A read-only array.
@@ -170,6 +205,7 @@ impl<'a> ArrayView<'a> {
         let length = match &elements {
             Elements::F32(values) => values.len(),
             Elements::F64(values) => values.len(),
+            Elements::Pixels(bytes) => bytes.len(),
         };
         if length < layout.extent() {
             return Err(Error::Shape(format!("the array spans {} elements, its memory has {length}", layout.extent())));
@@ -205,6 +241,7 @@ impl<'a> ArrayView<'a> {
         match &self.elements {
             Elements::F32(data) => self.layout.gather(data, f64::from),
             Elements::F64(data) => self.layout.gather(data, |value| value),
+            Elements::Pixels(data) => self.layout.gather(data, |byte| pixel(byte).into()),
         }
     }
 
@@ -216,6 +253,41 @@ impl<'a> ArrayView<'a> {
         match &self.elements {
             Elements::F32(data) => self.layout.gather(data, |value| value),
             Elements::F64(data) => self.layout.gather(data, |value| value as f32),
+            Elements::Pixels(data) => self.layout.gather(data, pixel),
+        }
+    }
+
+    /// As [`ArrayView::to_f32`]: the memory itself where it was lent and has the values so.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`].
+    pub fn to_shared_f32(&self) -> Result<Shared<f32>> {
+        match &self.elements {
+            Elements::F32(Memory::Lent(values)) if self.layout.is_dense() => Ok(values.clone()),
+            _ => Ok(self.to_f32()?.into()),
+        }
+    }
+
+    /// The same for [`ArrayView::to_f64`].
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`].
+    pub fn to_shared_f64(&self) -> Result<Shared<f64>> {
+        match &self.elements {
+            Elements::F64(Memory::Lent(values)) if self.layout.is_dense() => Ok(values.clone()),
+            _ => Ok(self.to_f64()?.into()),
+        }
+    }
+
+    /// The same for the bytes of images.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] where the elements are numbers; [`Error::OutOfMemory`].
+    pub fn to_shared_bytes(&self) -> Result<Shared<u8>> {
+        match &self.elements {
+            Elements::Pixels(Memory::Lent(bytes)) if self.layout.is_dense() => Ok(bytes.clone()),
+            Elements::Pixels(bytes) => Ok(self.layout.gather(bytes, |byte| byte)?.into()),
+            _ => Err(Error::InvalidArgument("the elements are numbers, not the bytes of images".into())),
         }
     }
 

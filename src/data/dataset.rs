@@ -67,7 +67,8 @@ pub struct Dataset {
 }
 
 impl Dataset {
-    /// Copies a caller's arrays.
+    /// Copies a caller's arrays, but for memory that was lent and is as it is kept: f32 features and f64 labels and
+    /// variances in C order.
     ///
     /// `features` has shape `[rows, ...]`, any number of dimensions from one
     /// (one feature) up; `labels` and `variances` `[rows]` or `[rows, outputs]`.
@@ -100,17 +101,20 @@ impl Dataset {
         check_sizes(&shape, outputs, *rows)?;
         let columns = if shape.len() == 1 { width } else { 1 };
         let features = match features.elements() {
-            Elements::F32(_) => Features::from_f32(features.to_f32()?, width)?,
+            Elements::F32(_) => Features::from_f32(features.to_shared_f32()?, width)?,
             Elements::F64(_) => Features::from_f64(&features.as_f64()?, width, columns)?,
+            Elements::Pixels(_) => Features::from_pixels(features.to_shared_bytes()?, *rows)?,
         };
-        let labels = labels.to_f64()?;
+        let labels = labels.to_shared_f64()?;
         let missing = options.missing_labels;
-        let variances =
-            |noise| noise_variances(noise, &labels, outputs, options.standard_deviations, missing).map(Into::into);
+        let variances = |noise| noise_variances(noise, &labels, outputs, options.standard_deviations, missing);
         let variances = noise.map(variances).transpose()?;
         let groups = groups.map(|groups| named_groups(groups, *rows)).transpose()?;
         let columns = match &options.columns[..] {
             [] => None,
+            _ if matches!(features, Features::Pixels { .. }) => {
+                return Err(Error::config("arrays.columns", "must be empty: the bytes of images have no names"));
+            }
             names => Some(Arc::new(Columns::of_numbers(names, width)?)),
         };
         let data = Self::assemble(features, shape, labels, outputs, variances, missing)?;
@@ -166,7 +170,7 @@ impl Dataset {
             let bytes = pixels.len();
             return Err(Error::Shape(format!("{bytes} bytes do not make {rows} images of shape {shape:?}")));
         }
-        let features = Features::Pixels { pixels: pixels.into(), rows: collect(0..rows)?.into() };
+        let features = Features::from_pixels(pixels, rows)?;
         let name = |&group: &u32| name_of_number(group.into());
         let groups = groups.map(|groups| Groups::of(groups.iter().map(name))).transpose()?;
         Ok(Dataset { groups, ..Self::assemble(features, shape.to_vec(), labels, 1, None, MissingLabels::Error)? })
@@ -421,7 +425,7 @@ pub(super) fn noise_variances(
     outputs: usize,
     are_deviations: bool,
     missing: MissingLabels,
-) -> Result<Vec<f64>> {
+) -> Result<Shared<f64>> {
     let name = if are_deviations { "standard deviation" } else { "variance" };
     let rows = labels.len() / outputs;
     let found = outputs_of(&format!("{name}s"), noise, rows)?;
@@ -429,18 +433,19 @@ pub(super) fn noise_variances(
         let (found, expected) = (noise.shape(), [rows, outputs]);
         return Err(Error::Shape(format!("{name}s have shape {found:?}, the labels have {expected:?}")));
     }
-    let mut values = noise.to_f64()?;
-    if are_deviations {
-        mask_noise(&mut values, labels, missing);
-        check(&values, outputs, name, variance_fault)?;
-        if let Some(at) = values.iter().position(|s| s.is_finite() && !(s * s).is_finite()) {
-            let value = values[at];
-            let fault = format!("the square of {value} is beyond f64; where the label says nothing, infinity does");
-            return Err(Error::InvalidArgument(fault).at([("row", at / outputs), (name, at % outputs)]));
-        }
-        values.iter_mut().for_each(|s| *s *= *s);
+    if !are_deviations {
+        return noise.to_shared_f64();
     }
-    Ok(values)
+    let mut values = noise.to_f64()?;
+    mask_noise(&mut values, labels, missing);
+    check(&values, outputs, name, variance_fault)?;
+    if let Some(at) = values.iter().position(|s| s.is_finite() && !(s * s).is_finite()) {
+        let value = values[at];
+        let fault = format!("the square of {value} is beyond f64; where the label says nothing, infinity does");
+        return Err(Error::InvalidArgument(fault).at([("row", at / outputs), (name, at % outputs)]));
+    }
+    values.iter_mut().for_each(|s| *s *= *s);
+    Ok(values.into())
 }
 
 /// The variances of the noise of `labels`, which may be variances; infinite for a label that is missing.

@@ -66,6 +66,14 @@ impl Features {
         Ok(Features::Numbers { values: stored.into(), offsets: Arc::new(offsets), constants: Arc::new(constants) })
     }
 
+    /// Images, of which all are rows.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`].
+    pub fn from_pixels(pixels: impl Into<Shared<u8>>, rows: usize) -> Result<Self> {
+        Ok(Features::Pixels { pixels: pixels.into().into(), rows: collect(0..rows)?.into() })
+    }
+
     /// All the rows.
     pub fn rows(&self) -> FeatureRows<'_> {
         match self {

@@ -5,6 +5,7 @@
 #include <ctype.h>
 
 #include "common.h"
+#include "dlpack.h"
 
 /* What an argument is. */
 enum kind {
@@ -23,6 +24,7 @@ enum kind {
   NOISE,      /* as VALUES, at least 0; infinity is legal */
   GROUPS,     /* as VALUES; infinity is legal */
   OUT_ARRAY,
+  TENSOR, /* by DLPack */
   INDICES,
   COUNT_OF, /* a number of elements */
   ROWS,     /* a number of rows; more than there are is legal */
@@ -86,6 +88,8 @@ CALLER(biv_set_num_threads, (int32_t)a[0].integer)
 CALLER(biv_dataset_create, P(0), P(1), P(2), P(3), P(4), P(5))
 CALLER(biv_dataset_create_from_arrays, P(0), P(1), P(2), P(3))
 CALLER(biv_dataset_create_from_arrays_with_std, P(0), P(1), P(2), P(3))
+CALLER(biv_dataset_create_borrowed, P(0), P(1), P(2), P(3), NULL, NULL, P(4), P(5))
+CALLER(biv_dataset_create_from_dlpack, P(0), P(1), P(2), P(3), NULL, P(4), P(5))
 CALLER(biv_dataset_create_from_csv, P(0), P(1), P(2))
 CALLER(biv_dataset_create_named, P(0), P(1), P(2))
 CALLER(biv_dataset_create_from_images, P(0), P(1), P(2))
@@ -116,6 +120,7 @@ CALLER(biv_model_get_tensor, P(0), P(1), P(2))
 CALLER(biv_model_set_tensor, P(0), P(1), P(2))
 CALLER(biv_model_predict, P(0), P(1), P(2))
 CALLER(biv_model_predict_with_variance, P(0), P(1), P(2), P(3))
+CALLER(biv_model_predict_dlpack, P(0), P(1), P(2))
 CALLER(biv_model_evaluate, P(0), P(1), P(2))
 CALLER(biv_model_set_normalization, P(0), P(1), P(2), P(3), P(4))
 CALLER(biv_model_reset_normalization, P(0))
@@ -397,6 +402,37 @@ static void wrong_arrays(const struct row *row, union value *a, int at, enum kin
   }
 }
 
+/* Tensors without a deleter, so that one serves many calls. */
+static void wrong_tensors(const struct row *row, union value *a, int at) {
+  const DLManagedTensorVersioned *right = a[at].pointer;
+  DLManagedTensorVersioned tensor = *right;
+  int64_t huge[] = {INT64_MAX / 2, INT64_MAX / 2}, negative[] = {-1, -1}, fewer[] = {1, 5};
+#define CHANGED(change, how)                  \
+  do {                                        \
+    tensor = *right;                          \
+    tensor.change;                            \
+    wrong(row, a, at, POINTER(&tensor), how); \
+  } while (0)
+  wrong(row, a, at, POINTER((const char *)right + 1), "a struct that is not aligned");
+  CHANGED(version.major = 0, "an older version");
+  CHANGED(version.major = 2, "a later version");
+  CHANGED(dl_tensor.data = NULL, "no data");
+  CHANGED(dl_tensor.byte_offset = 1, "elements that are not aligned");
+  CHANGED(dl_tensor.byte_offset = UINT64_MAX, "an offset that overflows");
+  CHANGED(dl_tensor.device.device_type = kDLCUDA, "a GPU's memory");
+  CHANGED(dl_tensor.device.device_type = INT32_MIN, "no device");
+  CHANGED(dl_tensor.ndim = 0, "no dimension");
+  CHANGED(dl_tensor.ndim = INT32_MAX, "too many dimensions");
+  CHANGED(dl_tensor.shape = NULL, "no shape");
+  CHANGED(dl_tensor.shape = huge, "a huge shape");
+  CHANGED(dl_tensor.shape = negative, "a negative shape");
+  CHANGED(dl_tensor.shape = fewer, "a shape that does not fit");
+  CHANGED(dl_tensor.strides = huge, "strides that overflow");
+  CHANGED(dl_tensor.dtype.code = 99, "an unknown type");
+  CHANGED(dl_tensor.dtype.bits = 7, "an odd size");
+  CHANGED(dl_tensor.dtype.lanes = 2, "two lanes");
+}
+
 static void every_way(const struct row *row, union value *a, int at) {
   static const size_t sizes[] = {0, 1, sizeof(size_t), 2 * sizeof(size_t) - 1, 4097, 1000000, SIZE_MAX};
   enum kind kind = row->arguments[at].kind;
@@ -438,6 +474,9 @@ static void every_way(const struct row *row, union value *a, int at) {
     case GROUPS:
     case OUT_ARRAY:
       wrong_arrays(row, a, at, kind);
+      break;
+    case TENSOR:
+      wrong_tensors(row, a, at);
       break;
     case INDICES: {
       const int64_t beyond[] = {3, 40}, below[] = {-1, 1}, far_away[] = {INT64_MAX, INT64_MIN};
@@ -571,6 +610,14 @@ int main(void) {
   CHECK_OK(biv_model_save(model, saved));
   CHECK_OK(biv_trainer_save(trainer, checkpoint));
 
+  int64_t table[] = {2, 5};
+#define COLUMN(values)                                                                                     \
+  {                                                                                                        \
+    .version = {1, 3}, .dl_tensor = {(void *)(values), {kDLCPU, 0}, 1, {kDLFloat, 64, 1}, table, NULL, 0 } \
+  }
+  DLManagedTensorVersioned tensors[] = {COLUMN(x), COLUMN(y), COLUMN(y), COLUMN(y), COLUMN(numbers)};
+  tensors[0].dl_tensor.ndim = 2;
+  tensors[0].dl_tensor.dtype.bits = 32;
   const biv_array *features = F32(x, 2, 5), *labels = F64(y, 2), *noise = F64(forty, 40), *tensor = F64(weights, 8);
   const biv_array *by_column = F64(column, 5), *by_output = F64(column, 1);
   const biv_array_out *predictions = F64_OUT(numbers, 2), *more = F64_OUT(numbers + 2, 2),
@@ -590,6 +637,11 @@ int main(void) {
           MADE),
       ROW(biv_dataset_create_from_arrays_with_std, 4, GIVEN(FEATURES, features), GIVEN(VALUES, labels),
           GIVEN(NOISE, labels), MADE),
+      ROW(biv_dataset_create_borrowed, 6, GIVEN(FEATURES, features), GIVEN(VALUES, labels), OPTIONAL(NOISE, labels),
+          OPTIONAL(GROUPS, labels), OPTIONAL(JSON, "{\"missing_labels\": \"error\"}"), MADE),
+      ROW(biv_dataset_create_from_dlpack, 6, GIVEN(TENSOR, &tensors[0]), GIVEN(TENSOR, &tensors[1]),
+          OPTIONAL(TENSOR, &tensors[2]), OPTIONAL(TENSOR, &tensors[3]),
+          OPTIONAL(JSON, "{\"missing_labels\": \"error\"}"), MADE),
       ROW(biv_dataset_create_from_csv, 3, GIVEN(PATH, csv), GIVEN(JSON, "{\"labels\": [\"y\"]}"), MADE),
       ROW(biv_dataset_create_synthetic, 2, OPTIONAL(JSON, "{\"rows\": 10, \"features\": 5}"), MADE),
       ROW(biv_dataset_add_noise, 3, HANDLE(DATASET, data), GIVEN(JSON, GAMMA), MADE),
@@ -624,6 +676,7 @@ int main(void) {
       ROW(biv_model_predict, 3, HANDLE(MODEL, model), GIVEN(FEATURES, features), GIVEN(OUT_ARRAY, predictions)),
       ROW(biv_model_predict_with_variance, 4, HANDLE(MODEL, model), GIVEN(FEATURES, features),
           OPTIONAL(OUT_ARRAY, predictions), GIVEN(OUT_ARRAY, more)),
+      ROW(biv_model_predict_dlpack, 3, HANDLE(MODEL, model), GIVEN(TENSOR, &tensors[0]), GIVEN(TENSOR, &tensors[4])),
       ROW(biv_model_evaluate, 3, HANDLE(MODEL, model), HANDLE(DATASET, data), FILLED),
       ROW(biv_trainer_create, 4, HANDLE(MODEL, model), OPTIONAL(DATASET, data), OPTIONAL(JSON, "{\"batch_size\": 10}"),
           MADE),

@@ -188,6 +188,8 @@ end
 @c biv_dataset_create(Ptr{biv_array}, Ptr{biv_array}, Ptr{biv_array}, Ptr{biv_array}, Cstring, Ptr{Object})::Status
 @c biv_dataset_create_from_arrays(Ptr{biv_array}, Ptr{biv_array}, Ptr{biv_array}, Ptr{Object})::Status
 @c biv_dataset_create_from_arrays_with_std(Ptr{biv_array}, Ptr{biv_array}, Ptr{biv_array}, Ptr{Object})::Status
+@c biv_dataset_create_borrowed(Ptr{biv_array}, Ptr{biv_array}, Ptr{biv_array}, Ptr{biv_array}, Ptr{Cvoid}, Ptr{Cvoid}, Cstring, Ptr{Object})::Status
+@c biv_dataset_create_from_dlpack(Ptr{Cvoid}, Ptr{Cvoid}, Ptr{Cvoid}, Ptr{Cvoid}, Ptr{Cvoid}, Cstring, Ptr{Object})::Status
 @c biv_dataset_create_from_csv(Cstring, Cstring, Ptr{Object})::Status
 @c biv_dataset_create_named(Cstring, Cstring, Ptr{Object})::Status
 @c biv_dataset_create_from_images(Cstring, Cstring, Ptr{Object})::Status
@@ -217,6 +219,7 @@ end
 @c biv_model_set_tensor(Object, Cstring, Ptr{biv_array})::Status
 @c biv_model_predict(Object, Ptr{biv_array}, Ptr{biv_array_out})::Status
 @c biv_model_predict_with_variance(Object, Ptr{biv_array}, Ptr{biv_array_out}, Ptr{biv_array_out})::Status
+@c biv_model_predict_dlpack(Object, Ptr{Cvoid}, Ptr{Cvoid})::Status
 @c biv_model_evaluate(Object, Object, Ptr{biv_metrics})::Status
 @c biv_model_set_normalization(Object, Ptr{biv_array}, Ptr{biv_array}, Ptr{biv_array}, Ptr{biv_array})::Status
 @c biv_model_reset_normalization(Object)::Status

@@ -21,12 +21,12 @@
 #define FUNCTIONS(X) \
   X(status_name) X(version) X(abi_version) X(build_info) X(last_error_message) X(last_error_message_from_one) \
   X(set_log) X(config_schema) X(cuda_device_count) X(get_num_threads) X(set_num_threads) X(dataset_create) X(dataset_create_from_arrays) \
-  X(dataset_create_from_arrays_with_std) X(dataset_create_from_csv) X(dataset_create_named) \
+  X(dataset_create_from_arrays_with_std) X(dataset_create_borrowed) X(dataset_create_from_dlpack) X(dataset_create_from_csv) X(dataset_create_named) \
   X(dataset_create_from_images) X(dataset_create_synthetic) X(dataset_add_noise) X(dataset_split) \
   X(dataset_subset) X(dataset_shuffle) X(dataset_append) X(dataset_latest) X(dataset_with_variances) X(dataset_get_info) X(dataset_describe) X(dataset_copy_features) X(dataset_copy_labels) \
   X(dataset_copy_clean_labels) X(dataset_copy_variances) X(dataset_free) X(noise_sample) X(loss_compute) \
   X(model_create) X(model_load) X(model_save) X(model_get_info) X(model_describe) X(model_get_tensor) \
-  X(model_set_tensor) X(model_predict) X(model_predict_with_variance) X(model_evaluate) X(model_set_normalization) \
+  X(model_set_tensor) X(model_predict) X(model_predict_with_variance) X(model_predict_dlpack) X(model_evaluate) X(model_set_normalization) \
   X(model_reset_normalization) X(model_free) X(trainer_create) X(trainer_step) X(trainer_step_on) \
 <<<<<<< HEAD
   X(trainer_set_validation) X(trainer_fit) X(trainer_cancel) X(trainer_get_progress) X(trainer_describe) \

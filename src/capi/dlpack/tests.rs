@@ -1,0 +1,300 @@
+//! Every tensor here is one that its deleter frees: a second call would be a double free, none a leak, and both counts
+//! are compared after each call.
+
+use super::super::*;
+use super::*;
+use crate::data::Features;
+use std::ffi::CStr;
+use std::ptr::{null, null_mut};
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+
+/// A producer's tensor and all that it points to.
+struct Producer {
+    managed: DLManagedTensorVersioned,
+    data: Box<[u64]>,
+    shape: Vec<i64>,
+    strides: Vec<i64>,
+    deleted: Arc<AtomicUsize>,
+}
+
+unsafe extern "C" fn delete(tensor: *mut DLManagedTensorVersioned) {
+    // SAFETY: `tensor` is in the box that its context points to, which is freed here.
+    let producer = unsafe { Box::from_raw((*tensor).manager_ctx.cast::<Producer>()) };
+    producer.deleted.fetch_add(1, SeqCst);
+}
+
+const F32: DLDataType = DLDataType { code: FLOAT, bits: 32, lanes: 1 };
+const F64: DLDataType = DLDataType { code: FLOAT, bits: 64, lanes: 1 };
+
+/// A tensor in C order of `values`, and how often it was deleted.
+fn tensor<T: Copy>(
+    values: &[T],
+    dtype: DLDataType,
+    shape: &[i64],
+) -> (*mut DLManagedTensorVersioned, Arc<AtomicUsize>) {
+    let mut data = vec![0u64; size_of_val(values).div_ceil(8).max(1)].into_boxed_slice();
+    // SAFETY: there is room for the values.
+    unsafe { values.as_ptr().copy_to_nonoverlapping(data.as_mut_ptr().cast(), values.len()) };
+    let strides = (0..shape.len()).map(|axis| shape[axis + 1..].iter().product()).collect();
+    let deleted = Arc::new(AtomicUsize::new(0));
+    let dl_tensor = DLTensor {
+        data: null_mut(),
+        device: DLDevice { device_type: 1, device_id: 0 },
+        ndim: shape.len() as i32,
+        dtype,
+        shape: null_mut(),
+        strides: null_mut(),
+        byte_offset: 0,
+    };
+    let version = DLPackVersion { major: 1, minor: 3 };
+    let managed =
+        DLManagedTensorVersioned { version, manager_ctx: null_mut(), deleter: Some(delete), flags: 0, dl_tensor };
+    let producer = Producer { managed, data, shape: shape.to_vec(), strides, deleted: deleted.clone() };
+    let producer = Box::into_raw(Box::new(producer));
+    // SAFETY: the box is ours until the library gets it.
+    unsafe {
+        (*producer).managed.manager_ctx = producer.cast();
+        (*producer).managed.dl_tensor.data = (*producer).data.as_mut_ptr().cast();
+        (*producer).managed.dl_tensor.shape = (*producer).shape.as_mut_ptr();
+        (*producer).managed.dl_tensor.strides = (*producer).strides.as_mut_ptr();
+        (&raw mut (*producer).managed, deleted)
+    }
+}
+
+fn message() -> String {
+    // SAFETY: the text lives until this thread's next call.
+    unsafe { CStr::from_ptr(biv_last_error_message()) }.to_str().unwrap().to_string()
+}
+
+type Change = fn(&mut DLManagedTensorVersioned);
+
+/// Makes a data set, with `change` made to the tensor number `at`: the status, the handle, and how often each tensor was
+/// deleted.
+fn made(change: Change, at: usize) -> (biv_status, *mut biv_dataset, [usize; 4]) {
+    let features = tensor(&[1.0f32, 2.0, 3.0, 4.0, 5.0, 6.0], F32, &[3, 2]);
+    let columns = [[1.0f64, 2.0, 3.0], [0.1, 0.2, 0.3], [7.0, 7.0, 8.0]].map(|values| tensor(&values, F64, &[3]));
+    let [labels, noise, groups] = columns;
+    let tensors = [features, labels, noise, groups];
+    let mut out = 8 as *mut biv_dataset;
+    let [x, y, v, g] = [0, 1, 2, 3].map(|at| tensors[at].0);
+    // SAFETY: the tensors are as large as they say.
+    let status = unsafe {
+        change(&mut *tensors[at].0);
+        biv_dataset_create_from_dlpack(x, y, v, g, null_mut(), null(), &mut out)
+    };
+    let counts = tensors.map(|(_, deleted)| deleted.load(SeqCst));
+    (status, out, counts)
+}
+
+#[test]
+fn faults_are_named_and_every_tensor_is_deleted_once() {
+    fn with(change: Change, status: biv_status, text: &'static str) -> (Change, biv_status, &'static str) {
+        (change, status, text)
+    }
+    let faults = [
+        with(|t| t.version.major = 0, BIV_ERROR_UNSUPPORTED, "is of DLPack 0.3, must be of 1.x"),
+        with(|t| t.version.major = 2, BIV_ERROR_UNSUPPORTED, "is of DLPack 2.3"),
+        with(|t| t.dl_tensor.device.device_type = 2, BIV_ERROR_UNSUPPORTED, "is on a CUDA device (device_type 2"),
+        with(|t| t.dl_tensor.device.device_type = 10, BIV_ERROR_UNSUPPORTED, "copy it to the CPU first"),
+        with(|t| t.dl_tensor.device.device_type = 13, BIV_ERROR_UNSUPPORTED, "CUDA manages"),
+        with(|t| t.dl_tensor.device.device_type = -1, BIV_ERROR_UNSUPPORTED, "another device"),
+        with(|t| t.dl_tensor.ndim = 0, BIV_ERROR_SHAPE, "ndim is 0, must be 1 to 8"),
+        with(|t| t.dl_tensor.ndim = 9, BIV_ERROR_SHAPE, "ndim is 9"),
+        with(|t| t.dl_tensor.ndim = i32::MIN, BIV_ERROR_SHAPE, "ndim is -2147483648"),
+        with(|t| t.dl_tensor.shape = null_mut(), BIV_ERROR_INVALID_ARGUMENT, "shape is NULL"),
+        with(|t| t.dl_tensor.data = null_mut(), BIV_ERROR_INVALID_ARGUMENT, "data is NULL"),
+        with(|t| t.dl_tensor.byte_offset = 1, BIV_ERROR_INVALID_ARGUMENT, "not aligned"),
+        with(|t| t.dl_tensor.byte_offset = u64::MAX - 7, BIV_ERROR_INVALID_ARGUMENT, "exceeds memory"),
+        with(|t| t.dl_tensor.data = 2 as _, BIV_ERROR_INVALID_ARGUMENT, "not aligned"),
+        with(|t| t.dl_tensor.dtype.lanes = 0, BIV_ERROR_INVALID_ARGUMENT, "0 lanes"),
+        with(|t| t.dl_tensor.dtype.lanes = 4, BIV_ERROR_INVALID_ARGUMENT, "4 lanes, must be float32"),
+        with(|t| t.dl_tensor.dtype.code = 5, BIV_ERROR_INVALID_ARGUMENT, "type code 5"),
+        with(|t| t.dl_tensor.dtype.bits = 8, BIV_ERROR_INVALID_ARGUMENT, "8 bits"),
+        // SAFETY: the tensor has a size and a stride.
+        with(|t| unsafe { *t.dl_tensor.shape = -3 }, BIV_ERROR_SHAPE, "negative"),
+        with(|t| unsafe { *t.dl_tensor.shape = i64::MAX }, BIV_ERROR_SHAPE, "exceeds memory"),
+        with(|t| unsafe { *t.dl_tensor.strides = i64::MAX }, BIV_ERROR_SHAPE, "exceeds memory"),
+        with(|t| unsafe { *t.dl_tensor.strides = i64::MIN }, BIV_ERROR_SHAPE, "exceeds memory"),
+        with(|t| unsafe { *t.dl_tensor.shape = 2 }, BIV_ERROR_SHAPE, " have "),
+        with(|t| unsafe { *t.dl_tensor.shape = 0 }, BIV_ERROR_SHAPE, " have "),
+        with(|t| unsafe { *t.dl_tensor.data.cast() = f64::NAN }, BIV_ERROR_INVALID_ARGUMENT, "NaN"),
+    ];
+    for at in 0..4 {
+        for &(change, status, text) in &faults {
+            let (found, handle, deleted) = made(change, at);
+            let said = message();
+            let named = ["features", "labels", "noise", "groups", "variances"].iter().any(|name| said.contains(name));
+            assert!(said.contains(text) && (named || text == "NaN"), "tensor {at}: expected {text:?}, found {said:?}");
+            assert_eq!((found, handle, deleted), (status, null_mut(), [1; 4]), "tensor {at}: {said}");
+        }
+    }
+}
+
+#[test]
+fn a_tensor_that_is_handed_over_twice_or_is_missing_is_an_error() {
+    let call = |x, y, v, out| {
+        // SAFETY: tensors as large as they say.
+        unsafe { biv_dataset_create_from_dlpack(x, y, v, null_mut(), null_mut(), null(), out) }
+    };
+    let mut out = null_mut();
+    let ((x, deleted), (y, too)) = (tensor(&[1.0f64, 2.0], F64, &[2]), tensor(&[1.0f64, 2.0], F64, &[2]));
+    assert_eq!(call(x, x, null_mut(), &mut out), BIV_ERROR_INVALID_ARGUMENT);
+    assert_eq!(message(), "labels is the same tensor as features, each is handed over once");
+    assert_eq!(call(null_mut(), y, y, &mut out), BIV_ERROR_INVALID_ARGUMENT);
+    assert_eq!(message(), "features is NULL");
+    assert_eq!((deleted.load(SeqCst), too.load(SeqCst)), (1, 1));
+
+    let ((x, deleted), (y, too)) = (tensor(&[1.0f64, 2.0], F64, &[2]), tensor(&[1.0f64, 2.0], F64, &[2]));
+    assert_eq!(call(x, y, null_mut(), null_mut()), BIV_ERROR_INVALID_ARGUMENT);
+    assert_eq!((deleted.load(SeqCst), too.load(SeqCst)), (1, 1));
+    // What is no struct has no deleter.
+    let (y, too) = tensor(&[1.0f64, 2.0], F64, &[2]);
+    assert_eq!(call(4 as _, y, null_mut(), &mut out), BIV_ERROR_INVALID_ARGUMENT);
+    assert_eq!((&*message(), too.load(SeqCst)), ("features is not aligned to 8 bytes", 1));
+
+    let ((x, deleted), (y, too)) = (tensor(&[1.0f64, 2.0], F64, &[2]), tensor(&[1.0f64, 2.0], F64, &[2]));
+    // SAFETY: tensors as large as they say, and a C string.
+    let status = unsafe {
+        biv_dataset_create_from_dlpack(x, y, null_mut(), null_mut(), null_mut(), c"{\"a\": 1}".as_ptr(), &mut out)
+    };
+    assert_eq!((status, deleted.load(SeqCst), too.load(SeqCst)), (BIV_ERROR_INVALID_CONFIG, 1, 1));
+    let ((x, deleted), (y, too)) = (tensor(&[1.0f64, 2.0], F64, &[2]), tensor(&[1.0f64, 2.0], F64, &[2]));
+    // SAFETY: as above.
+    let status = unsafe { biv_dataset_create_from_dlpack(x, y, null_mut(), null_mut(), 8 as _, null(), &mut out) };
+    assert_eq!((status, deleted.load(SeqCst), too.load(SeqCst)), (BIV_ERROR_INVALID_ARGUMENT, 1, 1));
+    assert!(message().starts_with("stream must be NULL"), "{}", message());
+}
+
+#[test]
+fn dense_tensors_of_the_kept_type_are_lent_until_nobody_shares_them() {
+    let (x, features_deleted) = tensor(&[1.0f32, 2.0, 3.0, 4.0], F32, &[2, 2]);
+    let (y, labels_deleted) = tensor(&[5.0f64, 6.0], F64, &[2]);
+    let (v, variances_deleted) = tensor(&[0.5f32, 1.5], F32, &[2]);
+    let (mut data, mut noisy) = (null_mut(), null_mut());
+    let counts = || [&features_deleted, &labels_deleted, &variances_deleted].map(|deleted| deleted.load(SeqCst));
+    // SAFETY: tensors as large as they say; what they point to lives until they are deleted.
+    unsafe {
+        let places = ((*x).dl_tensor.data.cast_const().cast(), (*y).dl_tensor.data.cast_const().cast());
+        assert_eq!(biv_dataset_create_from_dlpack(x, y, v, null_mut(), null_mut(), null(), &mut data), BIV_OK);
+        assert_eq!(counts(), [0, 0, 1]);
+        {
+            let data: Arc<Dataset> = handle::get(data).unwrap();
+            assert_eq!((data.feature_values().unwrap().as_ptr(), data.labels().as_ptr()), places);
+            assert_eq!(data.variances().unwrap(), [0.5, 1.5]);
+        }
+        // Noise makes new labels, but has the same features and, as its clean labels, the same labels.
+        let noise = cr#"{"distribution": {"kind": "gamma", "mean": 1, "variance": 2}}"#;
+        assert_eq!(biv_dataset_add_noise(data, noise.as_ptr(), &mut noisy), BIV_OK);
+    }
+    biv_dataset_free(data);
+    assert_eq!(counts(), [0, 0, 1]);
+    let noisy = noisy as usize;
+    std::thread::spawn(move || biv_dataset_free(noisy as *mut _)).join().unwrap();
+    assert_eq!(counts(), [1, 1, 1]);
+}
+
+#[test]
+fn strided_tensors_are_copied_and_deleted_at_once() {
+    let changes: [(Change, [f64; 6]); 5] = [
+        (|t| t.dl_tensor.strides = null_mut(), [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]),
+        // SAFETY: the tensor has two sizes and two strides.
+        (|t| unsafe { t.dl_tensor.strides.cast::<[i64; 2]>().write([1, 3]) }, [1.0, 4.0, 2.0, 5.0, 3.0, 6.0]),
+        (
+            |t| unsafe {
+                t.dl_tensor.byte_offset = 20;
+                t.dl_tensor.strides.cast::<[i64; 2]>().write([-2, -1]);
+            },
+            [6.0, 5.0, 4.0, 3.0, 2.0, 1.0],
+        ),
+        (|t| unsafe { t.dl_tensor.strides.cast::<[i64; 2]>().write([0, 1]) }, [1.0, 2.0, 1.0, 2.0, 1.0, 2.0]),
+        (|t| unsafe { t.dl_tensor.strides.cast::<[i64; 2]>().write([1, 2]) }, [1.0, 3.0, 2.0, 4.0, 3.0, 5.0]),
+    ];
+    for (number, (change, expected)) in changes.into_iter().enumerate() {
+        let (status, data, deleted) = made(change, 0);
+        assert_eq!((status, deleted), (BIV_OK, [usize::from(number > 0), 0, 0, 1]), "{number}: {}", message());
+        let values = handle::get(data).unwrap().features().rows().to_f64(2).unwrap();
+        assert_eq!(values, expected, "{number}");
+        biv_dataset_free(data);
+    }
+}
+
+#[test]
+fn elements_of_every_type_are_converted() {
+    fn check<T: Copy>(values: [T; 2], code: u8, expected: [f64; 2]) {
+        let dtype = DLDataType { code, bits: (8 * size_of::<T>()) as u8, lanes: 1 };
+        let ((x, _), (y, _)) = (tensor(&values, dtype, &[2, 1]), tensor(&values, dtype, &[2]));
+        let mut data = null_mut();
+        // SAFETY: tensors as large as they say.
+        let status =
+            unsafe { biv_dataset_create_from_dlpack(x, y, null_mut(), null_mut(), null_mut(), null(), &mut data) };
+        assert_eq!(status, BIV_OK, "code {code}, {} bits: {}", dtype.bits, message());
+        let data_set = handle::get(data).unwrap();
+        assert_eq!(data_set.labels(), expected);
+        assert_eq!(data_set.features().rows().to_f64(1).unwrap(), expected);
+        biv_dataset_free(data);
+    }
+    check([1.5f32, -2.0], FLOAT, [1.5, -2.0]);
+    check([1.5f64, -2.0], FLOAT, [1.5, -2.0]);
+    // By hand: 1.5, and the largest of each type of 16 bits that is no power of two.
+    check([0x3e00u16, 0xfbff], FLOAT, [1.5, -65504.0]);
+    check([0x3fc0u16, 0xc2f7], BFLOAT, [1.5, -123.5]);
+    check([true, false], BOOL, [1.0, 0.0]);
+    check([-128i8, 127], INT, [-128.0, 127.0]);
+    check([-300i16, 300], INT, [-300.0, 300.0]);
+    check([-70_000i32, 70_000], INT, [-70_000.0, 70_000.0]);
+    check([-5_000_000i64, 5_000_000], INT, [-5e6, 5e6]);
+    check([0u8, 255], UINT, [0.0, 255.0]);
+    check([0u16, 65_535], UINT, [0.0, 65_535.0]);
+    check([1u32 << 31, 1], UINT, [2_147_483_648.0, 1.0]);
+    check([7u64, 1], UINT, [7.0, 1.0]);
+
+    let ((x, deleted), (y, _)) = (
+        tensor(&[(1i64 << 53) + 1, 0], DLDataType { code: INT, bits: 64, lanes: 1 }, &[2]),
+        tensor(&[0.0f64; 2], F64, &[2]),
+    );
+    let mut data = null_mut();
+    // SAFETY: tensors as large as they say.
+    let status = unsafe { biv_dataset_create_from_dlpack(x, y, null_mut(), null_mut(), null_mut(), null(), &mut data) };
+    assert_eq!((status, deleted.load(SeqCst)), (BIV_ERROR_INVALID_ARGUMENT, 1));
+    assert_eq!(message(), "features has the number 9007199254740993, must be from -2^53 to 2^53");
+}
+
+#[test]
+fn images_of_bytes_stay_bytes() {
+    let bytes: [u8; 8] = [0, 51, 102, 255, 1, 2, 3, 4];
+    let dtype = DLDataType { code: UINT, bits: 8, lanes: 1 };
+    for (last, lent) in [([4, 4, 2, 1], true), ([1, 1, 2, 4], false)] {
+        let ((x, deleted), (y, _)) = (tensor(&bytes, dtype, &[2, 1, 2, 2]), tensor(&[1.0f64, 2.0], F64, &[2]));
+        let mut data = null_mut();
+        // SAFETY: tensors as large as they say.
+        let status = unsafe {
+            (*x).dl_tensor.strides.cast::<[i64; 4]>().write(last);
+            biv_dataset_create_from_dlpack(x, y, null_mut(), null_mut(), null_mut(), null(), &mut data)
+        };
+        assert_eq!((status, deleted.load(SeqCst)), (BIV_OK, usize::from(!lent)), "{}", message());
+        {
+            let data = handle::get(data).unwrap();
+            let Features::Pixels { pixels, .. } = data.features() else { panic!("the bytes became numbers") };
+            let expected = if lent { bytes } else { [0, 1, 102, 3, 51, 2, 255, 4] };
+            assert_eq!(pixels.as_slice(), expected);
+            assert_eq!(data.feature_shape(), [1, 2, 2]);
+        }
+        biv_dataset_free(data);
+        assert_eq!(deleted.load(SeqCst), 1);
+    }
+}
+
+#[test]
+fn a_tensor_without_a_deleter_is_its_producers() {
+    let ((x, kept), (y, deleted)) = (tensor(&[1.0f32, 2.0], F32, &[2]), tensor(&[1.0f64, 2.0], F64, &[2]));
+    let mut data = null_mut();
+    // SAFETY: tensors as large as they say; the first is deleted when the library is done with it.
+    unsafe {
+        (*x).deleter = None;
+        let status = biv_dataset_create_from_dlpack(x, y, null_mut(), null_mut(), null_mut(), null(), &mut data);
+        assert_eq!(status, BIV_OK, "{}", message());
+        biv_dataset_free(data);
+        assert_eq!((kept.load(SeqCst), deleted.load(SeqCst)), (0, 1));
+        delete(x);
+    }
+}
