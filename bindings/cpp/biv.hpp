@@ -8,8 +8,8 @@
  * - Dataset, Model and Trainer own their handles: they are moved, not copied, and free themselves, in any order. Using
  *   one that was moved from is an Error.
  * - Every failure is an Error with the library's status and message.
- * - Arrays are passed as View (pointer, shape, strides) and copied before the call returns; results are
- *   std::vector<double>, row-major.
+ * - Arrays are passed as View (pointer, shape, strides) and copied before the call returns, except by
+ * Dataset::borrowed() and Dataset::from_dlpack(); results are std::vector<double>, row-major.
  * - Options are JSON text or nested braces: {{"kind", "mlp"}, {"inputs", 19}, {"hidden", {100, 50}}}.
  * - Callbacks are lambdas; an exception that one throws stops the training and comes out of the call.
  *
@@ -446,6 +446,39 @@ class Dataset {
   }
 
   /**
+   * Of arrays that are lent: float features and double labels and variances, dense and in row-major order, are not
+   * copied. They must not change until `release` is called: once, on any thread, when nothing shares them any more or
+   * when this function throws. It must not throw.
+   *
+   * @param noise @param groups @param options as for the constructor.
+   */
+  static Dataset borrowed(const View &features, const View &labels, const View &noise, std::function<void()> release,
+                          const View &groups = {}, const Options &options = {}) {
+    const auto call = [](void *user) {
+      const std::unique_ptr<std::function<void()>> function(static_cast<std::function<void()> *>(user));
+      if (*function) (*function)();
+    };
+    const detail::Input x(features), y(labels), v(noise), g(groups);
+    const biv_release_callback callback = call;
+    auto *const user = new std::function<void()>(std::move(release));
+    return Dataset(detail::made<biv_dataset>(biv_dataset_create_borrowed, x, y, v, g, callback, user, options.json()));
+  }
+
+  /**
+   * Of tensors by DLPack 1.x, as NumPy, PyTorch, CuPy and JAX hand them over: the library's from the call on, also
+   * where it throws. It calls the deleter of each once. What it keeps in their memory must not change until then.
+   *
+   * @param features @param labels @param noise @param groups dlpack.h's structs; nullptr for no noise and no groups.
+   */
+  static Dataset from_dlpack(DLManagedTensorVersioned *features, DLManagedTensorVersioned *labels,
+                             DLManagedTensorVersioned *noise = nullptr, DLManagedTensorVersioned *groups = nullptr,
+                             const Options &options = {}) {
+    void *const stream = nullptr;
+    return Dataset(detail::made<biv_dataset>(biv_dataset_create_from_dlpack, features, labels, noise, groups, stream,
+                                             options.json()));
+  }
+
+  /**
    * Of a CSV file with a header.
    *
    * @param options schema "csv": {{"labels", {"Income"}}, {"standard_errors", {"IncomeErr"}},
@@ -603,6 +636,14 @@ class Model {
     detail::Output out({input.rows(), info().outputs});
     detail::check(biv_model_predict(handle_.get(), input, out));
     return out.take();
+  }
+
+  /**
+   * Predicts into a tensor by DLPack 1.x: float or double, on the CPU. Both tensors are the library's from the call on,
+   * and it calls the deleter of each once before it returns or throws.
+   */
+  void predict_dlpack(DLManagedTensorVersioned *features, DLManagedTensorVersioned *out) const {
+    detail::check(biv_model_predict_dlpack(handle_.get(), features, out));
   }
 
   /**

@@ -7,6 +7,7 @@
 #include <random>
 #include <thread>
 
+#include "../c/dlpack.h"
 #include "check.hpp"
 
 using biv::Dataset, biv::Model, biv::Options, biv::Trainer, biv::View;
@@ -167,6 +168,60 @@ static void datasets() {
     CHECK(Dataset::named("bike", std::string(data) + "/bike").info().features == 19);
   else
     std::printf("skipped: Bike Sharing is not in BIV_DATA_DIR\n");
+}
+
+static void lent() {
+  const std::vector<float> features{1, 2, 3, 4, 5, 6};
+  const std::vector<double> labels{1, 2, 3}, variances{0.25, 1, 4}, too_few{1};
+  int released = 0;
+  const auto release = [&] { ++released; };
+  {
+    const Dataset data = Dataset::borrowed({features, {3, 2}}, labels, variances, release);
+    CHECK(data.variances() == variances && data.features() == (std::vector<double>{1, 2, 3, 4, 5, 6}));
+    CHECK(released == 0);
+  }
+  CHECK(released == 1);
+  CHECK_ERROR(Dataset::borrowed({features, {3, 2}}, too_few, {}, release), BIV_ERROR_SHAPE, "labels have 1 rows");
+  CHECK(released == 2);
+  CHECK(Dataset::borrowed({features, {3, 2}}, labels, {}, nullptr, labels, {{"columns", {"a", "b"}}}).info().rows == 3);
+}
+
+/* A tensor over a vector's memory, which counts how often it was deleted. */
+template <class T>
+static DLManagedTensorVersioned *tensor(std::vector<T> &values, std::vector<std::int64_t> &shape, int &deleted) {
+  const auto free = [](DLManagedTensorVersioned *self) {
+    ++*static_cast<int *>(self->manager_ctx);
+    delete self;
+  };
+  const DLTensor dl_tensor{values.data(),
+                           {kDLCPU, 0},
+                           static_cast<std::int32_t>(shape.size()),
+                           {kDLFloat, 8 * sizeof(T), 1},
+                           shape.data(),
+                           nullptr,
+                           0};
+  return new DLManagedTensorVersioned{{1, 3}, &deleted, free, 0, dl_tensor};
+}
+
+static void tensors() {
+  std::vector<float> features{1, 2, 3, 4, 5, 6, 7, 8, 9, 10};
+  std::vector<double> labels{1, 2}, predictions(2);
+  std::vector<std::int64_t> table{2, 5}, column{2};
+  int x = 0, y = 0;
+  {
+    const Dataset data = Dataset::from_dlpack(tensor(features, table, x), tensor(labels, column, y));
+    /* The data set reads the vector's memory. */
+    labels[1] = 7;
+    CHECK(data.labels() == labels && x == 0 && y == 0);
+  }
+  CHECK(x == 1 && y == 1);
+  CHECK_ERROR(Dataset::from_dlpack(tensor(features, table, x), nullptr), BIV_ERROR_INVALID_ARGUMENT, "labels is NULL");
+  CHECK(x == 2);
+  const Model model = network();
+  model.predict_dlpack(tensor(features, table, x), tensor(predictions, column, y));
+  CHECK(predictions == model.predict({features, {2, 5}}) && x == 3 && y == 2);
+  CHECK_ERROR(model.predict_dlpack(tensor(features, table, x), nullptr), BIV_ERROR_INVALID_ARGUMENT, "out is NULL");
+  CHECK(x == 4);
 }
 
 static void models() {
@@ -610,8 +665,8 @@ static void logging() {
 int main() try {
   folder = std::filesystem::temp_directory_path() / ("biv_cpp_" + std::to_string(std::random_device()()));
   std::filesystem::create_directory(folder);
-  for (auto *part : {options, arrays, datasets, models, training, optimizers, callbacks, moved, losses, masks, fits,
-                     variance_models, validation, experiments, library, logging})
+  for (auto *part : {options, arrays, lent, tensors, datasets, models, training, optimizers, callbacks, moved, losses,
+                     masks, fits, variance_models, validation, experiments, library, logging})
     part();
   std::filesystem::remove_all(folder);
   return report();

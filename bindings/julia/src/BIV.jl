@@ -25,6 +25,7 @@ using .LibBIV: Object
 
 export BIVError, Dataset, Model, Trainer
 export read_csv, read_named, read_images, synthetic, add_noise, split_rows, subset, shuffled, latest, with_variances
+export borrow, from_dlpack, predict_dlpack!
 export features, labels, clean_labels, variances, info
 export fit, variance_model, predict_with_variance, error_bars
 export normalization, set_normalization!, reset_normalization!, set_data!, set_validation!
@@ -175,6 +176,63 @@ with_nan(array) = Missing <: eltype(array) ? coalesce.(array, NaN) : array
 "The groups' numbers: equal elements have one, in whatever data set. A `Float64` holds 53 bits of it."
 numbered(::Nothing) = nothing
 numbered(groups) = Float64[hash(group) >> 11 for group in groups]
+
+# What was lent: a semaphore that the library posts when it needs the arrays no longer, and the arrays. It may do so on a
+# thread that Julia does not know, so it is given the C function for that.
+const LENT = Tuple{Ptr{Cvoid},Any}[]
+const LENT_LOCK = ReentrantLock()
+
+"Forgets the lent arrays that are no longer needed; the number of the others."
+forget_lent() = lock(LENT_LOCK) do
+    filter!(LENT) do (semaphore, _)
+        ccall(:sem_trywait, Cint, (Ptr{Cvoid},), semaphore) == 0 || return true
+        ccall(:sem_destroy, Cint, (Ptr{Cvoid},), semaphore)
+        Libc.free(semaphore)
+        return false
+    end
+    return length(LENT)
+end
+
+"""
+    borrow(x, y; variances = nothing, groups = nothing, missing_labels = :error)
+
+As [`Dataset`](@ref) with `obsdim = 2`, the observations being columns, but without a copy of `x` where it is an `Array` of
+`Float32`, and of `y` and `variances` where they are `Array`s of `Float64`. They must not change while the data set, or one
+that shares its memory, is in use; they are kept from the garbage collector until then.
+"""
+function borrow(x::AbstractArray, y::AbstractArray; variances=nothing, groups=nothing, missing_labels=:error)
+    settings = json((missing_labels=missing_labels,))
+    arrays = (memory(x), memory(with_nan(y)), variances === nothing ? nothing : memory(variances))
+    numbers = numbered(groups)
+    forget_lent()
+    semaphore = Libc.calloc(1, 64)
+    ccall(:sem_init, Cint, (Ptr{Cvoid}, Cint, Cuint), semaphore, 0, 0)
+    lock(() -> push!(LENT, (semaphore, arrays)), LENT_LOCK)
+    release = cglobal(:sem_post)
+    return described(arrays[1], ndims(x)) do features
+        described(arrays[2], ndims(y)) do labels
+            described(arrays[3], variances === nothing ? 1 : ndims(variances)) do noise
+                described(numbers, 1) do groups
+                    create(Dataset, place -> LibBIV.biv_dataset_create_borrowed(
+                        features, labels, noise, groups, release, semaphore, settings, place))
+                end
+            end
+        end
+    end
+end
+
+"""
+    from_dlpack(x::Ptr, y::Ptr; noise = C_NULL, groups = C_NULL, options...)
+
+A data set of tensors by DLPack 1.x: pointers to `DLManagedTensorVersioned`, which are the library's from the call on. It
+calls the deleter of each once, on any thread, when it needs its memory no longer.
+"""
+from_dlpack(x::Ptr, y::Ptr; noise::Ptr=C_NULL, groups::Ptr=C_NULL, fields...) = create(
+    Dataset, place -> LibBIV.biv_dataset_create_from_dlpack(x, y, noise, groups, C_NULL, options(nothing, fields), place))
+
+"Predicts into the tensor `out`; both tensors are as for [`from_dlpack`](@ref), and are given back before it returns."
+predict_dlpack!(model, x::Ptr, out::Ptr) =
+    using_handles(handle -> LibBIV.biv_model_predict_dlpack(handle, x, out), model)
 
 "Reads a CSV file: `read_csv(path; labels = [\"income\"], standard_errors = [\"moe\"], error_divisor = 1.645)`."
 read_csv(path, json=nothing; fields...) =

@@ -88,6 +88,75 @@ const y = Float64.(1:6)
     @test variances(noisy) ≈ 2y .+ 1 && clean_labels(noisy) == y && labels(noisy) != y
 end
 
+@testset "arrays are lent" begin
+    x32, y64, v64 = Float32.(permutedims(x)), copy(y), 2y
+    before = BIV.forget_lent()
+    data = borrow(x32, y64; variances=v64)
+    x32[2, 3], y64[4], v64[5] = 41, 42, 43
+    @test (features(data)[3, 2], labels(data)[4], variances(data)[5]) == (41, 42, 43)
+    @test BIV.forget_lent() == before + 1
+    close(data)
+    @test BIV.forget_lent() == before
+    refused(() -> borrow(x32, y64[1:5]), :SHAPE, "labels have 5 rows")
+    refused(() -> borrow(x32, y64; missing_labels=:none), :INVALID_CONFIG, "missing_labels")
+    @test BIV.forget_lent() == before
+    # What cannot be used as it is was copied, and is not kept.
+    copied = borrow(permutedims(x), Float32.(y); groups=y)
+    @test features(copied) == x && labels(copied) == y
+    @test BIV.forget_lent() == before
+end
+
+# dlpack.h's structs.
+struct DLTensor
+    data::Ptr{Cvoid}
+    device::Tuple{Int32,Int32}
+    ndim::Int32
+    dtype::Tuple{UInt8,UInt8,UInt16}
+    shape::Ptr{Int64}
+    strides::Ptr{Int64}
+    byte_offset::UInt64
+end
+struct DLManagedTensorVersioned
+    version::Tuple{UInt32,UInt32}
+    manager_ctx::Ptr{Cvoid}
+    deleter::Ptr{Cvoid}
+    flags::UInt64
+    dl_tensor::DLTensor
+end
+
+const DELETED = Ref(0)
+delete_tensor(::Ptr{Cvoid}) = (DELETED[] += 1; nothing)
+
+"A tensor over `array`, whose dimensions it has in the opposite order; all of it is the caller's to keep."
+function dlpack(array::Array{T}) where {T}
+    shape = Int64[reverse(size(array))...]
+    deleter = @cfunction(delete_tensor, Cvoid, (Ptr{Cvoid},))
+    tensor = DLTensor(pointer(array), (1, 0), ndims(array), (2, 8sizeof(T), 1), pointer(shape), C_NULL, 0)
+    return Ref(DLManagedTensorVersioned((1, 3), C_NULL, deleter, 0, tensor)), shape
+end
+
+@testset "DLPack" begin
+    @test (sizeof(DLTensor), sizeof(DLManagedTensorVersioned)) == (48, 80)
+    x32, y64, out = Float32.(permutedims(x)), copy(y), zeros(6)
+    parts = dlpack.((x32, y64, out, x32, zeros(5)))
+    place(number) = Ptr{Cvoid}(Base.unsafe_convert(Ptr{DLManagedTensorVersioned}, parts[number][1]))
+    GC.@preserve x32 y64 out parts begin
+        data = from_dlpack(place(1), place(2))
+        y64[2] = 77
+        @test features(data) == x && labels(data) == y64 && DELETED[] == 0
+        close(data)
+        @test DELETED[] == 2
+        network = Model(kind="mlp", inputs=3, hidden=[4])
+        predict_dlpack!(network, place(1), place(3))
+        @test out == predict(network, x32; obsdim=2) && DELETED[] == 4
+        refused(() -> from_dlpack(place(1), place(1)), :INVALID_ARGUMENT, "labels is the same tensor as features")
+        @test DELETED[] == 5
+        refused(() -> from_dlpack(place(1), C_NULL), :INVALID_ARGUMENT, "labels is NULL")
+        refused(() -> from_dlpack(place(1), place(5)), :SHAPE, "labels have 5 rows")
+        @test DELETED[] == 8
+    end
+end
+
 small() = add_noise(synthetic(rows=200, features=5); distribution=(kind="gamma", mean=5, variance=50))
 small_model(; fields...) = Model(; kind="mlp", inputs=5, hidden=[8], fields...)
 
