@@ -22,7 +22,7 @@ SANITIZE := -fsanitize=address,undefined -fno-sanitize-recover=all
 C_TESTS := $(notdir $(basename $(wildcard tests/c/*.c)))
 
 # What CI runs each time, and what it runs before a release as well (.ci/run).
-TESTS := rust-tests libtorch-test header symbols abi readme examples c-tests kernels host-torch bindings-test install-test
+TESTS := rust-tests libtorch-test header symbols abi readme examples c-tests kernels host-torch python-test bindings-test install-test
 CHECKS := deny abi-test sanitize kernels-sanitized valgrind faults stress slurm dist-test fuzz
 
 .PHONY: all libtorch build install dist stage demo test check tests checks lint $(TESTS) $(CHECKS) miri goldens cuda gpu-check bench bench-fit clean
@@ -226,7 +226,16 @@ TORCH_LINK = $(LINK) -L$(TORCH) -Wl,-rpath,$(TORCH) -ltorch_cpu -lc10
 host-torch: stage
 	@$(TORCH_HOST) tests/host/torch.cpp -o build/host-torch $(TORCH_LINK)
 	@$(TORCH_HOST) tests/host/allocator.cpp src/torch/arena.cpp -o build/host-allocator $(TORCH_LINK)
-	@./build/host-torch && ./build/host-allocator
+	@$(TORCH_HOST) tests/host/dlpack.cpp -o build/host-dlpack $(TORCH_LINK)
+	@$(TORCH_HOST) -isystem $(TORCH)/../include/torch/csrc/api/include examples/cpp-libtorch/own_model.cpp -o build/own-model $(TORCH_LINK)
+	@./build/host-torch && ./build/host-allocator && ./build/host-dlpack && ./build/own-model
+
+# Memory that NumPy and PyTorch hand over, and the example in Python, where they are installed (PYTHON).
+PYTHON ?= python3
+python-test: stage
+	@BIV_LIBRARY=$(STAGE)/lib/libbiv.so $(PYTHON) tests/python/dlpack.py
+	@if $(PYTHON) -c 'from torch import nn' 2> /dev/null; then BIV_LIBRARY=$(STAGE)/lib/libbiv.so $(PYTHON) examples/python/own_model.py; \
+	else echo "python: SKIPPED examples/python: PyTorch is not installed"; fi
 
 ## faults: panics injected at every point of every function, in a library built for it
 faults: stage
