@@ -119,6 +119,7 @@ def main():
         # Data set, model, trainer, steps: then anything.
         start = bytes([0, 8, 1, 1, 1, 1, 1, 3, 0, 2, 1, 1, 1, 1, 4, 3, 1])
         seed("calls", str(number), start + numbers.randbytes(40 * number))
+        seed("dlpack", str(number), numbers.randbytes(60 * (number + 1)))
 
 
 if __name__ == "__main__":
