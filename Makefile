@@ -233,9 +233,10 @@ host-torch: stage
 # Memory that NumPy and PyTorch hand over, and the example in Python, where they are installed (PYTHON).
 PYTHON ?= python3
 python-test: stage
-	@BIV_LIBRARY=$(STAGE)/lib/libbiv.so $(PYTHON) tests/python/dlpack.py
-	@if $(PYTHON) -c 'from torch import nn' 2> /dev/null; then BIV_LIBRARY=$(STAGE)/lib/libbiv.so $(PYTHON) examples/python/own_model.py; \
-	else echo "python: SKIPPED examples/python: PyTorch is not installed"; fi
+	@BIV_LIBRARY=$(STAGE)/lib/libbiv.so TORCH_VERSION=$(TORCH_VERSION) $(PYTHON) tests/python/dlpack.py
+	@if $(PYTHON) -c 'import torch; assert torch.__version__.startswith("$(TORCH_VERSION)")' 2> /dev/null; then \
+	  BIV_LIBRARY=$(STAGE)/lib/libbiv.so $(PYTHON) examples/python/own_model.py; \
+	else echo "python: SKIPPED examples/python: there is no PyTorch $(TORCH_VERSION)"; fi
 
 ## faults: panics injected at every point of every function, in a library built for it
 faults: stage

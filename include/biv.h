@@ -1204,8 +1204,9 @@ void biv_dataset_free(struct biv_dataset *dataset);
  * not copied. That is float for features, double for labels and for the variances of their noise; groups, standard
  * deviations and all other arrays are copied.
  *
- * What was lent must stay where it is and must not change until `release` is called: when the last data set or
- * trainer that shares it is freed, when nothing had to be kept, or when the call fails. The values are checked during this call only.
+ * What was lent must stay where it is and must not change until `release` is called: when the last data set or trainer
+ * that shares it is freed, when nothing had to be kept, or when the call fails. The values are checked during this call
+ * only.
  *
  * @param features @param labels @param noise @param groups @param options as for biv_dataset_create(). The structs
  *   themselves are read during the call only.

@@ -5,8 +5,8 @@ go over by DLPack and are not copied.
 
   BIV_LIBRARY=build/install/lib/libbiv.so examples/python/own_model.py
 
-There is no Python package: ctypes calls the C functions of include/biv.h. libbiv brings a libtorch of its own, so it is
-loaded with RTLD_DEEPBIND and PyTorch's is not seen by it.
+There is no Python package: ctypes calls the C functions of include/biv.h. A process has one libtorch, here PyTorch's, which
+must be of the version that libbiv was built for (docs/linking.md).
 """
 
 import ctypes

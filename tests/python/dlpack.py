@@ -4,11 +4,13 @@ back once.
 
   BIV_LIBRARY=build/install/lib/libbiv.so tests/python/dlpack.py
 
-Without NumPy the test is skipped; without PyTorch, that part of it.
+Without NumPy the test is skipped; without PyTorch of TORCH_VERSION, that part of it.
 """
 
 import ctypes
 import gc
+import importlib
+import importlib.metadata
 import os
 import pathlib
 import sys
@@ -21,10 +23,12 @@ except ImportError:
     print("python: SKIPPED: numpy is not installed")
     sys.exit(0)
 try:
-    import torch
-    from torch.utils.dlpack import to_dlpack  # Not in a libtorch without Python, which may be on the path.
-except ImportError:
-    torch = None
+    # A process has one libtorch: PyTorch's must be the version that libbiv was built for.
+    version = importlib.metadata.version("torch").split("+")[0]
+    torch = importlib.import_module("torch") if version == os.environ.get("TORCH_VERSION", version) else None
+    why = f"is version {version}"
+except importlib.metadata.PackageNotFoundError:
+    torch, why = None, "is not installed"
 
 LIBRARY = os.environ.get("BIV_LIBRARY") or pathlib.Path(__file__).parents[2] / "build/install/lib/libbiv.so"
 biv = ctypes.CDLL(str(LIBRARY), mode=os.RTLD_NOW | os.RTLD_LOCAL | os.RTLD_DEEPBIND)
@@ -171,7 +175,7 @@ def main():
     parts = "numpy " + np.__version__
 
     if torch is None:
-        print("python: SKIPPED the part with PyTorch, which is not installed")
+        print(f"python: SKIPPED the part with PyTorch, which {why}")
     else:
         rows = torch.arange(24.0).reshape(6, 4)
         lent(rows.clone(), torch.arange(6.0, dtype=torch.float64), torch.ones(6, dtype=torch.float64))
