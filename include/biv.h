@@ -853,7 +853,7 @@ const char *biv_last_error_message_from_one(void);
  * The JSON Schema of a kind of options, with the meaning and the default of every field.
  *
  * @param name "arrays", "variances", "csv", "images", "synthetic", "split", "noise", "distribution", "loss", "model",
- *   "trainer", "load", "fit", "settings", "experiment" or "sweep".
+ *   "import", "trainer", "load", "fit", "settings", "experiment" or "sweep".
  * @param out set to a static text, never to be freed; NULL on failure.
  * @return BIV_OK, BIV_ERROR_INVALID_ARGUMENT. Any thread.
  */
@@ -1283,12 +1283,12 @@ biv_status biv_model_create(const char *options,
                             struct biv_model **out);
 
 /**
- * Reads a model that biv_model_save() wrote, onto the CPU.
+ * Reads a model that biv_model_save() wrote, or the one in a checkpoint of biv_trainer_save(), onto the CPU.
  *
  * @param path the file, UTF-8.
  * @param out the new handle, to be freed with biv_model_free(); NULL on failure.
  * @return BIV_OK, BIV_ERROR_NOT_FOUND, BIV_ERROR_IO, BIV_ERROR_CORRUPT, BIV_ERROR_INVALID_ARGUMENT (the file
- *   is a trainer's checkpoint), BIV_ERROR_OUT_OF_MEMORY. Any thread.
+ *   is a fit's that is not complete), BIV_ERROR_OUT_OF_MEMORY. Any thread.
  */
 biv_status biv_model_load(const char *path,
                           struct biv_model **out);
@@ -1303,6 +1303,60 @@ biv_status biv_model_load(const char *path,
  */
 biv_status biv_model_save(const struct biv_model *model,
                           const char *path);
+
+/**
+ * As biv_model_load(), of the file's bytes in memory. They are not needed after the call.
+ *
+ * @param bytes @param size what biv_model_save_to_memory() gave, or a file's content.
+ * @param out the new handle, to be freed with biv_model_free(); NULL on failure.
+ * @return as biv_model_load(). Any thread.
+ */
+biv_status biv_model_load_from_memory(const void *bytes, size_t size, struct biv_model **out);
+
+/**
+ * Writes what biv_model_save() saves into the caller's memory. A model that a trainer trains may change between two
+ * calls, but not its size.
+ *
+ * @param buffer the caller's room; NULL with a capacity of 0 only asks for the size.
+ * @param capacity the size of `buffer` in bytes.
+ * @param needed set to the number of bytes; may be NULL.
+ * @return BIV_OK, BIV_ERROR_INVALID_HANDLE, BIV_ERROR_BUFFER_TOO_SMALL, BIV_ERROR_INVALID_ARGUMENT,
+ *   BIV_ERROR_OUT_OF_MEMORY. Any thread.
+ */
+biv_status biv_model_save_to_memory(const struct biv_model *model,
+                                    void *buffer,
+                                    size_t capacity,
+                                    size_t *needed);
+
+/**
+ * Makes a model of its own with the same network, weights and normalisation, on the same device.
+ *
+ * @param out the new handle, to be freed with biv_model_free(); NULL on failure.
+ * @return BIV_OK, BIV_ERROR_INVALID_HANDLE, BIV_ERROR_INVALID_ARGUMENT, BIV_ERROR_OUT_OF_MEMORY, BIV_ERROR_DEVICE. Any
+ *   thread.
+ */
+biv_status biv_model_copy(const struct biv_model *model,
+                          struct biv_model **out);
+
+/**
+ * Takes the weights of a safetensors file that another program saved, PyTorch for example, by their names and shapes:
+ * all, or on error none. Names are those of biv_model_describe(), which are PyTorch's; `module.` and `_orig_mod.` in
+ * the file's names are passed over, and so are counters called num_batches_tracked. f64, f16 and bf16 become f32.
+ *
+ * @param path the file, UTF-8.
+ * @param options JSON, schema "import": {"strict": true}: the file must have all tensors of the model and no others.
+ *   With false, those that both have are taken. NULL for the default.
+ * @param report a new text, JSON with the names that were "imported", those of the model that are "missing" in the file
+ *   and the file's that are "left_over", to be freed with biv_text_free(); NULL on failure. May be NULL.
+ * @return BIV_OK, BIV_ERROR_INVALID_HANDLE, BIV_ERROR_INVALID_CONFIG, BIV_ERROR_NOT_FOUND, BIV_ERROR_IO,
+ *   BIV_ERROR_CORRUPT (no safetensors file), BIV_ERROR_SHAPE (a tensor has another shape), BIV_ERROR_INVALID_ARGUMENT
+ *   (tensors are missing or left over: the message has their names; a value is not finite; integers),
+ *   BIV_ERROR_OUT_OF_MEMORY. Any thread.
+ */
+biv_status biv_model_import_weights(struct biv_model *model,
+                                    const char *path,
+                                    const char *options,
+                                    struct biv_text **report);
 
 /**
  * The model's sizes.
@@ -1646,6 +1700,30 @@ biv_status biv_trainer_load_with(const char *path,
                                  const struct biv_dataset *dataset,
                                  const char *options,
                                  struct biv_trainer **out);
+
+/**
+ * As biv_trainer_load_with(), of the file's bytes in memory. They are not needed after the call.
+ *
+ * @param bytes @param size what biv_trainer_save_to_memory() gave, or a file's content.
+ * @param dataset @param options @param out as there.
+ * @return as biv_trainer_load_with(). Any thread.
+ */
+biv_status biv_trainer_load_from_memory(const void *bytes,
+                                        size_t size,
+                                        const struct biv_dataset *dataset,
+                                        const char *options,
+                                        struct biv_trainer **out);
+
+/**
+ * Writes what biv_trainer_save() saves into the caller's memory.
+ *
+ * @param buffer @param capacity @param needed as for biv_model_save_to_memory().
+ * @return as biv_model_save_to_memory(). Any thread.
+ */
+biv_status biv_trainer_save_to_memory(const struct biv_trainer *trainer,
+                                      void *buffer,
+                                      size_t capacity,
+                                      size_t *needed);
 
 /**
  * Frees a handle. Does nothing to NULL and to a handle that was freed before, and keeps the thread's last

@@ -3,7 +3,7 @@
 use crate::base::log::{self, Level};
 use crate::{Error, Result};
 use std::fs::{File, OpenOptions};
-use std::io::Write;
+use std::io::{Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
@@ -21,6 +21,16 @@ pub fn open(path: &Path) -> Result<File> {
         true => Ok(file),
         false => Err(io(std::io::Error::other("a pipe or a device, not a file"))),
     }
+}
+
+/// All bytes of a file.
+///
+/// # Errors
+/// As [`open`].
+pub fn read(path: &Path) -> Result<Vec<u8>> {
+    let mut bytes = vec![];
+    open(path)?.read_to_end(&mut bytes).map_err(|error| Error::io(path, error))?;
+    Ok(bytes)
 }
 
 /// Writes a temporary file beside `path`, waits until the disk has it, and

@@ -3,6 +3,7 @@
 use super::array::{biv_array, biv_array_out, check_room, fill, view};
 use super::boundary::boundary;
 use super::dataset::biv_dataset;
+use super::experiment::{biv_text, text};
 use super::handle::{self, Handle};
 use super::pointer;
 use super::status::biv_status;
@@ -11,12 +12,12 @@ use crate::base::memory::collect;
 use crate::data::Normalization;
 use crate::data::array::ArrayView;
 use crate::model::archive::StoredArray;
-use crate::model::{Model, ModelOptions};
+use crate::model::{ImportOptions, Model, ModelOptions};
 use crate::torch::device;
 use crate::train::metrics::Metrics;
 use crate::{Error, Result};
 use parking_lot::Mutex;
-use std::ffi::c_char;
+use std::ffi::{c_char, c_void};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -73,12 +74,12 @@ pub unsafe extern "C" fn biv_model_create(options: *const c_char, out: *mut *mut
     })
 }
 
-/// Reads a model that biv_model_save() wrote, onto the CPU.
+/// Reads a model that biv_model_save() wrote, or the one in a checkpoint of biv_trainer_save(), onto the CPU.
 ///
 /// @param path the file, UTF-8.
 /// @param out the new handle, to be freed with biv_model_free(); NULL on failure.
 /// @return BIV_OK, BIV_ERROR_NOT_FOUND, BIV_ERROR_IO, BIV_ERROR_CORRUPT, BIV_ERROR_INVALID_ARGUMENT (the file
-///   is a trainer's checkpoint), BIV_ERROR_OUT_OF_MEMORY. Any thread.
+///   is a fit's that is not complete), BIV_ERROR_OUT_OF_MEMORY. Any thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn biv_model_load(path: *const c_char, out: *mut *mut biv_model) -> biv_status {
     // SAFETY: the header's contract for all pointers.
@@ -97,6 +98,91 @@ pub unsafe extern "C" fn biv_model_load(path: *const c_char, out: *mut *mut biv_
 pub unsafe extern "C" fn biv_model_save(model: *const biv_model, path: *const c_char) -> biv_status {
     // SAFETY: the header's contract for `path`.
     boundary(|| unsafe { handle::get(model)?.lock().save(Path::new(pointer::text(path, "path")?)) })
+}
+
+/// As biv_model_load(), of the file's bytes in memory. They are not needed after the call.
+///
+/// @param bytes @param size what biv_model_save_to_memory() gave, or a file's content.
+/// @param out the new handle, to be freed with biv_model_free(); NULL on failure.
+/// @return as biv_model_load(). Any thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn biv_model_load_from_memory(
+    bytes: *const c_void,
+    size: usize,
+    out: *mut *mut biv_model,
+) -> biv_status {
+    // SAFETY: the header's contract for all pointers.
+    boundary(|| unsafe {
+        handle::create(out, || {
+            Ok(Arc::new(Mutex::new(Model::from_bytes(pointer::slice(bytes.cast(), size, "bytes")?, &"the bytes")?)))
+        })
+    })
+}
+
+/// Writes what biv_model_save() saves into the caller's memory. A model that a trainer trains may change between two
+/// calls, but not its size.
+///
+/// @param buffer the caller's room; NULL with a capacity of 0 only asks for the size.
+/// @param capacity the size of `buffer` in bytes.
+/// @param needed set to the number of bytes; may be NULL.
+/// @return BIV_OK, BIV_ERROR_INVALID_HANDLE, BIV_ERROR_BUFFER_TOO_SMALL, BIV_ERROR_INVALID_ARGUMENT,
+///   BIV_ERROR_OUT_OF_MEMORY. Any thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn biv_model_save_to_memory(
+    model: *const biv_model,
+    buffer: *mut c_void,
+    capacity: usize,
+    needed: *mut usize,
+) -> biv_status {
+    boundary(|| {
+        let bytes = handle::get(model)?.lock().to_bytes()?;
+        // SAFETY: the header's contract for the buffer.
+        unsafe { pointer::copy_bytes(&bytes, buffer, capacity, needed) }
+    })
+}
+
+/// Makes a model of its own with the same network, weights and normalisation, on the same device.
+///
+/// @param out the new handle, to be freed with biv_model_free(); NULL on failure.
+/// @return BIV_OK, BIV_ERROR_INVALID_HANDLE, BIV_ERROR_INVALID_ARGUMENT, BIV_ERROR_OUT_OF_MEMORY, BIV_ERROR_DEVICE. Any
+///   thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn biv_model_copy(model: *const biv_model, out: *mut *mut biv_model) -> biv_status {
+    // SAFETY: the header's contract for `out`.
+    boundary(|| unsafe { handle::create(out, || Ok(Arc::new(Mutex::new(handle::get(model)?.lock().copy()?)))) })
+}
+
+/// Takes the weights of a safetensors file that another program saved, PyTorch for example, by their names and shapes:
+/// all, or on error none. Names are those of biv_model_describe(), which are PyTorch's; `module.` and `_orig_mod.` in
+/// the file's names are passed over, and so are counters called num_batches_tracked. f64, f16 and bf16 become f32.
+///
+/// @param path the file, UTF-8.
+/// @param options JSON, schema "import": {"strict": true}: the file must have all tensors of the model and no others.
+///   With false, those that both have are taken. NULL for the default.
+/// @param report a new text, JSON with the names that were "imported", those of the model that are "missing" in the file
+///   and the file's that are "left_over", to be freed with biv_text_free(); NULL on failure. May be NULL.
+/// @return BIV_OK, BIV_ERROR_INVALID_HANDLE, BIV_ERROR_INVALID_CONFIG, BIV_ERROR_NOT_FOUND, BIV_ERROR_IO,
+///   BIV_ERROR_CORRUPT (no safetensors file), BIV_ERROR_SHAPE (a tensor has another shape), BIV_ERROR_INVALID_ARGUMENT
+///   (tensors are missing or left over: the message has their names; a value is not finite; integers),
+///   BIV_ERROR_OUT_OF_MEMORY. Any thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn biv_model_import_weights(
+    model: *mut biv_model,
+    path: *const c_char,
+    options: *const c_char,
+    report: *mut *mut biv_text,
+) -> biv_status {
+    // SAFETY: the header's contract for all pointers.
+    boundary(|| unsafe {
+        let import = || {
+            let model = handle::get(model)?;
+            let options: ImportOptions = pointer::options(options, "import")?;
+            let path = Path::new(pointer::text(path, "path")?);
+            let report = model.lock().import_weights(path, &options)?;
+            text(&report)
+        };
+        if report.is_null() { import().map(|_| ()) } else { handle::create(report, import) }
+    })
 }
 
 /// The model's sizes.

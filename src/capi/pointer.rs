@@ -1,7 +1,7 @@
 //! Reading and writing through a caller's pointers, each checked for NULL and alignment.
 
 use crate::{Error, Result};
-use std::ffi::{CStr, c_char};
+use std::ffi::{CStr, c_char, c_void};
 
 /// The largest struct that a later header could have: more is not a size but garbage.
 const LARGEST_STRUCT: usize = 4096;
@@ -99,26 +99,49 @@ pub(super) unsafe fn options<T: serde::de::DeserializeOwned + schemars::JsonSche
 /// Copies `value` and a NUL into the caller's buffer.
 ///
 /// # Safety
-/// `buffer` is NULL or has room for `capacity` bytes; `needed` is NULL or points to a number.
+/// As [`copy_bytes`].
 pub(super) unsafe fn copy_text(value: &str, buffer: *mut c_char, capacity: usize, needed: *mut usize) -> Result<()> {
-    let size = value.len() + 1;
+    // SAFETY: the caller's promise; where there is room, it is for the text and the NUL.
+    unsafe {
+        if has_room("the text", value.len() + 1, buffer.cast(), capacity, needed)? {
+            std::ptr::copy_nonoverlapping(value.as_ptr().cast(), buffer, value.len());
+            buffer.add(value.len()).write(0);
+        }
+    }
+    Ok(())
+}
+
+/// Copies `value` into the caller's buffer.
+///
+/// # Safety
+/// `buffer` is NULL or has room for `capacity` bytes; `needed` is NULL or points to a number.
+pub(super) unsafe fn copy_bytes(value: &[u8], buffer: *mut c_void, capacity: usize, needed: *mut usize) -> Result<()> {
+    // SAFETY: the caller's promise; where there is room, it is for all bytes.
+    unsafe {
+        if has_room("the content", value.len(), buffer, capacity, needed)? {
+            std::ptr::copy_nonoverlapping(value.as_ptr(), buffer.cast(), value.len());
+        }
+    }
+    Ok(())
+}
+
+/// Whether the caller wants `size` bytes in the buffer, which then has room for them, or only to know their number.
+///
+/// # Safety
+/// As [`copy_bytes`].
+unsafe fn has_room(what: &str, size: usize, buffer: *mut c_void, capacity: usize, needed: *mut usize) -> Result<bool> {
     if !needed.is_null() {
         // SAFETY: the caller's promise.
         unsafe { write(needed, size, "needed")? };
     }
     if buffer.is_null() && capacity == 0 && !needed.is_null() {
-        return Ok(());
+        return Ok(false);
     }
     check(buffer, "buffer")?;
     if capacity < size {
-        return Err(Error::BufferTooSmall(format!("the text needs {size} bytes, the buffer has {capacity}")));
+        return Err(Error::BufferTooSmall(format!("{what} needs {size} bytes, the buffer has {capacity}")));
     }
-    // SAFETY: the buffer has room for `capacity >= size` bytes.
-    unsafe {
-        std::ptr::copy_nonoverlapping(value.as_ptr().cast(), buffer, value.len());
-        buffer.add(value.len()).write(0);
-    }
-    Ok(())
+    Ok(true)
 }
 
 /// A result that begins with its own size in bytes, `size_t struct_size`.

@@ -575,6 +575,47 @@ pub unsafe extern "C" fn biv_trainer_load_with(
     boundary(|| unsafe { load(path, dataset, out, || pointer::options(options, "load")) })
 }
 
+/// As biv_trainer_load_with(), of the file's bytes in memory. They are not needed after the call.
+///
+/// @param bytes @param size what biv_trainer_save_to_memory() gave, or a file's content.
+/// @param dataset @param options @param out as there.
+/// @return as biv_trainer_load_with(). Any thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn biv_trainer_load_from_memory(
+    bytes: *const c_void,
+    size: usize,
+    dataset: *const biv_dataset,
+    options: *const c_char,
+    out: *mut *mut biv_trainer,
+) -> biv_status {
+    // SAFETY: the header's contract for all pointers.
+    boundary(|| unsafe {
+        handle::create(out, || {
+            let (bytes, dataset) = (pointer::slice(bytes.cast(), size, "bytes")?, handle::get_optional(dataset)?);
+            let options: LoadOptions = pointer::options(options, "load")?;
+            Ok(Arc::new(Session::new(Trainer::from_bytes(bytes, &"the bytes", dataset.as_deref(), &options)?)))
+        })
+    })
+}
+
+/// Writes what biv_trainer_save() saves into the caller's memory.
+///
+/// @param buffer @param capacity @param needed as for biv_model_save_to_memory().
+/// @return as biv_model_save_to_memory(). Any thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn biv_trainer_save_to_memory(
+    trainer: *const biv_trainer,
+    buffer: *mut c_void,
+    capacity: usize,
+    needed: *mut usize,
+) -> biv_status {
+    boundary(|| {
+        let bytes = handle::get(trainer)?.trainer().to_bytes()?;
+        // SAFETY: the header's contract for the buffer.
+        unsafe { pointer::copy_bytes(&bytes, buffer, capacity, needed) }
+    })
+}
+
 /// Makes the trainer in a file.
 ///
 /// # Safety

@@ -4,12 +4,12 @@
 use crate::base::files;
 use crate::base::memory::{collect, reserve};
 use crate::{Error, Result};
-use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use safetensors::tensor::{Dtype, Metadata, SafeTensors, TensorView};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, HashMap};
-use std::io::Read;
+use std::fmt::Display;
 use std::path::Path;
 use tch::{Kind, Tensor};
 
@@ -139,6 +139,11 @@ impl Archive {
         Ok(Archive { kind, state, arrays: BTreeMap::new() })
     }
 
+    /// What the archive holds.
+    pub fn kind(&self) -> ArchiveKind {
+        self.kind
+    }
+
     /// The state as its JSON text.
     pub fn state_text(&self) -> &str {
         &self.state
@@ -205,20 +210,18 @@ impl Archive {
     /// # Errors
     /// [`Error::Io`] or [`Error::NotFound`]; what was at `path` is then still there.
     pub fn save(&self, path: &Path) -> Result<()> {
+        files::replace(path, &self.to_bytes()?)
+    }
+
+    /// The bytes of the file that [`Archive::save`] writes.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`].
+    pub fn to_bytes(&self) -> Result<Vec<u8>> {
         let (state, digest) = (self.state.clone(), self.digest(VERSION));
         let record = Record { version: VERSION, kind: self.kind, state, digest };
         let record = serde_json::to_string(&record).map_err(|error| Error::Internal(error.to_string()))?;
-        let view = |(name, array): (&String, _)| {
-            let StoredArray { shape, dtype, bytes }: &StoredArray = array;
-            TensorView::new(*dtype, shape.clone(), bytes).map(|view| (name.clone(), view))
-        };
-        // The writer aborts where there is no memory for all the arrays at once: here that is an error.
-        drop(reserve::<u8>(self.arrays.values().map(|array| array.bytes.len()).sum())?);
-        let views = self.arrays.iter().map(view).collect::<std::result::Result<Vec<_>, _>>();
-        let bytes = views
-            .and_then(|views| safetensors::serialize(views, Some(HashMap::from([(RECORD.to_string(), record)]))))
-            .map_err(|error| Error::Internal(error.to_string()))?;
-        files::replace(path, &bytes)
+        serialize(&self.arrays, HashMap::from([(RECORD.to_string(), record)]))
     }
 
     /// Reads and checks a file that [`Archive::save`] wrote.
@@ -227,12 +230,18 @@ impl Archive {
     /// [`Error::NotFound`], [`Error::Io`]; [`Error::Corrupt`] for a file that is
     /// damaged, not ours or of a later version; [`Error::InvalidArgument`] for one of another kind.
     pub fn load(path: &Path, kind: ArchiveKind) -> Result<Self> {
-        let file = path.display();
-        let corrupt = |what: String| Error::Corrupt(format!("{file}: {what}"));
-        let mut bytes = vec![];
-        files::open(path)?.read_to_end(&mut bytes).map_err(|error| Error::io(path, error))?;
+        Self::from_bytes(&files::read(path)?, &path.display(), &[kind])
+    }
+
+    /// As [`Archive::load`], of the file's bytes, which messages call `origin`. Takes any of `kinds`, of which the first
+    /// is what messages ask for.
+    ///
+    /// # Errors
+    /// As [`Archive::load`].
+    pub fn from_bytes(bytes: &[u8], origin: &dyn Display, kinds: &[ArchiveKind]) -> Result<Self> {
+        let corrupt = |what: String| Error::Corrupt(format!("{origin}: {what}"));
         let damaged = |error| corrupt(format!("the file is damaged or not one of libbiv's ({error})"));
-        let (_, metadata) = SafeTensors::read_metadata(&bytes).map_err(damaged)?;
+        let (_, metadata) = SafeTensors::read_metadata(bytes).map_err(damaged)?;
         let record = metadata.metadata().as_ref().and_then(|record| record.get(RECORD));
         let record = record.ok_or_else(|| corrupt("a safetensors file, but not one of libbiv's".into()))?;
         let version =
@@ -243,7 +252,7 @@ impl Archive {
             return Err(corrupt(format!("has format version {version}, this library reads up to {VERSION}")));
         }
         let record: Record = serde_json::from_str(record).map_err(|error| corrupt(format!("the record: {error}")))?;
-        let tensors = SafeTensors::deserialize(&bytes).map_err(damaged)?;
+        let tensors = SafeTensors::deserialize(bytes).map_err(damaged)?;
         let arrays = tensors.iter().map(|(name, view)| {
             let mut bytes = reserve(view.data().len())?;
             bytes.extend_from_slice(view.data());
@@ -254,17 +263,38 @@ impl Archive {
         if archive.digest(record.version) != record.digest {
             return Err(corrupt("the file is damaged: its content does not match its digest".into()));
         }
-        if archive.kind != kind {
+        if !kinds.contains(&archive.kind) {
             let name = |kind| match kind {
                 ArchiveKind::Model => "a model",
                 ArchiveKind::Training => "a training checkpoint",
                 ArchiveKind::Fit => "a fit that is not complete",
             };
-            let (found, wanted) = (name(archive.kind), name(kind));
-            return Err(Error::InvalidArgument(format!("{file}: holds {found}, {wanted} was asked for")));
+            let (found, wanted) = (name(archive.kind), kinds.first().map_or("nothing", |&kind| name(kind)));
+            return Err(Error::InvalidArgument(format!("{origin}: holds {found}, {wanted} was asked for")));
         }
         Ok(archive)
     }
+}
+
+/// A safetensors file of `arrays` with `metadata`.
+///
+/// # Errors
+/// [`Error::OutOfMemory`].
+pub(super) fn serialize(arrays: &BTreeMap<String, StoredArray>, metadata: HashMap<String, String>) -> Result<Vec<u8>> {
+    let view = |(name, array): (&String, _)| {
+        let StoredArray { shape, dtype, bytes }: &StoredArray = array;
+        TensorView::new(*dtype, shape.clone(), bytes).map(|view| (name.clone(), view))
+    };
+    // The writer aborts where there is no memory for all the arrays at once: here that is an error.
+    drop(reserve::<u8>(arrays.values().map(|array| array.bytes.len()).sum())?);
+    let views = arrays.iter().map(view).collect::<std::result::Result<Vec<_>, _>>();
+    let bytes = views.and_then(|views| safetensors::serialize(views, Some(metadata)));
+    bytes.map_err(|error| Error::Internal(error.to_string()))
+}
+
+/// Whether the metadata of a safetensors file are those of an [`Archive`].
+pub(super) fn is_archive(metadata: &Metadata) -> bool {
+    metadata.metadata().as_ref().is_some_and(|record| record.contains_key(RECORD))
 }
 
 #[cfg(test)]

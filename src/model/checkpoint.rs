@@ -3,8 +3,11 @@
 use super::archive::{Archive, ArchiveKind, StoredArray};
 use super::layers::StateTensor;
 use super::{ErrorBars, Model, ModelOptions};
+use crate::base::files;
 use crate::data::{Columns, Normalization};
 use crate::{Error, Result};
+use serde::Deserialize;
+use std::fmt::Display;
 use std::path::Path;
 use std::sync::Arc;
 use tch::Tensor;
@@ -18,20 +21,63 @@ impl Model {
     /// # Errors
     /// [`Error::Io`].
     pub fn save(&self, path: &Path) -> Result<()> {
-        let mut archive = Archive::new(ArchiveKind::Model, &self.options)?;
-        self.store(&mut archive)?;
-        archive.save(path)
+        self.to_archive()?.save(path)
     }
 
-    /// The model that [`Model::save`] saved, on the CPU.
+    /// The bytes of the file that [`Model::save`] writes.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`].
+    pub fn to_bytes(&self) -> Result<Vec<u8>> {
+        self.to_archive()?.to_bytes()
+    }
+
+    fn to_archive(&self) -> Result<Archive> {
+        let mut archive = Archive::new(ArchiveKind::Model, &self.options)?;
+        self.store(&mut archive)?;
+        Ok(archive)
+    }
+
+    /// The model that [`Model::save`] saved, or the one in a trainer's checkpoint, on the CPU.
     ///
     /// # Errors
     /// [`Error::NotFound`], [`Error::Corrupt`].
     pub fn load(path: &Path) -> Result<Self> {
-        let archive = Archive::load(path, ArchiveKind::Model)?;
-        let mut model = Model::new(&archive.state::<ModelOptions>()?)?;
+        Self::from_bytes(&files::read(path)?, &path.display())
+    }
+
+    /// As [`Model::load`], of the file's bytes, which messages call `origin`.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`].
+    pub fn from_bytes(bytes: &[u8], origin: &dyn Display) -> Result<Self> {
+        /// What a trainer's checkpoint says of its model.
+        #[derive(Deserialize)]
+        struct Checkpoint {
+            model: ModelOptions,
+        }
+        let archive = Archive::from_bytes(bytes, origin, &[ArchiveKind::Model, ArchiveKind::Training])?;
+        let options = match archive.kind() {
+            ArchiveKind::Training => archive.state::<Checkpoint>()?.model,
+            _ => archive.state()?,
+        };
+        let mut model = Model::new(&options)?;
         model.restore(&archive)?;
         Ok(model)
+    }
+
+    /// A model of its own with the same network, weights, normalisation and all, on the same device.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`], [`Error::Device`].
+    pub fn copy(&self) -> Result<Self> {
+        let mut copy = Model::new(&self.options)?;
+        copy.to_device(self.device)?;
+        copy.put_back(&self.snapshot()?)?;
+        copy.normalization.clone_from(&self.normalization);
+        copy.error_bars.clone_from(&self.error_bars);
+        copy.columns.clone_from(&self.columns);
+        Ok(copy)
     }
 
     /// Adds weights and normalisation to `archive`.
@@ -140,7 +186,7 @@ pub(crate) fn store_snapshot(archive: &mut Archive, prefix: &str, snapshot: &[Te
     Ok(())
 }
 
-fn check_shape(state: &StateTensor, array: &StoredArray) -> Result<()> {
+pub(super) fn check_shape(state: &StateTensor, array: &StoredArray) -> Result<()> {
     let shape: Vec<usize> = state.tensor.size().iter().map(|&size| size as usize).collect();
     if shape == array.shape() {
         return Ok(());

@@ -6,6 +6,7 @@ use super::sampler::Position;
 use super::schedule::{Plateau, Schedule};
 use super::trainer::{Trainer, VALIDATION, labelled};
 use super::validation::{SavedValidation, Validation};
+use crate::base::files;
 use crate::data::{Dataset, Fingerprint};
 use crate::model::archive::{Archive, ArchiveKind};
 use crate::model::{Model, ModelOptions};
@@ -13,6 +14,7 @@ use crate::{Error, Result};
 use parking_lot::Mutex;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use std::fmt::Display;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -51,6 +53,14 @@ impl Trainer {
     /// [`Error::Io`]: what was at `path` is then still there.
     pub fn save(&self, path: &Path) -> Result<()> {
         self.to_archive()?.save(path)
+    }
+
+    /// The bytes of the file that [`Trainer::save`] writes.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`].
+    pub fn to_bytes(&self) -> Result<Vec<u8>> {
+        self.to_archive()?.to_bytes()
     }
 
     /// What [`Trainer::save`] saves.
@@ -99,7 +109,20 @@ impl Trainer {
     /// # Errors
     /// As [`Trainer::load`].
     pub fn load_with(path: &Path, data: Option<&Dataset>, options: &LoadOptions) -> Result<Self> {
-        Self::from_archive(Archive::load(path, ArchiveKind::Training)?, data, options)
+        Self::from_bytes(&files::read(path)?, &path.display(), data, options)
+    }
+
+    /// As [`Trainer::load_with`], of the file's bytes, which messages call `origin`.
+    ///
+    /// # Errors
+    /// As [`Trainer::load`].
+    pub fn from_bytes(
+        bytes: &[u8],
+        origin: &dyn Display,
+        data: Option<&Dataset>,
+        options: &LoadOptions,
+    ) -> Result<Self> {
+        Self::from_archive(Archive::from_bytes(bytes, origin, &[ArchiveKind::Training])?, data, options)
     }
 
     /// Takes weights, optimiser and position from `archive`, of a trainer of the same model and data.
