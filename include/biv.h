@@ -287,8 +287,8 @@ typedef struct biv_array_out {
 /**
  * Called once when the library no longer needs what was lent.
  *
- * It may be called on any thread that is in a function of the library, or on one of the library's own. It must return
- * normally, and may call every function of the library.
+ * It may be called on any thread that is in a function of the library, which holds no lock then, or on one of the
+ * library's own. It must return normally, and may call every function of the library.
  */
 typedef void (*biv_release_callback)(void *user);
 

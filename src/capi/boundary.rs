@@ -42,6 +42,7 @@ thread_local! {
     static MESSAGE: RefCell<Text> = const { RefCell::new(Text::EMPTY) };
     static MESSAGE_FROM_ONE: RefCell<Text> = const { RefCell::new(Text::EMPTY) };
     static DEPTH: Cell<usize> = const { Cell::new(0) };
+    static WAITING: RefCell<Vec<Box<dyn FnOnce()>>> = const { RefCell::new(vec![]) };
     static PANIC: RefCell<Text> = const { RefCell::new(Text::EMPTY) };
 }
 
@@ -76,6 +77,10 @@ pub(super) fn contain(body: impl FnOnce() -> Result<()>) -> Result<()> {
     // behind locks that it releases, and each is valid after every statement.
     let result = catch_unwind(AssertUnwindSafe(body));
     DEPTH.set(DEPTH.get() - 1);
+    // One at a time: a call may come back into the library.
+    while let Ok(Some(call)) = WAITING.try_with(|waiting| waiting.borrow_mut().pop()) {
+        call();
+    }
     result.unwrap_or_else(|payload| {
         let mut text = PANIC.replace(Text::EMPTY).get().to_string_lossy().into_owned();
         if text.is_empty() {
@@ -86,6 +91,20 @@ pub(super) fn contain(body: impl FnOnce() -> Result<()>) -> Result<()> {
         std::mem::forget(payload);
         Err(Error::unforeseen(text))
     })
+}
+
+/// Calls `call` into the host: in a function of the library when it has let go of its locks, else at once.
+pub(super) fn without_locks(call: impl FnOnce() + 'static) {
+    let mut call = Some(call);
+    if DEPTH.get() > 0 {
+        // A thread that ends has no list any more.
+        let _ = WAITING.try_with(|waiting| {
+            waiting.borrow_mut().extend(call.take().map(|call| Box::new(call) as Box<dyn FnOnce()>));
+        });
+    }
+    if let Some(call) = call {
+        call();
+    }
 }
 
 fn payload_text(payload: &(dyn Any + Send)) -> Option<&str> {

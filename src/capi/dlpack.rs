@@ -1,7 +1,7 @@
 //! Tensors by DLPack 1.x, as NumPy, PyTorch, CuPy and JAX hand them over: checked here before anything reads them.
 
 use super::array::{Lender, biv_array, biv_array_out, elements, view_of};
-use super::boundary::boundary;
+use super::boundary::{boundary, without_locks};
 use super::dataset::biv_dataset;
 use super::handle;
 use super::model::{biv_model, predict};
@@ -194,10 +194,10 @@ impl Drop for Owned {
         let tensor = self.0.as_ptr();
         // SAFETY: the tensor was handed over and lives until its deleter is called, here and once. The deleter is at
         // the same place in every version.
-        unsafe {
-            if let Some(deleter) = (&raw const (*tensor).deleter).read() {
-                deleter(tensor);
-            }
+        let deleter = unsafe { (&raw const (*tensor).deleter).read() };
+        if let Some(deleter) = deleter {
+            // SAFETY: as above.
+            without_locks(move || unsafe { deleter(tensor) });
         }
     }
 }

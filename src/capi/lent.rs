@@ -1,7 +1,7 @@
 //! Arrays that a host lends instead of having them copied.
 
 use super::array::{Lender, biv_array, view_of};
-use super::boundary::boundary;
+use super::boundary::{boundary, without_locks};
 use super::dataset::biv_dataset;
 use super::handle;
 use super::pointer;
@@ -14,8 +14,8 @@ use std::sync::Arc;
 
 /// Called once when the library no longer needs what was lent.
 ///
-/// It may be called on any thread that is in a function of the library, or on one of the library's own. It must return
-/// normally, and may call every function of the library.
+/// It may be called on any thread that is in a function of the library, which holds no lock then, or on one of the
+/// library's own. It must return normally, and may call every function of the library.
 pub type biv_release_callback = Option<unsafe extern "C" fn(user: *mut c_void)>;
 
 /// As biv_dataset_create(), of arrays that are lent: what is dense, in row-major order and of the type that is kept is
@@ -77,10 +77,9 @@ unsafe impl Sync for Release {}
 
 impl Drop for Release {
     fn drop(&mut self) {
-        if let Some(release) = self.release {
-            // SAFETY: the header's contract for a callback.
-            unsafe { release(self.user) }
-        }
+        let Release { release: Some(release), user } = *self else { return };
+        // SAFETY: the header's contract for a callback.
+        without_locks(move || unsafe { release(user) });
     }
 }
 
@@ -164,6 +163,55 @@ mod tests {
         };
         assert_eq!(status, BIV_OK);
         biv_dataset_free(data);
+    }
+
+    /// Frees and makes data sets when the call that let go of the memory is still under way.
+    #[test]
+    fn a_release_may_call_the_library() {
+        unsafe extern "C" fn call(user: *mut c_void) {
+            let (values, mut data) = ([1.0f64], null_mut());
+            let array = described(&values, &[1], null());
+            // SAFETY: arrays as large as their shapes; the counter outlives the data set.
+            unsafe {
+                assert_eq!(biv_dataset_create_from_arrays(&array, &array, null(), &mut data), BIV_OK);
+                count(user);
+            }
+            biv_dataset_free(data);
+        }
+        let (x, y, released, mut data) = ([1.0f32], [1.0f64], AtomicUsize::new(0), null_mut());
+        let (features, labels) = (described(&x, &[1], null()), described(&y, &[1], null()));
+        let user = (&raw const released).cast_mut().cast();
+        for (labels, status) in [(&labels, BIV_OK), (&features, BIV_OK), (&biv_array { dtype: 9, ..labels }, 1)] {
+            // SAFETY: as above.
+            let found = unsafe {
+                let null = null::<biv_array>();
+                biv_dataset_create_borrowed(
+                    &features,
+                    labels,
+                    null,
+                    null,
+                    Some(call),
+                    user,
+                    std::ptr::null(),
+                    &mut data,
+                )
+            };
+            assert_eq!(found, status);
+            biv_dataset_free(data);
+        }
+        assert_eq!(released.load(SeqCst), 3);
+        // What happened while a lock was held happens after it.
+        static LOCK: parking_lot::Mutex<()> = parking_lot::Mutex::new(());
+        unsafe extern "C" fn take_lock(_: *mut c_void) {
+            assert!(LOCK.try_lock().is_some());
+        }
+        let release = Release { release: Some(take_lock), user: null_mut() };
+        let status = boundary(move || {
+            let _locked = LOCK.lock();
+            drop(release);
+            Ok(())
+        });
+        assert_eq!(status, BIV_OK);
     }
 
     #[test]
