@@ -35,7 +35,7 @@ fn tensor<T: Copy>(
     let mut data = vec![0u64; size_of_val(values).div_ceil(8).max(1)].into_boxed_slice();
     // SAFETY: there is room for the values.
     unsafe { values.as_ptr().copy_to_nonoverlapping(data.as_mut_ptr().cast(), values.len()) };
-    let strides = (0..shape.len()).map(|axis| shape[axis + 1..].iter().product()).collect();
+    let strides = (0..shape.len()).map(|axis| shape[axis + 1..].iter().product()).chain([0]).collect();
     let deleted = Arc::new(AtomicUsize::new(0));
     let dl_tensor = DLTensor {
         data: null_mut(),
@@ -64,6 +64,24 @@ fn tensor<T: Copy>(
 fn message() -> String {
     // SAFETY: the text lives until this thread's next call.
     unsafe { CStr::from_ptr(biv_last_error_message()) }.to_str().unwrap().to_string()
+}
+
+/// The size of the first dimension.
+fn size(tensor: &mut DLManagedTensorVersioned) -> &mut i64 {
+    // SAFETY: every tensor here has one.
+    unsafe { &mut *tensor.dl_tensor.shape }
+}
+
+/// The strides of the first two dimensions.
+fn strides(tensor: &mut DLManagedTensorVersioned) -> &mut [i64; 2] {
+    // SAFETY: every tensor here has room for two.
+    unsafe { &mut *tensor.dl_tensor.strides.cast() }
+}
+
+/// The first eight bytes of the data.
+fn number(tensor: &mut DLManagedTensorVersioned) -> &mut f64 {
+    // SAFETY: every tensor here has them, aligned.
+    unsafe { &mut *tensor.dl_tensor.data.cast() }
 }
 
 type Change = fn(&mut DLManagedTensorVersioned);
@@ -110,14 +128,13 @@ fn faults_are_named_and_every_tensor_is_deleted_once() {
         with(|t| t.dl_tensor.dtype.lanes = 4, BIV_ERROR_INVALID_ARGUMENT, "4 lanes, must be float32"),
         with(|t| t.dl_tensor.dtype.code = 5, BIV_ERROR_INVALID_ARGUMENT, "type code 5"),
         with(|t| t.dl_tensor.dtype.bits = 8, BIV_ERROR_INVALID_ARGUMENT, "8 bits"),
-        // SAFETY: the tensor has a size and a stride.
-        with(|t| unsafe { *t.dl_tensor.shape = -3 }, BIV_ERROR_SHAPE, "negative"),
-        with(|t| unsafe { *t.dl_tensor.shape = i64::MAX }, BIV_ERROR_SHAPE, "exceeds memory"),
-        with(|t| unsafe { *t.dl_tensor.strides = i64::MAX }, BIV_ERROR_SHAPE, "exceeds memory"),
-        with(|t| unsafe { *t.dl_tensor.strides = i64::MIN }, BIV_ERROR_SHAPE, "exceeds memory"),
-        with(|t| unsafe { *t.dl_tensor.shape = 2 }, BIV_ERROR_SHAPE, " have "),
-        with(|t| unsafe { *t.dl_tensor.shape = 0 }, BIV_ERROR_SHAPE, " have "),
-        with(|t| unsafe { *t.dl_tensor.data.cast() = f64::NAN }, BIV_ERROR_INVALID_ARGUMENT, "NaN"),
+        with(|t| *size(t) = -3, BIV_ERROR_SHAPE, "negative"),
+        with(|t| *size(t) = i64::MAX, BIV_ERROR_SHAPE, "exceeds memory"),
+        with(|t| strides(t)[0] = i64::MAX, BIV_ERROR_SHAPE, "exceeds memory"),
+        with(|t| strides(t)[0] = i64::MIN, BIV_ERROR_SHAPE, "exceeds memory"),
+        with(|t| *size(t) = 2, BIV_ERROR_SHAPE, " have "),
+        with(|t| *size(t) = 0, BIV_ERROR_SHAPE, " have "),
+        with(|t| *number(t) = f64::NAN, BIV_ERROR_INVALID_ARGUMENT, "NaN"),
     ];
     for at in 0..4 {
         for &(change, status, text) in &faults {
@@ -197,17 +214,16 @@ fn dense_tensors_of_the_kept_type_are_lent_until_nobody_shares_them() {
 fn strided_tensors_are_copied_and_deleted_at_once() {
     let changes: [(Change, [f64; 6]); 5] = [
         (|t| t.dl_tensor.strides = null_mut(), [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]),
-        // SAFETY: the tensor has two sizes and two strides.
-        (|t| unsafe { t.dl_tensor.strides.cast::<[i64; 2]>().write([1, 3]) }, [1.0, 4.0, 2.0, 5.0, 3.0, 6.0]),
+        (|t| *strides(t) = [1, 3], [1.0, 4.0, 2.0, 5.0, 3.0, 6.0]),
         (
-            |t| unsafe {
+            |t| {
                 t.dl_tensor.byte_offset = 20;
-                t.dl_tensor.strides.cast::<[i64; 2]>().write([-2, -1]);
+                *strides(t) = [-2, -1];
             },
             [6.0, 5.0, 4.0, 3.0, 2.0, 1.0],
         ),
-        (|t| unsafe { t.dl_tensor.strides.cast::<[i64; 2]>().write([0, 1]) }, [1.0, 2.0, 1.0, 2.0, 1.0, 2.0]),
-        (|t| unsafe { t.dl_tensor.strides.cast::<[i64; 2]>().write([1, 2]) }, [1.0, 3.0, 2.0, 4.0, 3.0, 5.0]),
+        (|t| *strides(t) = [0, 1], [1.0, 2.0, 1.0, 2.0, 1.0, 2.0]),
+        (|t| *strides(t) = [1, 2], [1.0, 3.0, 2.0, 4.0, 3.0, 5.0]),
     ];
     for (number, (change, expected)) in changes.into_iter().enumerate() {
         let (status, data, deleted) = made(change, 0);
