@@ -230,10 +230,11 @@ host-torch: stage
 	@$(TORCH_HOST) -isystem $(TORCH)/../include/torch/csrc/api/include examples/cpp-libtorch/own_model.cpp -o build/own-model $(TORCH_LINK)
 	@./build/host-torch && ./build/host-allocator && ./build/host-dlpack && ./build/own-model
 
-# Memory that NumPy and PyTorch hand over, and the example in Python, where they are installed (PYTHON).
+# Files, weights and memory that go to NumPy and PyTorch and come from them, and the examples in Python, where these are
+# installed (PYTHON).
 PYTHON ?= python3
 python-test: stage
-	@BIV_LIBRARY=$(STAGE)/lib/libbiv.so TORCH_VERSION=$(TORCH_VERSION) $(PYTHON) tests/python/dlpack.py
+	@for test in tests/python/*.py; do BIV_LIBRARY=$(STAGE)/lib/libbiv.so TORCH_VERSION=$(TORCH_VERSION) $(PYTHON) $$test || exit 1; done
 	@if $(PYTHON) -c 'import torch; assert torch.__version__.startswith("$(TORCH_VERSION)")' 2> /dev/null; then \
 	  BIV_LIBRARY=$(STAGE)/lib/libbiv.so $(PYTHON) examples/python/own_model.py; \
 	else echo "python: SKIPPED examples/python: there is no PyTorch $(TORCH_VERSION)"; fi

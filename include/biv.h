@@ -853,7 +853,7 @@ const char *biv_last_error_message_from_one(void);
  * The JSON Schema of a kind of options, with the meaning and the default of every field.
  *
  * @param name "arrays", "variances", "csv", "images", "synthetic", "split", "noise", "distribution", "loss", "model",
- *   "import", "trainer", "load", "fit", "settings", "experiment" or "sweep".
+ *   "export", "import", "trainer", "load", "fit", "settings", "experiment" or "sweep".
  * @param out set to a static text, never to be freed; NULL on failure.
  * @return BIV_OK, BIV_ERROR_INVALID_ARGUMENT. Any thread.
  */
@@ -1337,6 +1337,21 @@ biv_status biv_model_save_to_memory(const struct biv_model *model,
  */
 biv_status biv_model_copy(const struct biv_model *model,
                           struct biv_model **out);
+
+/**
+ * Writes the model for other programs. A file at `path` is replaced at once when the new one is complete.
+ *
+ * A safetensors file has the tensors under PyTorch's names, for `load_state_dict`; its metadata have the "normalization"
+ * and the "network" as in biv_model_describe().
+ *
+ * @param path the file, UTF-8.
+ * @param options JSON, schema "export": {"format": "safetensors"}; NULL for the format that the path ends with:
+ *   .safetensors.
+ * @return as biv_model_save(), and BIV_ERROR_INVALID_CONFIG. Any thread.
+ */
+biv_status biv_model_export(const struct biv_model *model,
+                            const char *path,
+                            const char *options);
 
 /**
  * Takes the weights of a safetensors file that another program saved, PyTorch for example, by their names and shapes:

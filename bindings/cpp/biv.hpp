@@ -283,6 +283,17 @@ std::string copied_text(Function function, const Handle *handle) {
   return text;
 }
 
+/** The bytes that a C function copies. */
+template <class Function, class Handle>
+std::vector<unsigned char> copied_bytes(Function function, const Handle *handle) {
+  std::size_t needed = 0;
+  check(function(handle, nullptr, 0, &needed));
+  std::vector<unsigned char> bytes(needed);
+  check(function(handle, bytes.data(), bytes.size(), &needed));
+  bytes.resize(needed);
+  return bytes;
+}
+
 /** What a C function makes: a handle, or a text of the library's. */
 template <class T, class Function, class... Arguments>
 T *made(Function function, const Arguments &...arguments) {
@@ -624,8 +635,36 @@ class Model {
    */
   explicit Model(const Options &options) : Model(detail::made<biv_model>(biv_model_create, options.json())) {}
 
-  /** The model that save() wrote. @throws Error BIV_ERROR_NOT_FOUND, BIV_ERROR_CORRUPT. */
+  /** The model that save() wrote, or that of a trainer's checkpoint. @throws Error BIV_ERROR_NOT_FOUND, BIV_ERROR_CORRUPT. */
   static Model load(const std::string &path) { return Model(detail::made<biv_model>(biv_model_load, path.c_str())); }
+
+  /** As load(), of the file's bytes in memory. */
+  static Model load_from_memory(const void *bytes, std::size_t size) {
+    return Model(detail::made<biv_model>(biv_model_load_from_memory, bytes, size));
+  }
+
+  /** The bytes of the file that save() writes. */
+  std::vector<unsigned char> save_to_memory() const {
+    return detail::copied_bytes(biv_model_save_to_memory, handle_.get());
+  }
+
+  /** A model of its own with the same network, weights and normalisation. */
+  Model copy() const { return Model(detail::made<biv_model>(biv_model_copy, handle_.get())); }
+
+  /** Writes the model for other programs, in the format that the path ends with: .safetensors. */
+  void export_to(const std::string &path, const Options &options = {}) const {
+    detail::check(biv_model_export(handle_.get(), path.c_str(), options.json()));
+  }
+
+  /**
+   * Takes the weights of a safetensors file that PyTorch, say, saved, by their names and shapes: all, or on error none.
+   * {{"strict", false}} takes those that both have. Returns JSON: what was "imported", is "missing" and was "left_over".
+   */
+  std::string import_weights(const std::string &path, const Options &options = {}) {
+    const detail::Handle<biv_text, biv_text_free> report(
+        "text", detail::made<biv_text>(biv_model_import_weights, handle_.get(), path.c_str(), options.json()));
+    return detail::made<const char>(biv_text_get, report.get());
+  }
 
   /** Saves weights and normalisation; a file at `path` is replaced in one go. */
   void save(const std::string &path) const { detail::check(biv_model_save(handle_.get(), path.c_str())); }
@@ -874,6 +913,18 @@ class Trainer {
 
   /** Saves a checkpoint: model, normalisation, optimiser, options and position. A file there is replaced in one go. */
   void save(const std::string &path) const { detail::check(biv_trainer_save(handle_.get(), path.c_str())); }
+
+  /** The bytes of the file that save() writes. */
+  std::vector<unsigned char> save_to_memory() const {
+    return detail::copied_bytes(biv_trainer_save_to_memory, handle_.get());
+  }
+
+  /** As load(), of the file's bytes in memory. */
+  static Trainer load_from_memory(const void *bytes, std::size_t size, const Dataset *dataset = nullptr,
+                                  const Options &options = {}) {
+    return Trainer(
+        detail::made<biv_trainer>(biv_trainer_load_from_memory, bytes, size, handle_of(dataset), options.json()));
+  }
 
  private:
   explicit Trainer(biv_trainer *handle) : handle_("Trainer", handle) {}

@@ -12,7 +12,7 @@ use crate::base::memory::collect;
 use crate::data::Normalization;
 use crate::data::array::ArrayView;
 use crate::model::archive::StoredArray;
-use crate::model::{ImportOptions, Model, ModelOptions};
+use crate::model::{ExportOptions, ImportOptions, Model, ModelOptions};
 use crate::torch::device;
 use crate::train::metrics::Metrics;
 use crate::{Error, Result};
@@ -150,6 +150,29 @@ pub unsafe extern "C" fn biv_model_save_to_memory(
 pub unsafe extern "C" fn biv_model_copy(model: *const biv_model, out: *mut *mut biv_model) -> biv_status {
     // SAFETY: the header's contract for `out`.
     boundary(|| unsafe { handle::create(out, || Ok(Arc::new(Mutex::new(handle::get(model)?.lock().copy()?)))) })
+}
+
+/// Writes the model for other programs. A file at `path` is replaced at once when the new one is complete.
+///
+/// A safetensors file has the tensors under PyTorch's names, for `load_state_dict`; its metadata have the "normalization"
+/// and the "network" as in biv_model_describe().
+///
+/// @param path the file, UTF-8.
+/// @param options JSON, schema "export": {"format": "safetensors"}; NULL for the format that the path ends with:
+///   .safetensors.
+/// @return as biv_model_save(), and BIV_ERROR_INVALID_CONFIG. Any thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn biv_model_export(
+    model: *const biv_model,
+    path: *const c_char,
+    options: *const c_char,
+) -> biv_status {
+    // SAFETY: the header's contract for all pointers.
+    boundary(|| unsafe {
+        let model = handle::get(model)?;
+        let options: ExportOptions = pointer::options(options, "export")?;
+        model.lock().export(Path::new(pointer::text(path, "path")?), &options)
+    })
 }
 
 /// Takes the weights of a safetensors file that another program saved, PyTorch for example, by their names and shapes:

@@ -90,7 +90,7 @@ pub extern "C" fn biv_last_error_message_from_one() -> *const c_char {
 /// The JSON Schema of a kind of options, with the meaning and the default of every field.
 ///
 /// @param name "arrays", "variances", "csv", "images", "synthetic", "split", "noise", "distribution", "loss", "model",
-///   "import", "trainer", "load", "fit", "settings", "experiment" or "sweep".
+///   "export", "import", "trainer", "load", "fit", "settings", "experiment" or "sweep".
 /// @param out set to a static text, never to be freed; NULL on failure.
 /// @return BIV_OK, BIV_ERROR_INVALID_ARGUMENT. Any thread.
 #[unsafe(no_mangle)]
@@ -109,6 +109,7 @@ pub unsafe extern "C" fn biv_config_schema(name: *const c_char, out: *mut *const
             ("distribution", schema::<noise::VarianceDistribution>()),
             ("loss", schema::<loss::Loss>()),
             ("model", schema::<model::ModelOptions>()),
+            ("export", schema::<model::ExportOptions>()),
             ("import", schema::<model::ImportOptions>()),
             ("trainer", schema::<trainer::TrainerOptions>()),
             ("load", schema::<checkpoint::LoadOptions>()),

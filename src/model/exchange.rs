@@ -14,6 +14,22 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use tch::{Kind, Tensor};
 
+/// How [`Model::export`] writes a file.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct ExportOptions {
+    /// What the file is (default: what its name ends with, `.safetensors`).
+    pub format: Option<ExportFormat>,
+}
+
+/// A format that other programs read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ExportFormat {
+    /// The tensors under PyTorch's names.
+    Safetensors,
+}
+
 /// How [`Model::import_weights`] takes a file.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -47,12 +63,31 @@ const WRAPPERS: [&str; 2] = ["module", "_orig_mod"];
 const COUNTER: &str = "num_batches_tracked";
 
 impl Model {
-    /// Writes the tensors under PyTorch's names to a safetensors file; its metadata have the `normalization` and the
-    /// `network` (the layers) as JSON.
+    /// Writes the model for other programs. A file at `path` is replaced when the new one is complete.
+    ///
+    /// A safetensors file has the tensors under PyTorch's names; its metadata have the `normalization` and the `network`
+    /// (the layers) as JSON.
     ///
     /// # Errors
-    /// [`Error::Io`], [`Error::NotFound`]; [`Error::OutOfMemory`].
-    pub fn export_safetensors(&self, path: &Path) -> Result<()> {
+    /// [`Error::InvalidArgument`] where neither options nor the file's name say the format; [`Error::Io`],
+    /// [`Error::NotFound`]; [`Error::OutOfMemory`].
+    pub fn export(&self, path: &Path, options: &ExportOptions) -> Result<()> {
+        let ending = path.extension().map(|ending| ending.to_string_lossy().to_lowercase());
+        let format = match (options.format, ending.as_deref()) {
+            (Some(format), _) => format,
+            (None, Some("safetensors")) => ExportFormat::Safetensors,
+            (None, _) => {
+                let fault = "the name must end in .safetensors, or options say the format";
+                return Err(Error::InvalidArgument(format!("{}: {fault}", path.display())));
+            }
+        };
+        let bytes = match format {
+            ExportFormat::Safetensors => self.to_safetensors()?,
+        };
+        files::replace(path, &bytes)
+    }
+
+    fn to_safetensors(&self) -> Result<Vec<u8>> {
         let arrays = self.state().into_iter().map(|state| Ok((state.name, StoredArray::from_tensor(&state.tensor)?)));
         let arrays = arrays.collect::<Result<BTreeMap<_, _>>>()?;
         let json = |value: std::result::Result<String, serde_json::Error>| {
@@ -62,7 +97,7 @@ impl Model {
         let mut metadata = HashMap::from([("format".to_string(), "pt".to_string())]);
         metadata.insert("network".into(), json(serde_json::to_string(&self.options.description()?))?);
         metadata.insert("normalization".into(), json(serde_json::to_string(&self.normalization))?);
-        files::replace(path, &serialize(&arrays, metadata)?)
+        serialize(&arrays, metadata)
     }
 
     /// Takes the weights of a safetensors file, which another program saved, by their names and shapes: all, or on error
@@ -160,7 +195,7 @@ fn converted(name: &str, tensor: &TensorView) -> Result<StoredArray> {
         }
     };
     let shape = tensor.shape().to_vec();
-    let count = tensor.data().len() / tensor.dtype().bitsize() * 8;
+    let count = 8 * tensor.data().len() / tensor.dtype().bitsize();
     let values = Tensor::f_from_data_size(tensor.data(), &[count as i64], kind)?.f_to_kind(Kind::Float)?;
     StoredArray::f32(shape, &to_f32(&values)?)
 }
@@ -187,12 +222,17 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("weights.safetensors");
         let (source, mut target) = (model(1), model(2));
-        source.export_safetensors(&path).unwrap();
+        source.export(&path, &ExportOptions::default()).unwrap();
         let report = target.import_weights(&path, &ImportOptions::default()).unwrap();
         assert_eq!((report.imported.len(), report.missing.len(), report.left_over.len()), (8, 0, 0));
         for tensor in source.tensors() {
             assert_eq!(source.tensor(&tensor.name).unwrap(), target.tensor(&tensor.name).unwrap());
         }
+        let unnamed = source.export(&folder.path().join("weights"), &ExportOptions::default()).unwrap_err().to_string();
+        assert!(
+            unnamed.ends_with("weights: the name must end in .safetensors, or options say the format"),
+            "{unnamed}"
+        );
         let bytes = std::fs::read(&path).unwrap();
         let (_, metadata) = SafeTensors::read_metadata(&bytes).unwrap();
         let metadata = metadata.metadata().clone().unwrap();

@@ -26,7 +26,7 @@ use checkpoint::assign;
 pub(crate) use checkpoint::store_snapshot;
 pub use description::{Description, Initialisation, LayerOptions};
 pub use error_bars::ErrorBars;
-pub use exchange::{ImportOptions, ImportReport};
+pub use exchange::{ExportFormat, ExportOptions, ImportOptions, ImportReport};
 pub use layers::Pass;
 use layers::{Network, StateTensor};
 pub use mlp::Norm;

@@ -25,6 +25,7 @@ enum kind {
   GROUPS,     /* as VALUES; infinity is legal */
   OUT_ARRAY,
   TENSOR, /* by DLPack */
+  BYTES,  /* a file's content */
   INDICES,
   COUNT_OF, /* a number of elements */
   ROWS,     /* a number of rows; more than there are is legal */
@@ -74,6 +75,8 @@ static const float x[] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10};
 static const double y[] = {1, 2}, weights[8] = {0}, forty[40] = {0};
 static const double column[] = {1, 2, 3, 4, 5};
 static const int64_t indices[] = {3, 1};
+static char model_bytes[20000], trainer_bytes[20000];
+static size_t model_size, trainer_size;
 
 #define CALLER(function, ...) \
   static biv_status call_##function(const union value *a) { return function(__VA_ARGS__); }
@@ -115,6 +118,13 @@ CALLER(biv_model_load, P(0), P(1))
 CALLER(biv_model_save, P(0), P(1))
 CALLER(biv_model_get_info, P(0), P(1))
 CALLER(biv_dataset_describe, P(0), P(1), sizeof description, P(2))
+CALLER(biv_model_load_from_memory, P(0), model_size, P(1))
+CALLER(biv_model_save_to_memory, P(0), P(1), sizeof model_bytes, P(2))
+CALLER(biv_model_copy, P(0), P(1))
+CALLER(biv_model_export, P(0), P(1), P(2))
+CALLER(biv_model_import_weights, P(0), P(1), P(2), P(3))
+CALLER(biv_trainer_load_from_memory, P(0), trainer_size, P(1), P(2), P(3))
+CALLER(biv_trainer_save_to_memory, P(0), P(1), sizeof trainer_bytes, P(2))
 CALLER(biv_model_describe, P(0), P(1), sizeof description, P(2))
 CALLER(biv_model_get_tensor, P(0), P(1), P(2))
 CALLER(biv_model_set_tensor, P(0), P(1), P(2))
@@ -478,6 +488,13 @@ static void every_way(const struct row *row, union value *a, int at) {
     case TENSOR:
       wrong_tensors(row, a, at);
       break;
+    case BYTES: {
+      static const char zeros[sizeof trainer_bytes];
+      wrong(row, a, at, POINTER(zeros), "zeros");
+      wrong(row, a, at, POINTER((const char *)a[at].pointer + 1),
+            "not from its beginning");
+      break;
+    }
     case INDICES: {
       const int64_t beyond[] = {3, 40}, below[] = {-1, 1}, far_away[] = {INT64_MAX, INT64_MIN};
       wrong(row, a, at, POINTER(beyond), "beyond the rows");
@@ -515,7 +532,8 @@ static void every_way(const struct row *row, union value *a, int at) {
     }
     case OUT_HANDLE:
     case OUT_PLACE:
-      if (a[at].pointer != description) wrong(row, a, at, POINTER((char *)a[at].pointer + 1), "not aligned");
+      if (a[at].pointer != description && a[at].pointer != model_bytes && a[at].pointer != trainer_bytes)
+        wrong(row, a, at, POINTER((char *)a[at].pointer + 1), "not aligned");
       break;
     case ANY:
       break;
@@ -609,6 +627,12 @@ int main(void) {
   draw_faces(faces, 1, 16);
   CHECK_OK(biv_model_save(model, saved));
   CHECK_OK(biv_trainer_save(trainer, checkpoint));
+  CHECK_OK(biv_model_save_to_memory(model, model_bytes, sizeof model_bytes, &model_size));
+  CHECK_OK(biv_trainer_save_to_memory(trainer, trainer_bytes, sizeof trainer_bytes, &trainer_size));
+  /* A safetensors file without tensors. */
+  char *exported = strdup(in(folder, "model.safetensors"));
+  const char *weightless = in(folder, "none.safetensors");
+  write_file(weightless, "\2\0\0\0\0\0\0\0{}", 10);
 
   int64_t table[] = {2, 5};
 #define COLUMN(values)                                                                                     \
@@ -670,6 +694,16 @@ int main(void) {
       ROW(biv_model_load, 2, GIVEN(PATH, saved), MADE),
       ROW(biv_model_save, 2, HANDLE(MODEL, model), GIVEN(PATH, saved)),
       ROW(biv_model_get_info, 2, HANDLE(MODEL, model), FILLED),
+      ROW(biv_model_load_from_memory, 2, GIVEN(BYTES, model_bytes), MADE),
+      ROW(biv_model_save_to_memory, 3, HANDLE(MODEL, model), PLACE(model_bytes), OPTIONAL(OUT_PLACE, &needed)),
+      ROW(biv_model_copy, 2, HANDLE(MODEL, model), MADE),
+      ROW(biv_model_export, 3, HANDLE(MODEL, model), GIVEN(PATH, exported),
+          OPTIONAL(JSON, "{\"format\": \"safetensors\"}")),
+      ROW(biv_model_import_weights, 4, HANDLE(MODEL, model), GIVEN(PATH, weightless),
+          GIVEN(JSON, "{\"strict\": false}"), OPTIONAL(OUT_HANDLE, &handles[0])),
+      ROW(biv_trainer_load_from_memory, 4, GIVEN(BYTES, trainer_bytes), OPTIONAL(DATASET, data),
+          OPTIONAL(JSON, "{\"device\": \"cpu\"}"), MADE),
+      ROW(biv_trainer_save_to_memory, 3, HANDLE(TRAINER, trainer), PLACE(trainer_bytes), OPTIONAL(OUT_PLACE, &needed)),
       ROW(biv_model_describe, 3, HANDLE(MODEL, model), PLACE(description), OPTIONAL(OUT_PLACE, &needed)),
       ROW(biv_model_get_tensor, 3, HANDLE(MODEL, model), GIVEN(NAME, "0.bias"), GIVEN(OUT_ARRAY, tensor_out)),
       ROW(biv_model_set_tensor, 3, HANDLE(MODEL, model), GIVEN(NAME, "0.bias"), GIVEN(VALUES, tensor)),

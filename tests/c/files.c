@@ -47,7 +47,9 @@ static void test_damage(const char *folder, const biv_dataset *data, const biv_t
   CHECK_STATUS(biv_trainer_load(whole, data, NULL, &loaded), BIV_ERROR_INVALID_ARGUMENT,
                "holds a model, a training checkpoint was asked for");
   CHECK_OK(biv_trainer_save(trainer, whole));
-  CHECK_STATUS(biv_model_load(whole, &model), BIV_ERROR_INVALID_ARGUMENT, "holds a training checkpoint");
+  /* The model that a checkpoint has can be read by itself. */
+  CHECK_OK(biv_model_load(whole, &model));
+  biv_model_free(model);
   write_text(damaged, "{\"not\": \"a checkpoint\"}");
   CHECK_STATUS(biv_trainer_load(damaged, data, NULL, &loaded), BIV_ERROR_CORRUPT, "damaged or not one of libbiv's");
   CHECK_STATUS(biv_trainer_load(in(folder, "none"), data, NULL, &loaded), BIV_ERROR_NOT_FOUND, "no such file");

@@ -228,6 +228,14 @@ static void models() {
   Model model = network();
   CHECK(model.info().inputs == 5 && model.info().outputs == 1 && model.info().normalized == 0);
   CHECK(model.parameter_count() == 5 * 8 + 8 + 8 + 1);
+  Model twin = model.copy();
+  const std::string weights = (folder / "weights.safetensors").string();
+  twin.export_to(weights);
+  CHECK(Model({{"kind", "mlp"}, {"inputs", 5}, {"hidden", {8}}, {"seed", 2}}).import_weights(weights).find(
+            "\"imported\":[\"0.weight\"") != std::string::npos);
+  const auto saved = twin.save_to_memory();
+  CHECK(Model::load_from_memory(saved.data(), saved.size()).parameter_count() == twin.parameter_count());
+  CHECK_ERROR(Model::load_from_memory(saved.data(), 9), BIV_ERROR_CORRUPT, "the bytes: ");
   CHECK(model.describe().find("\"0.weight\"") != std::string::npos && model.describe().back() == '}');
 
   const biv::Tensor weight = model.tensor("0.weight"), bias = model.tensor("2.bias");

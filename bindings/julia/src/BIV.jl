@@ -30,7 +30,7 @@ export features, labels, clean_labels, variances, info
 export fit, variance_model, predict_with_variance, error_bars
 export normalization, set_normalization!, reset_normalization!, set_data!, set_validation!
 export fit!, step!, evaluate, predict, cancel!, progress, learning_rate, learning_rate!, model
-export save, load_model, load_trainer, describe, tensor, tensor!
+export save, load_model, load_trainer, export_model, import_weights!, describe, tensor, tensor!
 export loss, sample_noise, run_experiment, run_sweep, resolve
 export version, build_info, set_log, schema, threads, threads!, cuda_devices
 
@@ -340,20 +340,39 @@ end
 Model(json::Union{Nothing,AbstractString}=nothing; fields...) =
     create(Model, place -> LibBIV.biv_model_create(options(json, fields), place))
 
-"The model that [`save`](@ref) saved."
-load_model(path) = create(Model, place -> LibBIV.biv_model_load(path, place))
+"The model that [`save`](@ref) saved, to a file or as bytes, or the one in a trainer's checkpoint."
+load_model(path::AbstractString) = create(Model, place -> LibBIV.biv_model_load(path, place))
+load_model(bytes::Vector{UInt8}) = GC.@preserve bytes create(
+    Model, place -> LibBIV.biv_model_load_from_memory(pointer(bytes), length(bytes), place))
+
+"A model of its own with the same network, weights and normalisation."
+Base.copy(model::Model) = create(Model, place -> using_handles(handle -> LibBIV.biv_model_copy(handle, place), model))
+
+"Writes a model for other programs, in the format that the path ends with: `.safetensors`."
+export_model(model::Model, path; fields...) =
+    using_handles(handle -> LibBIV.biv_model_export(handle, path, options(nothing, fields)), model)
+
+"""
+Takes the weights of a safetensors file, as PyTorch saves it, by names and shapes: all, or on error none. With
+`strict = false` those that both have. Returns what was `"imported"`, is `"missing"` and was `"left_over"`.
+"""
+import_weights!(model::Model, path; fields...) = read_text(create(Text, place -> using_handles(
+    handle -> LibBIV.biv_model_import_weights(handle, path, options(nothing, fields), place), model)))
 
 info(model::Model) =
     filled(LibBIV.biv_model_info, place -> using_handles(handle -> LibBIV.biv_model_get_info(handle, place), model))
 
-# The text that a C function copies, as JSON.
-function copied_json(call, object)
+# The bytes that a C function copies.
+function copied_bytes(call, object)
     needed = Ref{Csize_t}(0)
     using_handles(handle -> call(handle, C_NULL, 0, needed), object)
     buffer = Vector{UInt8}(undef, needed[])
     GC.@preserve buffer using_handles(handle -> call(handle, pointer(buffer), length(buffer), needed), object)
-    return parse_json(String(buffer[1:end-1]))
+    return buffer
 end
+
+# The text that a C function copies, as JSON.
+copied_json(call, object) = parse_json(String(copied_bytes(call, object)[1:end-1]))
 
 "What a model is: its options, the layers of its network, its tensors' names and shapes, its normalisation, error bars and columns."
 describe(model::Model) = copied_json(LibBIV.biv_model_describe, model)
@@ -474,8 +493,10 @@ function reset_normalization!(model::Model)
     return model
 end
 
-"Saves a model (enough to predict) or a trainer (enough to continue). A file that is there is replaced at once."
+"Saves a model (enough to predict) or a trainer (enough to continue). A file that is there is replaced at once. Without a
+path, returns the file's bytes."
 save(model::Model, path) = using_handles(handle -> LibBIV.biv_model_save(handle, path), model)
+save(model::Model) = copied_bytes(LibBIV.biv_model_save_to_memory, model)
 
 # Training.
 
@@ -497,11 +518,17 @@ Trainer(model::Model, data::Union{Dataset,Nothing}=nothing, json::Union{Nothing,
 The trainer that [`save`](@ref) saved, with a model of its own. `data` must be what it was trained on, unless
 `accept_data = true`; `device` replaces the saved one.
 """
-load_trainer(path, data::Union{Dataset,Nothing}=nothing; fields...) = GC.@preserve data create(
+load_trainer(path::AbstractString, data::Union{Dataset,Nothing}=nothing; fields...) = GC.@preserve data create(
     Trainer,
     place -> LibBIV.biv_trainer_load_with(path, data === nothing ? C_NULL : data.handle, options(nothing, fields), place))
 
+load_trainer(bytes::Vector{UInt8}, data::Union{Dataset,Nothing}=nothing; fields...) = GC.@preserve bytes data create(
+    Trainer,
+    place -> LibBIV.biv_trainer_load_from_memory(
+        pointer(bytes), length(bytes), data === nothing ? C_NULL : data.handle, options(nothing, fields), place))
+
 save(trainer::Trainer, path) = using_handles(handle -> LibBIV.biv_trainer_save(handle, path), trainer)
+save(trainer::Trainer) = copied_bytes(LibBIV.biv_trainer_save_to_memory, trainer)
 
 "One step on the next mini-batch: its loss, effective batch size, epsilon, rows, samples used and learning rate."
 step!(trainer::Trainer) =

@@ -212,6 +212,13 @@ end
 @c biv_loss_compute(Cstring, Ptr{biv_array}, Ptr{biv_array}, Ptr{biv_array}, Ptr{biv_loss_result}, Ptr{biv_array_out})::Status
 @c biv_model_create(Cstring, Ptr{Object})::Status
 @c biv_model_load(Cstring, Ptr{Object})::Status
+@c biv_model_load_from_memory(Ptr{UInt8}, Csize_t, Ptr{Object})::Status
+@c biv_model_save_to_memory(Object, Ptr{UInt8}, Csize_t, Ptr{Csize_t})::Status
+@c biv_model_copy(Object, Ptr{Object})::Status
+@c biv_model_export(Object, Cstring, Cstring)::Status
+@c biv_model_import_weights(Object, Cstring, Cstring, Ptr{Object})::Status
+@c biv_trainer_load_from_memory(Ptr{UInt8}, Csize_t, Object, Cstring, Ptr{Object})::Status
+@c biv_trainer_save_to_memory(Object, Ptr{UInt8}, Csize_t, Ptr{Csize_t})::Status
 @c biv_model_save(Object, Cstring)::Status
 @c biv_model_get_info(Object, Ptr{biv_model_info})::Status
 @c biv_model_describe(Object, Ptr{UInt8}, Csize_t, Ptr{Csize_t})::Status

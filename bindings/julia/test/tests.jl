@@ -254,7 +254,18 @@ end
         @test step!(load_trainer(joinpath(folder, "trainer.biv"), other; accept_data=true)).loss > 0
         loaded = load_model(joinpath(folder, "model.biv"))
         @test length(predict(loaded, features(data))) == 200
-        refused(() -> load_model(joinpath(folder, "trainer.biv")), :INVALID_ARGUMENT, "holds a training checkpoint")
+        rows = features(data)
+        @test predict(load_model(joinpath(folder, "trainer.biv")), rows) == predict(loaded, rows)
+        twin = copy(loaded)
+        @test predict(twin, rows) == predict(loaded, rows) == predict(load_model(save(loaded)), rows)
+        @test step!(load_trainer(save(trainer), data)) == step!(trainer)
+        export_model(loaded, joinpath(folder, "weights.safetensors"))
+        tensor!(twin, "0.bias", zeros(8))
+        @test predict(twin, rows) != predict(loaded, rows)
+        @test length(import_weights!(twin, joinpath(folder, "weights.safetensors"))["imported"]) == 4
+        @test predict(twin, rows) == predict(loaded, rows)
+        other = Model(kind="mlp", inputs=5, hidden=[8, 8])
+        refused(() -> import_weights!(other, joinpath(folder, "weights.safetensors")), :SHAPE, "tensor '2.bias' has shape [1]")
         write(joinpath(folder, "broken.biv"), "hello")
         refused(() -> load_model(joinpath(folder, "broken.biv")), :CORRUPT, "broken.biv")
         write(joinpath(folder, "t.csv"), "a,y,e\n1,2,1.645\n3,4,3.29\n")

@@ -14,6 +14,8 @@ classdef Model < biv.Handle
     %       normalization, setNormalization, resetNormalization
     %       tensor, setTensor                      the weights, by PyTorch's names
     %       save                                   weights and normalisation to a file
+    %       exportTo, importWeights                weights for other programs, and from PyTorch
+    %       copy                                   a model of its own
     %       delete                                 frees it now; a trainer keeps its model
     %
     %   A trainer trains its model in place: predictions follow the training.
@@ -37,7 +39,7 @@ classdef Model < biv.Handle
         end
 
         function model = load(path)
-            %LOAD  Reads a model that save wrote, onto the CPU.
+            %LOAD  Reads a model that save wrote, or the one in a trainer's checkpoint, onto the CPU.
             model = biv.Model(biv_mex('model_load', path));
         end
 
@@ -54,6 +56,23 @@ classdef Model < biv.Handle
     end
 
     methods
+        function model = copy(this)
+            %COPY  A model of its own with the same network, weights and normalisation.
+            model = biv.Model(biv_mex('model_copy', this.Key));
+        end
+
+        function exportTo(this, path, varargin)
+            %EXPORTTO  Writes the model for other programs, in the format that PATH ends with: .safetensors.
+            biv_mex('model_export', this.Key, path, biv.json(varargin{:}));
+        end
+
+        function report = importWeights(this, path, varargin)
+            %IMPORTWEIGHTS  Takes the weights of a safetensors file, as PyTorch saves it, by names and shapes.
+            %   importWeights(model, PATH) takes all tensors or, on error, none. With 'Strict', false it takes those that
+            %   both have. REPORT has the names that were imported, are missing and were left_over.
+            report = jsondecode(biv_mex('model_import_weights', this.Key, path, biv.json(varargin{:})));
+        end
+
         function save(this, path)
             %SAVE  Saves weights and normalisation. A file at PATH is replaced when the new one is complete.
             biv_mex('model_save', this.Key, path);

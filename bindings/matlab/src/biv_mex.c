@@ -25,7 +25,8 @@
   X(dataset_create_from_images) X(dataset_create_synthetic) X(dataset_add_noise) X(dataset_split) \
   X(dataset_subset) X(dataset_shuffle) X(dataset_append) X(dataset_latest) X(dataset_with_variances) X(dataset_get_info) X(dataset_describe) X(dataset_copy_features) X(dataset_copy_labels) \
   X(dataset_copy_clean_labels) X(dataset_copy_variances) X(dataset_free) X(noise_sample) X(loss_compute) \
-  X(model_create) X(model_load) X(model_save) X(model_get_info) X(model_describe) X(model_get_tensor) \
+  X(model_create) X(model_load) X(model_copy) X(model_export) X(model_import_weights) \
+  X(model_save) X(model_get_info) X(model_describe) X(model_get_tensor) \
   X(model_set_tensor) X(model_predict) X(model_predict_with_variance) X(model_predict_dlpack) X(model_evaluate) X(model_set_normalization) \
   X(model_reset_normalization) X(model_free) X(trainer_create) X(trainer_step) X(trainer_step_on) \
 <<<<<<< HEAD
@@ -679,6 +680,25 @@ static void model_load(mxArray **out, arguments in) {
   out[0] = handle(model);
 }
 
+static void model_copy(mxArray **out, arguments in) {
+  biv_model *model;
+  check(biv.model_copy(key(in[0]), &model));
+  out[0] = handle(model);
+}
+
+/* the handle, the file, options */
+static void model_export(mxArray **out, arguments in) {
+  (void)out;
+  check(biv.model_export(key(in[0]), text(in[1], "path"), text(in[2], "options")));
+}
+
+/* the same */
+static void model_import_weights(mxArray **out, arguments in) {
+  biv_text *report;
+  check(biv.model_import_weights(key(in[0]), text(in[1], "path"), text(in[2], "options"), &report));
+  out[0] = take_text(report);
+}
+
 static void model_save(mxArray **out, arguments in) {
   (void)out;
   check(biv.model_save(key(in[0]), text(in[1], "path")));
@@ -998,6 +1018,9 @@ static const struct command {
     COMMAND(loss_compute, 4),
     COMMAND(model_create, 1),
     COMMAND(model_load, 1),
+    COMMAND(model_copy, 1),
+    COMMAND(model_export, 3),
+    COMMAND(model_import_weights, 3),
     COMMAND(model_save, 2),
     COMMAND(model_info, 1),
     COMMAND(model_describe, 1),

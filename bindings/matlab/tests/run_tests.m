@@ -230,6 +230,14 @@ sizes = info(model);
 t.that('sizes of a model', isequal([sizes.inputs sizes.outputs sizes.parameters], [3 1 21]) && ~sizes.normalized);
 description = describe(model);
 t.that('description', strcmp(description.options.kind, 'mlp') && strcmp(description.tensors(1).name, '0.weight'));
+twin = copy(model);
+weights = [tempname() '.safetensors'];
+exportTo(model, weights);
+setTensor(twin, '0.bias', zeros(4, 1));
+t.that('a copy is of its own', ~isequal(predict(twin, x), predict(model, x)));
+t.that('weights in', numel(getfield(importWeights(twin, weights), 'imported')) == 4);
+t.that('the same weights', isequal(predict(twin, x), predict(model, x)));
+delete(weights);
 layers = {struct('kind', 'linear', 'outputs', 4), struct('kind', 'activation', 'function', 'tanh'), ...
     struct('kind', 'dropout', 'p', 0.5), struct('kind', 'linear', 'outputs', 2)};
 layered = biv.Model.create('Kind', 'sequential', 'InputShape', 3, 'Layers', layers, 'Seed', 1);
