@@ -568,8 +568,8 @@ class Dataset {
    * @param options schema "variances".
    */
   Dataset with_variances(const View &noise, const Options &options = {}) const {
-    return Dataset(detail::made<biv_dataset>(biv_dataset_with_variances, handle_.get(), detail::Input(noise),
-                                             options.json()));
+    return Dataset(
+        detail::made<biv_dataset>(biv_dataset_with_variances, handle_.get(), detail::Input(noise), options.json()));
   }
 
   /** The numbers of rows, features and outputs, and what is known about the noise. */
@@ -635,7 +635,8 @@ class Model {
    */
   explicit Model(const Options &options) : Model(detail::made<biv_model>(biv_model_create, options.json())) {}
 
-  /** The model that save() wrote, or that of a trainer's checkpoint. @throws Error BIV_ERROR_NOT_FOUND, BIV_ERROR_CORRUPT. */
+  /** The model that save() wrote, or that of a trainer's checkpoint. @throws Error BIV_ERROR_NOT_FOUND,
+   * BIV_ERROR_CORRUPT. */
   static Model load(const std::string &path) { return Model(detail::made<biv_model>(biv_model_load, path.c_str())); }
 
   /** As load(), of the file's bytes in memory. */
@@ -658,7 +659,8 @@ class Model {
 
   /**
    * Takes the weights of a safetensors file that PyTorch, say, saved, by their names and shapes: all, or on error none.
-   * {{"strict", false}} takes those that both have. Returns JSON: what was "imported", is "missing" and was "left_over".
+   * {{"strict", false}} takes those that both have. Returns JSON: what was "imported", is "missing" and was
+   * "left_over".
    */
   std::string import_weights(const std::string &path, const Options &options = {}) {
     const detail::Handle<biv_text, biv_text_free> report(

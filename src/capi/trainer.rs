@@ -579,7 +579,7 @@ pub unsafe extern "C" fn biv_trainer_load_with(
 ///
 /// @param bytes @param size what biv_trainer_save_to_memory() gave, or a file's content.
 /// @param dataset @param options @param out as there.
-/// @return as biv_trainer_load_with(). Any thread.
+/// @return as biv_trainer_load(), and BIV_ERROR_INVALID_CONFIG. Any thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn biv_trainer_load_from_memory(
     bytes: *const c_void,

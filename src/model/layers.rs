@@ -47,6 +47,7 @@ impl Pass {
 
 /// One layer with its tensors.
 #[derive(Debug)]
+#[expect(clippy::enum_variant_names, reason = "LayerNorm is the field's name")]
 pub(super) enum Layer {
     /// `[rows, inputs]` to `[rows, outputs]`.
     Linear { weight: Tensor, bias: Option<Tensor> },

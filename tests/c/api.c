@@ -55,10 +55,12 @@ static void every_status_has_its_name(void) {
 
 static void every_kind_of_options_has_a_schema(void) {
   static const char *const schemas[][2] = {
-      {"csv", "\"standard_errors\""}, {"synthetic", "\"rows\""},     {"split", "\"train_size\""},
-      {"noise", "\"disturbance\""},   {"distribution", "gamma"},     {"loss", "cutoff_mse"},
-      {"model", "\"hidden\""},        {"trainer", "\"batch_size\""}, {"arrays", "\"missing_labels\""}, {"variances", "\"standard_deviations\""},
-      {"fit", "\"members\""},         {"load", "\"accept_data\""},
+      {"csv", "\"standard_errors\""},   {"synthetic", "\"rows\""},
+      {"split", "\"train_size\""},      {"noise", "\"disturbance\""},
+      {"distribution", "gamma"},        {"loss", "cutoff_mse"},
+      {"model", "\"hidden\""},          {"trainer", "\"batch_size\""},
+      {"arrays", "\"missing_labels\""}, {"variances", "\"standard_deviations\""},
+      {"fit", "\"members\""},           {"load", "\"accept_data\""},
   };
   for (size_t i = 0; i < COUNT(schemas); i++) {
     const char *schema = NULL;
@@ -392,7 +394,8 @@ static void data_grow_while_a_trainer_goes_on(void) {
   }
   CHECK_OK(biv_dataset_copy_labels(all, F64_OUT(labels, 60)));
   CHECK_OK(biv_dataset_subset(all, numbers, 40, &data));
-  biv_trainer *trainer = small_trainer(data, "{\"batch_size\": 10}"), *same = small_trainer(data, "{\"batch_size\": 10}");
+  biv_trainer *trainer = small_trainer(data, "{\"batch_size\": 10}"),
+              *same = small_trainer(data, "{\"batch_size\": 10}");
   biv_step step = SIZED(biv_step), other = SIZED(biv_step);
   for (int i = 0; i < 6; i++) {
     CHECK_OK(biv_trainer_step(trainer, &step));

@@ -491,8 +491,7 @@ static void every_way(const struct row *row, union value *a, int at) {
     case BYTES: {
       static const char zeros[sizeof trainer_bytes];
       wrong(row, a, at, POINTER(zeros), "zeros");
-      wrong(row, a, at, POINTER((const char *)a[at].pointer + 1),
-            "not from its beginning");
+      wrong(row, a, at, POINTER((const char *)a[at].pointer + 1), "not from its beginning");
       break;
     }
     case INDICES: {

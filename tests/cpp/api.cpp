@@ -231,8 +231,9 @@ static void models() {
   Model twin = model.copy();
   const std::string weights = (folder / "weights.safetensors").string();
   twin.export_to(weights);
-  CHECK(Model({{"kind", "mlp"}, {"inputs", 5}, {"hidden", {8}}, {"seed", 2}}).import_weights(weights).find(
-            "\"imported\":[\"0.weight\"") != std::string::npos);
+  CHECK(Model({{"kind", "mlp"}, {"inputs", 5}, {"hidden", {8}}, {"seed", 2}})
+            .import_weights(weights)
+            .find("\"imported\":[\"0.weight\"") != std::string::npos);
   const auto saved = twin.save_to_memory();
   CHECK(Model::load_from_memory(saved.data(), saved.size()).parameter_count() == twin.parameter_count());
   CHECK_ERROR(Model::load_from_memory(saved.data(), 9), BIV_ERROR_CORRUPT, "the bytes: ");
@@ -332,7 +333,8 @@ static void optimizers() {
                    {"optimizer", {{"kind", "sgd"}, {"momentum", 0.9}, {"nesterov", true}}},
                    {"schedule", {{"kind", "plateau"}, {"factor", 0.5}, {"patience", 0}, {"threshold", 0.9}}},
                    {"clip_norm", 1.0}});
-  CHECK_ERROR(trainer.step(), BIV_ERROR_INVALID_ARGUMENT, "the schedule 'plateau' follows the loss on a validation set");
+  CHECK_ERROR(trainer.step(), BIV_ERROR_INVALID_ARGUMENT,
+              "the schedule 'plateau' follows the loss on a validation set");
   trainer.set_validation(noisy());
   std::vector<double> rates;
   CHECK(trainer.fit(3, nullptr, [&](const biv::Epoch &epoch) {

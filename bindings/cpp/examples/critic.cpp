@@ -1,5 +1,5 @@
-// A critic that learns the value of states from a replay buffer: the latest transitions, each with a target of which the
-// ensemble's spread says how uncertain it is.
+// A critic that learns the value of states from a replay buffer: the latest transitions, each with a target of which
+// the ensemble's spread says how uncertain it is.
 #include <biv.hpp>
 #include <cmath>
 #include <cstdio>

@@ -1,5 +1,5 @@
-// A robot whose sensors' noise is not known: rows arrive while it learns, and the prediction errors on new rows refine what
-// is believed of each sensor's variance, as an adaptive Kalman filter's innovations do.
+// A robot whose sensors' noise is not known: rows arrive while it learns, and the prediction errors on new rows refine
+// what is believed of each sensor's variance, as an adaptive Kalman filter's innovations do.
 #include <biv.hpp>
 #include <cmath>
 #include <cstdio>

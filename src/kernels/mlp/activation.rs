@@ -22,9 +22,9 @@ pub(super) fn leaky_relu(x: f32) -> (f32, f32) {
 pub(super) fn tanh(x: f32) -> (f32, f32) {
     // Near 0 the quotient would cancel: there its series as a polynomial (Cephes, tanhf.c).
     let square = x * x;
-    let series = ((((-5.704_988_7e-3 * square + 2.063_908_9e-2) * square - 5.373_971_4e-2) * square + 1.333_144_2e-1)
+    let series = ((((-5.704_988_7e-3 * square + 2.063_909e-2) * square - 0.053_739_715) * square + 1.333_144_2e-1)
         * square
-        - 3.333_328_2e-1)
+        - 3.333_328e-1)
         * square
         * x
         + x;
