@@ -1625,8 +1625,8 @@ biv_status biv_trainer_evaluate(const struct biv_trainer *trainer,
                                 struct biv_metrics *out);
 
 /**
- * Describes the trainer as JSON: its "options", of which the learning rate is the present one; its "device"; its
- * "kernel", which takes the steps: "mlp_cpu" or "mlp_gpu", as in biv_build_info(), "graphs_gpu" where steps are recorded
+ * Describes the trainer as JSON: its "options", of which the learning rate is the one that was set last; the
+ * "learning_rate" of the next step, as the schedule has it; its "device"; its "kernel", which takes the steps: "mlp_cpu" or "mlp_gpu", as in biv_build_info(), "graphs_gpu" where steps are recorded
  * and repeated, "operations" for libtorch's with the gradient by hand, or "autograd" for libtorch's automatic
  * differentiation; and "accepted", in what its data sets differed from those before, where that was accepted.
  *

@@ -442,8 +442,8 @@ pub unsafe extern "C" fn biv_trainer_evaluate(
     })
 }
 
-/// Describes the trainer as JSON: its "options", of which the learning rate is the present one; its "device"; its
-/// "kernel", which takes the steps: "mlp_cpu" or "mlp_gpu", as in biv_build_info(), "graphs_gpu" where steps are recorded
+/// Describes the trainer as JSON: its "options", of which the learning rate is the one that was set last; the
+/// "learning_rate" of the next step, as the schedule has it; its "device"; its "kernel", which takes the steps: "mlp_cpu" or "mlp_gpu", as in biv_build_info(), "graphs_gpu" where steps are recorded
 /// and repeated, "operations" for libtorch's with the gradient by hand, or "autograd" for libtorch's automatic
 /// differentiation; and "accepted", in what its data sets differed from those before, where that was accepted.
 ///
@@ -461,6 +461,7 @@ pub unsafe extern "C" fn biv_trainer_describe(
         let trainer = session.trainer();
         let text = serde_json::json!({
             "options": trainer.options(),
+            "learning_rate": trainer.present_rate(),
             "device": device::name(trainer.model().lock().device()),
             "kernel": trainer.kernel(),
             "accepted": trainer.accepted(),

@@ -224,6 +224,11 @@ impl Trainer {
         self.learner.options.learning_rate
     }
 
+    /// The learning rate of the next step, as the schedule has it.
+    pub fn present_rate(&self) -> f64 {
+        self.learner.present_rate(self.position().epoch)
+    }
+
     /// Changes the learning rate from the next step on; a schedule multiplies it as before.
     ///
     /// # Errors

@@ -1239,6 +1239,9 @@ static void optimizers_and_schedules_are_chosen_by_options(void) {
   const double targets[] = {3, 1}, noise[] = {0.4, 0.9};
   float before[1], after[1];
   CHECK_OK(biv_model_get_tensor(model, "0.bias", F32_OUT(before, 1)));
+  char text[2000];
+  CHECK_OK(biv_trainer_describe(trainer, text, sizeof text, NULL));
+  CHECK(strstr(text, "\"learning_rate\":0.025,") != NULL && strstr(text, "\"momentum\":0.5") != NULL);
   biv_step step = SIZED(biv_step);
   for (int i = 0; i < 6; i++) {
     CHECK_OK(biv_trainer_step_on(trainer, F32(features, 2, 3), F64(targets, 2), F64(noise, 2), &step));

@@ -78,7 +78,9 @@ fn steps_have_the_rates_of_their_schedule() {
         }
         assert_eq!(outcome(&by_hand), outcome(&trainer), "{json}");
         // A new rate is multiplied by what the old one was.
-        let factor = trainer.step().unwrap().learning_rate / 0.01;
+        let rate = trainer.present_rate();
+        assert_eq!(trainer.step().unwrap().learning_rate, rate);
+        let factor = rate / 0.01;
         if !json.contains("cosine") {
             trainer.set_learning_rate(0.1).unwrap();
             assert!((trainer.step().unwrap().learning_rate - 0.1 * factor).abs() < 1e-12, "{json}");
