@@ -1341,13 +1341,19 @@ biv_status biv_model_copy(const struct biv_model *model,
 /**
  * Writes the model for other programs. A file at `path` is replaced at once when the new one is complete.
  *
- * A safetensors file has the tensors under PyTorch's names, for `load_state_dict`; its metadata have the "normalization"
- * and the "network" as in biv_model_describe().
+ * An ONNX file (opset 13) has the whole prediction. Its input "features" are floats of shape [rows, ...] for any number of
+ * rows, in the unit of the training data (images: a byte / 255); its output "labels" has shape [rows, outputs], in the
+ * labels' unit. A model that knows the variances of its errors has the output "variances" too, as
+ * biv_model_predict_with_variance().
+ *
+ * A safetensors file has the tensors under PyTorch's names, for `load_state_dict`. The metadata of both have the
+ * "normalization" and the "network" as in biv_model_describe().
  *
  * @param path the file, UTF-8.
- * @param options JSON, schema "export": {"format": "safetensors"}; NULL for the format that the path ends with:
- *   .safetensors.
- * @return as biv_model_save(), and BIV_ERROR_INVALID_CONFIG. Any thread.
+ * @param options JSON, schema "export": {"format": "onnx"} or {"format": "safetensors"}; NULL for the format that the
+ *   path ends with: .onnx or .safetensors.
+ * @return as biv_model_save(), and BIV_ERROR_INVALID_CONFIG; for ONNX BIV_ERROR_NUMERICAL (a float does not hold a number
+ *   of the normalisation) and BIV_ERROR_UNSUPPORTED (more than 2 GiB). Any thread.
  */
 biv_status biv_model_export(const struct biv_model *model,
                             const char *path,

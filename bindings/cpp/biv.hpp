@@ -652,7 +652,7 @@ class Model {
   /** A model of its own with the same network, weights and normalisation. */
   Model copy() const { return Model(detail::made<biv_model>(biv_model_copy, handle_.get())); }
 
-  /** Writes the model for other programs, in the format that the path ends with: .safetensors. */
+  /** Writes the model for other programs, in the format that the path ends with: .onnx or .safetensors. */
   void export_to(const std::string &path, const Options &options = {}) const {
     detail::check(biv_model_export(handle_.get(), path.c_str(), options.json()));
   }

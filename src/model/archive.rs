@@ -103,6 +103,11 @@ impl StoredArray {
         &self.shape
     }
 
+    /// The values as they are stored.
+    pub(super) fn into_bytes(self) -> Vec<u8> {
+        self.bytes
+    }
+
     /// The values, which must be f32.
     ///
     /// # Errors

@@ -1,4 +1,4 @@
-//! Weights from and for other programs: safetensors files of a state dict, as PyTorch names it.
+//! Models for other programs, and weights from them: safetensors files of a state dict as PyTorch names it, and ONNX.
 
 use super::Model;
 use super::archive::{StoredArray, is_archive, serialize};
@@ -18,7 +18,7 @@ use tch::{Kind, Tensor};
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ExportOptions {
-    /// What the file is (default: what its name ends with, `.safetensors`).
+    /// What the file is (default: what its name ends with, `.onnx` or `.safetensors`).
     pub format: Option<ExportFormat>,
 }
 
@@ -26,6 +26,8 @@ pub struct ExportOptions {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ExportFormat {
+    /// The whole prediction, from features to labels in their own units, for ONNX Runtime and others.
+    Onnx,
     /// The tensors under PyTorch's names.
     Safetensors,
 }
@@ -66,22 +68,24 @@ impl Model {
     /// Writes the model for other programs. A file at `path` is replaced when the new one is complete.
     ///
     /// A safetensors file has the tensors under PyTorch's names; its metadata have the `normalization` and the `network`
-    /// (the layers) as JSON.
+    /// (the layers) as JSON. What an ONNX file has says [`Model::to_onnx`].
     ///
     /// # Errors
     /// [`Error::InvalidArgument`] where neither options nor the file's name say the format; [`Error::Io`],
-    /// [`Error::NotFound`]; [`Error::OutOfMemory`].
+    /// [`Error::NotFound`]; [`Error::OutOfMemory`]; as [`Model::to_onnx`].
     pub fn export(&self, path: &Path, options: &ExportOptions) -> Result<()> {
         let ending = path.extension().map(|ending| ending.to_string_lossy().to_lowercase());
         let format = match (options.format, ending.as_deref()) {
             (Some(format), _) => format,
+            (None, Some("onnx")) => ExportFormat::Onnx,
             (None, Some("safetensors")) => ExportFormat::Safetensors,
             (None, _) => {
-                let fault = "the name must end in .safetensors, or options say the format";
+                let fault = "the name must end in .onnx or .safetensors, or options say the format";
                 return Err(Error::InvalidArgument(format!("{}: {fault}", path.display())));
             }
         };
         let bytes = match format {
+            ExportFormat::Onnx => self.to_onnx()?,
             ExportFormat::Safetensors => self.to_safetensors()?,
         };
         files::replace(path, &bytes)
@@ -90,14 +94,20 @@ impl Model {
     fn to_safetensors(&self) -> Result<Vec<u8>> {
         let arrays = self.state().into_iter().map(|state| Ok((state.name, StoredArray::from_tensor(&state.tensor)?)));
         let arrays = arrays.collect::<Result<BTreeMap<_, _>>>()?;
-        let json = |value: std::result::Result<String, serde_json::Error>| {
-            value.map_err(|error| Error::Internal(error.to_string()))
-        };
         // Loaders for PyTorch ask for the format.
         let mut metadata = HashMap::from([("format".to_string(), "pt".to_string())]);
-        metadata.insert("network".into(), json(serde_json::to_string(&self.options.description()?))?);
-        metadata.insert("normalization".into(), json(serde_json::to_string(&self.normalization))?);
+        metadata.extend(self.export_metadata()?.map(|(key, value)| (key.to_string(), value)));
         serialize(&arrays, metadata)
+    }
+
+    /// What the metadata of an exported file say: the layers and the normalisation, as JSON.
+    ///
+    /// # Errors
+    /// [`Error::Internal`].
+    pub(super) fn export_metadata(&self) -> Result<[(&'static str, String); 2]> {
+        let json = |value: serde_json::Result<String>| value.map_err(|error| Error::Internal(error.to_string()));
+        let network = json(serde_json::to_string(&self.options.description()?))?;
+        Ok([("network", network), ("normalization", json(serde_json::to_string(&self.normalization))?)])
     }
 
     /// Takes the weights of a safetensors file, which another program saved, by their names and shapes: all, or on error
@@ -230,7 +240,7 @@ mod tests {
         }
         let unnamed = source.export(&folder.path().join("weights"), &ExportOptions::default()).unwrap_err().to_string();
         assert!(
-            unnamed.ends_with("weights: the name must end in .safetensors, or options say the format"),
+            unnamed.ends_with("weights: the name must end in .onnx or .safetensors, or options say the format"),
             "{unnamed}"
         );
         let bytes = std::fs::read(&path).unwrap();

@@ -14,7 +14,7 @@ use rand_chacha::ChaCha12Rng;
 use tch::{Device, Kind, Tensor};
 
 /// Added to a variance before its square root: PyTorch's default.
-const LAYER_NORM_EPSILON: f64 = 1e-5;
+pub(super) const LAYER_NORM_EPSILON: f64 = 1e-5;
 
 /// A named tensor of a network's state.
 #[derive(Debug)]
@@ -255,6 +255,11 @@ pub(super) struct Sequential {
 impl Sequential {
     pub(super) fn named(layers: Vec<(String, Layer)>) -> Self {
         Sequential { layers }
+    }
+
+    /// The layers in their order, each with its name.
+    pub(super) fn named_layers(&self) -> &[(String, Layer)] {
+        &self.layers
     }
 
     fn ends_with_batch_norm(&self) -> bool {

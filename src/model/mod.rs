@@ -11,6 +11,7 @@ mod image;
 mod init;
 mod layers;
 mod mlp;
+mod onnx;
 mod options;
 mod predict;
 mod resnet;
@@ -272,13 +273,17 @@ impl Model {
     /// All tensors themselves, in the order of the layers. They stay in the crate: kernels read and write their memory
     /// without libtorch, under the lock of whoever shares the model.
     pub(crate) fn state(&self) -> Vec<StateTensor> {
-        let single = self.members.len() == 1;
         let named = |(number, member): (usize, &Member)| {
             let state = member.network.layers.state().into_iter();
-            let prefix = if single { String::new() } else { format!("members.{number}.") };
+            let prefix = self.prefix(number);
             state.map(move |state| StateTensor { name: format!("{prefix}{}", state.name), ..state })
         };
         self.members.iter().enumerate().flat_map(named).collect()
+    }
+
+    /// What the names of the tensors of network `number` begin with.
+    fn prefix(&self, number: usize) -> String {
+        if self.members.len() == 1 { String::new() } else { format!("members.{number}.") }
     }
 
     /// A copy of all tensors, to go back to.

@@ -348,7 +348,7 @@ load_model(bytes::Vector{UInt8}) = GC.@preserve bytes create(
 "A model of its own with the same network, weights and normalisation."
 Base.copy(model::Model) = create(Model, place -> using_handles(handle -> LibBIV.biv_model_copy(handle, place), model))
 
-"Writes a model for other programs, in the format that the path ends with: `.safetensors`."
+"Writes a model for other programs, in the format that the path ends with: `.onnx` or `.safetensors`."
 export_model(model::Model, path; fields...) =
     using_handles(handle -> LibBIV.biv_model_export(handle, path, options(nothing, fields)), model)
 

@@ -62,7 +62,7 @@ classdef Model < biv.Handle
         end
 
         function exportTo(this, path, varargin)
-            %EXPORTTO  Writes the model for other programs, in the format that PATH ends with: .safetensors.
+            %EXPORTTO  Writes the model for other programs, in the format that PATH ends with: .onnx or .safetensors.
             biv_mex('model_export', this.Key, path, biv.json(varargin{:}));
         end
 
