@@ -114,11 +114,16 @@ def main():
     moments = b"".join(b"\0adam.%s.%d\0\1" % (name, at) for name in (b"mean", b"square") for at in range(4))
     seed("checkpoint", "trainer", bytes([129]) + state + tensors + moments)
     seed("checkpoint", "trainer-normalized", bytes([129]) + state + tensors + moments + statistics)
+    # The model's tensors, in each type; then with names that PyTorch's wrappers give, and one left over.
+    for kind in range(4):
+        seed("import", f"whole-{kind}", b"\1" + b"".join(bytes([name, 0, kind, name, 60]) for name in range(4)))
+    seed("import", "wrapped", b"\3" + b"".join(bytes([name, name, 0, name, 61]) for name in range(4)) + b"\4\0\4\3\0")
     numbers = random.Random(1)
     for number in range(8):
         # Data set, model, trainer, steps: then anything.
         start = bytes([0, 8, 1, 1, 1, 1, 1, 3, 0, 2, 1, 1, 1, 1, 4, 3, 1])
         seed("calls", str(number), start + numbers.randbytes(40 * number))
+    for number in range(8):
         seed("dlpack", str(number), numbers.randbytes(60 * (number + 1)))
 
 

@@ -1727,7 +1727,7 @@ biv_status biv_trainer_load_with(const char *path,
  *
  * @param bytes @param size what biv_trainer_save_to_memory() gave, or a file's content.
  * @param dataset @param options @param out as there.
- * @return as biv_trainer_load_with(). Any thread.
+ * @return as biv_trainer_load(), and BIV_ERROR_INVALID_CONFIG. Any thread.
  */
 biv_status biv_trainer_load_from_memory(const void *bytes,
                                         size_t size,

@@ -9,7 +9,7 @@ cd "$(dirname "$0")/../fuzz"
 seconds=${1:-15}
 shift || true
 targets=("$@")
-[ ${#targets[@]} -gt 0 ] || targets=(options settings networks csv image checkpoint calls dlpack)
+[ ${#targets[@]} -gt 0 ] || targets=(options settings networks csv image checkpoint import calls dlpack)
 
 export LIBTORCH=${LIBTORCH:-$(cd .. && pwd)/.libtorch/torch}
 export RUSTFLAGS="--cfg fuzzing -C passes=sancov-module -C codegen-units=1 \

@@ -1456,6 +1456,62 @@ static double step_loss(biv_trainer *trainer) {
   return step.loss;
 }
 
+static double prediction_of(const biv_model *model) {
+  const double features[] = {0.1, 0.2, 0.3, 0.4, 0.5};
+  double prediction;
+  CHECK_OK(biv_model_predict(model, F64(features, 1, 5), F64_OUT(&prediction, 1)));
+  return prediction;
+}
+
+static void models_and_trainers_go_through_memory(const char *folder) {
+  biv_dataset *data = noisy_dataset(ROWS, 1);
+  biv_trainer *trainer = small_trainer(data, batches_of_32), *resumed = NULL;
+  biv_model *model = NULL, *loaded = NULL, *copy = NULL, *inside = NULL;
+  for (int i = 0; i < 3; i++) CHECK_OK(biv_trainer_step(trainer, NULL));
+  CHECK_OK(biv_trainer_get_model(trainer, &model));
+  double expected = prediction_of(model);
+
+  size_t needed = 0, same = 0;
+  CHECK_OK(biv_model_save_to_memory(model, NULL, 0, &needed));
+  unsigned char *bytes = malloc(needed);
+  CHECK_STATUS(biv_model_save_to_memory(model, bytes, needed - 1, &same), BIV_ERROR_BUFFER_TOO_SMALL, "needs");
+  CHECK_OK(biv_model_save_to_memory(model, bytes, needed, &same));
+  CHECK(same == needed);
+  /* The bytes are those of the file. */
+  const char *path = in(folder, "memory.biv");
+  CHECK_OK(biv_model_save(model, path));
+  size_t size = 0;
+  unsigned char *file = read_file(path, &size);
+  CHECK(size == needed && memcmp(file, bytes, size) == 0);
+  CHECK_OK(biv_model_load_from_memory(bytes, needed, &loaded));
+  CHECK(prediction_of(loaded) == expected);
+  biv_model *none = NULL;
+  CHECK_STATUS(biv_model_load_from_memory(bytes, needed - 1, &none), BIV_ERROR_CORRUPT, "the bytes: ");
+  CHECK_STATUS(biv_model_load_from_memory(NULL, 5, &none), BIV_ERROR_INVALID_ARGUMENT, "bytes is NULL");
+  CHECK_STATUS(biv_model_load_from_memory(NULL, 0, &none), BIV_ERROR_CORRUPT, "the bytes: ");
+  free(bytes);
+  free(file);
+
+  CHECK_OK(biv_trainer_save_to_memory(trainer, NULL, 0, &needed));
+  bytes = malloc(needed);
+  CHECK_OK(biv_trainer_save_to_memory(trainer, bytes, needed, NULL));
+  CHECK_OK(biv_trainer_load_from_memory(bytes, needed, data, NULL, &resumed));
+  CHECK_OK(biv_model_load_from_memory(bytes, needed, &inside));
+  CHECK(prediction_of(inside) == expected);
+  free(bytes);
+
+  CHECK_OK(biv_model_copy(model, &copy));
+  for (int i = 0; i < 10; i++) CHECK(step_loss(trainer) == step_loss(resumed));
+  CHECK(prediction_of(model) != expected && prediction_of(copy) == expected);
+  biv_trainer_free(trainer);
+  biv_trainer_free(resumed);
+  biv_model_free(model);
+  biv_model_free(loaded);
+  biv_model_free(copy);
+  biv_model_free(inside);
+  biv_dataset_free(data);
+}
+
 /* A trainer saved after `steps` goes on bit for bit as the one that never stopped. */
 static void saved_training_goes_on_after(int steps, const char *folder) {
   const char *path = in(folder, "training.biv");
@@ -1683,6 +1739,7 @@ int main(void) {
   metrics_can_be_computed_again_from_predictions();
   a_trainer_gives_its_model();
   networks_are_made_of_layers(folder);
+  models_and_trainers_go_through_memory(folder);
   perceptrons_have_any_activation();
   saved_training_goes_on_after(BATCHES, folder);
   saved_training_goes_on_after(BATCHES + 1, folder);
