@@ -29,12 +29,8 @@
   X(model_save) X(model_get_info) X(model_describe) X(model_get_tensor) \
   X(model_set_tensor) X(model_predict) X(model_predict_with_variance) X(model_predict_dlpack) X(model_evaluate) X(model_set_normalization) \
   X(model_reset_normalization) X(model_free) X(trainer_create) X(trainer_step) X(trainer_step_on) \
-<<<<<<< HEAD
-  X(trainer_set_validation) X(trainer_fit) X(trainer_cancel) X(trainer_get_progress) X(trainer_describe) \
+  X(trainer_set_data) X(trainer_set_validation) X(trainer_fit) X(trainer_cancel) X(trainer_get_progress) X(trainer_describe) \
   X(trainer_evaluate) X(trainer_predict) \
-=======
-  X(trainer_set_data) X(trainer_set_validation) X(trainer_fit) X(trainer_cancel) X(trainer_get_progress) X(trainer_evaluate) X(trainer_predict) \
->>>>>>> 4ded556 (Offer data that grow in C, C++, Julia, MATLAB and Octave)
   X(trainer_get_learning_rate) X(trainer_set_learning_rate) X(trainer_get_model) X(trainer_save) X(trainer_load) X(trainer_load_with) \
   X(trainer_free) X(variance_model_fit) X(fit) X(experiment_resolve) X(experiment_run) X(sweep_run) X(text_get) X(text_free)
 /* clang-format on */
