@@ -103,7 +103,7 @@ impl StoredArray {
         &self.shape
     }
 
-    /// The values as they are stored.
+    /// The values in little-endian bytes.
     pub(super) fn into_bytes(self) -> Vec<u8> {
         self.bytes
     }

@@ -95,9 +95,10 @@ impl Model {
         let shape = if feature_mean.len() == 1 { &[] } else { self.input_shape() };
         let mean = graph.numbers("normalization.feature_mean", shape, feature_mean)?;
         let mut centred = graph.apply("Sub", &[x, &mean]);
-        if !normalization.offsets().is_empty() {
-            // What f32 leaves of a mean that is large beside its deviation counts.
-            let rest: Vec<f64> = feature_mean.iter().map(|&mean| mean - f64::from(mean as f32)).collect();
+        // What f32 leaves of a mean that is large beside its deviation counts.
+        let rest: Vec<f64> = feature_mean.iter().map(|&mean| mean - f64::from(mean as f32)).collect();
+        let counts = |(rest, std): (&f64, &f64)| rest.abs() > f64::from(f32::EPSILON) * std;
+        if rest.iter().zip(feature_std).any(counts) {
             let rest = graph.numbers("normalization.feature_mean_rest", shape, &rest)?;
             centred = graph.apply("Sub", &[centred, rest]);
         }
