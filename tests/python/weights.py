@@ -7,100 +7,30 @@ same in libbiv.
 Skipped without NumPy, safetensors and PyTorch of TORCH_VERSION.
 """
 
-import ctypes
-import importlib.metadata
 import json
 import os
 import pathlib
 import subprocess
 import sys
 import tempfile
-from ctypes import byref, c_char_p, c_int32, c_int64, c_void_p
+from ctypes import byref, c_char_p
 
+from support import ROOT, assert_close, biv, check, made, predictions, skip_without, trained
 
-def skip_without(name, version=None):
-    try:
-        found = importlib.metadata.version(name).split("+")[0]
-    except importlib.metadata.PackageNotFoundError:
-        found = None
-    if found is None or version not in (None, found):
-        print(f"python: SKIPPED weights to and from PyTorch: {name} {version or ''} is not installed")
-        sys.exit(0)
-
-
-skip_without("numpy")
-skip_without("safetensors")
-skip_without("torch", os.environ.get("TORCH_VERSION"))
+WHAT = "weights to and from PyTorch"
+skip_without(WHAT, "safetensors")
+skip_without(WHAT, "torch", os.environ.get("TORCH_VERSION"))
 
 import numpy as np
 import torch
 from safetensors.torch import save_file
 from torch import nn
 
-ROOT = pathlib.Path(__file__).parents[2]
-LIBRARY = os.environ.get("BIV_LIBRARY") or ROOT / "build/install/lib/libbiv.so"
-biv = ctypes.CDLL(str(LIBRARY), mode=os.RTLD_NOW | os.RTLD_LOCAL | os.RTLD_DEEPBIND)
-biv.biv_last_error_message.restype = c_char_p
-biv.biv_dataset_create_from_arrays.argtypes = [c_void_p] * 4
-biv.biv_trainer_create.argtypes = [c_void_p, c_void_p, c_char_p, c_void_p]
-biv.biv_trainer_step.argtypes = [c_void_p] * 2
-biv.biv_model_predict.argtypes = [c_void_p] * 3
-biv.biv_model_export.argtypes = [c_void_p, c_char_p, c_char_p]
-biv.biv_model_import_weights.argtypes = [c_void_p, c_char_p, c_char_p, c_void_p]
-biv.biv_text_get.argtypes = [c_void_p] * 2
-
-
-def check(status):
-    assert status == 0, biv.biv_last_error_message().decode()
-
-
-def made(function, *arguments):
-    handle = c_void_p()
-    check(function(*arguments, byref(handle)))
-    return handle
-
-
-class Array(ctypes.Structure):
-    """biv_array and biv_array_out, of a NumPy array in C order."""
-
-    _fields_ = [("data", c_void_p), ("dtype", c_int32), ("rank", c_int32), ("shape", c_void_p), ("strides", c_void_p),
-                ("size", c_int64)]
-
-    def __init__(self, values):
-        self.kept = values, (c_int64 * values.ndim)(*values.shape)
-        dtype = {np.dtype(np.float32): 1, np.dtype(np.float64): 2}[values.dtype]
-        super().__init__(values.ctypes.data, dtype, values.ndim, ctypes.addressof(self.kept[1]), None, 0)
-
-
-def predictions(model, features):
-    out = np.zeros((len(features), 1))
-    check(biv.biv_model_predict(model, byref(Array(features)), byref(Array(out))))
-    return out
-
-
-def trained(options, shape, rows):
-    """A model after some steps, and its features."""
-    random = np.random.default_rng(1)
-    features = (random.random((rows, *shape)) * 3 + 1).astype(np.float32)
-    labels = 100 + 5 * features.reshape(rows, -1).mean(1, dtype=np.float64) + random.normal(size=rows)
-    data = made(biv.biv_dataset_create_from_arrays, byref(Array(features)), byref(Array(labels)), None)
-    model = made(biv.biv_model_create, json.dumps(options).encode())
-    trainer = made(biv.biv_trainer_create, model, data, b'{"loss": {"kind": "mse"}, "batch_size": 8}')
-    for _ in range(6):
-        check(biv.biv_trainer_step(trainer, None))
-    return model, features
-
 
 def imported(model, path, options=None):
     report, text = made(biv.biv_model_import_weights, model, str(path).encode(), options), c_char_p()
     check(biv.biv_text_get(report, byref(text)))
     return json.loads(text.value)
-
-
-def assert_close(found, expected, what):
-    error = np.abs(found - expected).max() / np.abs(expected).max()
-    assert error < 5e-6, f"{what}: {error}"
-    print(f"python: {what}: within {error:.1e}")
 
 
 def activation(name):
