@@ -55,12 +55,19 @@ static void every_status_has_its_name(void) {
 
 static void every_kind_of_options_has_a_schema(void) {
   static const char *const schemas[][2] = {
-      {"csv", "\"standard_errors\""},   {"synthetic", "\"rows\""},
-      {"split", "\"train_size\""},      {"noise", "\"disturbance\""},
-      {"distribution", "gamma"},        {"loss", "cutoff_mse"},
-      {"model", "\"hidden\""},          {"trainer", "\"batch_size\""},
-      {"arrays", "\"missing_labels\""}, {"variances", "\"standard_deviations\""},
-      {"fit", "\"members\""},           {"load", "\"accept_data\""},
+      {"csv", "\"standard_errors\""},
+      {"synthetic", "\"rows\""},
+      {"split", "\"train_size\""},
+      {"noise", "\"disturbance\""},
+      {"distribution", "gamma"},
+      {"loss", "cutoff_mse"},
+      {"model", "\"hidden\""},
+      {"trainer", "\"batch_size\""},
+      {"arrays", "\"missing_labels\""},
+      {"variances", "\"standard_deviations\""},
+      {"fit", "\"members\""},
+      {"load", "\"accept_data\""},
+      {"export", "onnx"},
   };
   for (size_t i = 0; i < COUNT(schemas); i++) {
     const char *schema = NULL;
@@ -836,6 +843,26 @@ static void saved_models_predict_the_same(const char *folder) {
   biv_model_free(model);
   biv_model_free(loaded);
   biv_dataset_free(data);
+}
+
+static void models_are_exported_to_onnx(const char *folder) {
+  biv_model *model = linear_model();
+  const char *path = in(folder, "model.onnx"), *other = in(folder, "model.bin");
+  CHECK_OK(biv_model_export(model, path, NULL));
+  CHECK_OK(biv_model_export(model, other, "{\"format\": \"onnx\"}"));
+  size_t size = 0, other_size = 0;
+  unsigned char *file = read_file(path, &size), *same = read_file(other, &other_size);
+  /* Field 1, the version of the format, is 8. */
+  CHECK(size == other_size && memcmp(file, same, size) == 0 && file[0] == 1 << 3 && file[1] == 8);
+  free(file);
+  free(same);
+  CHECK_STATUS(biv_model_export(model, other, NULL), BIV_ERROR_INVALID_ARGUMENT, "in .onnx or .safetensors");
+  CHECK_STATUS(biv_model_export(model, other, "{\"format\": \"pt\"}"), BIV_ERROR_INVALID_CONFIG, "export.format");
+  CHECK_STATUS(biv_model_export(model, in(folder, "none/model.onnx"), NULL), BIV_ERROR_NOT_FOUND, "none");
+  const double zero[] = {0}, one[] = {1}, huge[] = {1e39};
+  CHECK_OK(biv_model_set_normalization(model, F64(zero, 1), F64(one, 1), F64(huge, 1), F64(one, 1)));
+  CHECK_STATUS(biv_model_export(model, path, NULL), BIV_ERROR_NUMERICAL, "normalization.label_mean is 1e39");
+  biv_model_free(model);
 }
 
 /* The description of a model, to be freed. */
@@ -1718,6 +1745,7 @@ int main(void) {
   a_linear_model_predicts_what_its_tensors_say();
   seeds_decide_the_initial_weights();
   saved_models_predict_the_same(folder);
+  models_are_exported_to_onnx(folder);
   a_normalization_can_be_given_and_taken_away(folder);
   trainers_keep_a_given_normalization();
   networks_may_predict_their_variance(folder);

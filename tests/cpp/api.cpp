@@ -234,6 +234,11 @@ static void models() {
   CHECK(Model({{"kind", "mlp"}, {"inputs", 5}, {"hidden", {8}}, {"seed", 2}})
             .import_weights(weights)
             .find("\"imported\":[\"0.weight\"") != std::string::npos);
+  const std::string onnx = (folder / "model.onnx").string(), unnamed = (folder / "model").string();
+  twin.export_to(onnx);
+  twin.export_to(unnamed, {{"format", "onnx"}});
+  CHECK(std::filesystem::file_size(onnx) == std::filesystem::file_size(unnamed));
+  CHECK_ERROR(twin.export_to(unnamed), BIV_ERROR_INVALID_ARGUMENT, ".onnx or .safetensors");
   const auto saved = twin.save_to_memory();
   CHECK(Model::load_from_memory(saved.data(), saved.size()).parameter_count() == twin.parameter_count());
   CHECK_ERROR(Model::load_from_memory(saved.data(), 9), BIV_ERROR_CORRUPT, "the bytes: ");

@@ -260,6 +260,10 @@ end
         @test predict(twin, rows) == predict(loaded, rows) == predict(load_model(save(loaded)), rows)
         @test step!(load_trainer(save(trainer), data)) == step!(trainer)
         export_model(loaded, joinpath(folder, "weights.safetensors"))
+        export_model(loaded, joinpath(folder, "model.onnx"))
+        export_model(loaded, joinpath(folder, "model"); format="onnx")
+        @test read(joinpath(folder, "model.onnx")) == read(joinpath(folder, "model"))
+        refused(() -> export_model(loaded, joinpath(folder, "model")), :INVALID_ARGUMENT, ".onnx or .safetensors")
         tensor!(twin, "0.bias", zeros(8))
         @test predict(twin, rows) != predict(loaded, rows)
         @test length(import_weights!(twin, joinpath(folder, "weights.safetensors"))["imported"]) == 4

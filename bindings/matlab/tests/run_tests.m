@@ -238,6 +238,11 @@ t.that('a copy is of its own', ~isequal(predict(twin, x), predict(model, x)));
 t.that('weights in', numel(getfield(importWeights(twin, weights), 'imported')) == 4);
 t.that('the same weights', isequal(predict(twin, x), predict(model, x)));
 delete(weights);
+onnx = [tempname() '.onnx'];
+exportTo(model, onnx);
+t.that('an ONNX file', getfield(dir(onnx), 'bytes') > 400);
+t.raises('biv:InvalidArgument', '.onnx or .safetensors', @() exportTo(model, [onnx '.bin']));
+delete(onnx);
 layers = {struct('kind', 'linear', 'outputs', 4), struct('kind', 'activation', 'function', 'tanh'), ...
     struct('kind', 'dropout', 'p', 0.5), struct('kind', 'linear', 'outputs', 2)};
 layered = biv.Model.create('Kind', 'sequential', 'InputShape', 3, 'Layers', layers, 'Seed', 1);
