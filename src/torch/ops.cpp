@@ -35,7 +35,8 @@ char *biv_torch_fused_adam(at::Tensor *const *parameters, at::Tensor *const *gra
     at::NoGradGuard no_grad;
     auto step = [&](auto kernel) {
       kernel(list(parameters, count), list(gradients, count), list(means, count), list(squares, count),
-             /*max_exp_avg_sqs=*/at::TensorList{}, list(steps, count), learning_rate, beta1, beta2, weight_decay, epsilon,
+             /*max_exp_avg_sqs=*/at::TensorList{}, list(steps, count), learning_rate, beta1, beta2, weight_decay,
+             epsilon,
              /*amsgrad=*/false, /*maximize=*/false);
     };
     decoupled ? step([](auto &&...given) { at::_fused_adamw_(given...); })
@@ -62,8 +63,8 @@ char *biv_torch_guarded_adam(at::Tensor *const *parameters, at::Tensor *const *g
 }
 
 // One step of gradient descent on all parameters by libtorch's fused kernel. The three lists have `count` tensors each.
-// `device_learning_rate`, a tensor on the parameters' device, replaces `learning_rate` unless it is NULL. Changes nothing
-// where `found_inf` is 1, unless it is NULL.
+// `device_learning_rate`, a tensor on the parameters' device, replaces `learning_rate` unless it is NULL. Changes
+// nothing where `found_inf` is 1, unless it is NULL.
 char *biv_torch_fused_sgd(at::Tensor *const *parameters, at::Tensor *const *gradients, at::Tensor *const *momenta,
                           size_t count, double learning_rate, const at::Tensor *device_learning_rate,
                           const at::Tensor *found_inf, double momentum, double dampening, double weight_decay,

@@ -36,7 +36,7 @@
 /* clang-format on */
 
 #define POINTER(name) __typeof__(biv_##name) *name;
-                static struct {
+static struct {
   FUNCTIONS(POINTER)
   void *handle;
 } biv;
