@@ -11,14 +11,14 @@ pub(super) const FLOAT: i32 = 1;
 pub(super) struct ModelProto {
     #[prost(int64, tag = "1")]
     pub ir_version: i64,
-    #[prost(message, repeated, tag = "8")]
-    pub opset_import: Vec<OperatorSetIdProto>,
     #[prost(string, tag = "2")]
     pub producer_name: String,
     #[prost(string, tag = "3")]
     pub producer_version: String,
     #[prost(message, optional, tag = "7")]
     pub graph: Option<GraphProto>,
+    #[prost(message, repeated, tag = "8")]
+    pub opset_import: Vec<OperatorSetIdProto>,
     #[prost(message, repeated, tag = "14")]
     pub metadata_props: Vec<StringStringEntryProto>,
 }
@@ -78,22 +78,32 @@ pub(super) struct AttributeProto {
     pub i: Option<i64>,
     #[prost(int64, repeated, tag = "8")]
     pub ints: Vec<i64>,
+    /// `AttributeProto.AttributeType`.
     #[prost(int32, tag = "20")]
-    pub kind: i32,
+    pub r#type: i32,
 }
+
+const ATTRIBUTE_FLOAT: i32 = 1;
+const ATTRIBUTE_INT: i32 = 2;
+const ATTRIBUTE_INTS: i32 = 7;
 
 impl AttributeProto {
     pub(super) fn float(name: &str, value: f64) -> Self {
-        AttributeProto { name: name.into(), f: Some(value as f32), kind: 1, ..AttributeProto::default() }
+        AttributeProto {
+            name: name.into(),
+            f: Some(value as f32),
+            r#type: ATTRIBUTE_FLOAT,
+            ..AttributeProto::default()
+        }
     }
 
     pub(super) fn int(name: &str, value: i64) -> Self {
-        AttributeProto { name: name.into(), i: Some(value), kind: 2, ..AttributeProto::default() }
+        AttributeProto { name: name.into(), i: Some(value), r#type: ATTRIBUTE_INT, ..AttributeProto::default() }
     }
 
     pub(super) fn ints(name: &str, values: impl IntoIterator<Item = i64>) -> Self {
         let ints = values.into_iter().collect();
-        AttributeProto { name: name.into(), ints, kind: 7, ..AttributeProto::default() }
+        AttributeProto { name: name.into(), ints, r#type: ATTRIBUTE_INTS, ..AttributeProto::default() }
     }
 }
 

@@ -1,8 +1,8 @@
 //! A model as an ONNX file: features in their own units in, labels in theirs out, and nothing of this library needed.
 
 mod graph;
+mod layers;
 mod messages;
-mod network;
 
 use super::Model;
 use crate::base::memory::{filled, reserve};
@@ -35,10 +35,10 @@ impl Model {
         let property = |(key, value): (&str, String)| StringStringEntryProto { key: key.into(), value };
         let model = ModelProto {
             ir_version: IR_VERSION,
-            opset_import: vec![OperatorSetIdProto { domain: Some(String::new()), version: OPSET }],
             producer_name: "libbiv".into(),
             producer_version: env!("CARGO_PKG_VERSION").into(),
             graph: Some(self.graph()?.into_proto()),
+            opset_import: vec![OperatorSetIdProto { domain: Some(String::new()), version: OPSET }],
             metadata_props: self.export_metadata()?.map(property).into(),
         };
         let size = model.encoded_len();
