@@ -25,14 +25,14 @@
   X(dataset_create_from_images) X(dataset_create_synthetic) X(dataset_add_noise) X(dataset_split) \
   X(dataset_subset) X(dataset_shuffle) X(dataset_append) X(dataset_latest) X(dataset_with_variances) X(dataset_get_info) X(dataset_describe) X(dataset_copy_features) X(dataset_copy_labels) \
   X(dataset_copy_clean_labels) X(dataset_copy_variances) X(dataset_free) X(noise_sample) X(loss_compute) \
-  X(model_create) X(model_load) X(model_copy) X(model_export) X(model_import_weights) \
+  X(model_create) X(model_load) X(model_load_from_memory) X(model_save_to_memory) X(model_copy) X(model_export) X(model_import_weights) \
   X(model_save) X(model_get_info) X(model_describe) X(model_get_tensor) \
   X(model_set_tensor) X(model_predict) X(model_predict_with_variance) X(model_predict_dlpack) X(model_evaluate) X(model_set_normalization) \
   X(model_reset_normalization) X(model_free) X(trainer_create) X(trainer_step) X(trainer_step_on) \
   X(trainer_set_data) X(trainer_set_validation) X(trainer_fit) X(trainer_cancel) X(trainer_get_progress) X(trainer_describe) \
   X(trainer_evaluate) X(trainer_predict) \
   X(trainer_get_learning_rate) X(trainer_set_learning_rate) X(trainer_get_model) X(trainer_save) X(trainer_load) X(trainer_load_with) \
-  X(trainer_free) X(variance_model_fit) X(fit) X(experiment_resolve) X(experiment_run) X(sweep_run) X(text_get) X(text_free)
+  X(trainer_load_from_memory) X(trainer_save_to_memory) X(trainer_free) X(variance_model_fit) X(fit) X(experiment_resolve) X(experiment_run) X(sweep_run) X(text_get) X(text_free)
 /* clang-format on */
 
 #define POINTER(name) __typeof__(biv_##name) *name;
