@@ -309,7 +309,7 @@ impl Drop for MovedStatistics<'_, '_> {
 /// BatchNorm's running mean and variance, which replace a mini-batch's. The work is divided among `team`.
 ///
 /// # Errors
-/// [`Error::OutOfMemory`](crate::Error::OutOfMemory).
+/// [`Error::OutOfMemory`].
 pub fn predict(
     plan: &Plan,
     parameters: &[f32],
