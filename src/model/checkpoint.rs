@@ -117,7 +117,7 @@ impl Model {
         }
         let tensor = |(number, state): (usize, StateTensor)| {
             let array = archive.get(&format!("{prefix}.{number}"))?;
-            check_shape(&state, array)?;
+            check_shape(&state, array.shape())?;
             let tensor = Tensor::f_from_slice(&array.to_f32()?)?;
             Ok(tensor.f_reshape(state.tensor.size())?.f_to_device(self.device())?)
         };
@@ -130,7 +130,7 @@ impl Model {
         let arrays = state.iter().map(|state| archive.get(&format!("model.{}", state.name)));
         let arrays = arrays.collect::<Result<Vec<_>>>()?;
         for (state, array) in state.iter().zip(&arrays) {
-            check_shape(state, array)?;
+            check_shape(state, array.shape())?;
         }
         let normalization = match archive.get("normalization.feature_mean") {
             Err(_) => None,
@@ -186,16 +186,17 @@ pub(crate) fn store_snapshot(archive: &mut Archive, prefix: &str, snapshot: &[Te
     Ok(())
 }
 
-pub(super) fn check_shape(state: &StateTensor, array: &StoredArray) -> Result<()> {
+/// An error unless an array of the shape `found` is one for `state`.
+pub(super) fn check_shape(state: &StateTensor, found: &[usize]) -> Result<()> {
     let shape: Vec<usize> = state.tensor.size().iter().map(|&size| size as usize).collect();
-    if shape == array.shape() {
+    if shape == found {
         return Ok(());
     }
-    Err(Error::Shape(format!("tensor '{}' has shape {:?}, the model's has {shape:?}", state.name, array.shape())))
+    Err(Error::Shape(format!("tensor '{}' has shape {found:?}, the model's has {shape:?}", state.name)))
 }
 
 pub(super) fn assign(state: &mut StateTensor, array: &StoredArray) -> Result<()> {
-    check_shape(state, array)?;
+    check_shape(state, array.shape())?;
     let values = array.to_f32()?;
     if values.iter().any(|value| !value.is_finite()) {
         return Err(Error::InvalidArgument(format!("tensor '{}': a value is not finite", state.name)));

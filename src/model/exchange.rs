@@ -5,7 +5,6 @@ use super::archive::{StoredArray, is_archive, serialize};
 use super::checkpoint::{assign, check_shape};
 use super::layers::StateTensor;
 use crate::base::files;
-use crate::torch::tensor::to_f32;
 use crate::{Error, Result};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use schemars::JsonSchema;
@@ -141,9 +140,8 @@ impl Model {
                 report.left_over.push(name);
                 continue;
             };
-            let array = converted(&name, &tensor)?;
-            check_shape(&state[at], &array)?;
-            if found[at].replace(array).is_some() {
+            check_shape(&state[at], tensor.shape())?;
+            if found[at].replace(converted(&name, &tensor)?).is_some() {
                 let own = &state[at].name;
                 return Err(Error::InvalidArgument(format!("{file}: has two tensors for '{own}', '{name}' is one")));
             }
@@ -192,7 +190,7 @@ fn unwrapped(name: &str) -> String {
     parts.join(".")
 }
 
-/// The tensor in f32.
+/// The tensor, of a shape that the model has, in f32.
 fn converted(name: &str, tensor: &TensorView) -> Result<StoredArray> {
     let kind = match tensor.dtype() {
         Dtype::F32 => Kind::Float,
@@ -204,10 +202,8 @@ fn converted(name: &str, tensor: &TensorView) -> Result<StoredArray> {
             return Err(Error::InvalidArgument(fault));
         }
     };
-    let shape = tensor.shape().to_vec();
-    let count = 8 * tensor.data().len() / tensor.dtype().bitsize();
-    let values = Tensor::f_from_data_size(tensor.data(), &[count as i64], kind)?.f_to_kind(Kind::Float)?;
-    StoredArray::f32(shape, &to_f32(&values)?)
+    let shape: Vec<i64> = tensor.shape().iter().map(|&size| size as i64).collect();
+    StoredArray::from_tensor(&Tensor::f_from_data_size(tensor.data(), &shape, kind)?.f_to_kind(Kind::Float)?)
 }
 
 #[cfg(test)]
