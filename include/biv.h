@@ -1371,7 +1371,7 @@ biv_status biv_model_export(const struct biv_model *model,
  *   and the file's that are "left_over", to be freed with biv_text_free(); NULL on failure. May be NULL.
  * @return BIV_OK, BIV_ERROR_INVALID_HANDLE, BIV_ERROR_INVALID_CONFIG, BIV_ERROR_NOT_FOUND, BIV_ERROR_IO,
  *   BIV_ERROR_CORRUPT (no safetensors file), BIV_ERROR_SHAPE (a tensor has another shape), BIV_ERROR_INVALID_ARGUMENT
- *   (tensors are missing or left over: the message has their names; a value is not finite; integers),
+ *   (tensors are missing or left over: the message has twenty names of each; a value is not finite; integers),
  *   BIV_ERROR_OUT_OF_MEMORY. Any thread.
  */
 biv_status biv_model_import_weights(struct biv_model *model,

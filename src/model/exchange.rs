@@ -4,6 +4,7 @@ use super::Model;
 use super::archive::{StoredArray, is_archive, serialize};
 use super::checkpoint::{assign, check_shape};
 use super::layers::StateTensor;
+use crate::base::error::quoted;
 use crate::base::files;
 use crate::{Error, Result};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
@@ -114,7 +115,7 @@ impl Model {
     ///
     /// # Errors
     /// [`Error::NotFound`], [`Error::Io`]; [`Error::Corrupt`] for another file; [`Error::Shape`] for a tensor of another
-    /// shape; [`Error::InvalidArgument`] with all their names where tensors are missing or left over, for a type that
+    /// shape; [`Error::InvalidArgument`] with their names where tensors are missing or left over, for a type that
     /// holds no real numbers, and for values that are not finite.
     pub fn import_weights(&mut self, path: &Path, options: &ImportOptions) -> Result<ImportReport> {
         let file = path.display();
@@ -173,15 +174,10 @@ impl Model {
 
 /// What keeps a strict import from being one.
 fn difference(report: &ImportReport) -> String {
-    let list = |what: &str, names: &[String]| {
-        (!names.is_empty()).then(|| format!("{} {what}: '{}'", names.len(), names.join("', '")))
-    };
-    let parts = [
-        list("tensors of the model are missing", &report.missing),
-        list("tensors are none of the model's", &report.left_over),
-    ];
+    let list = |what: &str, names: &[String]| (!names.is_empty()).then(|| format!("{what} {}", quoted(names)));
+    let parts = [list("missing are", &report.missing), list("left over are", &report.left_over)];
     let parts: Vec<String> = parts.into_iter().flatten().collect();
-    format!("{}; with \"strict\": false the others are taken", parts.join("; "))
+    format!("the tensors are not the model's: {}; with \"strict\": false the others are taken", parts.join("; "))
 }
 
 /// The name without what wrappers added to it.
@@ -210,6 +206,7 @@ fn converted(name: &str, tensor: &TensorView) -> Result<StoredArray> {
 mod tests {
     use super::*;
     use crate::base::options::parse;
+    use tch::Device;
 
     fn model(seed: u64) -> Model {
         let options = format!(r#"{{"kind": "mlp", "inputs": 3, "hidden": [4], "norm": "batch_norm", "seed": {seed}}}"#);
@@ -280,9 +277,19 @@ mod tests {
             _ => Some((name.into(), tensor)),
         });
         let message = fault(&strict);
-        let expected = "3 tensors of the model are missing: '0.bias', '1.weight', '3.bias'; 1 tensors are none of the \
-                        model's: 'first.bias'; with \"strict\": false the others are taken";
+        let expected = "weights.safetensors: the tensors are not the model's: missing are '0.bias', '1.weight', '3.bias'; \
+                        left over are 'first.bias'; with \"strict\": false the others are taken";
         assert!(message.ends_with(expected), "{message}");
+
+        // A message stays readable: the report of an import that is not strict has all names.
+        let others: Vec<_> =
+            (0..100).map(|at| (format!("{at:02}.other"), Tensor::zeros([1], (Kind::Float, Device::Cpu)))).collect();
+        Tensor::write_safetensors(&others, &path).unwrap();
+        let message = fault(&strict);
+        assert!(
+            message.contains("'3.bias'; left over are '00.other', ") && message.contains(", ... (80 more); with"),
+            "{message}"
+        );
 
         let loose = ImportOptions { strict: false };
         file(&path, &source, |name, tensor| {
