@@ -346,7 +346,7 @@ load_model(bytes::Vector{UInt8}) = GC.@preserve bytes create(
     Model, place -> LibBIV.biv_model_load_from_memory(pointer(bytes), length(bytes), place))
 
 "A model of its own with the same network, weights and normalisation."
-Base.copy(model::Model) = create(Model, place -> using_handles(handle -> LibBIV.biv_model_copy(handle, place), model))
+Base.copy(model::Model) = GC.@preserve model create(Model, place -> LibBIV.biv_model_copy(model.handle, place))
 
 "Writes a model for other programs, in the format that the path ends with: `.onnx` or `.safetensors`."
 export_model(model::Model, path; fields...) =
@@ -356,8 +356,8 @@ export_model(model::Model, path; fields...) =
 Takes the weights of a safetensors file, as PyTorch saves it, by names and shapes: all, or on error none. With
 `strict = false` those that both have. Returns what was `"imported"`, is `"missing"` and was `"left_over"`.
 """
-import_weights!(model::Model, path; fields...) = read_text(create(Text, place -> using_handles(
-    handle -> LibBIV.biv_model_import_weights(handle, path, options(nothing, fields), place), model)))
+import_weights!(model::Model, path; fields...) = GC.@preserve model read_text(create(
+    Text, place -> LibBIV.biv_model_import_weights(model.handle, path, options(nothing, fields), place)))
 
 info(model::Model) =
     filled(LibBIV.biv_model_info, place -> using_handles(handle -> LibBIV.biv_model_get_info(handle, place), model))
