@@ -1632,9 +1632,10 @@ biv_status biv_trainer_evaluate(const struct biv_trainer *trainer,
 
 /**
  * Describes the trainer as JSON: its "options", of which the learning rate is the one that was set last; the
- * "learning_rate" of the next step, as the schedule has it; its "device"; its "kernel", which takes the steps: "mlp_cpu" or "mlp_gpu", as in biv_build_info(), "graphs_gpu" where steps are recorded
- * and repeated, "operations" for libtorch's with the gradient by hand, or "autograd" for libtorch's automatic
- * differentiation; and "accepted", in what its data sets differed from those before, where that was accepted.
+ * "learning_rate" of the next step, as the schedule has it; its "device"; its "kernel", which takes the steps: "mlp_cpu"
+ * or "mlp_gpu", as in biv_build_info(), "graphs_gpu" where steps are recorded and repeated, "operations" for libtorch's
+ * with the gradient by hand, or "autograd" for libtorch's automatic differentiation; and "accepted", in what its data
+ * sets differed from those before, where that was accepted.
  *
  * @param buffer @param capacity @param needed as for biv_model_describe().
  * @return as biv_model_describe(). Any thread.
@@ -1757,8 +1758,8 @@ void biv_trainer_free(struct biv_trainer *trainer);
  * 0))`): NumPy, PyTorch, CuPy, JAX and others.
  *
  * Ownership. The tensors are the library's from the call on, whatever it returns. It calls the deleter of each once,
- * on any thread, when no data set and no trainer needs its memory any more. Hand over what no one else will delete: from Python, rename the
- * capsule to "used_dltensor_versioned" before the call.
+ * on any thread, when no data set and no trainer needs its memory any more. Hand over what no one else will delete:
+ * from Python, rename the capsule to "used_dltensor_versioned" before the call.
  *
  * Copies. Features of float32, and labels and variances of float64, in C order are used where they are: they must not
  * change until their deleter is called, and their values are checked during this call only. All others are copied, and

@@ -106,8 +106,8 @@ const EXACT: u64 = 1 << 53;
 /// 0))`): NumPy, PyTorch, CuPy, JAX and others.
 ///
 /// Ownership. The tensors are the library's from the call on, whatever it returns. It calls the deleter of each once,
-/// on any thread, when no data set and no trainer needs its memory any more. Hand over what no one else will delete: from Python, rename the
-/// capsule to "used_dltensor_versioned" before the call.
+/// on any thread, when no data set and no trainer needs its memory any more. Hand over what no one else will delete:
+/// from Python, rename the capsule to "used_dltensor_versioned" before the call.
 ///
 /// Copies. Features of float32, and labels and variances of float64, in C order are used where they are: they must not
 /// change until their deleter is called, and their values are checked during this call only. All others are copied, and

@@ -443,9 +443,10 @@ pub unsafe extern "C" fn biv_trainer_evaluate(
 }
 
 /// Describes the trainer as JSON: its "options", of which the learning rate is the one that was set last; the
-/// "learning_rate" of the next step, as the schedule has it; its "device"; its "kernel", which takes the steps: "mlp_cpu" or "mlp_gpu", as in biv_build_info(), "graphs_gpu" where steps are recorded
-/// and repeated, "operations" for libtorch's with the gradient by hand, or "autograd" for libtorch's automatic
-/// differentiation; and "accepted", in what its data sets differed from those before, where that was accepted.
+/// "learning_rate" of the next step, as the schedule has it; its "device"; its "kernel", which takes the steps: "mlp_cpu"
+/// or "mlp_gpu", as in biv_build_info(), "graphs_gpu" where steps are recorded and repeated, "operations" for libtorch's
+/// with the gradient by hand, or "autograd" for libtorch's automatic differentiation; and "accepted", in what its data
+/// sets differed from those before, where that was accepted.
 ///
 /// @param buffer @param capacity @param needed as for biv_model_describe().
 /// @return as biv_model_describe(). Any thread.

@@ -147,7 +147,7 @@ pub(crate) fn batch_norm(
 
 /// The largest value of each window.
 pub(crate) fn max_pool(images: &Tensor, window: Window) -> Result<Tensor> {
-    let [size, stride, padding] = [window.size, window.stride, window.padding].map(|number| number as i64);
+    let [size, stride, padding] = window.sizes();
     Ok(images.f_max_pool2d(size, stride, padding, 1, false)?)
 }
 

@@ -39,6 +39,9 @@ pub(crate) const BATCH_NORM_MOMENTUM: f64 = 0.1;
 /// Added to a variance before its square root: PyTorch's default.
 pub(crate) const BATCH_NORM_EPSILON: f64 = 1e-5;
 
+/// The slope of a leaky ReLU below 0: PyTorch's default.
+pub(crate) const LEAKY_RELU_SLOPE: f64 = 0.01;
+
 /// What a BatchNorm computes, beside its tensors.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct BatchNormSpec {
@@ -56,6 +59,13 @@ pub(crate) struct Window {
     pub stride: usize,
     /// Rows and columns added at each side of the image.
     pub padding: usize,
+}
+
+impl Window {
+    /// Its size, stride and padding, as libtorch and ONNX take them.
+    pub(crate) fn sizes(self) -> [i64; 3] {
+        [self.size, self.stride, self.padding].map(|number| number as i64)
+    }
 }
 
 /// What is computed from a BatchNorm's output, in the same pass over memory where an implementation can.

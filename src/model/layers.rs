@@ -123,7 +123,16 @@ impl Layer {
         matches!(self, Layer::Linear { .. } | Layer::Conv { .. } | Layer::BatchNorm { .. })
     }
 
-    /// The layer's output, and that of what comes `after` it, which only a BatchNorm takes.
+    /// Whether it can take a ReLU that follows it along: a BatchNorm, or a residual block that ends with one.
+    fn takes_relu(&self) -> bool {
+        match self {
+            Layer::BatchNorm { .. } => true,
+            Layer::Residual { body, .. } => matches!(body.layers.last(), Some((_, Layer::BatchNorm { .. }))),
+            _ => false,
+        }
+    }
+
+    /// The layer's output, and that of what comes `after` it: nothing, unless the layer takes it along.
     fn forward(&self, mut x: Tensor, pass: Pass, after: Epilogue) -> Result<Tensor> {
         Ok(match self {
             Layer::Linear { weight, bias } => x.f_linear(weight, bias.as_ref())?,
@@ -155,14 +164,18 @@ impl Layer {
             },
             Layer::MaxPool(window) => max_pool(&x, *window)?,
             Layer::AvgPool(window) => {
-                let [size, stride, padding] = [window.size, window.stride, window.padding].map(|number| number as i64);
+                let [size, stride, padding] = window.sizes();
                 x.f_avg_pool2d(size, stride, padding, false, true, None)?
             }
             Layer::GlobalAvgPool => x.f_adaptive_avg_pool2d([1, 1])?,
             Layer::Flatten => x.f_flatten(1, -1)?,
             Layer::Residual { body, shortcut } => {
                 let shortcut = shortcut.forward(&x, pass, Epilogue::Nothing)?;
-                body.forward(&x, pass, Epilogue::Nothing)?.f_add(&shortcut)?
+                if after.has_relu() {
+                    body.forward(&x, pass, Epilogue::ShortcutAndRelu(&shortcut))?
+                } else {
+                    body.forward(&x, pass, Epilogue::Nothing)?.f_add(&shortcut)?
+                }
             }
         })
     }
@@ -262,11 +275,7 @@ impl Sequential {
         &self.layers
     }
 
-    fn ends_with_batch_norm(&self) -> bool {
-        matches!(self.layers.last(), Some((_, Layer::BatchNorm { .. })))
-    }
-
-    /// The last layer's output, and that of what comes `after` it, which only a BatchNorm takes.
+    /// The last layer's output, and that of what comes `after` it: nothing, unless that layer is a BatchNorm.
     pub(super) fn forward(&self, input: &Tensor, pass: Pass, after: Epilogue) -> Result<Tensor> {
         const RELU: Activation = Activation::Relu;
         let mut x = input.shallow_clone();
@@ -279,15 +288,7 @@ impl Sequential {
                 (Layer::BatchNorm { .. }, [Layer::Activation { function: RELU, .. }, Layer::MaxPool(window), ..]) => {
                     (Epilogue::ReluAndMaxPool(*window), 2)
                 }
-                (Layer::BatchNorm { .. }, [Layer::Activation { function: RELU, .. }, ..]) => (Epilogue::Relu, 1),
-                (Layer::Residual { body, shortcut }, [Layer::Activation { function: RELU, .. }, rest_after @ ..])
-                    if body.ends_with_batch_norm() =>
-                {
-                    let shortcut = shortcut.forward(&x, pass, Epilogue::Nothing)?;
-                    x = body.forward(&x, pass, Epilogue::ShortcutAndRelu(&shortcut))?;
-                    rest = rest_after;
-                    continue;
-                }
+                (layer, [Layer::Activation { function: RELU, .. }, ..]) if layer.takes_relu() => (Epilogue::Relu, 1),
                 _ => (Epilogue::Nothing, 0),
             };
             x = layer.forward(x, pass, after)?;

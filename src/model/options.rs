@@ -159,13 +159,33 @@ impl ModelOptions {
 
     /// The networks with their initial weights: one, or those of an ensemble.
     pub(super) fn build(&self) -> Result<Vec<Network>> {
-        let parts = self.parts()?;
-        let description = parts.network.description().map_err(|error| error.moved("model.", &parts.path))?;
-        let made = (0..parts.members).map(|number| {
-            let seed = parts.network.seed().wrapping_add(number as u64);
-            description.build(seed, parts.heads).map_err(|error| error.moved("model.", &parts.path))
-        });
-        made.collect()
+        let mut path = "model.".to_string();
+        let (members, network) = match self {
+            ModelOptions::Ensemble { members, network } => {
+                require(*members >= 1, "model.members", *members, "at least 1")?;
+                path += "network.";
+                (*members, &**network)
+            }
+            single => (1, single),
+        };
+        let (network, heads) = match network {
+            ModelOptions::MeanVariance { network } => {
+                path += "network.";
+                (&**network, 2)
+            }
+            plain => (plain, 1),
+        };
+        if matches!(network, ModelOptions::MeanVariance { .. } | ModelOptions::Ensemble { .. }) {
+            return Err(Error::config(
+                path + "kind",
+                "is a network in a network, must be 'mlp', 'sequential', 'vanilla_ann', 'vanilla_cnn' or 'resnet'; \
+                 within an ensemble, 'mean_variance' too",
+            ));
+        }
+        let moved = |error: Error| error.moved("model.", &path);
+        let description = network.description().map_err(moved)?;
+        let seeds = (0..members).map(|number| network.seed().wrapping_add(number as u64));
+        seeds.map(|seed| description.build(seed, heads).map_err(moved)).collect()
     }
 
     /// What a single network is made of, without the outputs that `mean_variance` adds.
@@ -204,34 +224,6 @@ impl ModelOptions {
                 network.description()
             }
         }
-    }
-
-    /// What the networks are, and how many.
-    fn parts(&self) -> Result<Parts<'_>> {
-        let mut path = "model.".to_string();
-        let (members, network) = match self {
-            ModelOptions::Ensemble { members, network } => {
-                require(*members >= 1, "model.members", *members, "at least 1")?;
-                path += "network.";
-                (*members, &**network)
-            }
-            single => (1, single),
-        };
-        let (network, heads) = match network {
-            ModelOptions::MeanVariance { network } => {
-                path += "network.";
-                (&**network, 2)
-            }
-            plain => (plain, 1),
-        };
-        if matches!(network, ModelOptions::MeanVariance { .. } | ModelOptions::Ensemble { .. }) {
-            return Err(Error::config(
-                path + "kind",
-                "is a network in a network, must be 'mlp', 'sequential', 'vanilla_ann', 'vanilla_cnn' or 'resnet'; \
-                 within an ensemble, 'mean_variance' too",
-            ));
-        }
-        Ok(Parts { members, network, heads, path })
     }
 
     /// Checks the size of the images that the network takes, which does not need the network.
@@ -285,15 +277,4 @@ impl ModelOptions {
             ModelOptions::MeanVariance { network } | ModelOptions::Ensemble { network, .. } => network.seed(),
         }
     }
-}
-
-/// What a model's networks are.
-struct Parts<'a> {
-    members: usize,
-    /// A single one of them.
-    network: &'a ModelOptions,
-    /// How many outputs each label has.
-    heads: usize,
-    /// Where its options are.
-    path: String,
 }

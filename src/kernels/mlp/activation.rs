@@ -2,10 +2,8 @@
 //!
 //! The exponential and the functions of it are polynomials: to a few units of the last place, and NaN stays NaN.
 
+use crate::kernels::spec::LEAKY_RELU_SLOPE;
 use std::f32::consts::{FRAC_1_SQRT_2, LN_2, LOG2_E};
-
-/// The slope of `leaky_relu` below 0.
-const NEGATIVE_SLOPE: f32 = 0.01;
 
 /// Beyond it `softplus` is the identity.
 const SOFTPLUS_THRESHOLD: f32 = 20.0;
@@ -13,7 +11,7 @@ const SOFTPLUS_THRESHOLD: f32 = 20.0;
 /// `x` where it is positive, else `0.01 x`.
 #[inline(always)]
 pub(super) fn leaky_relu(x: f32) -> (f32, f32) {
-    let slope = if x > 0.0 { 1.0 } else { NEGATIVE_SLOPE };
+    let slope = if x > 0.0 { 1.0 } else { LEAKY_RELU_SLOPE as f32 };
     (x * slope, slope)
 }
 

@@ -2,7 +2,8 @@
 //!
 //! A mini-batch is split into tiles of 64 rows, and its tiles into chunks. A thread takes a chunk forward and backward
 //! through the network and sums its gradient, all in its core's cache. Then the chunks' gradients are added, and the
-//! optimiser moves the weights. The partition does not depend on the number of threads, so neither does any bit of the result.
+//! optimiser moves the weights. The partition does not depend on the number of threads, so neither does any bit of the
+//! result.
 //!
 //! There is only one chunk where the activations of all tiles are needed to the end: for large layers, whose gradient
 //! would not stay in a cache, and with BatchNorm, which needs the whole mini-batch after each layer. The threads then

@@ -3,7 +3,7 @@
 use super::graph::Graph;
 use super::messages::AttributeProto;
 use crate::Result;
-use crate::kernels::spec::{Activation, BATCH_NORM_EPSILON};
+use crate::kernels::spec::{Activation, BATCH_NORM_EPSILON, LEAKY_RELU_SLOPE};
 use crate::model::layers::{LAYER_NORM_EPSILON, Layer, Sequential, Window};
 use std::f64::consts::SQRT_2;
 use tch::Tensor;
@@ -91,7 +91,9 @@ impl Graph {
     fn activation(&mut self, function: Activation, x: &str) -> Result<String> {
         Ok(match function {
             Activation::Relu => self.apply("Relu", &[x]),
-            Activation::LeakyRelu => self.apply_with("LeakyRelu", &[x], vec![AttributeProto::float("alpha", 0.01)]),
+            Activation::LeakyRelu => {
+                self.apply_with("LeakyRelu", &[x], vec![AttributeProto::float("alpha", LEAKY_RELU_SLOPE)])
+            }
             Activation::Tanh => self.apply("Tanh", &[x]),
             Activation::Sigmoid => self.apply("Sigmoid", &[x]),
             Activation::Silu => {
@@ -114,7 +116,7 @@ impl Graph {
 
 /// The attributes of a window that slides over an image.
 fn sliding(window: Window) -> Vec<AttributeProto> {
-    let [size, stride, padding] = [window.size, window.stride, window.padding].map(|number| number as i64);
+    let [size, stride, padding] = window.sizes();
     vec![
         AttributeProto::ints("kernel_shape", [size; 2]),
         AttributeProto::ints("strides", [stride; 2]),
