@@ -184,6 +184,11 @@ impl<'a, T: Clone, V: Into<Cow<'a, [T]>>> From<V> for Memory<'a, T> {
     }
 }
 
+/// How many values a row of `shape` has; the largest number there is where they are more.
+pub(crate) fn width_of(shape: &[usize]) -> usize {
+    shape.iter().fold(1, |product: usize, &size| product.saturating_mul(size))
+}
+
 /// The value of a byte of an image.
 pub(super) fn pixel(byte: u8) -> f32 {
     f32::from(byte) / 255.0

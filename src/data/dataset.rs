@@ -1,6 +1,6 @@
 //! A data set in memory: features, labels and the variances of the labels' noise.
 
-use super::array::{ArrayView, Elements};
+use super::array::{ArrayView, Elements, width_of};
 use super::columns::Columns;
 use super::groups::{Groups, name_of_number};
 use super::{Chunks, Features, Shared};
@@ -97,7 +97,7 @@ impl Dataset {
         };
         let outputs = outputs_of("labels", labels, *rows)?;
         let shape = if shape.is_empty() { vec![1] } else { shape.to_vec() };
-        let width = shape.iter().product::<usize>();
+        let width = width_of(&shape);
         check_sizes(&shape, outputs, *rows)?;
         let columns = if shape.len() == 1 { width } else { 1 };
         let features = match features.elements() {
@@ -146,10 +146,10 @@ impl Dataset {
         outputs: usize,
         variances: Option<Shared<f64>>,
     ) -> Result<Self> {
-        let width: usize = feature_shape.iter().product();
+        let width = width_of(&feature_shape);
         let rows = labels.len() / outputs.max(1);
         check_sizes(&feature_shape, outputs, rows)?;
-        if features.len() != rows * width || labels.len() != rows * outputs {
+        if features.len() != rows.saturating_mul(width) || labels.len() != rows * outputs {
             return Err(Error::Shape(format!(
                 "{} feature values do not make {rows} rows of shape {feature_shape:?}",
                 features.len()
@@ -165,8 +165,9 @@ impl Dataset {
     /// # Errors
     /// As [`Dataset::from_arrays`].
     pub fn from_pixels(pixels: Vec<u8>, shape: [usize; 3], labels: Vec<f64>, groups: Option<Vec<u32>>) -> Result<Self> {
-        let (rows, width) = (labels.len(), shape.iter().product::<usize>());
-        if rows == 0 || width == 0 || pixels.len() != rows * width || groups.as_ref().is_some_and(|g| g.len() != rows) {
+        let (rows, width) = (labels.len(), width_of(&shape));
+        let bytes = rows.saturating_mul(width);
+        if bytes == 0 || pixels.len() != bytes || groups.as_ref().is_some_and(|g| g.len() != rows) {
             let bytes = pixels.len();
             return Err(Error::Shape(format!("{bytes} bytes do not make {rows} images of shape {shape:?}")));
         }
@@ -532,6 +533,14 @@ mod tests {
         assert_eq!(
             message(Dataset::from_arrays(&x(&features), &y, None)),
             "row 1, feature 1: NaN is not a finite single-precision number"
+        );
+        // More values in a row than there are numbers for, and no rows.
+        let none = ArrayView::f32(&[], &[0, 1 << 40, 1 << 40]).unwrap();
+        let no_labels = ArrayView::f64(&[], &[0]).unwrap();
+        assert_eq!(message(Dataset::from_arrays(&none, &no_labels, None)), "a data set needs at least one row");
+        assert_eq!(
+            message(Dataset::new(vec![], vec![1 << 63, 2], vec![1.0], 1, None)),
+            "0 feature values do not make 1 rows of shape [9223372036854775808, 2]"
         );
         let features = [0.0; 4];
         let variances = [1.0, -2.0];

@@ -2,7 +2,7 @@
 
 use super::{Member, Model, Pass, batch};
 use crate::base::memory::{collect, filled, reserve};
-use crate::data::array::ArrayView;
+use crate::data::array::{ArrayView, width_of};
 use crate::data::{Dataset, FeatureRows, Normalization, Scale, check_features, less};
 use crate::kernels::mlp::{self, Plan};
 use crate::kernels::ops::has_mlp_prediction;
@@ -62,7 +62,7 @@ impl Model {
         let [_, shape @ ..] = features.shape() else {
             return Err(Error::Shape("features have no dimensions, the first is the rows".into()));
         };
-        let (width, inputs) = (shape.iter().product::<usize>(), self.inputs());
+        let (width, inputs) = (width_of(shape), self.inputs());
         if width != inputs {
             return Err(Error::Shape(format!("features have {width} values in a row, the model has {inputs} inputs")));
         }
