@@ -708,6 +708,7 @@ impl World {
                 Call::LoadModel(file) => {
                     let (object, faults) = match self.files.get(&(file % 2)) {
                         Some(Object::Model(model)) => (Object::Model(Rc::new((**model).clone())), vec![]),
+                        Some(Object::Trainer(trainer)) => (Object::Model(Rc::new((*trainer.model).clone())), vec![]),
                         Some(_) => (Object::Text, vec![BIV_ERROR_INVALID_ARGUMENT]),
                         None => (Object::Text, vec![BIV_ERROR_NOT_FOUND]),
                     };

@@ -6,6 +6,7 @@
 use biv_fuzz::*;
 use libfuzzer_sys::fuzz_target;
 use safetensors::{Dtype, tensor::TensorView};
+use std::collections::BTreeMap;
 use std::ptr::null_mut;
 
 const PREFIXES: [&str; 5] = ["", "module.", "_orig_mod.", "_orig_mod.module.", "other."];
@@ -19,10 +20,11 @@ fn well_formed(input: &[u8]) -> Vec<u8> {
         let name = format!("{}{}", PREFIXES[usize::from(part[1]) % 5], NAMES[usize::from(part[0]) % 7]);
         let (dtype, shape) = (TYPES[usize::from(part[2]) % 6], shapes[usize::from(part[3]) % 6].to_vec());
         let size = shape.iter().product::<usize>() * dtype.bitsize() / 8;
-        (name, dtype, shape, vec![part[4]; size])
+        (name, (dtype, shape, vec![part[4]; size]))
     });
-    let tensors: Vec<_> = tensors.collect();
-    let views = tensors.iter().map(|(name, dtype, shape, data)| {
+    // A file has each name once.
+    let tensors: BTreeMap<_, _> = tensors.collect();
+    let views = tensors.iter().map(|(name, (dtype, shape, data))| {
         (name.clone(), TensorView::new(*dtype, shape.clone(), data).expect("the size is that of the shape"))
     });
     safetensors::serialize(views, None).expect("a file")
