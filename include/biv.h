@@ -872,14 +872,15 @@ biv_status biv_cuda_device_count(int32_t *out);
 
 /**
  * How many threads libtorch uses inside one operation on the CPU. The number is the process's: a host
- * that uses libtorch itself shares it.
+ * that uses libtorch itself shares it. By default there are as many as processors that the process may run
+ * on or, where a cgroup limits their time (as a container's), as many as the limit has processors.
  *
  * @return BIV_OK, BIV_ERROR_INVALID_ARGUMENT. Any thread.
  */
 biv_status biv_get_num_threads(int32_t *out);
 
 /**
- * Sets what biv_get_num_threads() gives. The library itself never does. Results are reproducible for one
+ * Sets what biv_get_num_threads() gives. Results are reproducible for one
  * number of threads; with another one they may round differently.
  *
  * @param threads 1 to 4096. More than there are processors makes work slower; the log says so.

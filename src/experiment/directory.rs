@@ -8,6 +8,7 @@ use super::report::{self, EventWriter};
 use crate::base::files;
 use crate::data::{Dataset, Fingerprint, left_out_note};
 use crate::model::Model;
+use crate::torch::device;
 use crate::train::fit::FitReport;
 use crate::train::trainer::Trainer;
 use crate::{Error, Result};
@@ -295,7 +296,7 @@ pub(super) fn versions(device: &str) -> Value {
         "biv": env!("CARGO_PKG_VERSION"),
         "libtorch": crate::torch::runtime::torch_version(),
         "device": crate::torch::device::resolve(device).map(crate::torch::device::name).unwrap_or_default(),
-        "threads": tch::get_num_threads(),
+        "threads": device::threads(),
         "system": format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
     })
 }

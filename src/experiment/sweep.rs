@@ -10,6 +10,7 @@ use super::{report, source};
 use crate::base::options::{self, require};
 use crate::data::Dataset;
 use crate::kernels::team::limit_threads;
+use crate::torch::device;
 use crate::{Error, Result};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -188,7 +189,7 @@ impl Sweep {
         let finished = self.cells.len() - open.len();
         let pace = Pace::new(finished as u64, self.cells.len() as u64);
         let jobs = self.jobs.min(open.len());
-        let threads = usize::try_from(tch::get_num_threads()).unwrap_or(1).div_ceil(jobs.max(1));
+        let threads = device::threads().div_ceil(jobs.max(1));
         std::thread::scope(|scope| {
             for worker in 0..jobs {
                 let (sender, next, stop, open, data) = (sender.clone(), &next, &stop, &open, &data);

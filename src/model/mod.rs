@@ -20,6 +20,7 @@ use crate::data::{Columns, Dataset, Normalization};
 use crate::kernels::mlp::Plan;
 use crate::kernels::spec::Epilogue;
 use crate::torch::Precision;
+use crate::torch::device;
 use crate::torch::flat::Flat;
 use crate::{Error, Result};
 use archive::StoredArray;
@@ -391,6 +392,8 @@ impl Model {
 impl Member {
     /// On the CPU.
     fn new(network: Network) -> Result<Self> {
+        // Before libtorch computes anything, it has the number of threads that the process may have.
+        device::threads();
         let mut member = Member { network, flat: None };
         member.flatten()?;
         Ok(member)

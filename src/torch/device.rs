@@ -3,6 +3,7 @@
 use super::runtime::load_cuda;
 use crate::base::options::require;
 use crate::{Error, Result};
+use std::sync::Once;
 use tch::{Cuda, Device};
 
 /// The device called `name`. CUDA's libraries are loaded when it is first asked
@@ -43,12 +44,47 @@ pub fn cuda_device_count() -> usize {
     }
 }
 
+/// How many threads libtorch uses inside one operation on the CPU, in the whole process.
+///
+/// libtorch's own default counts the processors that the process may run on, but not a limit of their time, which a
+/// container often has: more threads than that limit has processors wait for each other. The first call lowers the
+/// default to it. A number that the host or the environment has set stays.
+pub fn threads() -> usize {
+    static OBEYED: Once = Once::new();
+    OBEYED.call_once(|| {
+        let set = ["OMP_NUM_THREADS", "MKL_NUM_THREADS"].iter().any(|name| std::env::var_os(name).is_some());
+        let limit = std::thread::available_parallelism().map_or(usize::MAX, usize::from);
+        if !set && torch_threads() == affinity() && limit < torch_threads() {
+            tch::set_num_threads(limit as i32);
+        }
+    });
+    torch_threads()
+}
+
+fn torch_threads() -> usize {
+    usize::try_from(tch::get_num_threads()).unwrap_or(1).max(1)
+}
+
+/// On how many processors the process may run; 0 where the system does not tell.
+fn affinity() -> usize {
+    // SAFETY: a `cpu_set_t` is a set of bits, for which zeros are the empty one; the call writes no more than its size.
+    unsafe {
+        let mut set: libc::cpu_set_t = std::mem::zeroed();
+        match libc::sched_getaffinity(0, size_of::<libc::cpu_set_t>(), &mut set) {
+            0 => libc::CPU_COUNT(&set) as usize,
+            _ => 0,
+        }
+    }
+}
+
 /// Sets how many threads libtorch uses inside one operation on the CPU, in the whole process.
 ///
 /// # Errors
 /// [`Error::InvalidConfig`] unless it is 1 to 4096.
 pub fn set_threads(threads: i32) -> Result<()> {
     require((1..=4096).contains(&threads), "threads", threads, "1 to 4096")?;
+    // What comes first is no default.
+    self::threads();
     tch::set_num_threads(threads);
     Ok(())
 }

@@ -18,4 +18,5 @@ mod optimizers;
 mod own_data;
 mod real_data;
 mod streams;
+mod threads;
 mod training;
