@@ -780,6 +780,7 @@ int main(void) {
   free(saved);
   free(checkpoint);
   free(faces);
+  free(exported);
   free(header);
   return report("contract");
 }
