@@ -1770,17 +1770,23 @@ void biv_trainer_free(struct biv_trainer *trainer);
  * dimensions, [rows, channels, height, width], are images: each value is the byte divided by 255, and they stay bytes,
  * as in biv_dataset_create_from_images(). Strides may be anything, also 0 or negative; NULL stands for C order.
  *
- * Devices. The memory is the CPU's, or pinned for a GPU (kDLCUDAHost, kDLROCMHost). Copy other tensors to the CPU.
+ * Devices. The memory is the CPU's, or pinned for a GPU (kDLCUDAHost, kDLROCMHost). Tensors on a CUDA device (kDLCUDA,
+ * kDLCUDAManaged) are copied to the CPU's memory, where a data set's statistics and divisions are computed, and their
+ * deleters are called before the call returns; a trainer on a GPU copies there what it needs. That takes a libtorch with
+ * CUDA and the device itself; without them, and from other devices, copy tensors to the CPU.
  *
  * @param features shape [rows, ...]: any number of dimensions, of which the first counts the rows.
  * @param labels shape [rows] or [rows, outputs], in any unit.
  * @param noise @param groups as for biv_dataset_create(); NULL for none.
- * @param stream NULL: reserved for tensors on a GPU.
+ * @param stream the CUDA stream on which tensors on a GPU are written, as their producer was told it: before they are
+ *   copied, the library waits for all work of their device, that of every stream (NULL and DLPack's numbers 1 and 2
+ *   among them). (void *)-1 says that their values are there: it does not wait. It says nothing of tensors in the CPU's
+ *   memory.
  * @param options JSON, schema "arrays", as for biv_dataset_create(); NULL for the defaults.
  * @param out the new handle, to be freed with biv_dataset_free(); NULL on failure.
  * @return as biv_dataset_create_from_arrays(), and BIV_ERROR_INVALID_CONFIG, BIV_ERROR_UNSUPPORTED (memory of another
- *   device, another major version of DLPack), BIV_ERROR_INVALID_ARGUMENT (another type of elements, one tensor for two
- *   arguments, an integer beyond 2^53). Any thread.
+ *   device, another major version of DLPack), BIV_ERROR_DEVICE (a copy from a GPU fails), BIV_ERROR_INVALID_ARGUMENT
+ *   (another type of elements, one tensor for two arguments, an integer beyond 2^53). Any thread.
  */
 biv_status biv_dataset_create_from_dlpack(struct DLManagedTensorVersioned *features,
                                           struct DLManagedTensorVersioned *labels,
@@ -1798,9 +1804,10 @@ biv_status biv_dataset_create_from_dlpack(struct DLManagedTensorVersioned *featu
  * it returns: a producer's array stays alive for its own owners.
  *
  * @param features shape [rows, ...], as for biv_model_predict().
- * @param out is filled: float32 or float64, on the CPU, not read-only, different indices different elements, of shape
- *   [rows, outputs], or [rows] for one output. On failure it is as it was.
- * @return as biv_model_predict(); BIV_ERROR_UNSUPPORTED and BIV_ERROR_INVALID_ARGUMENT as
+ * @param out is filled: float32 or float64, not read-only, different indices different elements, of shape [rows,
+ *   outputs], or [rows] for one output. On failure it is as it was. On a GPU, the library waits for the device before it
+ *   reads or writes, and what it writes is there when the call returns.
+ * @return as biv_model_predict(); BIV_ERROR_UNSUPPORTED, BIV_ERROR_DEVICE and BIV_ERROR_INVALID_ARGUMENT as
  *   biv_dataset_create_from_dlpack(). Any thread.
  */
 biv_status biv_model_predict_dlpack(const struct biv_model *model,

@@ -480,11 +480,11 @@ class Dataset {
    * where it throws. It calls the deleter of each once. What it keeps in their memory must not change until then.
    *
    * @param features @param labels @param noise @param groups dlpack.h's structs; nullptr for no noise and no groups.
+   * @param stream that on which tensors on a GPU are written, as for biv_dataset_create_from_dlpack().
    */
   static Dataset from_dlpack(DLManagedTensorVersioned *features, DLManagedTensorVersioned *labels,
                              DLManagedTensorVersioned *noise = nullptr, DLManagedTensorVersioned *groups = nullptr,
-                             const Options &options = {}) {
-    void *const stream = nullptr;
+                             const Options &options = {}, void *stream = nullptr) {
     return Dataset(detail::made<biv_dataset>(biv_dataset_create_from_dlpack, features, labels, noise, groups, stream,
                                              options.json()));
   }

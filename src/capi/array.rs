@@ -65,7 +65,7 @@ const MAX_RANK: i32 = 8;
 ///
 /// # Safety
 /// `array` follows the description of [`biv_array`].
-unsafe fn layout<T>(array: &biv_array, name: &str) -> Result<(Layout, *const T)> {
+pub(super) unsafe fn layout<T>(array: &biv_array, name: &str) -> Result<(Layout, *const T)> {
     if !(1..=MAX_RANK).contains(&array.rank) {
         return Err(Error::Shape(format!("{name}.rank is {}, must be 1 to {MAX_RANK}", array.rank)));
     }

@@ -10,12 +10,18 @@ use super::status::biv_status;
 use crate::base::memory::collect;
 use crate::data::array::{ArrayView, Elements};
 use crate::data::{ArrayOptions, Dataset};
+use crate::torch::device::cuda_device_count;
 use crate::{Error, Result};
 use half::{bf16, f16};
 use std::ffi::{c_char, c_void};
 use std::mem::offset_of;
 use std::ptr::NonNull;
 use std::sync::Arc;
+use tch::Device;
+
+mod staged;
+
+use staged::Staged;
 
 /// Where a tensor's memory is.
 #[repr(C)]
@@ -117,17 +123,23 @@ const EXACT: u64 = 1 << 53;
 /// dimensions, [rows, channels, height, width], are images: each value is the byte divided by 255, and they stay bytes,
 /// as in biv_dataset_create_from_images(). Strides may be anything, also 0 or negative; NULL stands for C order.
 ///
-/// Devices. The memory is the CPU's, or pinned for a GPU (kDLCUDAHost, kDLROCMHost). Copy other tensors to the CPU.
+/// Devices. The memory is the CPU's, or pinned for a GPU (kDLCUDAHost, kDLROCMHost). Tensors on a CUDA device (kDLCUDA,
+/// kDLCUDAManaged) are copied to the CPU's memory, where a data set's statistics and divisions are computed, and their
+/// deleters are called before the call returns; a trainer on a GPU copies there what it needs. That takes a libtorch with
+/// CUDA and the device itself; without them, and from other devices, copy tensors to the CPU.
 ///
 /// @param features shape [rows, ...]: any number of dimensions, of which the first counts the rows.
 /// @param labels shape [rows] or [rows, outputs], in any unit.
 /// @param noise @param groups as for biv_dataset_create(); NULL for none.
-/// @param stream NULL: reserved for tensors on a GPU.
+/// @param stream the CUDA stream on which tensors on a GPU are written, as their producer was told it: before they are
+///   copied, the library waits for all work of their device, that of every stream (NULL and DLPack's numbers 1 and 2
+///   among them). (void *)-1 says that their values are there: it does not wait. It says nothing of tensors in the CPU's
+///   memory.
 /// @param options JSON, schema "arrays", as for biv_dataset_create(); NULL for the defaults.
 /// @param out the new handle, to be freed with biv_dataset_free(); NULL on failure.
 /// @return as biv_dataset_create_from_arrays(), and BIV_ERROR_INVALID_CONFIG, BIV_ERROR_UNSUPPORTED (memory of another
-///   device, another major version of DLPack), BIV_ERROR_INVALID_ARGUMENT (another type of elements, one tensor for two
-///   arguments, an integer beyond 2^53). Any thread.
+///   device, another major version of DLPack), BIV_ERROR_DEVICE (a copy from a GPU fails), BIV_ERROR_INVALID_ARGUMENT
+///   (another type of elements, one tensor for two arguments, an integer beyond 2^53). Any thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn biv_dataset_create_from_dlpack(
     features: *mut DLManagedTensorVersioned,
@@ -144,11 +156,9 @@ pub unsafe extern "C" fn biv_dataset_create_from_dlpack(
     // SAFETY: as above.
     boundary(move || unsafe {
         handle::create(out, || {
-            if !stream.is_null() {
-                return Err(Error::InvalidArgument("stream must be NULL: tensors on a GPU are not taken".into()));
-            }
-            let (features, labels) = (features.view()?, labels.view()?);
-            let (noise, groups) = (noise.view_optional()?, groups.view_optional()?);
+            let wait = stream.addr() != usize::MAX;
+            let (features, labels) = (features.view(wait)?, labels.view(wait)?);
+            let (noise, groups) = (noise.view_optional(wait)?, groups.view_optional(wait)?);
             let options: ArrayOptions = pointer::options(options, "arrays")?;
             Dataset::from_arrays_with(&features, &labels, noise.as_ref(), groups.as_ref(), &options).map(Arc::new)
         })
@@ -162,9 +172,10 @@ pub unsafe extern "C" fn biv_dataset_create_from_dlpack(
 /// it returns: a producer's array stays alive for its own owners.
 ///
 /// @param features shape [rows, ...], as for biv_model_predict().
-/// @param out is filled: float32 or float64, on the CPU, not read-only, different indices different elements, of shape
-///   [rows, outputs], or [rows] for one output. On failure it is as it was.
-/// @return as biv_model_predict(); BIV_ERROR_UNSUPPORTED and BIV_ERROR_INVALID_ARGUMENT as
+/// @param out is filled: float32 or float64, not read-only, different indices different elements, of shape [rows,
+///   outputs], or [rows] for one output. On failure it is as it was. On a GPU, the library waits for the device before it
+///   reads or writes, and what it writes is there when the call returns.
+/// @return as biv_model_predict(); BIV_ERROR_UNSUPPORTED, BIV_ERROR_DEVICE and BIV_ERROR_INVALID_ARGUMENT as
 ///   biv_dataset_create_from_dlpack(). Any thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn biv_model_predict_dlpack(
@@ -176,8 +187,12 @@ pub unsafe extern "C" fn biv_model_predict_dlpack(
     let [features, out] = unsafe { take([(features, "features"), (out, "out")]) };
     // SAFETY: as above.
     boundary(move || unsafe {
-        let (features, out) = (features.view()?, out.to_fill()?);
-        predict(&handle::get(model)?.lock(), &features, &out)
+        let (features, (array, staged)) = (features.view(true)?, out.to_fill()?);
+        predict(&handle::get(model)?.lock(), &features, &array)?;
+        match staged {
+            Some(mut staged) => staged.send().map_err(|error| not_copied(out.name, error)),
+            None => Ok(()),
+        }
     })
 }
 
@@ -231,13 +246,13 @@ unsafe fn take<const N: usize>(given: [(*mut DLManagedTensorVersioned, &'static 
 }
 
 impl Given {
-    /// The tensor's values.
+    /// The tensor's values. For those on a GPU it waits for all work of that, if `wait`.
     ///
     /// # Safety
     /// The tensor, if any, follows dlpack.h.
-    unsafe fn view(&self) -> Result<ArrayView<'_>> {
+    unsafe fn view(&self, wait: bool) -> Result<ArrayView<'_>> {
         // SAFETY: the caller's promise.
-        let view = unsafe { self.view_optional()? };
+        let view = unsafe { self.view_optional(wait)? };
         view.ok_or_else(|| Error::InvalidArgument(format!("{} is NULL", self.name)))
     }
 
@@ -245,19 +260,24 @@ impl Given {
     ///
     /// # Safety
     /// As [`Given::view`].
-    unsafe fn view_optional(&self) -> Result<Option<ArrayView<'_>>> {
-        // SAFETY: the caller's promise.
-        let Some(owned) = (unsafe { self.tensor()? }) else { return Ok(None) };
-        let lender: Lender = owned.clone();
+    unsafe fn view_optional(&self, wait: bool) -> Result<Option<ArrayView<'_>>> {
         // SAFETY: the caller's promise; the tensor lives as long as its owner.
-        unsafe { values(&owned.0.as_ref().dl_tensor, self.name, &lender) }.map(Some)
+        unsafe {
+            let Some(owned) = self.tensor()? else { return Ok(None) };
+            let (tensor, lender): (_, Lender) = (&owned.0.as_ref().dl_tensor, owned.clone());
+            let view = match device_of(tensor, self.name)? {
+                Device::Cpu => values(tensor, self.name, &lender),
+                device => copied(tensor, self.name, device, wait),
+            };
+            view.map(Some)
+        }
     }
 
-    /// The tensor as an array to be filled.
+    /// The tensor as an array to be filled. Where it is on a GPU, that is room to be sent there.
     ///
     /// # Safety
     /// As [`Given::view`].
-    unsafe fn to_fill(&self) -> Result<biv_array_out> {
+    unsafe fn to_fill(&self) -> Result<(biv_array_out, Option<Staged>)> {
         let name = self.name;
         // SAFETY: the caller's promise.
         let tensor = unsafe { self.tensor()?.map(|owned| owned.0.as_ref()) };
@@ -265,11 +285,17 @@ impl Given {
         if tensor.flags & READ_ONLY != 0 {
             return Err(Error::InvalidArgument(format!("{name} is read-only")));
         }
-        let biv_array { data, dtype, rank, shape, strides, size } = described(&tensor.dl_tensor, name)?;
+        let mut staged = match device_of(&tensor.dl_tensor, name)? {
+            Device::Cpu => None,
+            // SAFETY: the caller's promise.
+            device => Some(unsafe { Staged::new(&tensor.dl_tensor, name, device)? }),
+        };
+        let there = staged.as_mut().map_or(tensor.dl_tensor, Staged::tensor);
+        let biv_array { data, dtype, rank, shape, strides, size } = described(&there, name)?;
         if dtype == 0 {
             return Err(unknown_type(name, tensor.dl_tensor.dtype, "float32 or float64"));
         }
-        Ok(biv_array_out { data: data.cast_mut(), dtype, rank, shape, strides, size })
+        Ok((biv_array_out { data: data.cast_mut(), dtype, rank, shape, strides, size }, staged))
     }
 
     /// The tensor, of the version that is known.
@@ -294,23 +320,34 @@ impl Given {
     }
 }
 
+const CPU: i32 = 1;
+const CUDA: i32 = 2;
+const CUDA_HOST: i32 = 3;
+const ROCM: i32 = 10;
+const ROCM_HOST: i32 = 11;
+const CUDA_MANAGED: i32 = 13;
+
+/// Whose memory the tensor's is: the host's, or that of a CUDA device that is there.
+fn device_of(tensor: &DLTensor, name: &str) -> Result<Device> {
+    let DLDevice { device_type, device_id } = tensor.device;
+    let place = match device_type {
+        CPU | CUDA_HOST | ROCM_HOST => return Ok(Device::Cpu),
+        CUDA | CUDA_MANAGED => match usize::try_from(device_id) {
+            Ok(number) if number < cuda_device_count() => return Ok(Device::Cuda(number)),
+            _ if device_type == CUDA => "a CUDA device",
+            _ => "memory that CUDA manages",
+        },
+        ROCM => "a ROCm device",
+        _ => "another device",
+    };
+    Err(Error::Unsupported(format!(
+        "{name} is on {place} (device_type {device_type}, device_id {device_id}): copy it to the CPU first"
+    )))
+}
+
 /// A tensor as an array of the library's: its dtype is 0 where that has no number for it.
 fn described(tensor: &DLTensor, name: &str) -> Result<biv_array> {
-    let DLTensor { data, device, ndim, dtype, shape, strides, byte_offset } = *tensor;
-    let place = match device.device_type {
-        // The CPU's, and pinned for CUDA or ROCm.
-        1 | 3 | 11 => None,
-        2 => Some("a CUDA device"),
-        10 => Some("a ROCm device"),
-        13 => Some("memory that CUDA manages"),
-        _ => Some("another device"),
-    };
-    if let Some(place) = place {
-        let DLDevice { device_type, device_id } = device;
-        return Err(Error::Unsupported(format!(
-            "{name} is on {place} (device_type {device_type}, device_id {device_id}): copy it to the CPU first"
-        )));
-    }
+    let DLTensor { data, ndim, dtype, shape, strides, byte_offset, .. } = *tensor;
     if !(1..=MAX_DIMENSIONS).contains(&ndim) {
         return Err(Error::Shape(format!("{name}.ndim is {ndim}, must be 1 to {MAX_DIMENSIONS}")));
     }
@@ -337,6 +374,30 @@ fn unknown_type(name: &str, dtype: DLDataType, allowed: &str) -> Error {
     Error::InvalidArgument(format!(
         "{name} has elements of type code {code}, {bits} bits, {lanes} lanes, must be {allowed}"
     ))
+}
+
+/// The values of a tensor on `device`, which are copied. Where `wait`, all work of the device is done first.
+///
+/// # Safety
+/// The tensor follows dlpack.h, and its values are there.
+unsafe fn copied(tensor: &DLTensor, name: &str, device: Device, wait: bool) -> Result<ArrayView<'static>> {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let mut staged = Staged::new(tensor, name, device)?;
+        staged.fetch(wait).map_err(|error| not_copied(name, error))?;
+        let tensor = staged.tensor();
+        let lender: Lender = Arc::new(staged.elements);
+        values(&tensor, name, &lender)
+    }
+}
+
+fn not_copied(name: &str, error: Error) -> Error {
+    match error {
+        Error::Internal(cause) => {
+            Error::Device(format!("{name} cannot be copied between its device and the CPU: {cause}"))
+        }
+        other => other,
+    }
 }
 
 /// The values of a tensor that `lender` lends.

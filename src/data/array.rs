@@ -62,6 +62,11 @@ impl Layout {
         &self.shape
     }
 
+    /// The distance from one index to the next, for each dimension; 0 where there is one index at most.
+    pub fn strides(&self) -> &[isize] {
+        &self.strides
+    }
+
     /// How many elements the array has.
     pub fn elements(&self) -> usize {
         self.shape.iter().product()

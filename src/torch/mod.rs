@@ -10,6 +10,7 @@ mod precision;
 pub(crate) mod runtime;
 pub(crate) mod scopes;
 pub(crate) mod tensor;
+pub(crate) mod transfer;
 
 pub(crate) use arena::Arena;
 pub use precision::Precision;

@@ -209,7 +209,9 @@ static void tensors() {
   std::vector<std::int64_t> table{2, 5}, column{2};
   int x = 0, y = 0;
   {
-    const Dataset data = Dataset::from_dlpack(tensor(features, table, x), tensor(labels, column, y));
+    /* A stream says nothing of tensors on the CPU. */
+    const Dataset data =
+        Dataset::from_dlpack(tensor(features, table, x), tensor(labels, column, y), nullptr, nullptr, {}, &x);
     /* The data set reads the vector's memory. */
     labels[1] = 7;
     CHECK(data.labels() == labels && x == 0 && y == 0);

@@ -222,13 +222,14 @@ function borrow(x::AbstractArray, y::AbstractArray; variances=nothing, groups=no
 end
 
 """
-    from_dlpack(x::Ptr, y::Ptr; noise = C_NULL, groups = C_NULL, options...)
+    from_dlpack(x::Ptr, y::Ptr; noise = C_NULL, groups = C_NULL, stream = C_NULL, options...)
 
 A data set of tensors by DLPack 1.x: pointers to `DLManagedTensorVersioned`, which are the library's from the call on. It
-calls the deleter of each once, on any thread, when it needs its memory no longer.
+calls the deleter of each once, on any thread, when it needs its memory no longer. `stream` is the CUDA stream on which
+tensors on a GPU are written.
 """
-from_dlpack(x::Ptr, y::Ptr; noise::Ptr=C_NULL, groups::Ptr=C_NULL, fields...) = create(
-    Dataset, place -> LibBIV.biv_dataset_create_from_dlpack(x, y, noise, groups, C_NULL, options(nothing, fields), place))
+from_dlpack(x::Ptr, y::Ptr; noise::Ptr=C_NULL, groups::Ptr=C_NULL, stream::Ptr=C_NULL, fields...) = create(
+    Dataset, place -> LibBIV.biv_dataset_create_from_dlpack(x, y, noise, groups, stream, options(nothing, fields), place))
 
 "Predicts into the tensor `out`; both tensors are as for [`from_dlpack`](@ref), and are given back before it returns."
 predict_dlpack!(model, x::Ptr, out::Ptr) =

@@ -141,7 +141,7 @@ end
     parts = dlpack.((x32, y64, out, x32, zeros(5)))
     place(number) = Ptr{Cvoid}(Base.unsafe_convert(Ptr{DLManagedTensorVersioned}, parts[number][1]))
     GC.@preserve x32 y64 out parts begin
-        data = from_dlpack(place(1), place(2))
+        data = from_dlpack(place(1), place(2); stream=Ptr{Cvoid}(1))
         y64[2] = 77
         @test features(data) == x && labels(data) == y64 && DELETED[] == 0
         close(data)

@@ -109,13 +109,16 @@ fn faults_are_named_and_every_tensor_is_deleted_once() {
     fn with(change: Change, status: biv_status, text: &'static str) -> (Change, biv_status, &'static str) {
         (change, status, text)
     }
+    fn of_none(device_type: i32) -> DLDevice {
+        DLDevice { device_type, device_id: 99 }
+    }
     let faults = [
         with(|t| t.version.major = 0, BIV_ERROR_UNSUPPORTED, "is of DLPack 0.3, must be of 1.x"),
         with(|t| t.version.major = 2, BIV_ERROR_UNSUPPORTED, "is of DLPack 2.3"),
-        with(|t| t.dl_tensor.device.device_type = 2, BIV_ERROR_UNSUPPORTED, "is on a CUDA device (device_type 2"),
-        with(|t| t.dl_tensor.device.device_type = 10, BIV_ERROR_UNSUPPORTED, "copy it to the CPU first"),
-        with(|t| t.dl_tensor.device.device_type = 13, BIV_ERROR_UNSUPPORTED, "CUDA manages"),
-        with(|t| t.dl_tensor.device.device_type = -1, BIV_ERROR_UNSUPPORTED, "another device"),
+        with(|t| t.dl_tensor.device = of_none(2), BIV_ERROR_UNSUPPORTED, "is on a CUDA device (device_type 2"),
+        with(|t| t.dl_tensor.device = of_none(10), BIV_ERROR_UNSUPPORTED, "copy it to the CPU first"),
+        with(|t| t.dl_tensor.device = of_none(13), BIV_ERROR_UNSUPPORTED, "CUDA manages"),
+        with(|t| t.dl_tensor.device = of_none(-1), BIV_ERROR_UNSUPPORTED, "another device"),
         with(|t| t.dl_tensor.ndim = 0, BIV_ERROR_SHAPE, "ndim is 0, must be 1 to 8"),
         with(|t| t.dl_tensor.ndim = 9, BIV_ERROR_SHAPE, "ndim is 9"),
         with(|t| t.dl_tensor.ndim = i32::MIN, BIV_ERROR_SHAPE, "ndim is -2147483648"),
@@ -175,11 +178,212 @@ fn a_tensor_that_is_handed_over_twice_or_is_missing_is_an_error() {
         biv_dataset_create_from_dlpack(x, y, null_mut(), null_mut(), null_mut(), c"{\"a\": 1}".as_ptr(), &mut out)
     };
     assert_eq!((status, deleted.load(SeqCst), too.load(SeqCst)), (BIV_ERROR_INVALID_CONFIG, 1, 1));
-    let ((x, deleted), (y, too)) = (tensor(&[1.0f64, 2.0], F64, &[2]), tensor(&[1.0f64, 2.0], F64, &[2]));
+}
+
+/// The values of a tensor with `change` made to it: as they are read where they are, and copied as from another device.
+fn read_and_copied<T: Copy>(values: &[T], dtype: DLDataType, shape: &[i64], change: Change) -> [Result<Vec<f64>>; 2] {
+    let (managed, _) = tensor(values, dtype, shape);
+    // SAFETY: the tensor is as large as it says until it is deleted.
+    unsafe {
+        change(&mut *managed);
+        let there: Lender = Arc::new(());
+        let read = super::values(&(*managed).dl_tensor, "x", &there);
+        let copied = copied(&(*managed).dl_tensor, "x", Device::Cpu, true);
+        let result = [read, copied].map(|view| view?.to_f64());
+        delete(managed);
+        result
+    }
+}
+
+#[test]
+fn tensors_that_are_copied_are_those_that_are_read() {
+    fn check<T: Copy>(values: &[T], code: u8, shape: &[i64], change: Change) {
+        let dtype = DLDataType { code, bits: (8 * size_of::<T>()) as u8, lanes: 1 };
+        let [read, copied] = read_and_copied(values, dtype, shape, change).map(Result::unwrap);
+        assert_eq!(copied, read, "code {code}, {} bits, {shape:?}", dtype.bits);
+    }
+    let changes: [Change; 8] = [
+        |_| {},
+        |t| t.dl_tensor.strides = null_mut(),
+        |t| *strides(t) = [1, 3],
+        |t| *strides(t) = [0, 1],
+        |t| *strides(t) = [0, 0],
+        |t| *strides(t) = [1, 2],
+        // From the end.
+        |t| {
+            t.dl_tensor.byte_offset = 5 * u64::from(t.dl_tensor.dtype.bits) / 8;
+            *strides(t) = [-2, -1];
+        },
+        // The second column, from the end, and a row that stands for all.
+        |t| {
+            t.dl_tensor.byte_offset = 5 * u64::from(t.dl_tensor.dtype.bits) / 8;
+            *size(t) = 2;
+            *strides(t) = [-4, 0];
+        },
+    ];
+    for change in changes {
+        check(&[1.5f32, -2.0, 3.0, f32::MIN, 5.0, 6.0], FLOAT, &[3, 2], change);
+        check(&[1.5f64, -2.0, 3.0, f64::MAX, 5.0, 6.0], FLOAT, &[3, 2], change);
+        check(&[0x3e00u16, 0xfbff, 1, 2, 3, 4], FLOAT, &[3, 2], change);
+        check(&[0x3fc0u16, 0xc2f7, 1, 2, 3, 4], BFLOAT, &[3, 2], change);
+        check(&[true, false, false, true, true, false], BOOL, &[3, 2], change);
+        check(&[-128i8, 127, 3, 4, 5, 6], INT, &[3, 2], change);
+        check(&[-300i16, 300, 3, 4, 5, 6], INT, &[3, 2], change);
+        check(&[i32::MIN, i32::MAX, 3, 4, 5, 6], INT, &[3, 2], change);
+        check(&[-5_000_000i64, 1 << 53, 3, 4, 5, 6], INT, &[3, 2], change);
+        check(&[0u8, 255, 3, 4, 5, 6], UINT, &[3, 2], change);
+        check(&[0u16, 65_535, 3, 4, 5, 6], UINT, &[3, 2], change);
+        check(&[u32::MAX, 1, 3, 4, 5, 6], UINT, &[3, 2], change);
+        check(&[1u64 << 53, 1, 3, 4, 5, 6], UINT, &[3, 2], change);
+    }
+    // Images, rows of more dimensions by columns, and no rows.
+    check(&[0u8, 51, 102, 255, 1, 2, 3, 4], UINT, &[2, 1, 2, 2], |_| {});
+    check(&[1.0f32, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0], FLOAT, &[2, 2, 2], |t| *strides(t) = [1, 4]);
+    check::<f64>(&[], FLOAT, &[0, 2], |_| {});
+    check::<f32>(&[], FLOAT, &[0, 2], |t| t.dl_tensor.data = null_mut());
+
+    // What is wrong is said before anything is read.
+    let faults: [(Change, &str); 7] = [
+        (|t| t.dl_tensor.data = null_mut(), "x.data is NULL"),
+        (|t| t.dl_tensor.byte_offset = 1, "x.data is not aligned to its elements' size"),
+        (|t| t.dl_tensor.byte_offset = u64::MAX - 7, "exceeds memory"),
+        (|t| *size(t) = i64::MAX, "exceeds memory"),
+        (|t| t.dl_tensor.ndim = 9, "x.ndim is 9"),
+        (|t| t.dl_tensor.dtype.bits = 4, "x has elements of type code 2, 4 bits, 1 lanes, must be"),
+        (|t| t.dl_tensor.dtype.code = 5, "x has elements of type code 5, 64 bits, 1 lanes, must be"),
+    ];
+    for (change, expected) in faults {
+        let [_, copied] = read_and_copied(&[1.0f64, 2.0], F64, &[2], change);
+        let message = copied.unwrap_err().to_string();
+        assert!(message.contains(expected), "{message}");
+    }
+}
+
+#[test]
+fn what_is_copied_is_lent_on_and_sent_back() {
+    let (managed, _) = tensor(&[1.0f64, 2.0, 3.0, 4.0, 5.0, 6.0], F64, &[3, 2]);
+    // SAFETY: the tensor is as large as it says until it is deleted.
+    unsafe {
+        // The copy is the data set's: there is no other.
+        let view = copied(&(*managed).dl_tensor, "x", Device::Cpu, false).unwrap();
+        let shared = view.to_shared_f64().unwrap();
+        assert_eq!(
+            (shared.as_ptr(), &shared[..]),
+            (view.as_f64().unwrap().as_ptr(), &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0][..])
+        );
+        // The second column from the end, whose neighbours stay as they are.
+        let second = &mut *managed;
+        second.dl_tensor.byte_offset = 40;
+        second.dl_tensor.ndim = 1;
+        *strides(second) = [-2, 0];
+        let mut staged = Staged::new(&second.dl_tensor, "x", Device::Cpu).unwrap();
+        let there = described(&staged.tensor(), "x").unwrap();
+        let biv_array { data, dtype, rank, shape, strides, size } = there;
+        let there = biv_array_out { data: data.cast_mut(), dtype, rank, shape, strides, size };
+        super::super::array::fill(&there, "x", &[3], &[7.0, 8.0, 9.0]).unwrap();
+        let now = || std::slice::from_raw_parts((*managed).dl_tensor.data.cast::<f64>(), 6).to_vec();
+        assert_eq!(now(), [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
+        staged.send().unwrap();
+        assert_eq!(now(), [1.0, 9.0, 3.0, 8.0, 5.0, 7.0]);
+        delete(managed);
+    }
+}
+
+#[test]
+fn a_stream_says_nothing_of_tensors_on_the_cpu() {
+    for stream in [1usize, 2, 0x7f00_0000_1000, usize::MAX] {
+        let ((x, _), (y, _)) = (tensor(&[1.0f32, 2.0], F32, &[2]), tensor(&[1.0f64, 2.0], F64, &[2]));
+        let mut data = null_mut();
+        // SAFETY: tensors as large as they say.
+        let status =
+            unsafe { biv_dataset_create_from_dlpack(x, y, null_mut(), null_mut(), stream as _, null(), &mut data) };
+        assert_eq!(status, BIV_OK, "{}", message());
+        biv_dataset_free(data);
+    }
+}
+
+/// As `tensor`, of the first values of `there`, a tensor on a GPU that outlives it.
+fn on_gpu(there: &tch::Tensor, dtype: DLDataType, shape: &[i64]) -> (*mut DLManagedTensorVersioned, Arc<AtomicUsize>) {
+    let (managed, deleted) = tensor::<f64>(&[], dtype, shape);
+    // SAFETY: the tensor is ours until the library gets it.
+    unsafe {
+        (*managed).dl_tensor.data = there.data_ptr();
+        (*managed).dl_tensor.device.device_type = CUDA;
+    }
+    (managed, deleted)
+}
+
+#[test]
+#[ignore = "needs a GPU: make gpu-check"]
+fn tensors_on_a_gpu_are_copied_once_and_predicted_into() {
+    crate::torch::device::resolve("cuda:0").unwrap();
+    let gpu = |values: &[f64], kind| tch::Tensor::from_slice(values).to_kind(kind).to_device(Device::Cuda(0));
+    let (x, y) = ([1.0, 2.0, 3.0, 4.0, 5.0, 6.0], [7.0, 8.0, 9.0]);
+    let (features, labels) = (gpu(&x, tch::Kind::Float), gpu(&y, tch::Kind::Double));
+    let changes: [(Change, [f64; 6]); 4] = [
+        (|_| {}, x),
+        (|t| *strides(t) = [1, 3], [1.0, 4.0, 2.0, 5.0, 3.0, 6.0]),
+        (
+            |t| {
+                t.dl_tensor.byte_offset = 20;
+                *strides(t) = [-2, -1];
+            },
+            [6.0, 5.0, 4.0, 3.0, 2.0, 1.0],
+        ),
+        (|t| *strides(t) = [0, 1], [1.0, 2.0, 1.0, 2.0, 1.0, 2.0]),
+    ];
+    for stream in [0usize, 1, 2, usize::MAX] {
+        for (change, expected) in changes {
+            let ((x, deleted), (y, too)) = (on_gpu(&features, F32, &[3, 2]), on_gpu(&labels, F64, &[3]));
+            let mut data = null_mut();
+            // SAFETY: tensors as large as they say, which outlive the call.
+            let status = unsafe {
+                change(&mut *x);
+                biv_dataset_create_from_dlpack(x, y, null_mut(), null_mut(), stream as _, null(), &mut data)
+            };
+            assert_eq!((status, deleted.load(SeqCst), too.load(SeqCst)), (BIV_OK, 1, 1), "{}", message());
+            let set = handle::get(data).unwrap();
+            assert_eq!(
+                (set.features().rows().to_f64(2).unwrap(), set.labels()),
+                (expected.to_vec(), &[7.0, 8.0, 9.0][..])
+            );
+            biv_dataset_free(data);
+        }
+    }
+    // Memory that is none of the device's is refused.
+    let ((x, deleted), (y, _)) = (tensor(&x.map(|value| value as f32), F32, &[3, 2]), on_gpu(&labels, F64, &[3]));
+    let mut data = null_mut();
     // SAFETY: as above.
-    let status = unsafe { biv_dataset_create_from_dlpack(x, y, null_mut(), null_mut(), 8 as _, null(), &mut out) };
-    assert_eq!((status, deleted.load(SeqCst), too.load(SeqCst)), (BIV_ERROR_INVALID_ARGUMENT, 1, 1));
-    assert!(message().starts_with("stream must be NULL"), "{}", message());
+    let status = unsafe {
+        (*x).dl_tensor.device.device_type = CUDA;
+        biv_dataset_create_from_dlpack(x, y, null_mut(), null_mut(), null_mut(), null(), &mut data)
+    };
+    assert_eq!((status, deleted.load(SeqCst)), (BIV_ERROR_DEVICE, 1), "{}", message());
+
+    let (mut model, mut expected) = (null_mut(), [0.0f64; 3]);
+    let rows = tch::Tensor::zeros([3, 2], (tch::Kind::Double, Device::Cuda(0)));
+    // SAFETY: a C string, arrays and tensors as large as they say.
+    unsafe {
+        assert_eq!(biv_model_create(cr#"{"kind":"mlp","inputs":2,"hidden":[4]}"#.as_ptr(), &mut model), BIV_OK);
+        let ((features, _), (host, _)) = (on_gpu(&features, F32, &[3, 2]), tensor(&[0.0f64; 3], F64, &[3]));
+        (*host).deleter = None;
+        assert_eq!(biv_model_predict_dlpack(model, features, host), BIV_OK, "{}", message());
+        std::ptr::copy_nonoverlapping((*host).dl_tensor.data.cast::<f64>(), expected.as_mut_ptr(), 3);
+        delete(host);
+    }
+    // Into the first column, from the end.
+    let ((features, _), (out, deleted)) = (on_gpu(&features, F32, &[3, 2]), on_gpu(&rows, F64, &[3]));
+    // SAFETY: as above.
+    let status = unsafe {
+        (*out).dl_tensor.byte_offset = 32;
+        *(*out).dl_tensor.strides = -2;
+        biv_model_predict_dlpack(model, features, out)
+    };
+    assert_eq!((status, deleted.load(SeqCst)), (BIV_OK, 1), "{}", message());
+    let found = crate::torch::tensor::to_f32(&rows).unwrap();
+    let [a, b, c] = expected.map(|value| value as f32);
+    assert_eq!(found, [c, 0.0, b, 0.0, a, 0.0]);
+    biv_model_free(model);
 }
 
 #[test]
