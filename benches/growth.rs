@@ -111,10 +111,13 @@ fn memory() {
     say(&format!("a trainer, after {time:.1} s"));
     let (time, _) = seconds(|| trainer.epoch(|_, _| ControlFlow::Continue(())).unwrap());
     say(&format!("an epoch, after {time:.1} s"));
-    let (time, ()) = seconds(|| trainer.set_data(&data.append(&rows(0, 1)).unwrap()).unwrap());
+    let grown = data.append(&rows(0, 1)).unwrap();
+    let (time, ()) = seconds(|| trainer.set_data(&grown).unwrap());
     say(&format!("a row more under the trainer, after {time:.1} s"));
-    let (time, _) = seconds(|| trainer.evaluate(&data).unwrap());
-    say(&format!("an evaluation, after {time:.1} s"));
+    for (what, data) in [("", &data), (" with the new row", &grown)] {
+        let (time, _) = seconds(|| trainer.evaluate(data).unwrap());
+        say(&format!("an evaluation{what}, after {time:.1} s"));
+    }
 }
 
 fn main() {

@@ -99,27 +99,32 @@ impl Features {
         })
     }
 
-    /// The last `count` rows, of `width` values each.
-    ///
-    /// # Errors
-    /// [`Error::OutOfMemory`].
-    pub(super) fn last(&self, count: usize, width: usize) -> Result<Self> {
-        Ok(match self {
+    /// The rows from `start` to `end`, of `width` values each, without a copy.
+    pub(super) fn slice(&self, start: usize, end: usize, width: usize) -> Self {
+        match self {
             Features::Numbers { values, offsets, constants } => Features::Numbers {
-                values: values.last(count * width),
+                values: values.slice(start * width, end * width),
                 offsets: offsets.clone(),
                 constants: constants.clone(),
             },
             Features::Pixels { pixels, rows } => {
-                let rows = rows.last(count);
-                if pixels.len() / width <= 2 * count {
-                    return Ok(Features::Pixels { pixels: pixels.clone(), rows });
-                }
-                // Most of the images are none of the rows: they are let go.
-                let pixels = pixels.gather(width, rows.joined()?)?.into();
-                Features::Pixels { pixels, rows: collect(0..count)?.into() }
+                Features::Pixels { pixels: pixels.clone(), rows: rows.slice(start, end) }
             }
-        })
+        }
+    }
+
+    /// The same rows, of `width` values each. Images are let go of where most of them are none of the rows.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`].
+    pub(super) fn without_others(self, width: usize) -> Result<Self> {
+        match self {
+            Features::Pixels { pixels, rows } if pixels.len() / width > 2 * rows.len() => {
+                let pixels = pixels.gather(width, rows.joined()?)?.into();
+                Ok(Features::Pixels { pixels, rows: collect(0..rows.len())?.into() })
+            }
+            features => Ok(features),
+        }
     }
 
     /// These rows and then those of `more`, which become numbers less these offsets.

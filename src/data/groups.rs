@@ -79,9 +79,9 @@ impl Groups {
         Ok(Groups { numbers: self.numbers.gather(1, rows)?.into(), ..self.clone() })
     }
 
-    /// Those of the last `count` rows.
-    pub fn last(&self, count: usize) -> Self {
-        Groups { numbers: self.numbers.last(count), ..self.clone() }
+    /// Those of the rows from `start` to `end`.
+    pub fn slice(&self, start: usize, end: usize) -> Self {
+        Groups { numbers: self.numbers.slice(start, end), ..self.clone() }
     }
 
     /// These rows' and then those of `more`, which are in the group of the same name where there is one.

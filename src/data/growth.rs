@@ -5,6 +5,7 @@ use super::dataset::{MissingLabels, VarianceOptions, noise_variances};
 use super::{Chunks, Dataset, Shared};
 use crate::{Error, Result};
 use std::borrow::Cow;
+use std::ops::Range;
 use std::sync::Arc;
 
 impl Dataset {
@@ -65,17 +66,24 @@ impl Dataset {
         if rows >= self.rows() {
             return Ok(self.clone());
         }
-        let last = |values: &Chunks<f64>| values.last(rows * self.outputs());
+        let latest = self.slice(self.rows() - rows..self.rows());
+        Ok(Dataset { features: latest.features.without_others(self.width())?, ..latest })
+    }
+
+    /// Some of the rows, one at least. They share the memory of this data set.
+    pub(crate) fn slice(&self, rows: Range<usize>) -> Self {
+        let Range { start, end } = rows;
+        let part = |values: &Chunks<f64>| values.slice(start * self.outputs(), end * self.outputs());
         let data = Dataset {
-            features: self.features.last(rows, self.width())?,
-            labels: last(&self.labels),
-            variances: self.variances.as_ref().map(last),
-            clean_labels: self.clean_labels.as_ref().map(last),
-            groups: self.groups.as_ref().map(|groups| groups.last(rows)),
+            features: self.features.slice(start, end, self.width()),
+            labels: part(&self.labels),
+            variances: self.variances.as_ref().map(part),
+            clean_labels: self.clean_labels.as_ref().map(part),
+            groups: self.groups.as_ref().map(|groups| groups.slice(start, end)),
             ..self.clone()
         };
         let masked = if self.masked() == 0 { 0 } else { data.count_masked() };
-        Ok(Dataset { masked, ..data })
+        Dataset { masked, ..data }
     }
 
     /// The same rows with other `variances` of the labels' noise, row-major as the labels. Everything else is shared.

@@ -2,7 +2,7 @@
 
 use super::features::is_far;
 use super::variance_model::{Search, are_weights_flat};
-use super::{Dataset, FeatureRows, VarianceModel};
+use super::{Dataset, Features, VarianceModel};
 use crate::base::memory::collect;
 use crate::{Error, Result};
 use schemars::JsonSchema;
@@ -64,9 +64,13 @@ impl Normalization {
     /// The statistics of `data`; of its labels, what `of` says.
     pub fn fit(data: &Dataset, of: LabelStatistics) -> Self {
         let columns = if data.feature_shape().len() == 1 { data.width() } else { 1 };
-        let (feature_mean, feature_std) = match data.features().rows() {
-            FeatureRows::Numbers(values, offsets) => statistics(columns, values, |&value| f64::from(value), offsets),
-            FeatureRows::Pixels(pixels, rows) => pixel_statistics(pixels, rows, data.width()),
+        let (feature_mean, feature_std) = match data.features() {
+            Features::Numbers { values, offsets, .. } => {
+                let chunks = values.chunks();
+                let chunks: Vec<&[f32]> = chunks.iter().map(|chunk| &**chunk).collect();
+                statistics(columns, &chunks, |&value| f64::from(value), offsets)
+            }
+            Features::Pixels { pixels, rows } => pixel_statistics(pixels.as_slice(), rows.as_slice(), data.width()),
         };
         let outputs = data.outputs();
         let is_clean = of == LabelStatistics::Clean && data.has_clean_labels();
@@ -75,9 +79,9 @@ impl Normalization {
         let column = |values: &[f64], output| known(output).map(|at| values[at]).collect::<Vec<_>>();
         let is_one_column = outputs == 1 && data.masked() == 0;
         let (mut label_mean, mut label_std) = if data.masked() == 0 {
-            statistics(outputs, labels, |&value| value, &[])
+            statistics(outputs, &[labels], |&value| value, &[])
         } else {
-            let columns = (0..outputs).map(|output| statistics(1, &column(labels, output), |&value| value, &[]));
+            let columns = (0..outputs).map(|output| statistics(1, &[&column(labels, output)], |&value| value, &[]));
             columns.map(|(mean, std)| (mean[0], std[0])).unzip()
         };
         if let Some(variances) = data.variances().filter(|_| !is_clean) {
@@ -218,18 +222,19 @@ impl Normalization {
     }
 }
 
-/// Mean and population standard deviation of each column, in two passes. `values` are less `offsets`, one for each
-/// column, or none.
-fn statistics<T>(columns: usize, values: &[T], number: impl Fn(&T) -> f64, offsets: &[f64]) -> (Vec<f64>, Vec<f64>) {
-    let rows = (values.len() / columns) as f64;
+/// Mean and population standard deviation of each column, in two passes. `chunks` are whole rows each, of values less
+/// `offsets`, one for each column, or none.
+fn statistics<T>(columns: usize, chunks: &[&[T]], number: impl Fn(&T) -> f64, offsets: &[f64]) -> (Vec<f64>, Vec<f64>) {
+    let rows = (chunks.iter().map(|chunk| chunk.len()).sum::<usize>() / columns) as f64;
+    let values = || chunks.iter().flat_map(|chunk| chunk.chunks_exact(columns));
     let mut mean = vec![0.0; columns];
-    for row in values.chunks_exact(columns) {
+    for row in values() {
         for (sum, value) in mean.iter_mut().zip(row) {
             *sum += number(value) / rows;
         }
     }
     let mut std = vec![0.0; columns];
-    for row in values.chunks_exact(columns) {
+    for row in values() {
         for ((sum, value), mean) in std.iter_mut().zip(row).zip(&mean) {
             *sum += (number(value) - mean).powi(2) / rows;
         }
@@ -391,7 +396,7 @@ mod tests {
     }
 
     fn plain(data: &Dataset) -> (f64, f64) {
-        let (mean, std) = statistics(1, data.labels(), |&label| label, &[]);
+        let (mean, std) = statistics(1, &[data.labels()], |&label| label, &[]);
         (mean[0], std[0])
     }
 

@@ -8,7 +8,6 @@ use super::schedule::Plateau;
 use super::step::{Engine, MiniBatch, StepLoss, StepOptions};
 use super::training_data::NormalizedData;
 use crate::base::fault;
-use crate::base::memory::collect;
 use crate::data::{Dataset, Normalization, gather};
 use crate::kernels::optimizer::OptimizerOptions;
 use crate::model::{Model, Prediction};
@@ -202,9 +201,8 @@ impl Learner {
 
     /// The model's metrics on `data`, in evaluation mode.
     pub(super) fn evaluate(&self, data: &Dataset) -> Result<Metrics> {
-        let prediction = self.predict_normalized(data)?;
-        let bars = self.model.lock().error_bars().cloned();
-        Metrics::new(&prediction, data, &self.normalization, bars.as_ref())
+        let _arena = self.engine.arena().enter();
+        Metrics::within(&self.model.lock(), data, &self.normalization, self.options.precision)
     }
 
     /// The model's predictions on `data`, in the labels' units, row-major.
@@ -214,9 +212,10 @@ impl Learner {
 
     /// The squares of what the predictions on `data` miss of the labels, in normalised units, row-major.
     pub(super) fn squared_residuals(&self, data: &Dataset) -> Result<Vec<f64>> {
-        let mean = self.predict_normalized(data)?.mean;
+        let mut squares = self.predict_normalized(data)?.mean;
         let labels = self.normalization.labels(data.labels());
-        collect(mean.iter().zip(labels).map(|(mean, label)| (mean - label) * (mean - label)))
+        squares.iter_mut().zip(labels).for_each(|(value, label)| *value = (*value - label) * (*value - label));
+        Ok(squares)
     }
 
     fn predict_normalized(&self, data: &Dataset) -> Result<Prediction> {

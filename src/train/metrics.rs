@@ -82,7 +82,7 @@ impl Calibrating {
     }
 }
 
-/// Of the errors of one output, in normalised units.
+/// Of the errors of one output, in normalised units, and of its labels, in their own.
 #[derive(Clone, Default)]
 struct Sums {
     count: f64,
@@ -91,6 +91,7 @@ struct Sums {
     weights: f64,
     weighted_squares: f64,
     variances: f64,
+    labels: f64,
     calibration: Calibrating,
 }
 
@@ -98,100 +99,123 @@ impl Metrics {
     /// The metrics of `model` on `data`.
     ///
     /// # Errors
-    /// [`Error::Shape`] when they do not fit; [`Error::Numerical`] when a prediction is not finite.
+    /// [`Error::Shape`] when they do not fit; [`Error::Numerical`] when a prediction is not finite;
+    /// [`Error::InvalidArgument`] when all labels are masked.
     pub fn of(model: &Model, data: &Dataset) -> Result<Self> {
-        let data = &*model.matched(data)?;
         let arena = Arena::new()?;
         let _arena = arena.enter();
-        let normalization = model.normalization_or_identity();
-        let prediction = model.predict_normalized(data.features().rows(), &normalization, Precision::F32)?;
-        Self::new(&prediction, data, &normalization, model.error_bars())
+        Self::within(model, data, &model.normalization_or_identity(), Precision::F32)
     }
 
-    /// The metrics of a prediction in normalised units on `data`, whose labels are in their own. `bars` are those of the
-    /// model that predicted.
-    ///
-    /// # Errors
-    /// [`Error::Numerical`] when a prediction is not finite; [`Error::InvalidArgument`] when all labels are masked.
-    pub fn new(
-        prediction: &Prediction,
+    /// As [`Metrics::of`], with a trainer's normalisation and in its precision.
+    pub(super) fn within(
+        model: &Model,
+        data: &Dataset,
+        normalization: &Normalization,
+        precision: Precision,
+    ) -> Result<Self> {
+        let data = &*model.matched(data)?;
+        Self::in_blocks(data, normalization, model.error_bars(), model.prediction_rows(), |block| {
+            model.predict_normalized(block.features().rows(), normalization, precision)
+        })
+    }
+
+    /// The metrics on `data`, whose labels are in their own units, of predictions in normalised ones: `predict` is given
+    /// `most` rows at a time, so that there are never many predictions in memory. `bars` are those of the model that
+    /// predicts.
+    fn in_blocks(
         data: &Dataset,
         normalization: &Normalization,
         bars: Option<&ErrorBars>,
+        most: usize,
+        predict: impl Fn(&Dataset) -> Result<Prediction>,
     ) -> Result<Self> {
-        let (scale, labels, predictions) = (&normalization.label_std, data.labels(), &prediction.mean);
-        let (outputs, rows) = (scale.len(), data.rows());
-        if let Some(at) = predictions.iter().position(|p| !p.is_finite()) {
-            let fault = Error::Numerical(format!("the prediction is {}", predictions[at]));
-            return Err(fault.at([("row", at / outputs), ("output", at % outputs)]));
-        }
-        if data.masked() == labels.len() {
+        let (scale, rows) = (&normalization.label_std, data.rows());
+        let outputs = scale.len();
+        if data.masked() == rows * outputs {
             return Err(Error::InvalidArgument("every label is missing or has an infinite variance".into()));
         }
-        let variances = data.variances();
+        let blocks = || (0..rows).step_by(most).map(|start| data.slice(start..rows.min(start + most)));
+        let (mut sums, mut has_bars) = (vec![Sums::default(); outputs], false);
         // Noise of variance 0 outweighs all other without an epsilon: the limit of the weights 1 / v.
-        let has_exact = |output: usize| {
-            bars.is_none() && variances.is_some_and(|v| v.iter().skip(output).step_by(outputs).any(|&v| v == 0.0))
-        };
-        let exact: Vec<bool> = (0..outputs).map(has_exact).collect();
-        let mut sums = vec![Sums::default(); outputs];
-        for (at, normal) in normalization.labels(labels).enumerate() {
-            if !data.is_known(at) {
-                continue;
+        let mut exact = vec![false; outputs];
+        if bars.is_none() && data.has_variances() {
+            for block in blocks() {
+                let variances = block.variances().unwrap_or_default().iter().enumerate();
+                variances.for_each(|(at, &variance)| exact[at % outputs] |= variance == 0.0);
             }
-            let (output, error) = (at % outputs, predictions[at] - normal);
-            let (sums, square, unit) = (&mut sums[output], error * error, scale[output] * scale[output]);
-            sums.count += 1.0;
-            sums.squares += square;
-            sums.absolutes += error.abs();
-            let noise = variances.map_or(0.0, |variances| variances[at] / unit);
-            sums.variances += noise;
-            let weight = match (bars, variances) {
-                (_, None) => 1.0,
-                (Some(bars), _) => (bars.scale[output] * noise + bars.tau2[output]).recip(),
-                (None, Some(_)) if exact[output] => {
-                    if noise == 0.0 {
-                        1.0
-                    } else {
-                        0.0
-                    }
+        }
+        for (block, first) in blocks().zip((0..).step_by(most)) {
+            let (labels, variances, prediction) = (block.labels(), block.variances(), predict(&block)?);
+            let predictions = &prediction.mean;
+            has_bars = prediction.variance.is_some();
+            if let Some(at) = predictions.iter().position(|p| !p.is_finite()) {
+                let fault = Error::Numerical(format!("the prediction is {}", predictions[at]));
+                return Err(fault.at([("row", first + at / outputs), ("output", at % outputs)]));
+            }
+            for (at, normal) in normalization.labels(labels).enumerate() {
+                if !block.is_known(at) {
+                    continue;
                 }
-                (None, Some(_)) => noise.recip(),
-            };
-            sums.weights += weight;
-            sums.weighted_squares += weight * square;
-            if let Some(own) = &prediction.variance {
-                let scale = bars.map_or(1.0, |bars| bars.scale[output]);
-                sums.calibration.add(square * unit, (own[at] + scale * noise) * unit);
+                let (output, error) = (at % outputs, predictions[at] - normal);
+                let (sums, square, unit) = (&mut sums[output], error * error, scale[output] * scale[output]);
+                sums.count += 1.0;
+                sums.squares += square;
+                sums.absolutes += error.abs();
+                sums.labels += labels[at];
+                let noise = variances.map_or(0.0, |variances| variances[at] / unit);
+                sums.variances += noise;
+                let weight = match (bars, variances) {
+                    (_, None) => 1.0,
+                    (Some(bars), _) => (bars.scale[output] * noise + bars.tau2[output]).recip(),
+                    (None, Some(_)) if exact[output] => {
+                        if noise == 0.0 {
+                            1.0
+                        } else {
+                            0.0
+                        }
+                    }
+                    (None, Some(_)) => noise.recip(),
+                };
+                sums.weights += weight;
+                sums.weighted_squares += weight * square;
+                if let Some(own) = &prediction.variance {
+                    let scale = bars.map_or(1.0, |bars| bars.scale[output]);
+                    sums.calibration.add(square * unit, (own[at] + scale * noise) * unit);
+                }
+            }
+        }
+        // Of the labels from their mean.
+        let mut deviations = vec![0.0; outputs];
+        for block in blocks() {
+            for (at, label) in block.labels().iter().enumerate().filter(|&(at, _)| block.is_known(at)) {
+                let Sums { labels, count, .. } = sums[at % outputs];
+                deviations[at % outputs] += (label - labels / count).powi(2);
             }
         }
         let mut metrics = Metrics { rows, ..Metrics::default() };
-        let (mut weighted, mut expected, mut bars) = (0.0, 0.0, Calibration::default());
-        for (output, (sums, scale)) in sums.into_iter().zip(scale).enumerate() {
+        let (mut weighted, mut expected, mut calibration) = (0.0, 0.0, Calibration::default());
+        for ((sums, scale), deviations) in sums.into_iter().zip(scale).zip(deviations) {
             let count = sums.count * outputs as f64;
             metrics.normalized_mse += sums.squares / count;
             metrics.normalized_mae += sums.absolutes / count;
             metrics.mse += sums.squares * scale.powi(2) / count;
             metrics.mae += sums.absolutes * scale / count;
-            let column =
-                || (output..labels.len()).step_by(outputs).filter(|&at| data.is_known(at)).map(|at| labels[at]);
-            let mean = column().sum::<f64>() / sums.count;
-            let deviations = column().map(|label| (label - mean).powi(2)).sum::<f64>();
             let r2 = if deviations > 0.0 { 1.0 - sums.squares * scale.powi(2) / deviations } else { f64::NAN };
             metrics.r2 += r2 / outputs as f64;
             weighted += sums.weighted_squares / sums.weights * scale.powi(2) / outputs as f64;
             expected += sums.variances * scale.powi(2) / count;
             let Calibration { coverage_68, coverage_95, mean_z2, nlpd } = sums.calibration.means();
-            bars.coverage_68 += coverage_68 / outputs as f64;
-            bars.coverage_95 += coverage_95 / outputs as f64;
-            bars.mean_z2 += mean_z2 / outputs as f64;
-            bars.nlpd += nlpd / outputs as f64;
+            calibration.coverage_68 += coverage_68 / outputs as f64;
+            calibration.coverage_95 += coverage_95 / outputs as f64;
+            calibration.mean_z2 += mean_z2 / outputs as f64;
+            calibration.nlpd += nlpd / outputs as f64;
         }
         metrics.rmse = metrics.mse.sqrt();
         metrics.normalized_rmse = metrics.normalized_mse.sqrt();
         metrics.weighted_rmse = weighted.sqrt();
-        metrics.expected_rmse = variances.map(|_| expected.sqrt());
-        metrics.bars = prediction.variance.as_ref().map(|_| bars);
+        metrics.expected_rmse = data.has_variances().then(|| expected.sqrt());
+        metrics.bars = has_bars.then_some(calibration);
         Ok(metrics)
     }
 }
@@ -201,11 +225,43 @@ mod tests {
     use super::*;
 
     fn data(labels: &[f64], outputs: usize, variances: Option<Vec<f64>>) -> Dataset {
-        Dataset::new(vec![0.0; labels.len() / outputs], vec![1], labels.to_vec(), outputs, variances).unwrap()
+        // Each row's feature is its number.
+        let features = (0..labels.len() / outputs).map(|row| row as f32).collect();
+        Dataset::new(features, vec![1], labels.to_vec(), outputs, variances).unwrap()
     }
 
     fn means(mean: &[f64]) -> Prediction {
         Prediction { mean: mean.to_vec(), variance: None, spread: None }
+    }
+
+    /// The metrics of `prediction`, of which `most` rows are looked at together.
+    fn in_blocks(
+        prediction: &Prediction,
+        data: &Dataset,
+        normalization: &Normalization,
+        bars: Option<&ErrorBars>,
+        most: usize,
+    ) -> Result<Metrics> {
+        let outputs = data.outputs();
+        Metrics::in_blocks(data, normalization, bars, most, |block| {
+            assert!(block.rows() <= most);
+            let first = block.feature_values()?[0] as usize * outputs;
+            let part = |values: &Vec<f64>| values[first..first + block.rows() * outputs].to_vec();
+            Ok(Prediction {
+                mean: part(&prediction.mean),
+                variance: prediction.variance.as_ref().map(part),
+                spread: None,
+            })
+        })
+    }
+
+    fn of(
+        prediction: &Prediction,
+        data: &Dataset,
+        normalization: &Normalization,
+        bars: Option<&ErrorBars>,
+    ) -> Result<Metrics> {
+        in_blocks(prediction, data, normalization, bars, data.rows())
     }
 
     #[test]
@@ -215,7 +271,7 @@ mod tests {
         normalization.label_std = vec![2.0, 10.0];
         // Errors in normalised units: 0.5, 0, -0.5, 0.2; in the labels' own: 1, 0, -1, 2.
         let data = data(&[1.0, 0.0, 3.0, 10.0], 2, None);
-        let metrics = Metrics::new(&means(&[0.5, 0.0, 0.5, 1.2]), &data, &normalization, None).unwrap();
+        let metrics = of(&means(&[0.5, 0.0, 0.5, 1.2]), &data, &normalization, None).unwrap();
         assert_eq!(metrics.rows, 2);
         assert!((metrics.mse - 1.5).abs() < 1e-12);
         assert!((metrics.mae - 1.0).abs() < 1e-12);
@@ -234,14 +290,14 @@ mod tests {
         // Errors of 1, -2, 4 and one that is masked.
         let noisy = data(&[9.0, 12.0, 6.0, 500.0], 1, Some(vec![1.0, 4.0, 3.0, f64::INFINITY]));
         let mut prediction = means(&[0.0; 4]);
-        let metrics = Metrics::new(&prediction, &noisy, &normalization, None).unwrap();
+        let metrics = of(&prediction, &noisy, &normalization, None).unwrap();
         let weighted: f64 = (1.0 + 4.0 / 4.0 + 16.0 / 3.0) / (1.0 + 0.25 + 1.0 / 3.0);
         assert!((metrics.mse - 7.0).abs() < 1e-12 && (metrics.weighted_rmse - weighted.sqrt()).abs() < 1e-12);
         assert!((metrics.expected_rmse.unwrap() - (8.0f64 / 3.0).sqrt()).abs() < 1e-12);
         // In the labels' unit a variance of 4 of its own, and half of the noise's.
         let bars = ErrorBars { scale: vec![0.5], tau2: vec![1.0], mean_spread: vec![0.0] };
         prediction.variance = Some(vec![1.0; 4]);
-        let metrics = Metrics::new(&prediction, &noisy, &normalization, Some(&bars)).unwrap();
+        let metrics = of(&prediction, &noisy, &normalization, Some(&bars)).unwrap();
         let total = [4.5, 6.0, 5.5f64];
         let z2 = (1.0 / total[0] + 4.0 / total[1] + 16.0 / total[2]) / 3.0;
         let nlpd = z2 / 2.0 + total.iter().map(|s| (TAU * s).ln() / 2.0).sum::<f64>() / 3.0;
@@ -253,17 +309,56 @@ mod tests {
         assert!((metrics.weighted_rmse - weighted.sqrt()).abs() < 1e-12);
         // Exact labels outweigh all others.
         let exact = data(&[9.0, 12.0], 1, Some(vec![0.0, 4.0]));
-        assert!(
-            (Metrics::new(&means(&[0.0; 2]), &exact, &normalization, None).unwrap().weighted_rmse - 1.0).abs() < 1e-12
-        );
+        assert!((of(&means(&[0.0; 2]), &exact, &normalization, None).unwrap().weighted_rmse - 1.0).abs() < 1e-12);
     }
 
     #[test]
     fn constant_labels_have_no_r2_and_nan_predictions_are_an_error() {
         let constant = data(&[1.0, 1.0], 1, None);
-        let metrics = Metrics::new(&means(&[1.0, 2.0]), &constant, &Normalization::identity(1), None).unwrap();
+        let metrics = of(&means(&[1.0, 2.0]), &constant, &Normalization::identity(1), None).unwrap();
         assert!(metrics.r2.is_nan() && metrics.rmse.is_finite());
-        let error = Metrics::new(&means(&[1.0, f64::NAN]), &constant, &Normalization::identity(1), None).unwrap_err();
+        let error = of(&means(&[1.0, f64::NAN]), &constant, &Normalization::identity(1), None).unwrap_err();
         assert_eq!(error.to_string(), "row 1, output 0: the prediction is NaN");
+    }
+
+    #[test]
+    fn the_size_of_the_blocks_changes_no_bit() {
+        let number = |at: usize| (at * 7919 % 101) as f64 / 7.0;
+        let normalization =
+            Normalization { label_mean: vec![6.0, 7.0], label_std: vec![4.1, 3.9], ..Normalization::identity(2) };
+        let labels: Vec<f64> = (0..46).map(number).collect();
+        // Some are exact, some are masked.
+        let variances = |exact: f64| {
+            let variance = |at: usize| {
+                if at % 11 == 3 {
+                    f64::INFINITY
+                } else if at == 20 {
+                    exact
+                } else {
+                    number(3 * at)
+                }
+            };
+            Some((0..46).map(variance).collect())
+        };
+        let bars = ErrorBars { scale: vec![0.5, 1.5], tau2: vec![1.0, 0.3], mean_spread: vec![0.0; 2] };
+        let mean: Vec<f64> = (0..46).map(|at| (number(at + 1) - 7.0) / 4.0).collect();
+        for (bars, variances) in
+            [(None, None), (None, variances(0.0)), (None, variances(0.1)), (Some(&bars), variances(0.1))]
+        {
+            let prediction = Prediction { variance: bars.map(|_| vec![0.7; 46]), ..means(&mean) };
+            let all = data(&labels, 2, variances);
+            let mut parts = all.slice(0..5);
+            for rows in [5..9, 9..10, 10..20, 20..23] {
+                parts = parts.append(&all.slice(rows)).unwrap();
+            }
+            let expected = of(&prediction, &all, &normalization, bars).unwrap();
+            for (data, most) in [(&all, 1), (&all, 2), (&parts, 3), (&parts, 7), (&parts, 22), (&parts, 40)] {
+                assert_eq!(in_blocks(&prediction, data, &normalization, bars, most).unwrap(), expected, "{most}");
+            }
+        }
+        let mut faulty = means(&mean);
+        faulty.mean[31] = f64::INFINITY;
+        let error = in_blocks(&faulty, &data(&labels, 2, None), &normalization, None, 4).unwrap_err();
+        assert_eq!(error.to_string(), "row 15, output 1: the prediction is inf");
     }
 }

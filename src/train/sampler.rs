@@ -1,6 +1,6 @@
 //! The order in which training sees the rows: seeded, shuffled mini-batches.
 
-use crate::base::memory::filled;
+use crate::base::memory::make_room;
 use crate::base::random::{Purpose, permute, stream};
 use crate::{Error, Result};
 
@@ -10,7 +10,6 @@ use crate::{Error, Result};
 /// the two counters of [`Position`] are all that a checkpoint has to keep.
 #[derive(Debug)]
 pub struct Sampler {
-    rows: usize,
     batch_size: usize,
     drop_last: bool,
     seed: u64,
@@ -31,43 +30,50 @@ impl Sampler {
     /// Starts at `position` or, where an epoch has no such mini-batch, with the next epoch.
     ///
     /// # Errors
-    /// [`Error::InvalidArgument`] when no mini-batch would be complete, and for more than 4,294,967,295 rows;
-    /// [`Error::OutOfMemory`].
+    /// As [`Sampler::set_rows`].
     pub fn new(rows: usize, batch_size: usize, drop_last: bool, seed: u64, position: Position) -> Result<Self> {
+        let mut sampler = Sampler { batch_size, drop_last, seed, position, order: vec![] };
+        sampler.set_rows(rows)?;
+        Ok(sampler)
+    }
+
+    /// Goes on with `rows` other rows: with the mini-batch where it is or, where an epoch has no such one, with the next
+    /// epoch. Their order takes the place of the former rows', so that there are never both.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] when no mini-batch would be complete, and for more than 4,294,967,295 rows;
+    /// [`Error::OutOfMemory`]. The rows are the former ones then.
+    pub fn set_rows(&mut self, rows: usize) -> Result<()> {
+        let batch_size = self.batch_size;
         if u32::try_from(rows).is_err() {
             return Err(Error::InvalidArgument(format!("training takes {} rows at most, there are {rows}", u32::MAX)));
         }
-        if drop_last && batch_size > rows {
+        if self.drop_last && batch_size > rows {
             return Err(Error::InvalidArgument(format!(
                 "batch_size {batch_size} is more than the {rows} training rows and drop_last leaves incomplete \
                  mini-batches out: take a smaller batch_size, or drop_last false"
             )));
         }
-        let mut sampler = Sampler { rows, batch_size, drop_last, seed, position, order: filled(rows, 0)? };
-        if position.batch >= sampler.batches_per_epoch() {
-            sampler.position = Position { epoch: position.epoch + 1, batch: 0 };
+        let more = rows.saturating_sub(self.order.len());
+        make_room(&mut self.order, more)?;
+        self.order.resize(rows, 0);
+        if self.position.batch >= self.batches_per_epoch() {
+            self.position = Position { epoch: self.position.epoch + 1, batch: 0 };
         }
-        sampler.shuffle();
-        Ok(sampler)
+        self.shuffle();
+        Ok(())
     }
 
     /// How many mini-batches an epoch has.
     pub fn batches_per_epoch(&self) -> usize {
-        if self.drop_last { self.rows / self.batch_size } else { self.rows.div_ceil(self.batch_size) }
-    }
-
-    /// The number of rows of an epoch's smallest mini-batch.
-    pub fn smallest_batch(&self) -> usize {
-        match self.rows % self.batch_size {
-            rest if rest > 0 && !self.drop_last => rest,
-            _ => self.batch_size,
-        }
+        let rows = self.order.len();
+        if self.drop_last { rows / self.batch_size } else { rows.div_ceil(self.batch_size) }
     }
 
     /// The rows of the next mini-batch. It stays the next one until [`Sampler::advance`].
     pub fn batch(&self) -> Vec<usize> {
         let start = self.position.batch * self.batch_size;
-        let rows = &self.order[start..self.rows.min(start + self.batch_size)];
+        let rows = &self.order[start..self.order.len().min(start + self.batch_size)];
         rows.iter().map(|&row| row as usize).collect()
     }
 
@@ -138,6 +144,21 @@ mod tests {
             let next = Sampler::new(23, 4, false, seed, Position { batch: 6, ..walked.position() }).unwrap();
             prop_assert_eq!(next.position(), Position { epoch: walked.position().epoch + 1, batch: 0 });
         }
+
+        #[test]
+        fn other_rows_are_as_if_the_sampler_had_begun_with_them(
+            before in 1usize..60, after in 1usize..60, steps in 0usize..40, seed: u64
+        ) {
+            let mut sampler = Sampler::new(before, 4, false, seed, Position::default()).unwrap();
+            (0..steps).for_each(|_| sampler.advance());
+            let mut begun = Sampler::new(after, 4, false, seed, sampler.position()).unwrap();
+            sampler.set_rows(after).unwrap();
+            for _ in 0..20 {
+                prop_assert_eq!((sampler.position(), sampler.batch()), (begun.position(), begun.batch()));
+                sampler.advance();
+                begun.advance();
+            }
+        }
     }
 
     #[test]
@@ -145,7 +166,11 @@ mod tests {
         let mut sampler = Sampler::new(100, 100, true, 1, Position::default()).unwrap();
         let first = sampler.batch();
         sampler.advance();
-        assert_ne!(first, sampler.batch());
+        let second = sampler.batch();
+        assert_ne!(first, second);
+        // What is refused changes nothing.
+        assert!(sampler.set_rows(99).is_err() && sampler.set_rows(1 << 32).is_err());
+        assert_eq!((sampler.position().epoch, sampler.batch()), (1, second));
         assert!(
             Sampler::new(3, 4, true, 0, Position::default())
                 .unwrap_err()

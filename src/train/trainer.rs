@@ -98,7 +98,10 @@ impl Trainer {
             _ => locked.normalization_or_identity(),
         };
         // After the statistics, which take memory of their own.
-        let sampler = data.as_ref().map(|fitting| fitting.sampler(&locked, options, position)).transpose()?;
+        let sampler = |fitting: &Fitting| {
+            Sampler::new(fitting.data.rows(), options.batch_size, options.drop_last, options.seed, position)
+        };
+        let sampler = data.as_ref().map(sampler).transpose()?;
         if let Some(whole) = whole {
             check_labels(whole, &normalization)?;
         }
@@ -142,22 +145,27 @@ impl Trainer {
         let learner = &mut self.learner;
         let mut model = learner.model.lock();
         learner.require_own_device(&model)?;
-        let position = match (&self.data, &self.absent) {
-            (Some((_, sampler)), _) => sampler.position(),
-            (None, Some((position, _))) => *position,
-            (None, None) => Position::default(),
-        };
         let fitting = Fitting::new(data, &model, &learner.options)?;
-        let sampler = fitting.sampler(&model, &learner.options, position)?;
         check_labels(data, &learner.normalization)?;
         let placed = TrainingData::new(&fitting.data, &model, &learner.normalization, model.device())?;
         let fingerprint = fitting.data.fingerprint();
         learner.engine.forget_data()?;
-        // Nothing fails any more.
+        let rows = fitting.data.rows();
+        match &mut self.data {
+            // Last of what may fail.
+            Some((former, sampler)) => {
+                sampler.set_rows(rows)?;
+                *former = placed;
+            }
+            None => {
+                let position = self.absent.map(|(position, _)| position).unwrap_or_default();
+                let TrainerOptions { batch_size, drop_last, seed, .. } = learner.options;
+                self.data = Some((placed, Sampler::new(rows, batch_size, drop_last, seed, position)?));
+            }
+        }
         if let Some(columns) = fitting.data.columns() {
             model.learn_columns(columns);
         }
-        self.data = Some((placed, sampler));
         self.rows = fitting.rows;
         self.fingerprint = Some(fingerprint);
         self.absent = None;
@@ -450,28 +458,23 @@ impl Fitting {
     /// `data` for `model`.
     ///
     /// # Errors
-    /// Where they do not fit the model, or lack what the loss needs.
+    /// Where they do not fit the model, lack what the loss needs, or would make a mini-batch that is too small.
     fn new(data: &Dataset, model: &Model, options: &TrainerOptions) -> Result<Self> {
         let (data, rows) = labelled(data)?;
         let data = model.matched(&data)?.into_owned();
         options.loss.require_variances(data.has_variances())?;
-        Ok(Fitting { data, rows })
-    }
-
-    /// Their mini-batches for `model`, from `position` on.
-    ///
-    /// # Errors
-    /// As [`Sampler::new`]; [`Error::InvalidArgument`] where one is too small for the model.
-    fn sampler(&self, model: &Model, options: &TrainerOptions, position: Position) -> Result<Sampler> {
-        let rows = self.data.rows();
-        let sampler = Sampler::new(rows, options.batch_size, options.drop_last, options.seed, position)?;
-        if sampler.smallest_batch() < model.smallest_batch() {
+        let smallest_batch = match data.rows() % options.batch_size {
+            rest if rest > 0 && !options.drop_last => rest,
+            _ => options.batch_size,
+        };
+        if smallest_batch < model.smallest_batch() {
             return Err(Error::InvalidArgument(format!(
-                "an epoch of {rows} rows in mini-batches of {} has one of a single row: BatchNorm needs at least 2",
+                "an epoch of {} rows in mini-batches of {} has one of a single row: BatchNorm needs at least 2",
+                data.rows(),
                 options.batch_size
             )));
         }
-        Ok(sampler)
+        Ok(Fitting { data, rows })
     }
 }
 
