@@ -167,7 +167,7 @@ fn schemas_of_losses_and_training_are_their_checks() {
     ];
     let mut moves: Vec<Document> = optimizers.map(|optimizer| free(json!({"optimizer": optimizer}))).to_vec();
     moves.extend(schedules.map(|schedule| free(json!({"schedule": schedule}))));
-    let mut trainers = vec![free(sizes.clone()), free(json!({"patience": 1}))];
+    let mut trainers = vec![free(sizes.clone()), free(json!({"patience": 1})), free(json!({"members": 5}))];
     trainers.extend(moves.clone());
     trainers.extend(with_losses.iter().cloned().map(free));
     agree::<TrainerOptions>(&trainers, PROBES, |options| options.validate());

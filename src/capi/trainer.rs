@@ -32,7 +32,8 @@ impl Handle for biv_trainer {
     const NAME: &'static str = "biv_trainer";
 }
 
-/// What one step did.
+/// What one step did. With the option "members", loss, effective_batch_size and epsilon are means over the networks,
+/// learning_rate is that of the first, and samples_used the most that one of them used.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct biv_step {
@@ -91,7 +92,7 @@ pub struct biv_metrics {
     pub coverage_95: f64,
 }
 
-/// What one epoch did.
+/// What one epoch did; means as in biv_step.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct biv_epoch {
@@ -221,13 +222,16 @@ pub type biv_epoch_callback = Option<unsafe extern "C" fn(user: *mut c_void, epo
 /// With "normalize", features and labels are normalised by the statistics of the data set, of its labels before
 /// the noise where that was simulated. A model that has a normalisation keeps it.
 ///
-/// @param model is moved to the trainer's device and trained in place: its predictions follow the training.
+/// @param model is moved to the trainer's device and trained in place: its predictions follow the training. With
+///   "members": M it becomes an ensemble of M networks, of which it is the first; they are trained side by side, each by
+///   itself. An ensemble of M stays what it is.
 /// @param dataset is copied to the device, but for more than 16 MiB of numbers on a CPU: these are shared, and a
 ///   mini-batch is normalised when it is its turn. NULL for a trainer that is used with biv_trainer_step_on(), or gets
 ///   its data by biv_trainer_set_data().
 /// @param options JSON, schema "trainer": {"loss": {"kind": "biv", "epsilon": 0.1}, "batch_size": 256,
 ///   "learning_rate": 0.001, "normalize": true, "drop_last": true, "seed": 0, "device": "cpu",
-///   "optimizer": {"kind": "adam", ...}, "schedule": {"kind": "constant", ...}, ...}; NULL for these defaults. Epsilon
+///   "optimizer": {"kind": "adam", ...}, "schedule": {"kind": "constant", ...}, "members": 5, "shared_batches": false,
+///   ...}; NULL for these defaults. Epsilon
 ///   "auto", "patience" and the schedule "plateau" take a validation set: biv_trainer_set_validation().
 /// @param out the new handle, to be freed with biv_trainer_free(); NULL on failure.
 /// @return BIV_OK, BIV_ERROR_INVALID_HANDLE, BIV_ERROR_INVALID_CONFIG, BIV_ERROR_SHAPE,

@@ -147,7 +147,7 @@ impl Team {
     }
 
     /// Does `work` on each of `items`, which are of about the same size. The caller does so alone while help does not pay.
-    pub(super) fn each<T: Send>(&self, items: &mut [T], work: impl Fn(&mut T) + Sync) {
+    pub(crate) fn each<T: Send>(&self, items: &mut [T], work: impl Fn(&mut T) + Sync) {
         let start = Instant::now();
         let helpers = self.0.as_ref().filter(|helpers| items.len() > 1 && helpers.worth.lock().is_on_trial(start));
         let Some(helpers) = helpers else {
@@ -190,7 +190,7 @@ impl Team {
     }
 
     /// How many threads there are.
-    pub(super) fn size(&self) -> usize {
+    pub(crate) fn size(&self) -> usize {
         self.0.as_ref().map_or(1, |helpers| helpers.pool.current_num_threads() + 1)
     }
 }

@@ -528,7 +528,7 @@ mod tests {
 
     #[test]
     fn perceptrons_by_description_are_those_of_the_kernels() {
-        let plan = |layers: &str| sequential("3", layers).unwrap().plan().cloned();
+        let plan = |layers: &str| sequential("3", layers).unwrap().whole().plan().cloned();
         let tanh = r#"{"kind": "activation", "function": "tanh"}"#;
         let linear = r#"{"kind": "linear", "outputs": 4}"#;
         let norm = r#"{"kind": "batch_norm"}"#;
@@ -540,7 +540,7 @@ mod tests {
         let options = r#"{"kind": "mlp", "inputs": 3, "hidden": [4], "outputs": 4, "activation": "tanh",
             "norm": "batch_norm"}"#;
         let (same, mlp) = (join(&[linear, norm, tanh, linear]), model(options).unwrap());
-        assert_eq!(plan(&same).as_ref(), mlp.plan());
+        assert_eq!(plan(&same).as_ref(), mlp.whole().plan());
         let same = sequential("3", &same).unwrap();
         assert_eq!(same.options().description().unwrap(), mlp.options().description().unwrap());
         assert_eq!(

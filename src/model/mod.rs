@@ -55,7 +55,7 @@ pub struct TensorInfo {
 ///
 /// ```compile_fail
 /// # fn share(model: &biv::model::Model) -> Vec<tch::Tensor> {
-/// model.parameters()
+/// model.whole().parameters()
 /// # }
 /// ```
 #[derive(Debug)]
@@ -65,6 +65,13 @@ pub struct Model {
     normalization: Option<Normalization>,
     error_bars: Option<ErrorBars>,
     columns: Option<Arc<Columns>>,
+    device: Device,
+}
+
+/// Networks of a model that are trained as one: all of them, of which the mean is trained, or one by itself.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Networks<'a> {
+    members: &'a [Member],
     device: Device,
 }
 
@@ -113,12 +120,50 @@ impl Model {
         Ok(Model { options, ..ensemble })
     }
 
-    /// All trainable values of a multi-layer perceptron, in the order of the layers.
+    /// Makes an ensemble of `count` networks of this one: the first is this network as it is, the others are new ones of the
+    /// same kind, with the seeds that follow. Returns whether that was necessary: a model of `count` networks stays as it is.
     ///
     /// # Errors
-    /// [`Error::Internal`] for other networks.
-    pub(crate) fn flat(&self) -> Result<&Tensor> {
-        self.members[0].flat()
+    /// [`Error::InvalidConfig`] for a model of another number of networks; [`Error::OutOfMemory`], [`Error::Device`].
+    pub(crate) fn grow(&mut self, count: usize) -> Result<bool> {
+        match self.members.len() {
+            own if own == count => return Ok(false),
+            1 => {}
+            own => {
+                let fault = format!("is {count}, the model is an ensemble of {own} networks");
+                return Err(Error::config("trainer.members", fault));
+            }
+        }
+        let network = match &self.options {
+            ModelOptions::Ensemble { network, .. } => network.clone(),
+            single => Box::new(single.clone()),
+        };
+        let mut others = Model::new(&ModelOptions::Ensemble { members: count, network: network.clone() })?;
+        others.to_device(self.device)?;
+        self.members.extend(others.members.drain(1..));
+        self.options = others.options;
+        Ok(true)
+    }
+
+    /// Undoes [`Model::grow`] of a network with these `options`.
+    pub(crate) fn shrink(&mut self, options: ModelOptions) {
+        self.members.truncate(1);
+        self.options = options;
+    }
+
+    /// All networks, trained as one.
+    pub(crate) fn whole(&self) -> Networks<'_> {
+        Networks { members: &self.members, device: self.device }
+    }
+
+    /// Network number `number` by itself.
+    ///
+    /// # Errors
+    /// [`Error::Internal`] where there is none.
+    pub(crate) fn network(&self, number: usize) -> Result<Networks<'_>> {
+        let members = self.members.get(number..=number);
+        let members = members.ok_or_else(|| Error::Internal(format!("the model has no network {number}")))?;
+        Ok(Networks { members, device: self.device })
     }
 
     /// What the model was made from.
@@ -306,16 +351,6 @@ impl Model {
         Ok(())
     }
 
-    /// The trainable tensors, in the order of the layers.
-    pub(crate) fn parameters(&self) -> Vec<Tensor> {
-        self.state().into_iter().filter(|state| state.trainable).map(|state| state.tensor).collect()
-    }
-
-    /// The other tensors, which a forward pass in training changes.
-    pub(crate) fn buffers(&self) -> Vec<Tensor> {
-        self.state().into_iter().filter(|state| !state.trainable).map(|state| state.tensor).collect()
-    }
-
     /// Moves the weights.
     ///
     /// # Errors
@@ -332,33 +367,13 @@ impl Model {
         Ok(())
     }
 
-    /// Whether a forward pass in training draws random numbers.
-    pub(crate) fn has_dropout(&self) -> bool {
-        self.members.iter().any(|member| member.network.has_dropout)
-    }
-
-    /// The network's shape where it is a single multi-layer perceptron.
-    pub(crate) fn plan(&self) -> Option<&Plan> {
-        if let [member] = &self.members[..] { member.network.plan.as_ref() } else { None }
-    }
-
     /// The network's output, f32 of shape `[rows, outputs]` in normalised units (of several networks, the mean), for
     /// normalised `features` of shape `[rows, ...]`, the rest as [`Model::input_shape`].
     ///
     /// # Errors
     /// [`Error::Shape`] for one row in training where a BatchNorm needs two.
     pub fn forward(&self, features: &Tensor, pass: Pass, precision: Precision) -> Result<Tensor> {
-        let mut sum: Option<Tensor> = None;
-        for member in &self.members {
-            let output = member.forward(features, pass, precision, self.device)?;
-            sum = Some(match sum {
-                None => output,
-                Some(sum) => sum.f_add(&output)?,
-            });
-        }
-        let sum = sum.ok_or_else(|| Error::Internal("a model without a network".into()))?;
-        let count = self.members.len();
-        Ok(if count == 1 { sum } else { sum.f_div_scalar(count as f64)? })
+        self.whole().forward(features, pass, precision)
     }
 
     /// A copy of the tensor `name` with its shape.
@@ -386,6 +401,63 @@ impl Model {
                 Err(Error::NotFound(format!("the model has no tensor '{name}', only '{}'", names.join("', '"))))
             }
         }
+    }
+}
+
+impl Networks<'_> {
+    /// Where the weights are.
+    pub fn device(&self) -> Device {
+        self.device
+    }
+
+    /// All trainable values of a single multi-layer perceptron, in the order of the layers.
+    ///
+    /// # Errors
+    /// [`Error::Internal`] for other networks.
+    pub fn flat(&self) -> Result<&Tensor> {
+        match self.members {
+            [member] => member.flat(),
+            _ => Err(Error::Internal("the weights of several networks are not side by side".into())),
+        }
+    }
+
+    /// The trainable tensors, in the order of the layers.
+    pub fn parameters(&self) -> Vec<Tensor> {
+        self.state().filter(|state| state.trainable).map(|state| state.tensor).collect()
+    }
+
+    /// The other tensors, which a forward pass in training changes.
+    pub fn buffers(&self) -> Vec<Tensor> {
+        self.state().filter(|state| !state.trainable).map(|state| state.tensor).collect()
+    }
+
+    fn state(&self) -> impl Iterator<Item = StateTensor> {
+        self.members.iter().flat_map(|member| member.network.layers.state())
+    }
+
+    /// Whether a forward pass in training draws random numbers.
+    pub fn has_dropout(&self) -> bool {
+        self.members.iter().any(|member| member.network.has_dropout)
+    }
+
+    /// The network's shape where it is a single multi-layer perceptron.
+    pub fn plan(&self) -> Option<&Plan> {
+        if let [member] = self.members { member.network.plan.as_ref() } else { None }
+    }
+
+    /// As [`Model::forward`].
+    pub fn forward(&self, features: &Tensor, pass: Pass, precision: Precision) -> Result<Tensor> {
+        let mut sum: Option<Tensor> = None;
+        for member in self.members {
+            let output = member.forward(features, pass, precision, self.device)?;
+            sum = Some(match sum {
+                None => output,
+                Some(sum) => sum.f_add(&output)?,
+            });
+        }
+        let sum = sum.ok_or_else(|| Error::Internal("a model without a network".into()))?;
+        let count = self.members.len();
+        Ok(if count == 1 { sum } else { sum.f_div_scalar(count as f64)? })
     }
 }
 

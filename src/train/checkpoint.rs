@@ -4,6 +4,7 @@ use super::held_out::HeldOutState;
 use super::options::TrainerOptions;
 use super::sampler::Position;
 use super::schedule::{Plateau, Schedule};
+use super::step::Engine;
 use super::trainer::{Trainer, VALIDATION, labelled};
 use super::validation::{SavedValidation, Validation};
 use crate::base::files;
@@ -23,7 +24,11 @@ use std::sync::Arc;
 struct TrainerState {
     model: ModelOptions,
     trainer: TrainerOptions,
+    /// Of an ensemble, those of the first network.
     steps: u64,
+    /// Of an ensemble, those of each network.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    member_steps: Vec<u64>,
     position: Option<Position>,
     rows: usize,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -44,6 +49,11 @@ pub struct LoadOptions {
     pub device: Option<String>,
     /// Whether training may go on with other data (default false). In what they differ is kept in the next checkpoints.
     pub accept_data: bool,
+}
+
+/// What the names of the optimiser's lists of network number `number` begin with.
+fn member(number: usize) -> String {
+    format!("members.{number}")
 }
 
 impl Trainer {
@@ -70,10 +80,12 @@ impl Trainer {
         let place = own.or(self.absent);
         let (validation, absent) = (&self.validation, &self.absent_validation);
         let follows = self.learner.options.schedule.as_ref().is_some_and(Schedule::needs_validation);
+        let engines = &self.learner.engines;
         let state = TrainerState {
             model: model.options().clone(),
             trainer: self.learner.options.clone(),
-            steps: self.learner.engine.steps(),
+            steps: self.learner.engine().steps(),
+            member_steps: if self.learner.is_ensemble() { engines.iter().map(Engine::steps).collect() } else { vec![] },
             position: place.map(|(position, _)| position),
             rows: place.map_or(0, |(_, rows)| rows),
             data: self.fingerprint.clone(),
@@ -83,7 +95,16 @@ impl Trainer {
         };
         let mut archive = Archive::new(ArchiveKind::Training, &state)?;
         model.store(&mut archive)?;
-        self.learner.engine.store(&mut archive)?;
+        match &engines[..] {
+            [engine] => engine.store(&mut archive)?,
+            engines => {
+                for (number, engine) in engines.iter().enumerate() {
+                    let mut part = Archive::new(ArchiveKind::Training, &())?;
+                    engine.store(&mut part)?;
+                    archive.add(&member(number), part);
+                }
+            }
+        }
         match (validation, absent) {
             (Some(validation), _) => validation.store(&mut archive, VALIDATION)?,
             (None, Some(saved)) => archive.add(VALIDATION, saved.archive.part(VALIDATION)),
@@ -129,12 +150,26 @@ impl Trainer {
     pub(crate) fn restore(&mut self, archive: &Archive) -> Result<()> {
         let state: TrainerState = archive.state()?;
         self.learner.model.lock().restore(archive)?;
-        self.learner.engine.restore(archive, state.steps)?;
+        self.restore_engines(archive, &state)?;
         self.learner.plateau = state.plateau.unwrap_or_default();
         match (&mut self.data, state.position) {
             (Some((_, sampler)), Some(position)) => sampler.seek(position),
             _ => Ok(()),
         }
+    }
+
+    fn restore_engines(&mut self, archive: &Archive, state: &TrainerState) -> Result<()> {
+        let engines = &mut self.learner.engines;
+        if let [engine] = &mut engines[..] {
+            return engine.restore(archive, state.steps);
+        }
+        if state.member_steps.len() != engines.len() {
+            return Err(Error::Corrupt("the file has the steps of another number of networks".into()));
+        }
+        for (number, (engine, &steps)) in engines.iter_mut().zip(&state.member_steps).enumerate() {
+            engine.restore(&archive.part(&member(number)), steps)?;
+        }
+        Ok(())
     }
 
     /// As [`Trainer::load`], from what [`Trainer::to_archive`] gave.
@@ -166,7 +201,7 @@ impl Trainer {
         }
         let position = state.position.unwrap_or_default();
         let mut trainer = Trainer::at(Arc::new(Mutex::new(model)), data, &state.trainer, position)?;
-        trainer.learner.engine.restore(&archive, state.steps)?;
+        trainer.restore_engines(&archive, &state)?;
         trainer.learner.plateau = state.plateau.unwrap_or_default();
         if data.is_none() {
             trainer.fingerprint = state.data;

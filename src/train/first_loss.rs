@@ -48,14 +48,15 @@ pub(super) struct Culprit {
     pub is_out_of_range: bool,
 }
 
-/// Which of the mini-batch's `rows` makes its loss infinite, and why.
-pub(super) fn culprit(learner: &Learner, data: &NormalizedData, rows: &[usize]) -> Result<Culprit> {
+/// Which of the mini-batch's `rows` makes the loss of engine number `engine` infinite, and why.
+pub(super) fn culprit(learner: &Learner, engine: usize, data: &NormalizedData, rows: &[usize]) -> Result<Culprit> {
     let model = learner.model.lock();
+    let networks = learner.engines[engine].networks(&model)?;
     let outputs = model.outputs();
     let indices: Vec<i64> = rows.iter().map(|&row| row as i64).collect();
     let index = Tensor::f_from_slice(&indices)?.f_to_device(model.device())?;
     let features = data.features.batch(rows, &index, &learner.normalization, learner.options.precision)?;
-    let predictions = tch::no_grad(|| model.forward(&features, Pass::Evaluation, learner.options.precision))?;
+    let predictions = tch::no_grad(|| networks.forward(&features, Pass::Evaluation, learner.options.precision))?;
     let (predictions, labels) = (to_f32(&predictions)?, to_f32(&data.labels.f_index_select(0, &index)?)?);
     let width = predictions.len() / rows.len();
     let coefficients = learner.coefficients(data, rows)?;

@@ -36,6 +36,20 @@ pub struct StepReport {
     pub learning_rate: f64,
 }
 
+impl StepReport {
+    /// Of a step on `rows` rows with these `weights`, without its loss.
+    pub(super) fn new(weights: &Weights, rows: usize, learning_rate: f64) -> Self {
+        StepReport {
+            loss: 0.0,
+            effective_batch_size: weights.effective_batch_size,
+            epsilon: weights.epsilon,
+            rows,
+            samples_used: weights.samples_used,
+            learning_rate,
+        }
+    }
+}
+
 /// A step of which the loss may still be on the device.
 #[derive(Debug)]
 pub(super) struct PendingStep {
@@ -45,20 +59,44 @@ pub(super) struct PendingStep {
     loss: Option<StepLoss>,
 }
 
+/// The weights of the rows `rows` of data with these `variances`. `parameters` are one per output: [`Loss::weights`].
+pub(super) fn weigh(loss: &Loss, parameters: &[f64], variances: Option<&[f64]>, rows: &[usize]) -> Result<Weights> {
+    let outputs = parameters.len();
+    let variances = variances.map(|variances| gather(variances, outputs, rows)).transpose()?;
+    loss.weights(rows.len(), outputs, variances.as_deref(), parameters)
+}
+
+/// An error where a mini-batch of `rows` rows is too small for `model`.
+pub(super) fn require_rows(model: &Model, rows: usize) -> Result<()> {
+    if rows < model.smallest_batch() {
+        return Err(Error::Shape("a mini-batch of 1 row: BatchNorm needs at least 2 in training".into()));
+    }
+    Ok(())
+}
+
+/// The learning rate of the step that follows `begun` others, in epoch `epoch`, counted from 0.
+pub(super) fn learning_rate(options: &TrainerOptions, plateau: &Plateau, epoch: u64, begun: u64) -> f64 {
+    let factor = options.schedule.as_ref().map(|schedule| schedule.factor(epoch, begun, plateau));
+    options.learning_rate * factor.unwrap_or(1.0)
+}
+
 /// The part of a trainer that takes steps, on whatever data.
 #[derive(Debug)]
 pub(super) struct Learner {
     pub(super) model: SharedModel,
     pub(super) options: TrainerOptions,
-    pub(super) engine: Engine,
+    /// One for the model or, where each of its networks is trained by itself, one for each of them.
+    pub(super) engines: Vec<Engine>,
     pub(super) normalization: Normalization,
     /// What a schedule knows of the validation losses.
     pub(super) plateau: Plateau,
     /// One per output, in normalised units: the cutoff, or the epsilon that was found.
-    parameters: Vec<f64>,
+    pub(super) parameters: Vec<f64>,
     /// Whether rows that training does not see are judged after each epoch: they find what loss and schedule leave open.
     pub(super) is_validated: bool,
     device: Device,
+    /// How many networks the model had.
+    networks: usize,
 }
 
 impl Learner {
@@ -83,10 +121,16 @@ impl Learner {
             plain_adam: matches!(update.optimizer, OptimizerOptions::Adam(_)) && update.clip_norm.is_none(),
             likelihood: options.loss.likelihood(),
         };
+        let engine = |number| Engine::new(locked, number, &update, steps);
+        let engines = match options.members {
+            Some(members) if members > 1 => (0..members).map(|number| engine(Some(number))).collect::<Result<_>>()?,
+            _ => vec![engine(None)?],
+        };
         Ok(Learner {
             model: model.clone(),
             options: options.clone(),
-            engine: Engine::new(locked, &update, steps)?,
+            engines,
+            networks: locked.members(),
             plateau: Plateau::default(),
             parameters: parameters.collect(),
             is_validated: false,
@@ -103,8 +147,21 @@ impl Learner {
         }
     }
 
-    /// An error where the model is no longer on the trainer's device.
-    pub(super) fn require_own_device(&self, model: &Model) -> Result<()> {
+    /// The engine, of several the first.
+    pub(super) fn engine(&self) -> &Engine {
+        &self.engines[0]
+    }
+
+    /// How many steps were taken; of several networks, by the one that took the most.
+    pub(super) fn steps(&self) -> u64 {
+        self.engines.iter().map(Engine::steps).max().unwrap_or(0)
+    }
+
+    /// An error where the model is no longer what it was when the trainer was made.
+    pub(super) fn require_own_model(&self, model: &Model) -> Result<()> {
+        if model.members() != self.networks {
+            return Err(Error::InvalidArgument("another trainer has made an ensemble of the model".into()));
+        }
         if model.device() != self.device {
             return Err(Error::Device("another trainer has moved the model to another device".into()));
         }
@@ -113,9 +170,7 @@ impl Learner {
 
     /// The learning rate of the next step, in epoch `epoch`, counted from 0.
     pub(super) fn present_rate(&self, epoch: u64) -> f64 {
-        let TrainerOptions { learning_rate, schedule, .. } = &self.options;
-        let factor = schedule.as_ref().map(|schedule| schedule.factor(epoch, self.engine.begun(), &self.plateau));
-        learning_rate * factor.unwrap_or(1.0)
+        learning_rate(&self.options, &self.plateau, epoch, self.engine().begun())
     }
 
     /// Takes the validation loss after an epoch, for the schedule.
@@ -134,40 +189,40 @@ impl Learner {
         NormalizedData::new(data, model.input_shape(), &self.normalization, self.device)
     }
 
-    /// The weights of the rows `rows` of `data`, and the variances that they come of.
-    fn weights(&self, data: &NormalizedData, rows: &[usize]) -> Result<(Weights, Option<Vec<f64>>)> {
-        let outputs = self.parameters.len();
-        let variances = data.variances.as_ref().map(|variances| gather(variances, outputs, rows)).transpose()?;
-        let weights = self.options.loss.weights(rows.len(), outputs, variances.as_deref(), &self.parameters)?;
-        Ok((weights, variances))
-    }
-
     /// The factors of the squared residuals of the rows `rows` in their loss.
     pub(super) fn coefficients(&self, data: &NormalizedData, rows: &[usize]) -> Result<Vec<f64>> {
-        Ok(self.weights(data, rows)?.0.coefficients)
+        Ok(weigh(&self.options.loss, &self.parameters, data.variances.as_deref(), rows)?.coefficients)
     }
 
     /// One step on the rows `rows` of `data`, in epoch `epoch`, counted from 0.
     pub(super) fn step(&mut self, data: &NormalizedData, rows: &[usize], epoch: u64) -> Result<PendingStep> {
-        let (weights, variances) = self.weights(data, rows)?;
-        let report = StepReport {
-            loss: 0.0,
-            effective_batch_size: weights.effective_batch_size,
-            epsilon: weights.epsilon,
-            rows: rows.len(),
-            samples_used: weights.samples_used,
-            learning_rate: self.present_rate(epoch),
-        };
+        let weights = weigh(&self.options.loss, &self.parameters, data.variances.as_deref(), rows)?;
+        let model = Arc::clone(&self.model);
+        let model = model.lock();
+        self.step_by(0, &model, data, rows, &weights, epoch)
+    }
+
+    /// One step by engine number `engine` for `model`, the learner's own, on rows with these `weights`.
+    pub(super) fn step_by(
+        &mut self,
+        engine: usize,
+        model: &Model,
+        data: &NormalizedData,
+        rows: &[usize],
+        weights: &Weights,
+        epoch: u64,
+    ) -> Result<PendingStep> {
+        let rate = learning_rate(&self.options, &self.plateau, epoch, self.engines[engine].begun());
+        let report = StepReport::new(weights, rows.len(), rate);
         if weights.samples_used == 0 {
             return Ok(PendingStep { report, loss: None });
         }
-        let model = self.model.lock();
-        self.require_own_device(&model)?;
-        if rows.len() < model.smallest_batch() {
-            return Err(Error::Shape("a mini-batch of 1 row: BatchNorm needs at least 2 in training".into()));
-        }
+        self.require_own_model(model)?;
+        require_rows(model, rows.len())?;
         let coefficients: Vec<f32> = weights.coefficients.iter().map(|&c| c as f32).collect();
-        let noise = self.options.loss.likelihood().and(variances).map(|variances| {
+        let variances = self.options.loss.likelihood().and(data.variances.as_ref());
+        let variances = variances.map(|variances| gather(variances, self.parameters.len(), rows)).transpose()?;
+        let noise = variances.map(|variances| {
             // A masked label has no weight: any number serves.
             let finite = variances.into_iter().map(|v| if v.is_finite() { v as f32 } else { 0.0 });
             finite.collect::<Vec<f32>>()
@@ -181,18 +236,25 @@ impl Learner {
             normalization: &self.normalization,
         };
         fault::point();
-        let loss = self.engine.step(&model, &batch, report.learning_rate)?;
+        let loss = self.engines[engine].step(model, &batch, report.learning_rate)?;
         Ok(PendingStep { report, loss: Some(loss) })
     }
 
     /// The reports of `steps`, the latest, with their losses.
     pub(super) fn read(&mut self, steps: Vec<PendingStep>) -> Result<Vec<StepReport>> {
+        let model = Arc::clone(&self.model);
+        let model = model.lock();
+        self.read_by(0, &model, steps)
+    }
+
+    /// As [`Learner::read`], of steps of engine number `engine` for `model`, the learner's own.
+    pub(super) fn read_by(&mut self, engine: usize, model: &Model, steps: Vec<PendingStep>) -> Result<Vec<StepReport>> {
         let (mut reports, mut losses) = (Vec::new(), Vec::new());
         for PendingStep { report, loss } in steps {
             reports.push(report);
             losses.extend(loss);
         }
-        let mut values = self.engine.read(&self.model.lock(), &losses)?.into_iter();
+        let mut values = self.engines[engine].read(model, &losses)?.into_iter();
         for report in reports.iter_mut().filter(|report| report.samples_used > 0) {
             report.loss = values.next().unwrap_or(f64::NAN);
         }
@@ -201,7 +263,7 @@ impl Learner {
 
     /// The model's metrics on `data`, in evaluation mode.
     pub(super) fn evaluate(&self, data: &Dataset) -> Result<Metrics> {
-        let _arena = self.engine.arena().enter();
+        let _arena = self.engine().arena().enter();
         Metrics::within(&self.model.lock(), data, &self.normalization, self.options.precision)
     }
 
@@ -219,7 +281,7 @@ impl Learner {
     }
 
     fn predict_normalized(&self, data: &Dataset) -> Result<Prediction> {
-        let _arena = self.engine.arena().enter();
+        let _arena = self.engine().arena().enter();
         let model = self.model.lock();
         let data = model.matched(data)?;
         model.predict_normalized(data.features().rows(), &self.normalization, self.options.precision)

@@ -1,7 +1,7 @@
 //! An optimiser over libtorch's fused kernels, with a state that can be saved.
 
 use crate::kernels::adam_step::{AdamOptions, AdamwOptions};
-use crate::kernels::optimizer::{CLIP_EPSILON, OptimizerOptions, OptimizerStep};
+use crate::kernels::optimizer::{CLIP_EPSILON, OptimizerOptions};
 use crate::kernels::sgd_step::SgdOptions;
 use crate::model::archive::{Archive, StoredArray};
 use crate::torch::flat::Flat;
@@ -29,6 +29,16 @@ pub struct Optimizer {
     steps: u64,
 }
 
+/// An [`Optimizer`], for steps that are taken elsewhere.
+#[derive(Debug)]
+pub(crate) struct OptimizerParts<'a> {
+    pub options: &'a UpdateOptions,
+    /// The lists that it keeps: [`OptimizerOptions::state`].
+    pub state: &'a mut [Flat],
+    /// How many steps were taken.
+    pub steps: &'a mut u64,
+}
+
 impl Optimizer {
     /// A fresh state for `parameters`.
     ///
@@ -54,9 +64,9 @@ impl Optimizer {
         &mut self.state
     }
 
-    /// Step `number`, for the kernels.
-    pub(crate) fn kernel_step(&self, number: u64, learning_rate: f64) -> OptimizerStep {
-        OptimizerStep::new(&self.options.optimizer, number, learning_rate, self.options.clip_norm)
+    /// Its parts, for steps that are taken elsewhere.
+    pub(crate) fn parts(&mut self) -> OptimizerParts<'_> {
+        OptimizerParts { options: &self.options, state: &mut self.state, steps: &mut self.steps }
     }
 
     /// Counts steps that were taken elsewhere.

@@ -2,6 +2,7 @@
 
 use super::loss::{Epsilon, Loss, MinimumBatch};
 use super::optimizer::UpdateOptions;
+use super::sampler::{Position, Sampler};
 use super::schedule::Schedule;
 use crate::base::options::require;
 use crate::data::LabelStatistics;
@@ -48,6 +49,15 @@ pub struct TrainerOptions {
     pub drop_last: bool,
     /// The seed of the order of the rows (default 0).
     pub seed: u64,
+    /// Trains so many networks of the model's kind side by side, as an ensemble of which the mean predicts (default: the
+    /// one network). They differ in their seeds: those of the model and of the trainer, and the numbers that follow.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1000))]
+    pub members: Option<usize>,
+    /// Whether all `members` get the same mini-batches, whose weights are computed once (default false: each has an order of
+    /// the rows of its own).
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub shared_batches: bool,
     /// `cpu`, `cuda`, `cuda:N` or `auto` (default `cpu`).
     pub device: String,
     /// The arithmetic of the network in training and evaluation (default `f32`). With `tf32` on a GPU, libtorch's
@@ -73,6 +83,8 @@ impl Default for TrainerOptions {
             patience: None,
             drop_last: true,
             seed: 0,
+            members: None,
+            shared_batches: false,
             device: "cpu".into(),
             precision: Precision::F32,
             cuda_graph: false,
@@ -85,6 +97,9 @@ impl TrainerOptions {
         self.loss.validate("trainer.loss")?;
         require(self.batch_size >= 1, "trainer.batch_size", self.batch_size, "at least 1")?;
         require(self.patience != Some(0), "trainer.patience", 0, "at least 1")?;
+        if let Some(members) = self.members {
+            require((1..=1000).contains(&members), "trainer.members", members, "1 to 1000")?;
+        }
         check_learning_rate(self.learning_rate, "trainer.learning_rate")?;
         if let Loss::Iv { epsilon } | Loss::Biv { epsilon } = &self.loss
             && let Epsilon::Minimum(MinimumBatch::Size(size)) = epsilon
@@ -107,6 +122,16 @@ impl TrainerOptions {
             Some(norm) => require(norm > 0.0, "trainer.clip_norm", norm, "greater than 0"),
             None => Ok(()),
         }
+    }
+
+    /// The mini-batches of `rows` rows from `position` on: in one order for all networks, or in one for each.
+    ///
+    /// # Errors
+    /// As [`Sampler::new`].
+    pub(super) fn sampler(&self, rows: usize, position: Position) -> Result<Sampler> {
+        let orders = if self.shared_batches { 1 } else { self.members.unwrap_or(1) };
+        let seeds: Vec<u64> = (0..orders as u64).map(|number| self.seed.wrapping_add(number)).collect();
+        Sampler::new(rows, self.batch_size, self.drop_last, &seeds, position)
     }
 
     /// How the weights are moved.

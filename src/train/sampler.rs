@@ -4,17 +4,18 @@ use crate::base::memory::make_room;
 use crate::base::random::{Purpose, permute, stream};
 use crate::{Error, Result};
 
-/// Walks through shuffled rows in mini-batches, epoch after epoch.
+/// Walks through shuffled rows in mini-batches, epoch after epoch; in one order, or in several side by side.
 ///
-/// The order of an epoch is a function of the seed and the epoch's number, so
+/// The order of an epoch is a function of its seed and the epoch's number, so
 /// the two counters of [`Position`] are all that a checkpoint has to keep.
 #[derive(Debug)]
 pub struct Sampler {
+    rows: usize,
     batch_size: usize,
     drop_last: bool,
-    seed: u64,
     position: Position,
-    order: Vec<u32>,
+    /// Each with its seed.
+    orders: Vec<(u64, Vec<u32>)>,
 }
 
 /// How far training has come.
@@ -27,18 +28,20 @@ pub struct Position {
 }
 
 impl Sampler {
-    /// Starts at `position` or, where an epoch has no such mini-batch, with the next epoch.
+    /// Starts at `position` or, where an epoch has no such mini-batch, with the next epoch. There is an order for each of
+    /// `seeds`.
     ///
     /// # Errors
     /// As [`Sampler::set_rows`].
-    pub fn new(rows: usize, batch_size: usize, drop_last: bool, seed: u64, position: Position) -> Result<Self> {
-        let mut sampler = Sampler { batch_size, drop_last, seed, position, order: vec![] };
+    pub fn new(rows: usize, batch_size: usize, drop_last: bool, seeds: &[u64], position: Position) -> Result<Self> {
+        let orders = seeds.iter().map(|&seed| (seed, vec![])).collect();
+        let mut sampler = Sampler { rows, batch_size, drop_last, position, orders };
         sampler.set_rows(rows)?;
         Ok(sampler)
     }
 
     /// Goes on with `rows` other rows: with the mini-batch where it is or, where an epoch has no such one, with the next
-    /// epoch. Their order takes the place of the former rows', so that there are never both.
+    /// epoch. Their orders take the place of the former rows', so that there are never both.
     ///
     /// # Errors
     /// [`Error::InvalidArgument`] when no mini-batch would be complete, and for more than 4,294,967,295 rows;
@@ -54,9 +57,11 @@ impl Sampler {
                  mini-batches out: take a smaller batch_size, or drop_last false"
             )));
         }
-        let more = rows.saturating_sub(self.order.len());
-        make_room(&mut self.order, more)?;
-        self.order.resize(rows, 0);
+        for (_, order) in &mut self.orders {
+            make_room(order, rows.saturating_sub(order.len()))?;
+        }
+        self.orders.iter_mut().for_each(|(_, order)| order.resize(rows, 0));
+        self.rows = rows;
         if self.position.batch >= self.batches_per_epoch() {
             self.position = Position { epoch: self.position.epoch + 1, batch: 0 };
         }
@@ -66,15 +71,25 @@ impl Sampler {
 
     /// How many mini-batches an epoch has.
     pub fn batches_per_epoch(&self) -> usize {
-        let rows = self.order.len();
-        if self.drop_last { rows / self.batch_size } else { rows.div_ceil(self.batch_size) }
+        if self.drop_last { self.rows / self.batch_size } else { self.rows.div_ceil(self.batch_size) }
     }
 
-    /// The rows of the next mini-batch. It stays the next one until [`Sampler::advance`].
+    /// The rows of the next mini-batch in the first order. It stays the next one until [`Sampler::advance`].
     pub fn batch(&self) -> Vec<usize> {
+        self.batch_of(0)
+    }
+
+    /// As [`Sampler::batch`], in order number `order`; where there is one order, in that.
+    pub fn batch_of(&self, order: usize) -> Vec<usize> {
         let start = self.position.batch * self.batch_size;
-        let rows = &self.order[start..self.order.len().min(start + self.batch_size)];
+        let (_, order) = &self.orders[order.min(self.orders.len() - 1)];
+        let rows = &order[start..self.rows.min(start + self.batch_size)];
         rows.iter().map(|&row| row as usize).collect()
+    }
+
+    /// How many orders there are.
+    pub fn orders(&self) -> usize {
+        self.orders.len()
     }
 
     /// Goes on to the next mini-batch, and past the epoch's last one to the next epoch.
@@ -106,7 +121,9 @@ impl Sampler {
     }
 
     fn shuffle(&mut self) {
-        permute(&mut self.order, &mut stream(self.seed, Purpose::Shuffle, self.position.epoch), |row| row as u32);
+        for (seed, order) in &mut self.orders {
+            permute(order, &mut stream(*seed, Purpose::Shuffle, self.position.epoch), |row| row as u32);
+        }
     }
 }
 
@@ -119,7 +136,7 @@ mod tests {
         #[test]
         fn an_epoch_shows_each_row_once_at_most(rows in 1usize..200, size in 1usize..50, drop_last: bool, seed: u64) {
             prop_assume!(!drop_last || size <= rows);
-            let mut sampler = Sampler::new(rows, size, drop_last, seed, Position::default()).unwrap();
+            let mut sampler = Sampler::new(rows, size, drop_last, &[seed], Position::default()).unwrap();
             let mut seen = Vec::new();
             while sampler.position().epoch == 0 {
                 seen.extend(sampler.batch());
@@ -134,14 +151,14 @@ mod tests {
 
         #[test]
         fn a_position_is_all_there_is_to_keep(steps in 0usize..40, seed: u64) {
-            let mut walked = Sampler::new(23, 4, false, seed, Position::default()).unwrap();
+            let mut walked = Sampler::new(23, 4, false, &[seed], Position::default()).unwrap();
             (0..steps).for_each(|_| walked.advance());
-            let mut jumped = Sampler::new(23, 4, false, seed, Position::default()).unwrap();
+            let mut jumped = Sampler::new(23, 4, false, &[seed], Position::default()).unwrap();
             jumped.seek(walked.position()).unwrap();
             prop_assert_eq!(walked.batch(), jumped.batch());
-            let begun = Sampler::new(23, 4, false, seed, walked.position()).unwrap();
+            let begun = Sampler::new(23, 4, false, &[seed], walked.position()).unwrap();
             prop_assert_eq!(walked.batch(), begun.batch());
-            let next = Sampler::new(23, 4, false, seed, Position { batch: 6, ..walked.position() }).unwrap();
+            let next = Sampler::new(23, 4, false, &[seed], Position { batch: 6, ..walked.position() }).unwrap();
             prop_assert_eq!(next.position(), Position { epoch: walked.position().epoch + 1, batch: 0 });
         }
 
@@ -149,9 +166,9 @@ mod tests {
         fn other_rows_are_as_if_the_sampler_had_begun_with_them(
             before in 1usize..60, after in 1usize..60, steps in 0usize..40, seed: u64
         ) {
-            let mut sampler = Sampler::new(before, 4, false, seed, Position::default()).unwrap();
+            let mut sampler = Sampler::new(before, 4, false, &[seed], Position::default()).unwrap();
             (0..steps).for_each(|_| sampler.advance());
-            let mut begun = Sampler::new(after, 4, false, seed, sampler.position()).unwrap();
+            let mut begun = Sampler::new(after, 4, false, &[seed], sampler.position()).unwrap();
             sampler.set_rows(after).unwrap();
             for _ in 0..20 {
                 prop_assert_eq!((sampler.position(), sampler.batch()), (begun.position(), begun.batch()));
@@ -163,7 +180,7 @@ mod tests {
 
     #[test]
     fn epochs_differ_and_too_small_a_set_is_an_error() {
-        let mut sampler = Sampler::new(100, 100, true, 1, Position::default()).unwrap();
+        let mut sampler = Sampler::new(100, 100, true, &[1], Position::default()).unwrap();
         let first = sampler.batch();
         sampler.advance();
         let second = sampler.batch();
@@ -172,7 +189,7 @@ mod tests {
         assert!(sampler.set_rows(99).is_err() && sampler.set_rows(1 << 32).is_err());
         assert_eq!((sampler.position().epoch, sampler.batch()), (1, second));
         assert!(
-            Sampler::new(3, 4, true, 0, Position::default())
+            Sampler::new(3, 4, true, &[0], Position::default())
                 .unwrap_err()
                 .to_string()
                 .contains("more than the 3 training rows")

@@ -1,12 +1,14 @@
 //! Training on a data set: steps, epochs, evaluation.
 
+use super::ensemble::{Cause, Fault, Round, mean_report};
 use super::first_loss::{check_labels, culprit};
 use super::learner::{Learner, PendingStep};
 use super::metrics::Metrics;
 use super::options::check_learning_rate;
 use super::sampler::{Position, Sampler};
 use super::schedule::Schedule;
-use super::training_data::{NormalizedData, TrainingData};
+use super::step::Engine;
+use super::training_data::{MaybeOwned, NormalizedData, TrainingData};
 use super::validation::{SavedValidation, Validation};
 use crate::data::{Dataset, Fingerprint, Normalization};
 use crate::model::Model;
@@ -22,7 +24,7 @@ pub use super::options::TrainerOptions;
 /// What a checkpoint keeps of a validation has names that begin with it.
 pub(super) const VALIDATION: &str = "validation";
 
-/// What one epoch did.
+/// What one epoch did; of an ensemble's networks, the means over them.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct EpochReport {
     /// The number of epochs completed, this one included.
@@ -50,7 +52,8 @@ pub struct ValidationReport {
     pub best_epoch: u64,
 }
 
-/// Trains one model, on a data set of its own or on mini-batches that the caller brings.
+/// Trains one model, on a data set of its own or on mini-batches that the caller brings. With the option `members` it
+/// trains the networks of an ensemble, each by itself.
 #[derive(Debug)]
 pub struct Trainer {
     pub(super) learner: Learner,
@@ -69,7 +72,8 @@ pub struct Trainer {
 }
 
 impl Trainer {
-    /// A trainer that starts from the model's present weights. The data are copied to the device, but for more than
+    /// A trainer that starts from the model's present weights. With the option `members` a model of one network becomes an
+    /// ensemble, of which it is the first network; an ensemble of so many networks goes on with them. The data are copied to the device, but for more than
     /// 16 MiB of numbers on a CPU: these it shares. Without data only [`Trainer::step_on`] can train.
     ///
     /// # Errors
@@ -98,9 +102,7 @@ impl Trainer {
             _ => locked.normalization_or_identity(),
         };
         // After the statistics, which take memory of their own.
-        let sampler = |fitting: &Fitting| {
-            Sampler::new(fitting.data.rows(), options.batch_size, options.drop_last, options.seed, position)
-        };
+        let sampler = |fitting: &Fitting| options.sampler(fitting.data.rows(), position);
         let sampler = data.as_ref().map(sampler).transpose()?;
         if let Some(whole) = whole {
             check_labels(whole, &normalization)?;
@@ -109,7 +111,15 @@ impl Trainer {
         let placed = |fitting: &Fitting| TrainingData::new(&fitting.data, &locked, &normalization, device);
         let placed = data.as_ref().map(placed).transpose()?;
         let fingerprint = data.as_ref().map(|fitting| fitting.data.fingerprint());
-        let learner = Learner::new(&model, &locked, normalization.clone(), options, device)?;
+        let single = locked.options().clone();
+        let is_grown = options.members.map(|members| locked.grow(members)).transpose()? == Some(true);
+        let learner = match Learner::new(&model, &locked, normalization.clone(), options, device) {
+            Err(error) if is_grown => {
+                locked.shrink(single);
+                return Err(error);
+            }
+            learner => learner?,
+        };
         // Nothing fails any more: a model without a trainer stays as it was.
         if data.is_some() && options.normalize {
             locked.set_normalization(normalization);
@@ -144,12 +154,12 @@ impl Trainer {
     pub fn set_data(&mut self, data: &Dataset) -> Result<()> {
         let learner = &mut self.learner;
         let mut model = learner.model.lock();
-        learner.require_own_device(&model)?;
+        learner.require_own_model(&model)?;
         let fitting = Fitting::new(data, &model, &learner.options)?;
         check_labels(data, &learner.normalization)?;
         let placed = TrainingData::new(&fitting.data, &model, &learner.normalization, model.device())?;
         let fingerprint = fitting.data.fingerprint();
-        learner.engine.forget_data()?;
+        learner.engines.iter_mut().try_for_each(Engine::forget_data)?;
         let rows = fitting.data.rows();
         match &mut self.data {
             // Last of what may fail.
@@ -159,8 +169,7 @@ impl Trainer {
             }
             None => {
                 let position = self.absent.map(|(position, _)| position).unwrap_or_default();
-                let TrainerOptions { batch_size, drop_last, seed, .. } = learner.options;
-                self.data = Some((placed, Sampler::new(rows, batch_size, drop_last, seed, position)?));
+                self.data = Some((placed, learner.options.sampler(rows, position)?));
             }
         }
         if let Some(columns) = fitting.data.columns() {
@@ -204,12 +213,12 @@ impl Trainer {
     /// `graphs_gpu`, where steps are recorded and repeated; `operations`, libtorch's with the gradient by hand; or
     /// `autograd`, libtorch's automatic differentiation.
     pub fn kernel(&self) -> &'static str {
-        self.learner.engine.name()
+        self.learner.engine().name()
     }
 
-    /// How many steps were taken.
+    /// How many steps were taken; of several networks, by the one that took the most.
     pub fn steps(&self) -> u64 {
-        self.learner.engine.steps()
+        self.learner.steps()
     }
 
     /// In what the data sets that training went on with differed from those before, which was accepted.
@@ -253,15 +262,54 @@ impl Trainer {
     /// [`Error::Unsupported`] without data; [`Error::Numerical`] when the loss is
     /// not finite: the weights are then as before the step.
     pub fn step(&mut self) -> Result<StepReport> {
+        if self.learner.is_ensemble() {
+            return Ok(self.take_rounds(1, u64::MAX)?.swap_remove(0));
+        }
         let taken = self.take()?;
         Ok(self.settle(vec![taken], None)?.swap_remove(0))
+    }
+
+    /// The next steps of each network, at most `most`, of epochs before `epoch`.
+    fn take_rounds(&mut self, most: usize, epoch: u64) -> Result<Vec<StepReport>> {
+        self.check_validation()?;
+        let Some((data, sampler)) = &mut self.data else { return Err(without_data()) };
+        let first = sampler.position();
+        let (mut rounds, mut positions) = (vec![], vec![]);
+        while rounds.len() < most && sampler.position().epoch < epoch {
+            let batch = |order| data.mini_batch(sampler.batch_of(order), &self.learner.normalization);
+            let batches = match (0..sampler.orders()).map(batch).collect::<Result<_>>() {
+                Ok(batches) => batches,
+                Err(error) => return sampler.seek(first).and(Err(error)),
+            };
+            rounds.push(Round { batches });
+            positions.push(sampler.position());
+            sampler.advance();
+        }
+        let taken = match self.learner.take(&rounds, first.epoch) {
+            Ok(taken) => taken,
+            Err(error) => return sampler.seek(first).and(Err(error)),
+        };
+        let Some(fault) = taken.fault else {
+            return Ok((0..rounds.len()).map(|at| mean_report(taken.reports.iter().map(|of| &of[at]))).collect());
+        };
+        let position = positions[taken.reports.iter().map(Vec::len).min().unwrap_or(0)];
+        sampler.seek(position)?;
+        Err(self.fault_of(fault, position, None)?)
+    }
+
+    /// What kept a network of an ensemble from its step at `position`, on `batch` or the trainer's data.
+    fn fault_of(&self, fault: Fault, position: Position, batch: Option<&NormalizedData>) -> Result<Error> {
+        match fault.cause {
+            Cause::Error(error) => Ok(error),
+            Cause::Loss(report) => self.fault(fault.network, &report, position, batch),
+        }
     }
 
     /// One step on the next mini-batch, whose loss the device may still be computing, and the position before it.
     fn take(&mut self) -> Result<(PendingStep, Position)> {
         self.check_validation()?;
         let Some((data, sampler)) = &mut self.data else {
-            return Err(Error::Unsupported("the trainer was made without a data set: give it mini-batches".into()));
+            return Err(without_data());
         };
         let (data, rows) = data.mini_batch(sampler.batch(), &self.learner.normalization)?;
         let position = sampler.position();
@@ -284,17 +332,29 @@ impl Trainer {
         if let Some((_, sampler)) = &mut self.data {
             sampler.seek(positions[failed])?;
         }
-        let (step, loss) = (self.steps() + 1, reports[failed].loss);
+        Err(self.fault(0, &reports[failed], positions[failed], batch)?)
+    }
+
+    /// Why the loss in `report` is not finite: of the step by engine number `engine` at `position`, which is the present
+    /// one, on `batch` or the trainer's data.
+    fn fault(
+        &self,
+        engine: usize,
+        report: &StepReport,
+        position: Position,
+        batch: Option<&NormalizedData>,
+    ) -> Result<Error> {
+        let (step, loss) = (self.learner.engines[engine].steps() + 1, report.loss);
         let (culprit, row) = match (batch, &self.data) {
             (Some(batch), _) => {
-                let culprit = culprit(&self.learner, batch, &(0..batch.rows()).collect::<Vec<_>>())?;
+                let culprit = culprit(&self.learner, engine, batch, &(0..batch.rows()).collect::<Vec<_>>())?;
                 let row = culprit.at;
                 (culprit, row)
             }
             (None, Some((data, sampler))) => {
-                let numbers = sampler.batch();
-                let (data, rows) = data.mini_batch(sampler.batch(), &self.learner.normalization)?;
-                let culprit = culprit(&self.learner, &data, &rows)?;
+                let numbers = sampler.batch_of(engine);
+                let (data, rows) = data.mini_batch(numbers.clone(), &self.learner.normalization)?;
+                let culprit = culprit(&self.learner, engine, &data, &rows)?;
                 let row = numbers[culprit.at];
                 (culprit, self.rows.as_ref().map_or(row, |rows| rows[row]))
             }
@@ -302,12 +362,12 @@ impl Trainer {
         };
         if step == 1 || culprit.is_out_of_range {
             let fault = format!("makes the loss of step {step} {loss}: {}", culprit.reason);
-            return Err(Error::Numerical(fault).at([("row", row), culprit.element]));
+            return Ok(Error::Numerical(fault).at([("row", row), culprit.element]));
         }
-        Err(Error::Numerical(format!(
+        Ok(Error::Numerical(format!(
             "step {step} (epoch {}): the loss is {loss}; try a smaller learning rate than {}",
-            positions[failed].epoch + 1,
-            reports[failed].learning_rate
+            position.epoch + 1,
+            report.learning_rate
         )))
     }
 
@@ -321,16 +381,24 @@ impl Trainer {
             let message = "the schedule counts epochs of the trainer's data set, and the trainer was made without one";
             return Err(Error::Unsupported(message.into()));
         }
-        let _arena = self.learner.engine.arena().enter();
+        let _arena = self.learner.engine().arena().enter();
         let data = self.learner.normalized(batch)?;
         let rows: Vec<usize> = (0..data.rows()).collect();
         let position = self.position();
+        if self.learner.is_ensemble() {
+            let rounds = [Round { batches: vec![(MaybeOwned::Borrowed(&data), rows)] }];
+            let taken = self.learner.take(&rounds, position.epoch)?;
+            return match taken.fault {
+                Some(fault) => Err(self.fault_of(fault, position, Some(&data))?),
+                None => Ok(mean_report(taken.reports.iter().flatten())),
+            };
+        }
         let taken = (self.learner.step(&data, &rows, position.epoch)?, position);
         Ok(self.settle(vec![taken], Some(&data))?.swap_remove(0))
     }
 
-    /// The rest of the present epoch. `watch` is shown each step and may end it early; with a GPU, whose losses
-    /// are read in blocks, several steps after it was taken.
+    /// The rest of the present epoch. `watch` is shown each step and may end it early; with a GPU, and with several small
+    /// networks, whose losses are read in blocks, several steps after it was taken.
     ///
     /// # Errors
     /// As [`Trainer::step`]; [`Error::Cancelled`] when `watch` ended it: the next
@@ -393,7 +461,7 @@ impl Trainer {
 
     /// Whether a step is work for the library's own kernel on the CPU, which can be held to one thread.
     pub(super) fn runs_on_one_thread(&self) -> bool {
-        self.learner.engine.runs_on_one_thread()
+        self.learner.engine().runs_on_one_thread()
     }
 
     /// An error where epsilon or the learning rate follows a validation set that is not there.
@@ -413,8 +481,12 @@ impl Trainer {
 
     /// The next steps of epoch number `epoch`, as many as are taken before their losses are read.
     fn block(&mut self, epoch: u64) -> Result<Vec<StepReport>> {
+        if self.learner.is_ensemble() {
+            let rounds = self.learner.rounds(self.learner.options.batch_size);
+            return self.take_rounds(rounds, epoch);
+        }
         let mut taken = Vec::new();
-        while !self.learner.engine.is_due(taken.len()) && self.position().epoch < epoch {
+        while !self.learner.engine().is_due(taken.len()) && self.position().epoch < epoch {
             match self.take() {
                 Ok(step) => taken.push(step),
                 // A loss before it that is not finite comes first.
@@ -476,6 +548,10 @@ impl Fitting {
         }
         Ok(Fitting { data, rows })
     }
+}
+
+fn without_data() -> Error {
+    Error::Unsupported("the trainer was made without a data set: give it mini-batches".into())
 }
 
 /// An error unless the network has the outputs that the loss trains.

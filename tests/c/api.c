@@ -1203,6 +1203,53 @@ static void steps_report_what_they_did(void) {
   biv_trainer_free(trainer);
 }
 
+/* The members of a trainer are what trainings alone with their seeds are, also from a checkpoint. */
+static void members_train_side_by_side(const char *folder) {
+  enum { MEMBERS = 3 };
+  biv_dataset *data = noisy_dataset(ROWS, 1);
+  biv_model *together = NULL, *alone[MEMBERS];
+  biv_trainer *trainer = NULL, *trainers[MEMBERS], *resumed = NULL;
+  char options[200], path[600];
+  CHECK_OK(biv_model_create(small_network, &together));
+  CHECK_OK(biv_trainer_create(together, data, "{\"batch_size\": 32, \"seed\": 4, \"members\": 3}", &trainer));
+  for (int i = 0; i < MEMBERS; i++) {
+    snprintf(options, sizeof options, "{\"kind\": \"mlp\", \"inputs\": 5, \"hidden\": [16], \"seed\": %d}", 1 + i);
+    CHECK_OK(biv_model_create(options, &alone[i]));
+    snprintf(options, sizeof options, "{\"batch_size\": 32, \"seed\": %d}", 4 + i);
+    CHECK_OK(biv_trainer_create(alone[i], data, options, &trainers[i]));
+    CHECK_OK(biv_trainer_fit(trainers[i], 2, NULL, NULL, NULL));
+  }
+  CHECK_OK(biv_trainer_step(trainer, NULL));
+  snprintf(path, sizeof path, "%s/members.biv", folder);
+  CHECK_OK(biv_trainer_save(trainer, path));
+  CHECK_OK(biv_trainer_load(path, data, NULL, &resumed));
+  CHECK_OK(biv_trainer_fit(trainer, 2, NULL, NULL, NULL));
+  CHECK_OK(biv_trainer_fit(resumed, 2, NULL, NULL, NULL));
+  double features[ROWS][5], mean[ROWS], again[ROWS], each[MEMBERS][ROWS];
+  CHECK_OK(biv_dataset_copy_features(data, F64_OUT(features, ROWS, 5)));
+  CHECK_OK(biv_model_predict(together, F64(features, ROWS, 5), F64_OUT(mean, ROWS)));
+  CHECK_OK(biv_trainer_predict(resumed, F64(features, ROWS, 5), F64_OUT(again, ROWS)));
+  for (int i = 0; i < MEMBERS; i++) {
+    CHECK_OK(biv_model_predict(alone[i], F64(features, ROWS, 5), F64_OUT(each[i], ROWS)));
+    float expected[16], found[16];
+    snprintf(options, sizeof options, "members.%d.0.bias", i);
+    CHECK_OK(biv_model_get_tensor(alone[i], "0.bias", F32_OUT(expected, 16)));
+    CHECK_OK(biv_model_get_tensor(together, options, F32_OUT(found, 16)));
+    CHECK(memcmp(expected, found, sizeof found) == 0);
+    biv_model_free(alone[i]);
+    biv_trainer_free(trainers[i]);
+  }
+  CHECK(memcmp(mean, again, sizeof mean) == 0);
+  for (int i = 0; i < ROWS; i++) CHECK_NEAR(mean[i], (each[0][i] + each[1][i] + each[2][i]) / MEMBERS, 1e-9);
+  biv_trainer *other = NULL;
+  CHECK_STATUS(biv_trainer_create(together, data, "{\"batch_size\": 32, \"members\": 2}", &other),
+               BIV_ERROR_INVALID_CONFIG, "trainer.members: is 2, the model is an ensemble of 3 networks");
+  biv_trainer_free(resumed);
+  biv_trainer_free(trainer);
+  biv_model_free(together);
+  biv_dataset_free(data);
+}
+
 /* The model is trained in place, and the loss comes down. */
 static void training_learns(void) {
   biv_dataset *data = NULL;
@@ -1756,6 +1803,7 @@ int main(void) {
   fits_say_what_is_wrong();
 
   steps_report_what_they_did();
+  members_train_side_by_side(folder);
   training_learns();
   a_cutoff_may_leave_no_label();
   callers_may_bring_their_own_batches();

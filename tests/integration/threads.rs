@@ -5,8 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-const RUN: &str =
-    r#"{"tag": "threads", "epochs": 1, "loss": {"kind": "mse"},
+const RUN: &str = r#"{"tag": "threads", "epochs": 1, "loss": {"kind": "mse"},
   "dataset": {"kind": "synthetic", "train_size": 300, "test_size": 100}}"#;
 
 /// The number of threads of a short run that `prepared` starts, a command that ends with the program's name.

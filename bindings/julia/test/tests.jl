@@ -212,6 +212,22 @@ end
     refused(() -> learning_rate!(trainer, NaN), :INVALID_CONFIG, "learning_rate")
 end
 
+@testset "members" begin
+    data = small()
+    one(seed) = Model(kind="mlp", inputs=5, hidden=[8], seed=seed)
+    network = one(3)
+    trainer = Trainer(network, data; batch_size=50, seed=1, members=3, shared_batches=true)
+    @test step!(trainer).rows == 50
+    fit!(trainer, 3)
+    alone = map(0:2) do number
+        single = one(3 + number)
+        fit!(Trainer(single, data; batch_size=50, seed=1), 3)
+        predict(single, features(data))
+    end
+    @test predict(network, features(data)) ≈ sum(alone) / 3 rtol = 1e-12
+    refused(() -> Trainer(network, data; members=2), :INVALID_CONFIG, "trainer.members: is 2")
+end
+
 @testset "optimizers and schedules" begin
     data = small()
     trainer = Trainer(small_model(), data; batch_size=50, learning_rate=0.02, clip_norm=1.0,

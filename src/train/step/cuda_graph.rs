@@ -5,7 +5,7 @@ use super::inputs::Selection;
 use super::{MiniBatch, StepLoss, StepStrategy, Weights};
 use crate::Result;
 use crate::kernels::cuda::Graph;
-use crate::model::Model;
+use crate::model::Networks;
 use tch::{Device, Tensor};
 
 /// Steps on mini-batches alike before one is recorded: libtorch allocates and chooses in the first.
@@ -56,7 +56,7 @@ impl StepStrategy for CudaGraph {
 
     fn step(
         &mut self,
-        model: &Model,
+        networks: Networks,
         weights: &mut Weights,
         batch: &MiniBatch,
         learning_rate: f64,
@@ -68,13 +68,13 @@ impl StepStrategy for CudaGraph {
                 deferred.gradients.clear();
                 let key = GraphKey::new(batch, &weights.parameters)?;
                 let recorded =
-                    recorder.record(batch, key, |selection| deferred.on_device(model, weights, batch, selection));
+                    recorder.record(batch, key, |selection| deferred.on_device(networks, weights, batch, selection));
                 deferred.gradients.clear();
                 recorded?;
             }
             match recorder.replay(batch, &weights.parameters)? {
                 Some(loss) => Ok(loss),
-                None => deferred.on_device(model, weights, batch, &Selection::new(batch, model.device())?),
+                None => deferred.on_device(networks, weights, batch, &Selection::new(batch, networks.device())?),
             }
         })
     }
@@ -83,8 +83,8 @@ impl StepStrategy for CudaGraph {
         self.deferred.is_due(unread)
     }
 
-    fn read(&mut self, model: &Model, weights: &mut Weights, losses: &[StepLoss]) -> Result<Vec<f64>> {
-        self.deferred.read(model, weights, losses)
+    fn read(&mut self, networks: Networks, weights: &mut Weights, losses: &[StepLoss]) -> Result<Vec<f64>> {
+        self.deferred.read(networks, weights, losses)
     }
 
     fn clear(&mut self, weights: &Weights) -> Result<()> {

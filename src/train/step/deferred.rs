@@ -6,7 +6,7 @@ use super::inputs::Selection;
 use super::{MiniBatch, StepLoss, StepStrategy, Weights};
 use crate::Result;
 use crate::base::fault;
-use crate::model::Model;
+use crate::model::Networks;
 use crate::torch::tensor::to_f32;
 use tch::{Device, Tensor};
 
@@ -42,13 +42,13 @@ impl Deferred {
     /// All of a step that happens on the device. Returns its loss.
     pub(super) fn on_device(
         &mut self,
-        model: &Model,
+        networks: Networks,
         weights: &mut Weights,
         batch: &MiniBatch,
         selection: &Selection,
     ) -> Result<Tensor> {
         let saved = SavedStatistics::of(&weights.buffers)?;
-        let (loss, gradients) = self.gradients.compute(model, weights, batch, selection)?;
+        let (loss, gradients) = self.gradients.compute(networks, weights, batch, selection)?;
         fault::point();
         self.guard.step(weights, &gradients, saved.before(), &loss)?;
         saved.forget();
@@ -63,20 +63,20 @@ impl StepStrategy for Deferred {
 
     fn step(
         &mut self,
-        model: &Model,
+        networks: Networks,
         weights: &mut Weights,
         batch: &MiniBatch,
         learning_rate: f64,
     ) -> Result<StepLoss> {
-        let selection = Selection::new(batch, model.device())?;
-        self.take(weights, learning_rate, |this, weights| this.on_device(model, weights, batch, &selection))
+        let selection = Selection::new(batch, networks.device())?;
+        self.take(weights, learning_rate, |this, weights| this.on_device(networks, weights, batch, &selection))
     }
 
     fn is_due(&self, unread: usize) -> bool {
         unread >= BLOCK
     }
 
-    fn read(&mut self, _: &Model, weights: &mut Weights, losses: &[StepLoss]) -> Result<Vec<f64>> {
+    fn read(&mut self, _: Networks, weights: &mut Weights, losses: &[StepLoss]) -> Result<Vec<f64>> {
         let pending = losses.iter().map(StepLoss::pending).collect::<Result<Vec<_>>>()?;
         if pending.is_empty() {
             return Ok(vec![]);

@@ -6,7 +6,7 @@ use crate::kernels::adam_step::AdamStep;
 use crate::kernels::cuda::QueuedStep;
 use crate::kernels::cuda::mlp::{QueuedSteps, TrainingTensors, train};
 use crate::kernels::optimizer::OptimizerOptions;
-use crate::model::Model;
+use crate::model::Networks;
 use crate::{Error, Result};
 use tch::Tensor;
 
@@ -50,7 +50,7 @@ impl StepStrategy for GpuQueue {
         "mlp_gpu"
     }
 
-    fn step(&mut self, _: &Model, weights: &mut Weights, batch: &MiniBatch, learning_rate: f64) -> Result<StepLoss> {
+    fn step(&mut self, _: Networks, weights: &mut Weights, batch: &MiniBatch, learning_rate: f64) -> Result<StepLoss> {
         let features = batch.features.numbers()?;
         match &self.data {
             None => self.data = Some([features.f_detach()?, batch.labels.f_detach()?]),
@@ -71,9 +71,9 @@ impl StepStrategy for GpuQueue {
     }
 
     /// Takes the steps. The losses are NaN after the first that is not finite.
-    fn read(&mut self, model: &Model, weights: &mut Weights, _: &[StepLoss]) -> Result<Vec<f64>> {
+    fn read(&mut self, networks: Networks, weights: &mut Weights, _: &[StepLoss]) -> Result<Vec<f64>> {
         let Some([features, labels]) = self.data.take() else { return Ok(vec![]) };
-        let mut parameters = model.flat()?.shallow_clone();
+        let mut parameters = networks.flat()?.shallow_clone();
         let [means, squares] = weights.optimizer.state() else { return Err(foreign()) };
         let state = TrainingTensors {
             features: &features,

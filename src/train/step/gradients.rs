@@ -5,7 +5,7 @@ use super::inputs::{Inputs, Selection};
 use super::{MiniBatch, Weights};
 use crate::Result;
 use crate::kernels::mlp::Plan;
-use crate::model::{Model, Pass};
+use crate::model::{Networks, Pass};
 use crate::torch::Precision;
 use tch::{Kind, Tensor};
 
@@ -33,7 +33,7 @@ impl Gradients {
     /// The loss, and its gradient for each parameter. Moves the running statistics.
     pub(super) fn compute(
         &mut self,
-        model: &Model,
+        networks: Networks,
         weights: &Weights,
         batch: &MiniBatch,
         selection: &Selection,
@@ -41,7 +41,7 @@ impl Gradients {
         let inputs = Inputs::new(batch, selection, self.precision)?;
         match &mut self.layers {
             Some(layers) => layers.gradients(&weights.parameters, &weights.buffers, &inputs),
-            None => autograd(model, weights, &inputs, self.precision, self.likelihood),
+            None => autograd(networks, weights, &inputs, self.precision, self.likelihood),
         }
     }
 
@@ -60,7 +60,7 @@ impl Gradients {
 
 /// The loss, and its gradient for each of the parameters.
 fn autograd(
-    model: &Model,
+    networks: Networks,
     weights: &Weights,
     inputs: &Inputs,
     precision: Precision,
@@ -69,7 +69,7 @@ fn autograd(
     // The host may have switched gradients off on this thread.
     tch::with_grad(|| {
         let pass = Pass::Training { step: weights.optimizer.steps() };
-        let output = model.forward(&inputs.features, pass, precision)?;
+        let output = networks.forward(&inputs.features, pass, precision)?;
         let losses = match likelihood {
             None => output.f_sub(&inputs.labels)?.f_square()?,
             Some(beta) => negative_log_likelihoods(&output, inputs, beta)?,

@@ -15,13 +15,14 @@ mod synchronous;
 mod tests;
 
 use crate::kernels::ops::{MlpImplementation, mlp_implementation};
-use crate::model::Model;
 use crate::model::archive::Archive;
+use crate::model::{Model, Networks};
 use crate::torch::scopes::{Switch, SwitchedOn};
 use crate::torch::{Arena, Precision};
 use crate::train::optimizer::{Optimizer, UpdateOptions};
 use crate::{Error, Result};
 use cpu_mlp::CpuMlp;
+pub(super) use cpu_mlp::{Kept, Lent};
 use cuda_graph::CudaGraph;
 use deferred::Deferred;
 use gpu_queue::GpuQueue;
@@ -33,9 +34,20 @@ use tch::Tensor;
 
 /// A way to take a step. All of them compute the same; they differ in their rounding.
 trait StepStrategy: Debug + Send {
-    /// Moves `weights`, those of `model`, against the gradient of the loss on `batch`.
-    fn step(&mut self, model: &Model, weights: &mut Weights, batch: &MiniBatch, learning_rate: f64)
-    -> Result<StepLoss>;
+    /// Moves `weights`, those of `networks`, against the gradient of the loss on `batch`.
+    fn step(
+        &mut self,
+        networks: Networks,
+        weights: &mut Weights,
+        batch: &MiniBatch,
+        learning_rate: f64,
+    ) -> Result<StepLoss>;
+
+    /// The network whose values are `flat`, for steps that any thread may take; `None` where steps are libtorch's or a
+    /// GPU's.
+    fn lend<'a>(&'a mut self, _flat: &'a mut Tensor, _weights: &'a mut Weights) -> Result<Option<Lent<'a>>> {
+        Ok(None)
+    }
 
     /// What takes the steps, as [`Engine::name`].
     fn name(&self) -> &'static str;
@@ -52,7 +64,7 @@ trait StepStrategy: Debug + Send {
 
     /// The values of `losses`, those of the latest steps, none of which was read before. A step whose loss is not
     /// finite has changed nothing, nor have those after it: none of them is counted.
-    fn read(&mut self, _model: &Model, _weights: &mut Weights, losses: &[StepLoss]) -> Result<Vec<f64>> {
+    fn read(&mut self, _networks: Networks, _weights: &mut Weights, losses: &[StepLoss]) -> Result<Vec<f64>> {
         losses.iter().map(StepLoss::known).collect()
     }
 
@@ -75,11 +87,11 @@ pub(super) struct StepOptions {
     pub likelihood: Option<f64>,
 }
 
-/// The fastest strategy for `model`.
-fn strategy(model: &Model, options: StepOptions) -> Result<Box<dyn StepStrategy>> {
+/// The fastest strategy for `networks`.
+fn strategy(networks: Networks, options: StepOptions) -> Result<Box<dyn StepStrategy>> {
     let StepOptions { precision, cuda_graph, likelihood, .. } = options;
-    let device = model.device();
-    let gradients = match model.plan().filter(|_| likelihood.is_none()) {
+    let device = networks.device();
+    let gradients = match networks.plan().filter(|_| likelihood.is_none()) {
         None => Gradients::by_autograd(precision, likelihood),
         Some(plan) => match mlp_implementation(plan, device, precision)? {
             MlpImplementation::CpuKernel => return Ok(Box::new(CpuMlp::new(plan))),
@@ -89,7 +101,7 @@ fn strategy(model: &Model, options: StepOptions) -> Result<Box<dyn StepStrategy>
         },
     };
     // A recording would repeat the masks of one step.
-    let is_recorded = cuda_graph && options.plain_adam && !model.has_dropout();
+    let is_recorded = cuda_graph && options.plain_adam && !networks.has_dropout();
     Ok(match (device.is_cuda(), is_recorded) {
         (false, _) => Box::new(Synchronous::new(gradients)),
         (true, false) => Box::new(Deferred::new(gradients, device)?),
@@ -131,9 +143,12 @@ impl StepLoss {
     }
 }
 
-/// Moves a model's weights against the gradient of a loss: a weighted sum of squared errors, or a likelihood.
+/// Moves a model's weights, or those of one of its networks, against the gradient of a loss: a weighted sum of squared
+/// errors, or a likelihood.
 #[derive(Debug)]
 pub(super) struct Engine {
+    /// Which network of the model; without it, all of them as one.
+    number: Option<usize>,
     weights: Weights,
     strategy: Box<dyn StepStrategy>,
     arena: Arena,
@@ -144,12 +159,17 @@ pub(super) struct Engine {
 }
 
 impl Engine {
-    /// For the tensors that `model` has now.
+    /// For the tensors that `model`, or network `number` of it, has now.
     ///
     /// # Errors
     /// [`Error::OutOfMemory`](crate::Error::OutOfMemory); [`Error::Unsupported`](crate::Error::Unsupported) where
     /// CUDA graphs are asked for and `libbiv_cuda.so` is not there.
-    pub(super) fn new(model: &Model, update: &UpdateOptions, options: StepOptions) -> Result<Self> {
+    pub(super) fn new(
+        model: &Model,
+        number: Option<usize>,
+        update: &UpdateOptions,
+        options: StepOptions,
+    ) -> Result<Self> {
         let precision = options.precision;
         let mut switches = vec![];
         if model.device().is_cuda() && precision == Precision::Tf32 {
@@ -158,15 +178,16 @@ impl Engine {
         if model.device().is_cuda() && model.input_shape().len() > 1 {
             switches.push(SwitchedOn::new(Switch::ConvolutionSearch)?);
         }
-        let engine = Engine::with(strategy(model, options)?, model, update)?;
-        Ok(Engine { _switches: switches, ..engine })
+        let networks = number.map_or(Ok(model.whole()), |number| model.network(number))?;
+        let engine = Engine::with(strategy(networks, options)?, networks, update)?;
+        Ok(Engine { number, _switches: switches, ..engine })
     }
 
-    fn with(strategy: Box<dyn StepStrategy>, model: &Model, update: &UpdateOptions) -> Result<Self> {
-        let (parameters, buffers) = (model.parameters(), model.buffers());
+    fn with(strategy: Box<dyn StepStrategy>, networks: Networks, update: &UpdateOptions) -> Result<Self> {
+        let (parameters, buffers) = (networks.parameters(), networks.buffers());
         let optimizer = Optimizer::new(update, &parameters)?;
         let weights = Weights { parameters, buffers, optimizer };
-        Ok(Engine { weights, strategy, arena: Arena::new()?, _switches: vec![], queued: 0 })
+        Ok(Engine { number: None, weights, strategy, arena: Arena::new()?, _switches: vec![], queued: 0 })
     }
 
     /// What the large tensors of a step are in, and an evaluation's may be.
@@ -206,7 +227,8 @@ impl Engine {
     /// [`Error::Internal`](crate::Error::Internal) when libtorch fails.
     pub(super) fn step(&mut self, model: &Model, batch: &MiniBatch, learning_rate: f64) -> Result<StepLoss> {
         let _arena = self.arena.enter();
-        let loss = self.strategy.step(model, &mut self.weights, batch, learning_rate)?;
+        let networks = self.networks(model)?;
+        let loss = self.strategy.step(networks, &mut self.weights, batch, learning_rate)?;
         self.queued += u64::from(matches!(loss, StepLoss::Queued));
         Ok(loss)
     }
@@ -218,7 +240,66 @@ impl Engine {
     /// [`Error::Internal`](crate::Error::Internal) when libtorch fails.
     pub(super) fn read(&mut self, model: &Model, losses: &[StepLoss]) -> Result<Vec<f64>> {
         self.queued = 0;
-        self.strategy.read(model, &mut self.weights, losses)
+        let networks = self.networks(model)?;
+        self.strategy.read(networks, &mut self.weights, losses)
+    }
+
+    /// What of `model` the engine moves.
+    ///
+    /// # Errors
+    /// [`Error::Internal`](crate::Error::Internal) for another model.
+    pub(super) fn networks<'a>(&self, model: &'a Model) -> Result<Networks<'a>> {
+        self.number.map_or(Ok(model.whole()), |number| model.network(number))
+    }
+
+    /// How many trainable values there are.
+    pub(super) fn parameter_count(&self) -> usize {
+        self.weights.parameters.iter().map(Tensor::numel).sum()
+    }
+
+    /// The values of `model` that the engine moves, side by side, for [`Engine::lend`].
+    ///
+    /// # Errors
+    /// [`Error::Internal`](crate::Error::Internal) unless it is a single multi-layer perceptron.
+    pub(super) fn flat(&self, model: &Model) -> Result<Tensor> {
+        Ok(self.networks(model)?.flat()?.shallow_clone())
+    }
+
+    /// The network, for steps that any thread may take. `flat` is what [`Engine::flat`] gave.
+    ///
+    /// # Errors
+    /// [`Error::Internal`](crate::Error::Internal) unless [`Engine::runs_on_one_thread`].
+    pub(super) fn lend<'a>(&'a mut self, flat: &'a mut Tensor) -> Result<Lent<'a>> {
+        let lent = self.strategy.lend(flat, &mut self.weights)?;
+        lent.ok_or_else(|| Error::Internal("the steps are not the library's own work".into()))
+    }
+
+    /// A copy of what steps change, and the number of steps. No step may be unread.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`](crate::Error::OutOfMemory).
+    pub(super) fn keep(&mut self) -> Result<(Vec<Tensor>, u64)> {
+        let copies = self.lists().iter().map(|list| Ok(list.f_detach_copy()?)).collect::<Result<_>>()?;
+        Ok((copies, self.steps()))
+    }
+
+    /// Goes back to what [`Engine::keep`] kept.
+    ///
+    /// # Errors
+    /// [`Error::Internal`](crate::Error::Internal) when libtorch fails.
+    pub(super) fn put_back(&mut self, (copies, steps): &(Vec<Tensor>, u64)) -> Result<()> {
+        let mut lists = self.lists();
+        tch::no_grad(|| lists.iter_mut().zip(copies).try_for_each(|(list, copy)| list.f_copy_(copy)))?;
+        self.weights.optimizer.set_steps(*steps);
+        self.queued = 0;
+        self.strategy.clear(&self.weights)
+    }
+
+    /// All that steps change.
+    fn lists(&mut self) -> Vec<Tensor> {
+        let Weights { parameters, buffers, optimizer } = &mut self.weights;
+        let kept = optimizer.state().iter().map(|list| &list.all);
+        parameters.iter().chain(buffers.iter()).chain(kept).map(Tensor::shallow_clone).collect()
     }
 
     /// Forgets what belongs to the data of earlier steps.

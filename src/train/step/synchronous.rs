@@ -5,7 +5,7 @@ use super::inputs::Selection;
 use super::{MiniBatch, StepLoss, StepStrategy, Weights};
 use crate::Result;
 use crate::base::fault;
-use crate::model::Model;
+use crate::model::Networks;
 
 /// See the file.
 #[derive(Debug)]
@@ -27,14 +27,14 @@ impl StepStrategy for Synchronous {
 
     fn step(
         &mut self,
-        model: &Model,
+        networks: Networks,
         weights: &mut Weights,
         batch: &MiniBatch,
         learning_rate: f64,
     ) -> Result<StepLoss> {
         let saved = SavedStatistics::of(&weights.buffers)?;
-        let selection = Selection::new(batch, model.device())?;
-        let (loss, gradients) = self.gradients.compute(model, weights, batch, &selection)?;
+        let selection = Selection::new(batch, networks.device())?;
+        let (loss, gradients) = self.gradients.compute(networks, weights, batch, &selection)?;
         fault::point();
         let loss = loss.f_double_value(&[])?;
         if loss.is_finite() {

@@ -83,7 +83,7 @@ impl Case {
     ) -> (Vec<f64>, [Vec<Vec<f32>>; 3]) {
         let mut archive = Archive::new(crate::model::archive::ArchiveKind::Model, &()).unwrap();
         self.model.store(&mut archive).unwrap();
-        let mut engine = Engine::with(strategy, &self.model, update).unwrap();
+        let mut engine = Engine::with(strategy, self.model.whole(), update).unwrap();
         let Case { features, labels, order, coefficients, normalization, .. } = &*self;
         let batch = MiniBatch { features, labels, rows: order, coefficients, variances: None, normalization };
         let losses: Vec<StepLoss> =
@@ -108,7 +108,7 @@ impl Case {
         let features = self.features.numbers().unwrap().index_select(0, &rows).to_kind(Kind::Double);
         let labels = self.labels.index_select(0, &rows);
         let coefficients = Tensor::from_slice(&self.coefficients).view_as(&labels);
-        let parameters = self.model.parameters();
+        let parameters = self.model.whole().parameters();
         let exact: Vec<Tensor> = parameters.iter().map(Tensor::detach_copy).collect();
         let mut generator = stream(0, Purpose::Disturbance, 0);
         std::array::from_fn(|k| {
@@ -130,9 +130,9 @@ impl Case {
 
     /// Every strategy but [`autograd`], by name.
     fn others(&self) -> Vec<(String, Box<dyn StepStrategy>)> {
-        let layers = || Gradients::by_hand(self.model.plan().unwrap(), Precision::F32);
+        let layers = || Gradients::by_hand(self.model.whole().plan().unwrap(), Precision::F32);
         let mut strategies: Vec<_> = archs().into_iter().map(|arch| (format!("{arch:?}"), self.kernel(arch))).collect();
-        if self.model.plan().unwrap().activation.is_relu() {
+        if self.model.whole().plan().unwrap().activation.is_relu() {
             strategies.push(("by hand".into(), Box::new(Synchronous::new(layers()))));
             strategies.push(("by hand, deferred".into(), self.deferred(layers())));
         }
@@ -145,7 +145,7 @@ impl Case {
     }
 
     fn kernel(&self, arch: Arch) -> Box<dyn StepStrategy> {
-        Box::new(CpuMlp::on(self.model.plan().unwrap(), arch))
+        Box::new(CpuMlp::on(self.model.whole().plan().unwrap(), arch))
     }
 }
 
@@ -332,7 +332,7 @@ fn every_strategy_finds_the_gradients_of_large_batches_and_networks() {
 fn chosen(device: Device, widths: &[usize], norm: bool, precision: Precision) -> &'static str {
     let mut case = Case::new(widths, norm, 2, 1);
     case.model.to_device(device).unwrap();
-    strategy(&case.model, StepOptions { precision, cuda_graph: false, plain_adam: true, likelihood: None })
+    strategy(case.model.whole(), StepOptions { precision, cuda_graph: false, plain_adam: true, likelihood: None })
         .unwrap()
         .name()
 }
@@ -450,7 +450,7 @@ fn steps_after_a_loss_that_is_not_finite_wait_until_it_is_read() {
     let mut case = Case::new(&[3, 8, 1], true, 100, 3);
     let (expected, [means, buffers, _]) = case.train(autograd(), 3);
     let strategy = case.deferred(Gradients::by_autograd(Precision::F32, None));
-    let mut engine = Engine::with(strategy, &case.model, &adam()).unwrap();
+    let mut engine = Engine::with(strategy, case.model.whole(), &adam()).unwrap();
     let Case { features, labels, order, coefficients, normalization, .. } = &case;
     let infinite = vec![f32::INFINITY; coefficients.len()];
     let step = |engine: &mut Engine, coefficients: &[f32]| {
@@ -478,12 +478,12 @@ fn a_panic_within_a_step_changes_nothing() {
     let case = Case::new(&[3, 8, 1], true, 100, 3);
     let Case { model, features, labels, order, coefficients, normalization } = &case;
     let batch = MiniBatch { features, labels, rows: order, coefficients, variances: None, normalization };
-    let state = || [copies(&model.buffers()), copies(&model.parameters())];
+    let state = || [copies(&model.whole().buffers()), copies(&model.whole().parameters())];
     let before = state();
     let mut strategies = case.others();
     strategies.push(("autograd".into(), autograd()));
     for (name, strategy) in strategies {
-        let mut engine = Engine::with(strategy, model, &adam()).unwrap();
+        let mut engine = Engine::with(strategy, model.whole(), &adam()).unwrap();
         fault::panic_at(1);
         let step = std::panic::AssertUnwindSafe(|| engine.step(model, &batch, 1e-3));
         assert!(std::panic::catch_unwind(step).is_err(), "{name} has a fault point");
