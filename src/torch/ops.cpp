@@ -3,11 +3,11 @@
 
 #include <ATen/core/Tensor.h>
 #include <ATen/core/grad_mode.h>
-#include <ATen/ops/from_blob.h>
 #include <ATen/ops/_addmm_activation.h>
 #include <ATen/ops/_fused_adam.h>
 #include <ATen/ops/_fused_adamw.h>
 #include <ATen/ops/_fused_sgd.h>
+#include <ATen/ops/from_blob.h>
 #include <ATen/ops/native_batch_norm_backward.h>
 #include <c10/core/impl/DeviceGuardImplInterface.h>
 
@@ -118,10 +118,10 @@ char *biv_torch_upload(at::Tensor *target, const at::Tensor *source) {
 }
 
 // Copies the elements of an array on a device, of `size` bytes each, to the host's memory `dense`, where they lie in C
-// order, or from there where `to_device`. The device is CUDA's of number `device`, or the host for -1. Where `wait`, all
-// work that the device has been given is done first. What is copied is there when the function returns.
-char *biv_torch_transfer(void *start, int device, size_t size, const int64_t *shape, const int64_t *strides, size_t rank,
-                         void *dense, bool to_device, bool wait) {
+// order, or from there where `to_device`. The device is CUDA's of number `device`, or the host for -1. Where `wait`,
+// all work that the device has been given is done first. What is copied is there when the function returns.
+char *biv_torch_transfer(void *start, int device, size_t size, const int64_t *shape, const int64_t *strides,
+                         size_t rank, void *dense, bool to_device, bool wait) {
   return guarded([&] {
     at::NoGradGuard no_grad;
     at::Device place = device < 0 ? at::kCPU : at::Device(at::kCUDA, static_cast<at::DeviceIndex>(device));
