@@ -21,7 +21,7 @@ use std::time::Instant;
 const MEMBERS: usize = 5;
 
 /// Each variant is measured so often.
-const TURNS: usize = 15;
+const TURNS: usize = 25;
 
 const EPSILONS: [(&str, &str); 2] =
     [("fixed epsilon", "0.1"), ("least EBS ratio", r#"{"min_effective_batch_ratio": 0.5}"#)];
@@ -117,7 +117,7 @@ fn median(mut values: Vec<f64>) -> f64 {
 fn main() {
     let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get());
     team::limit_threads(cores);
-    println!("{cores} cores; microseconds per network and step, medians of {TURNS} turns; ratios within a turn");
+    println!("{cores} cores; microseconds per network and step, medians of {TURNS} turns, ratios within a turn");
     for workload in WORKLOADS {
         let data = workload.data();
         for (rule, epsilon) in EPSILONS {
@@ -143,9 +143,10 @@ fn main() {
             for (name, variant) in names.zip(&times) {
                 let ratios = times[0].iter().zip(variant).map(|(trainers, time)| trainers / time).collect();
                 println!(
-                    "{}, {rule}: {name}: {:.2}, {:.2} times as fast",
+                    "{}, {rule}: {name}: {:.2} (fastest {:.2}), {:.2} times as fast",
                     workload.name,
                     median(variant.clone()),
+                    variant.iter().copied().fold(f64::INFINITY, f64::min),
                     median(ratios)
                 );
             }
