@@ -24,13 +24,17 @@ fn compile_cpp(libtorch: &Path) {
                 "torch/runtime",
                 "torch/ops",
                 "torch/arena",
+                "torch/process_group",
                 "kernels/cpu/features",
                 "kernels/cpu/conv",
                 "kernels/cpu/norm",
             ]
             .map(|name| format!("src/{name}.cpp")),
         )
+        // What gloo's headers would declare, as they are not in the wheel.
+        .flag("-isystemsrc/torch/gloo")
         .flag(format!("-isystem{}", libtorch.join("include").display()))
+        .flag(format!("-isystem{}", libtorch.join("include/torch/csrc/api/include").display()))
         .flag("-fvisibility=hidden")
         // Only line tables, as for Rust: libtorch's types would double the time.
         .debug(false)

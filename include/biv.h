@@ -798,6 +798,12 @@ typedef int32_t (*biv_fit_callback)(void *user, const struct biv_fit_progress *p
  */
 #define BIV_ERROR_BUFFER_TOO_SMALL 16
 
+/**
+ * Processes that train together do not: one has ended, hangs, or was given other options or data. The message
+ * names it. The other processes get this status too.
+ */
+#define BIV_ERROR_DISTRIBUTED 17
+
 #ifdef __cplusplus
 extern "C" {
 #endif // __cplusplus

@@ -73,6 +73,9 @@ pub enum Error {
     /// A buffer of the caller's is too small.
     #[error("{0}")]
     BufferTooSmall(String),
+    /// Processes that compute together do not: one has ended, hangs, or does something else.
+    #[error("{0}")]
+    Distributed(String),
     /// A defect: of this library, or of libtorch below it.
     #[error("internal error: {0}")]
     Internal(String),

@@ -43,6 +43,9 @@ pub const BIV_ERROR_CORRUPT: biv_status = 14;
 pub const BIV_ERROR_INTERNAL: biv_status = 15;
 /// The caller's buffer is too small. The function has said how large it must be.
 pub const BIV_ERROR_BUFFER_TOO_SMALL: biv_status = 16;
+/// Processes that train together do not: one has ended, hangs, or was given other options or data. The message
+/// names it. The other processes get this status too.
+pub const BIV_ERROR_DISTRIBUTED: biv_status = 17;
 
 pub(super) fn status_of(error: &Error) -> biv_status {
     match error {
@@ -63,6 +66,7 @@ pub(super) fn status_of(error: &Error) -> biv_status {
         Error::Corrupt(_) => BIV_ERROR_CORRUPT,
         Error::Internal(_) => BIV_ERROR_INTERNAL,
         Error::BufferTooSmall(_) => BIV_ERROR_BUFFER_TOO_SMALL,
+        Error::Distributed(_) => BIV_ERROR_DISTRIBUTED,
     }
 }
 
@@ -88,6 +92,7 @@ pub extern "C" fn biv_status_name(status: biv_status) -> *const c_char {
         BIV_ERROR_CORRUPT => c"BIV_ERROR_CORRUPT",
         BIV_ERROR_INTERNAL => c"BIV_ERROR_INTERNAL",
         BIV_ERROR_BUFFER_TOO_SMALL => c"BIV_ERROR_BUFFER_TOO_SMALL",
+        BIV_ERROR_DISTRIBUTED => c"BIV_ERROR_DISTRIBUTED",
         _ => c"BIV_ERROR_UNKNOWN",
     };
     name.as_ptr()

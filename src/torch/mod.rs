@@ -7,8 +7,10 @@ pub(crate) mod flat;
 pub(crate) mod ops;
 pub(crate) mod optimizer;
 mod precision;
+pub mod process_group;
 pub(crate) mod runtime;
 pub(crate) mod scopes;
+mod store;
 pub(crate) mod tensor;
 pub(crate) mod transfer;
 

@@ -42,6 +42,7 @@ static void every_status_has_its_name(void) {
       NAMED(BIV_ERROR_CORRUPT),
       NAMED(BIV_ERROR_INTERNAL),
       NAMED(BIV_ERROR_BUFFER_TOO_SMALL),
+      NAMED(BIV_ERROR_DISTRIBUTED),
   };
 #undef NAMED
   for (size_t i = 0; i < COUNT(known); i++) {

@@ -222,7 +222,7 @@ static uint32_t documented(const char *header, const char *function, bool follow
   if (end == NULL) return 0;
   while (start > header && strncmp(start, "/**", 3) != 0) start--;
   uint32_t statuses = 0;
-  for (biv_status status = 1; status <= BIV_ERROR_BUFFER_TOO_SMALL; status++) {
+  for (biv_status status = 1; status <= BIV_ERROR_DISTRIBUTED; status++) {
     const char *name = biv_status_name(status), *place = start;
     while ((place = strstr(place, name)) != NULL && place < end) {
       place += strlen(name);
