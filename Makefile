@@ -23,7 +23,7 @@ C_TESTS := $(notdir $(basename $(wildcard tests/c/*.c)))
 
 # What CI runs each time, and what it runs before a release as well (.ci/run).
 TESTS := rust-tests libtorch-test header symbols abi readme examples c-tests kernels host-torch python-test bindings-test install-test
-CHECKS := deny abi-test sanitize kernels-sanitized valgrind faults stress slurm dist-test fuzz
+CHECKS := deny abi-test sanitize kernels-sanitized valgrind faults killed-ranks stress slurm dist-test fuzz
 
 .PHONY: all libtorch build install dist stage demo test check tests checks lint $(TESTS) $(CHECKS) miri goldens cuda gpu-check bench bench-fit clean
 .DELETE_ON_ERROR:
@@ -245,6 +245,10 @@ faults: stage
 	@mkdir -p build/faults && cp target/faults/release/libbiv.so build/faults/$(SONAME) && ln -sf $(SONAME) build/faults/libbiv.so
 	$(CC) -std=c11 -g $(WARNINGS) -D_GNU_SOURCE -DBIV_FAULTS $(INSTALLED) -Wno-unused-function tests/c/contract.c -o build/faults/contract -I$(STAGE)/include -Lbuild/faults -Wl,-rpath,$(CURDIR)/build/faults -lbiv -lm -pthread
 	@./build/faults/contract
+
+## killed-ranks: fifty groups of processes, in each of which one is killed at some moment
+killed-ranks: libtorch
+	BIV_KILLS=50 $(CARGO) test --release --test integration -- --nocapture process_group::a_rank_that_is_killed
 
 ## bindings-test: C++, Julia and Octave programs, and the same bits from every language
 bindings-test: stage

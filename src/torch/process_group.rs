@@ -14,8 +14,9 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashSet};
 use std::ffi::c_char;
+use std::fmt;
 use std::net::{IpAddr, TcpListener};
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -65,7 +66,8 @@ pub struct Rendezvous {
     pub rank: usize,
     /// How many processes there are.
     pub size: usize,
-    /// What the group's keys in the store begin with: another for each group that uses the same store.
+    /// What the keys in the store begin with: the same for all ranks, and another for each start of the program where
+    /// the store outlives it. The groups that a process joins one after the other are told apart by their order.
     pub prefix: String,
     /// Whether rank 0 holds the store; otherwise somebody else does, as torchrun.
     pub hosts_store: bool,
@@ -84,7 +86,7 @@ impl Rendezvous {
     }
 
     /// How long it takes at most to find out who is to blame, and how long an answer of the store may take.
-    fn look(&self) -> Duration {
+    pub(super) fn look(&self) -> Duration {
         (self.timeout / 4).min(LOOK)
     }
 }
@@ -114,10 +116,8 @@ impl Drop for Gloo {
 #[derive(Default)]
 struct State {
     gloo: Option<Gloo>,
-    /// How many collectives were begun.
+    /// How many collectives and agreements were begun.
     calls: u64,
-    /// How many times something was agreed upon.
-    agreements: u64,
     /// The collectives of which is known that all ranks want the same.
     known: HashSet<String>,
 }
@@ -147,6 +147,12 @@ pub struct ProcessGroup {
     members: Option<Members>,
 }
 
+impl fmt::Debug for ProcessGroup {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "rank {} of {}", self.rank, self.size)
+    }
+}
+
 impl ProcessGroup {
     /// Meets the other processes. A group of one meets nobody: it needs no store, address or port.
     ///
@@ -166,17 +172,18 @@ impl ProcessGroup {
             let text = "a group of processes needs a port of at least 1 and a timeout of at least a second";
             return Err(Error::InvalidArgument(text.into()));
         }
+        static JOINED: AtomicU64 = AtomicU64::new(0);
+        let number = JOINED.fetch_add(1, Ordering::Relaxed);
+        let place = Rendezvous { prefix: format!("{}/{number}", place.prefix), ..place.clone() };
         let deadline = Instant::now() + place.timeout - place.look();
         let quiet = Quiet::begin();
-        let listening = (place.hosts_store && rank == 0).then(|| listen(place)).transpose()?;
+        let listening = (place.hosts_store && rank == 0).then(|| listen(&place)).transpose()?;
         let shared = Arc::<Shared>::default();
-        let at = (place.address.as_str(), place.port);
-        let store = Store::open(at, listening, &place.prefix, rank, deadline, place.look(), shared.clone());
-        let store = store.map_err(|error| {
+        let store = Store::open(&place, listening, deadline, shared.clone()).map_err(|error| {
             let seconds = place.timeout.as_secs_f64();
-            Error::Distributed(format!("{} is not reached within {seconds} s: {error}", place.host()))
+            Error::Distributed(format!("{} is not reached within {seconds} s: {}", place.host(), sentence(&error)))
         })?;
-        let members = Members { place: place.clone(), store, shared, state: Mutex::default(), _quiet: quiet };
+        let members = Members { place, store, shared, state: Mutex::default(), _quiet: quiet };
         // From here on dropping it leaves the group in order.
         let group = ProcessGroup { rank, size, members: Some(members) };
         if let Some(members) = &group.members {
@@ -371,7 +378,8 @@ impl Members {
     /// The store is gone, and with it the way to find out more.
     fn lost(&self, answer: &str) -> Error {
         let text = format!("{} does not answer ({})", self.place.host(), sentence(answer));
-        let own = serde_json::to_string(&Verdict { text, silent: Vec::new() }).unwrap_or_default();
+        let silent = if self.place.hosts_store { vec![0] } else { vec![] };
+        let own = serde_json::to_string(&Verdict { text, silent }).unwrap_or_default();
         judged(self.shared.verdict.get_or_init(|| own))
     }
 
@@ -466,19 +474,32 @@ impl Members {
 
     fn agree(&self, state: &mut State, what: &str, value: &str) -> Result<()> {
         let Rendezvous { rank, size, .. } = self.place;
-        state.agreements += 1;
-        let number = state.agreements;
+        state.calls += 1;
+        let number = state.calls;
         let deadline = Instant::now() + self.place.timeout - self.place.look();
         let own = format!("{what}\n{value}");
         self.ask(move |keys| keys.set(&format!("agree/{number}/{rank}"), &own))?;
+        let mut lives = vec![(None, Instant::now()); size];
         let said: Vec<String> = loop {
-            let said = self.ask(move |keys| {
-                (0..size).map(|rank| keys.get(&format!("agree/{number}/{rank}"))).collect::<Answer<Option<Vec<_>>>>()
+            let (said, alive) = self.ask(move |keys| {
+                let all = |name: String| {
+                    (0..size).map(|rank| keys.get(&format!("{name}/{rank}"))).collect::<Answer<Vec<_>>>()
+                };
+                Ok((all(format!("agree/{number}"))?, all("alive".into())?))
             })?;
             self.whole()?;
-            match said {
+            let now = Instant::now();
+            for (life, alive) in lives.iter_mut().zip(alive) {
+                if life.0 != alive {
+                    *life = (alive, now);
+                }
+            }
+            let dead = |rank: usize| said[rank].is_none() && now - lives[rank].1 > self.place.look();
+            if now >= deadline || (0..size).any(dead) {
+                return Err(self.failed(state, &format!("agreeing on {what}"), "no answer in time"));
+            }
+            match said.into_iter().collect() {
                 Some(said) => break said,
-                None if Instant::now() >= deadline => return Err(self.failed(state, what, "no answer in time")),
                 None => thread::sleep(PAUSE),
             }
         };
@@ -487,6 +508,7 @@ impl Members {
             sides.entry(said).or_default().push(rank);
         }
         if sides.len() == 1 {
+            self.shared.finished.store(state.calls, Ordering::Release);
             return Ok(());
         }
         let mut sides: Vec<_> = sides.into_iter().collect();
@@ -590,6 +612,10 @@ impl Members {
         }
         let end = Instant::now() + 2 * self.place.look();
         let broken = self.shared.verdict.get().and_then(|verdict| serde_json::from_str::<Verdict>(verdict).ok());
+        if hosts_store && rank != 0 && broken.as_ref().is_some_and(|verdict| verdict.silent.contains(&0)) {
+            // The store is not there any more.
+            return;
+        }
         let finished = self.shared.finished.load(Ordering::Acquire);
         let mut seen = self.store.ask(move |keys| {
             keys.set(&format!("left/{rank}"), "")?;

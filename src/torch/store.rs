@@ -2,6 +2,7 @@
 //! store that no longer answers holds nobody up; the same thread says at regular times that this rank is alive.
 
 use super::ffi::{message, take};
+use super::process_group::Rendezvous;
 use std::ffi::{CString, c_char};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
 use std::os::fd::IntoRawFd;
@@ -163,24 +164,20 @@ pub(super) struct Store {
 }
 
 impl Store {
-    /// Connects to the store at `address` and `port`, at once or as soon as it is there. Where `listening` is given this
-    /// process holds the store, on that socket. An answer of the store is waited for during `patience`, and this rank
-    /// says six times in that time that it is alive.
+    /// Connects to the store of `place`, at once or as soon as it is there. Where `listening` is given this process holds
+    /// the store, on that socket. This rank says six times in the time of [`Rendezvous::look`] that it is alive.
     pub fn open(
-        (address, port): (&str, u16),
+        place: &Rendezvous,
         listening: Option<TcpListener>,
-        prefix: &str,
-        rank: usize,
         deadline: Instant,
-        patience: Duration,
         shared: Arc<Shared>,
     ) -> Answer<Self> {
-        let (place, prefix) = ((address.to_string(), port), prefix.to_string());
+        let (patience, rank, place) = (place.look(), place.rank, place.clone());
         let (ready, opened) = mpsc::channel();
         let (jobs, work) = mpsc::channel::<Job>();
         let body = move || {
-            let (keys, address, own) = match connect(&place, listening, &prefix, deadline) {
-                Ok((keys, address, own)) => (keys, address, own),
+            let (keys, address, own) = match connect(&place, listening, deadline) {
+                Ok(connection) => connection,
                 Err(error) => return drop(ready.send(Err(error))),
             };
             drop(ready.send(Ok((address, own))));
@@ -233,25 +230,30 @@ fn alive(keys: &Keys, rank: usize, shared: &Shared) -> Answer<()> {
 
 /// Connects, again and again until `deadline`. Returns the store's address and this machine's on the way to it.
 fn connect(
-    place: &(String, u16),
-    mut listening: Option<TcpListener>,
-    prefix: &str,
+    place: &Rendezvous,
+    listening: Option<TcpListener>,
     deadline: Instant,
 ) -> Answer<(Keys, SocketAddr, IpAddr)> {
     const PAUSE: Duration = Duration::from_millis(50);
+    const HELD: &str = "held";
+    let left = || deadline.saturating_duration_since(Instant::now()).max(PAUSE);
+    if let Some(socket) = listening {
+        let mut address = socket.local_addr().map_err(|error| error.to_string())?;
+        if address.ip().is_unspecified() {
+            address = resolve(place)?.first().copied().unwrap_or(address);
+        }
+        let keys = Keys::connect(address, Some(socket), left(), &place.prefix)?;
+        keys.set(HELD, "")?;
+        return Ok((keys, address, address.ip()));
+    }
     loop {
-        let left = deadline.saturating_duration_since(Instant::now()).max(PAUSE);
-        let attempt = if let Some(socket) = listening.take() {
-            let mut address = socket.local_addr().map_err(|error| error.to_string())?;
-            if address.ip().is_unspecified() {
-                address = resolve(place)?.first().copied().unwrap_or(address);
+        let attempt = reach(place, left()).and_then(|(address, own)| {
+            let keys = Keys::connect(address, None, left(), &place.prefix)?;
+            match place.hosts_store && keys.get(HELD)?.is_none() {
+                true => Err("the store of another group is there".to_string()),
+                false => Ok((keys, address, own)),
             }
-            // A store of one's own begins or does not: no second try.
-            return Keys::connect(address, Some(socket), left, prefix).map(|keys| (keys, address, address.ip()));
-        } else {
-            reach(place, left)
-                .and_then(|(address, own)| Ok((Keys::connect(address, None, left, prefix)?, address, own)))
-        };
+        });
         match attempt {
             Err(error) if Instant::now() + PAUSE >= deadline => return Err(error),
             Err(_) => thread::sleep(PAUSE),
@@ -260,14 +262,14 @@ fn connect(
     }
 }
 
-fn resolve(place: &(String, u16)) -> Answer<Vec<SocketAddr>> {
-    let found = (place.0.as_str(), place.1).to_socket_addrs().map_err(|error| format!("'{}': {error}", place.0))?;
-    Ok(found.collect())
+fn resolve(place: &Rendezvous) -> Answer<Vec<SocketAddr>> {
+    let found = (place.address.as_str(), place.port).to_socket_addrs();
+    Ok(found.map_err(|error| format!("'{}': {error}", place.address))?.collect())
 }
 
 /// The first address of `place` that takes a connection, and this machine's on the way there.
-fn reach(place: &(String, u16), limit: Duration) -> Answer<(SocketAddr, IpAddr)> {
-    let mut error = format!("'{}' has no address", place.0);
+fn reach(place: &Rendezvous, limit: Duration) -> Answer<(SocketAddr, IpAddr)> {
+    let mut error = format!("'{}' has no address", place.address);
     for address in resolve(place)? {
         match TcpStream::connect_timeout(&address, limit).and_then(|stream| stream.local_addr()) {
             Ok(own) => return Ok((address, own.ip())),
@@ -275,4 +277,26 @@ fn reach(place: &(String, u16), limit: Duration) -> Answer<(SocketAddr, IpAddr)>
         }
     }
     Err(error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    unsafe extern "C" {
+        static mut FLAGS_caffe2_log_level: i32;
+    }
+
+    #[test]
+    fn libtorch_is_quiet_until_the_last_group_is_gone() {
+        // SAFETY: only this test reads the level while others may set it.
+        let level = || unsafe { (&raw const FLAGS_caffe2_log_level).read_volatile() };
+        let before = level();
+        let first = Quiet::begin();
+        let second = Quiet::begin();
+        drop(first);
+        assert_eq!(level(), 3);
+        drop(second);
+        assert!(before < 3 && level() == before);
+    }
 }

@@ -17,6 +17,7 @@ mod image_networks;
 mod numerics;
 mod optimizers;
 mod own_data;
+mod process_group;
 mod real_data;
 mod streams;
 mod threads;
