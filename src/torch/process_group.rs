@@ -410,8 +410,10 @@ impl Members {
             String::new()
         };
         if !wrong.is_empty() {
+            // This rank reads the verdict here; where its rank is another's, that one has to read it too.
+            let newcomer = if before > 0 { vec![] } else { vec![rank] };
             // A group that is complete has nothing to do with somebody who comes later.
-            return Err(if complete { Error::Distributed(wrong) } else { self.condemn(wrong, vec![]) });
+            return Err(if complete { Error::Distributed(wrong) } else { self.condemn(wrong, newcomer) });
         }
         self.shared.seated.store(true, Ordering::Release);
         loop {
@@ -532,6 +534,9 @@ impl Members {
         if !state.known.contains(&what) {
             self.agree(&mut state, "the collective", &what)?;
             state.known.insert(what.clone());
+        }
+        if tensor.numel() == 0 {
+            return Ok(());
         }
         state.calls += 1;
         let tag = XxHash3_64::oneshot_with_seed(state.calls, what.as_bytes()) as u32;

@@ -207,7 +207,7 @@ impl Store {
         let (reply, answer) = mpsc::channel();
         let job = Box::new(move |keys: &Keys| drop(reply.send(work(keys))));
         self.jobs.send(job).map_err(|_| "its thread has ended".to_string())?;
-        answer.recv_timeout(self.patience).unwrap_or_else(|_| Err("it does not answer".into()))
+        answer.recv_timeout(self.patience).unwrap_or_else(|_| Err("no answer in time".into()))
     }
 }
 

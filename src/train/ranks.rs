@@ -220,7 +220,7 @@ mod tests {
         };
         assert_eq!(meet(EXPLICIT, &both), Ok(place("a", 7, 1, 2, "biv", true, 5.5)));
         assert_eq!(meet(Given::default(), &both), Ok(place("head", 29500, 3, 4, "biv/2", false, 60.0)));
-        let slurm = place("gnode10", 16384 + (97_003 % 16384), 5, 6, "biv/1000.3", true, 60.0);
+        let slurm = place("gnode10", 31_467, 5, 6, "biv/1000.3", true, 60.0);
         assert_eq!(meet(Given::default(), SLURM), Ok(slurm));
     }
 
