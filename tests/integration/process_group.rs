@@ -395,11 +395,12 @@ fn a_stopped_rank_is_named_by_all_others() {
 
 #[test]
 fn ranks_that_do_not_fit_are_named() {
-    let cases: [(&str, &dyn Fn(&mut Vec<Task>), &str); 4] = [
-        ("another size", &|tasks| tasks[1].size = 4, "processes, and rank "),
-        ("a rank twice", &|tasks| tasks[2].rank = 1, "rank 1 is there twice"),
-        ("a rank missing", &|tasks| drop(tasks.remove(2)), "rank 2 of 3 is missing"),
-        ("rank 0 missing", &|tasks| drop(tasks.remove(0)), "rank 0, which holds the store at 127.0.0.1:"),
+    type Change = fn(&mut Vec<Task>);
+    let cases: [(&str, Change, &str); 4] = [
+        ("another size", |tasks| tasks[1].size = 4, "processes, and rank "),
+        ("a rank twice", |tasks| tasks[2].rank = 1, "rank 1 is there twice"),
+        ("a rank missing", |tasks| drop(tasks.remove(2)), "rank 2 of 3 is missing"),
+        ("rank 0 missing", |tasks| drop(tasks.remove(0)), "rank 0, which holds the store at 127.0.0.1:"),
     ];
     for (name, change, named) in cases {
         let mut tasks = group(3, 6., &["reduce 2"]);
