@@ -225,7 +225,7 @@ end
         predict(single, features(data))
     end
     @test predict(network, features(data)) ≈ sum(alone) / 3 rtol = 1e-12
-    refused(() -> Trainer(network, data; members=2), :INVALID_CONFIG, "trainer.members: is 2")
+    refused(() -> Trainer(network, data; batch_size=50, members=2), :INVALID_CONFIG, "trainer.members: is 2")
 end
 
 @testset "optimizers and schedules" begin
