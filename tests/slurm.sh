@@ -135,6 +135,16 @@ job=$(submit "$root/scripts/slurm/run.sh" "${strings[@]}" "128,0,True,0.01")
 check "the experiment with other settings completes" completes "$job"
 check "other settings have a run directory of their own" [ "$(count runs result.json)" = 2 ]
 
+# One network by two processes: as one process trains it, to rounding.
+job=$(BIV_OUT=$dir/jobs/together submit --ntasks=2 "$root/scripts/slurm/run.sh" "${strings[@]}")
+check "the experiment of two processes completes" completes "$job"
+check "two processes leave one result" [ "$(count together result.json)" = 1 ]
+check "two processes train as one" python3 -c '
+import json, sys
+one, two = (json.load(open(name)) for name in sys.argv[1:])
+assert abs(two["effective_batch_size"] - one["effective_batch_size"]) < 1e-9
+assert abs(two["best"]["rmse"] / one["best"]["rmse"] - 1) < 0.05' "$result" "$(find together -name result.json)"
+
 # The program, stopped after its first checkpoint until Slurm has interrupted it once;
 # the first task of an array is left alone.
 cat > held << HELD

@@ -6,8 +6,9 @@
 #SBATCH --requeue
 #SBATCH --signal=B:USR1@60
 #
-# Trains one experiment as a Slurm job. Options of sbatch come before the script and
-# override the lines above. docs/cluster.md has the details.
+# Trains one experiment as a Slurm job; with --ntasks, in several processes that train one
+# network together. Options of sbatch come before the script and override the lines above.
+# docs/cluster.md has the details.
 set -euo pipefail
 
 if [ $# != 3 ] && [ $# != 5 ] && [ $# != 6 ]; then
@@ -45,8 +46,12 @@ run=${BIV_OUT:-runs}/${tag//\//_}-${hash::12}
 trap 'scontrol requeue "$SLURM_JOB_ID" || :' USR1
 trap : TERM
 
+# srun starts the processes of a job of several tasks, and tells each its rank.
+together=()
+[ "${SLURM_NTASKS:-1}" = 1 ] || together=(srun --kill-on-bad-exit --cpus-per-task="${SLURM_CPUS_PER_TASK:-1}")
+
 echo "run.sh: $run"
-"$biv" run --experiment_settings="$1" --model_settings="$2" --noise_settings="$3" \
+"${together[@]}" "$biv" run --experiment_settings="$1" --model_settings="$2" --noise_settings="$3" \
   ${4:+--params_settings="$4"} ${5:+--parameters="$5"} ${6:+--extra_exp="$6"} \
   --out "$run" --resume --device "${BIV_DEVICE:-auto}" --threads "${SLURM_CPUS_PER_TASK:-$(nproc)}" &
 
