@@ -9,6 +9,8 @@ DESTDIR ?=
 
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1)
 TORCH_VERSION := $(shell sed -n 's/^VERSION = "\(.*\)"/\1/p' scripts/libtorch.py)
+# The version of the benchmark's other peer.
+JAX_VERSION := 0.10.2
 SONAME := libbiv.so.$(basename $(VERSION))
 STAGE := $(CURDIR)/build/install
 DIST := biv-$(VERSION)-$(shell uname -s | tr A-Z a-z)-$(shell uname -m)
@@ -290,15 +292,15 @@ miri: libtorch
 goldens:
 	python3 tests/golden/make_goldens.py
 
-# A Python that has PyTorch, numpy, pandas and Pillow: by default one of our own.
+# A Python that has PyTorch, JAX, numpy, pandas and Pillow: by default one of our own.
 PYTORCH ?= $(CURDIR)/.libtorch/pytorch/bin/python
 $(CURDIR)/.libtorch/pytorch/bin/python:
-	@echo "bench: making a Python environment with PyTorch for the comparison (downloads 2.7 GB); PYTORCH=PATH takes another"
+	@echo "bench: making a Python environment with PyTorch and JAX for the comparison (downloads 2.8 GB); PYTORCH=PATH takes another"
 	python3 -m venv .libtorch/pytorch.part
-	.libtorch/pytorch.part/bin/pip install --quiet torch==$(TORCH_VERSION) numpy pandas pillow
+	.libtorch/pytorch.part/bin/pip install --quiet torch==$(TORCH_VERSION) 'jax[cpu]==$(JAX_VERSION)' numpy pandas pillow
 	mv .libtorch/pytorch.part .libtorch/pytorch
 
-## bench: libbiv and PyTorch in turns, and the tables of benches/README.md; ARGS=--quick for a minute, --check, --help
+## bench: libbiv, PyTorch and JAX in turns, and the tables of benches/README.md; ARGS=--quick for a minute, --check, --help
 bench: stage $(filter $(CURDIR)/%,$(PYTORCH))
 	$(CC) -std=c11 -O2 $(WARNINGS) benches/bench.c -o build/bench $(LINK)
 	python3 benches/run.py --python $(PYTORCH) $(ARGS)

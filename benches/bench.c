@@ -3,8 +3,8 @@
  *   bench WORKLOAD [KEY=VALUE ...]
  *
  * It prepares, prints a line of JSON, and then, for every number on its standard
- * input, does so many units of work and prints how long they took. pytorch.py is
- * the same with PyTorch.
+ * input, does so many units of work and prints how long they took. pytorch.py and
+ * jax_peer.py are the same with PyTorch and JAX.
  */
 #define _POSIX_C_SOURCE 200809L
 #include <biv.h>
@@ -153,7 +153,7 @@ static void write_file(const char *name, const void *data, size_t size) {
   }
 }
 
-/* Leaves data and initial weights for pytorch.py, as raw numbers. */
+/* Leaves data and initial weights for the peers, as raw numbers, and a description that has the normalisation. */
 static void export_run(void) {
   int64_t n[LAYERS + 1], used = 0;
   sizes(n);
@@ -174,6 +174,12 @@ static void export_run(void) {
   write_file("labels", rows.labels, (size_t)rows.rows * sizeof(double));
   write_file("variances", rows.variances, (size_t)rows.rows * sizeof(double));
   free(weights);
+  size_t needed;
+  check(biv_model_describe(model, NULL, 0, &needed));
+  char *description = allocate((int64_t)needed, 1);
+  check(biv_model_describe(model, description, needed, NULL));
+  write_file("model.json", description, needed - 1);
+  free(description);
 }
 
 static void prepare_mlp(void) {

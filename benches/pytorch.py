@@ -2,8 +2,7 @@
 
     pytorch.py WORKLOAD [KEY=VALUE ...]
 
-It prepares, prints a line of JSON, and then, for every number on its standard input,
-does so many units of work and prints how long they took. `variant` says how:
+`variant` says how:
 
 eager           Adam as it is by default
 fused           Adam's fused kernel
@@ -12,33 +11,19 @@ compiled-whole  gather, forward, backward and Adam as one compiled function of o
 published       as fused, with rows that are fetched one by one, as in the code published with the method
 """
 
-import json
 import pathlib
-import sys
-import time
+
+from worker import BETA1, BETA2, EPSILON, LEARNING_RATE, OPTIONS, Batches, give_up, imported, number, serve
 
 try:
     import numpy
     import torch
 except ImportError as missing:
-    print(json.dumps({"skip": str(missing)}), flush=True)
-    sys.exit()
+    give_up(missing)
 
 from networks import ResNet18, mlp, vanilla_cnn
 
-OPTIONS = dict(argument.split("=", 1) for argument in sys.argv[2:])
 VARIANT = OPTIONS.get("variant", "eager")
-LEARNING_RATE, BETA1, BETA2, EPSILON = 1e-3, 0.9, 0.999, 1e-8
-
-
-def number(key, otherwise):
-    return int(float(OPTIONS.get(key, otherwise)))
-
-
-def memory():
-    lines = pathlib.Path("/proc/self/status").read_text().splitlines()
-    status = dict(line.split(":", 1) for line in lines)
-    return {key: float(status[name].split()[0]) / 1024 for key, name in (("resident", "VmRSS"), ("peak", "VmHWM"))}
 
 
 def biv_loss(prediction, label, variance, epsilon=0.1):
@@ -51,11 +36,12 @@ def mse_loss(prediction, label, variance):
 
 
 class Table:
-    """Features, labels and variances in memory, normalised by their own statistics."""
+    """Features, labels and variances in memory, normalised by their own statistics or by those of `scale`."""
 
-    def __init__(self, x, y, v):
+    def __init__(self, x, y, v, scale=None):
         deviation, mean = torch.std_mean(x, dim=0, correction=0)
-        self.scale = (mean, deviation, y.mean(), y.std(correction=0))
+        self.scale = scale or (mean, deviation, y.mean(), y.std(correction=0))
+        mean, deviation = self.scale[:2]
         self.x, self.y, self.v = x.sub_(mean).div_(deviation), *self.normalised(y, v)
 
     def normalised(self, y, v):
@@ -66,9 +52,8 @@ class Table:
 def table(rows):
     """The rows that bench.c exported, else rows like them."""
     if "import" in OPTIONS:
-        folder = pathlib.Path(OPTIONS["import"])
-        y, v = (torch.from_numpy(numpy.fromfile(folder / name)) for name in ("labels", "variances"))
-        return Table(torch.from_numpy(numpy.fromfile(folder / "features", dtype=numpy.float32)).view(len(y), -1), y, v)
+        x, y, v, _, scale = imported()
+        return Table(*map(torch.from_numpy, (x, y, v)), [torch.from_numpy(part) for part in scale])
     x = torch.rand(rows, 19)
     v = torch.empty(rows).exponential_(0.05)
     return Table(x, 10 * x[:, 3] + 5 * x[:, 4] + v.sqrt() * torch.randn(rows), v)
@@ -78,8 +63,7 @@ def network():
     width = number("width", 1)
     net = mlp([19, *(width * size for size in (100, 50, 20, 10)), 1])
     if "import" in OPTIONS:
-        weights = numpy.fromfile(pathlib.Path(OPTIONS["import"]) / "weights", dtype=numpy.float32)
-        torch.nn.utils.vector_to_parameters(torch.from_numpy(weights), net.parameters())
+        torch.nn.utils.vector_to_parameters(torch.from_numpy(imported()[3]), net.parameters())
     return net
 
 
@@ -164,32 +148,6 @@ class WholeStep:
             return self.step(self.weights, self.mean, self.square, self.count, data.x, data.y, data.v, rows)
 
 
-class Shuffled:
-    """Mini-batches of shuffled rows, epoch after epoch; the last incomplete one is left out."""
-
-    def __init__(self, rows, batch):
-        self.rows, self.batch, self.at, self.order = rows, batch, 0, torch.randperm(rows)
-
-    def next(self):
-        if self.at + self.batch > self.rows:
-            self.at, self.order = 0, torch.randperm(self.rows)
-        self.at += self.batch
-        return self.order[self.at - self.batch : self.at]
-
-
-class InTurn(Shuffled):
-    """The rows as they come."""
-
-    def __init__(self, rows, batch):
-        super().__init__(rows, batch)
-        self.order = torch.arange(rows)
-
-    def next(self):
-        self.at = 0 if self.at + self.batch > self.rows else self.at
-        self.at += self.batch
-        return self.order[self.at - self.batch : self.at]
-
-
 def make_step(net, loss, data):
     return (WholeStep if VARIANT == "compiled-whole" else ModuleStep)(net, loss, data)
 
@@ -200,9 +158,9 @@ def evaluate(step, x, y):
         return (step.predict(x) - y).square().mean().sqrt()
 
 
-def prepare_step(batches=Shuffled):
+def prepare_step(permutation=torch.randperm):
     data = table(number("rows", 7000))
-    step, order = make_step(network(), biv_loss, data), batches(len(data.y), number("batch", 256))
+    step, order = make_step(network(), biv_loss, data), Batches(len(data.y), number("batch", 256), permutation)
 
     def work(count):
         for _ in range(count):
@@ -213,12 +171,12 @@ def prepare_step(batches=Shuffled):
 
 
 def prepare_given():
-    return prepare_step(InTurn)
+    return prepare_step(torch.arange)
 
 
 def prepare_epoch():
     data, test = table(7000), table(3379)
-    step, order = make_step(network(), biv_loss, data), Shuffled(7000, 256)
+    step, order = make_step(network(), biv_loss, data), Batches(7000, 256, torch.randperm)
 
     def work(count):
         for _ in range(count):
@@ -274,7 +232,7 @@ def prepare_experiment():
                 step = make_step(network(), biv_loss, data)
             step.data = data
             step.reset()
-            order, losses, errors = Shuffled(7000, 256), [], []
+            order, losses, errors = Batches(7000, 256, torch.randperm), [], []
             for _ in range(100):
                 for _ in range(7000 // 256):
                     losses.append(step(order.next()).item())
@@ -297,7 +255,7 @@ def small_experiment(seed, loss):
     mean, deviation, label_mean, label_deviation = data.scale
     data.y = data.y + data.v.sqrt() * torch.randn(2000)
     test_x, test_y = (x[2000:] - mean) / deviation, (y[2000:] - label_mean) / label_deviation
-    step, order = ModuleStep(mlp([10, 32, 16, 1]), loss, data), Shuffled(2000, 64)
+    step, order = ModuleStep(mlp([10, 32, 16, 1]), loss, data), Batches(2000, 64, torch.randperm)
     for _ in range(40):
         for _ in range(2000 // 64):
             step(order.next()).item()
@@ -327,7 +285,7 @@ def prepare_images():
     optimizer = torch.optim.Adam(net.parameters(), lr=LEARNING_RATE, fused=True)
     images = torch.randint(0, 256, (256, 3, 200, 200), dtype=torch.uint8)
     labels, variances = torch.randn(256), torch.rand(256)
-    order = Shuffled(256, number("batch", 64))
+    order = Batches(256, number("batch", 64), torch.randperm)
 
     def step():
         rows = order.next()
@@ -390,20 +348,7 @@ def prepare_read_images():
     return lambda count: [len(torch.stack(list(pool.map(read, files)))) for _ in range(count)][-1]
 
 
-def main():
+if __name__ == "__main__":
     torch.set_num_threads(number("threads", 1))
     torch.manual_seed(0)
-    try:
-        work = globals()["prepare_" + sys.argv[1]]()
-        versions = {"torch": torch.__version__, "numpy": numpy.__version__, "python": sys.version.split()[0]}
-        print(json.dumps({"ready": versions}), flush=True)
-        for line in sys.stdin:
-            start = time.perf_counter()
-            value = work(int(line))
-            print(json.dumps({"seconds": time.perf_counter() - start, "value": value} | memory()), flush=True)
-    except Exception as error:  # No compiler for torch.compile, no Pillow: the others go on.
-        print(json.dumps({"skip": f"{type(error).__name__}: {error}".splitlines()[0]}), flush=True)
-
-
-if __name__ == "__main__":
-    main()
+    serve(globals(), {"torch": torch.__version__, "numpy": numpy.__version__})

@@ -4,6 +4,8 @@ import json
 import pathlib
 import statistics
 
+from workloads import library
+
 BEGIN, END = "<!-- bench: written by make bench -->", "<!-- bench: end -->"
 SERIES = {"batch": "rows in the mini-batch, of 32,768", "width": "width of the hidden layers, times 100-50-20-10",
           "rows": "training rows of 19 features"}
@@ -25,33 +27,43 @@ def figure(result, variant):
     return f"{rate:,.0f}/s" if rate >= 100 else f"{rate:.3g}/s"
 
 
-def ratio(result):
-    low, high = result["ratios"]
-    return f"{result['ratio']:.2f} ({low:.2f} to {high:.2f})"
+def ratio(peer):
+    low, high = peer["ratios"]
+    return f"{peer['ratio']:.2f} ({low:.2f} to {high:.2f})"
 
 
 def line(result):
     """One result on the terminal."""
     parts = [f"{variant} {figure(result, variant)}" for variant in result["seconds"]]
-    return f"{result['title']}: " + ", ".join(parts) + (f"; x {ratio(result)}" if "best" in result else "")
+    ratios = [f"; {name} x {ratio(peer)}" for name, peer in result["peers"].items()]
+    return f"{result['title']}: " + ", ".join(parts) + "".join(ratios)
 
 
 def table(header, rows):
     return "\n".join("| " + " | ".join(cells) + " |" for cells in [header, ["---"] * len(header), *rows])
 
 
+def peer_cells(result, name):
+    """A peer's fastest variant, how many times as fast libbiv is, its other variants, the memory."""
+    best = result["peers"].get(name, {}).get("best")
+    rest = [variant for variant in result["seconds"] if library(variant) == name and variant != best]
+    others = [f"{variant.split()[-1]} {figure(result, variant)}" for variant in rest]
+    others += [f"{variant} skipped" for variant in result["skipped"] if library(variant) == name]
+    memory = [f"{result['peak'][variant]:,.0f}" for variant in ("libbiv", best) if variant]
+    return [f"{figure(result, best)} {best}" if best else "", f"**{ratio(result['peers'][name])}**" if best else "",
+            ", ".join(others), " / ".join(memory)]
+
+
 def comparison(results):
+    """A row for each peer of each result; what libbiv did stands in the first of them."""
     rows = []
     for result in (result for result in results if result["workload"] != "cores"):
-        best = result.get("best")
-        rest = [variant for variant in result["seconds"] if variant not in ("libbiv", best)]
-        others = [f"{variant} {figure(result, variant)}" for variant in rest]
-        others += [f"{variant} skipped" for variant in result["skipped"]]
-        memory = [f"{result['peak'][variant]:,.0f}" for variant in ("libbiv", best) if variant]
-        rows.append([result["title"], figure(result, "libbiv"), f"{figure(result, best)} {best}" if best else "",
-                     f"**{ratio(result)}**" if best else "", ", ".join(others), " / ".join(memory)])
-    header = ["work", "libbiv", "PyTorch at its best", "times as fast", "PyTorch otherwise",
-              "peak MiB, libbiv / PyTorch"]
+        names = dict.fromkeys(library(variant) for variant in [*result["seconds"], *result["skipped"]])
+        work = [result["title"], figure(result, "libbiv")]
+        for name in [name for name in names if name != "libbiv"] or [""]:
+            rows.append([*work, *peer_cells(result, name)])
+            work = ["", ""]
+    header = ["work", "libbiv", "a peer at its best", "times as fast", "the peer otherwise", "peak MiB, libbiv / peer"]
     return table(header, rows) if rows else ""
 
 
@@ -60,11 +72,12 @@ def growth(points):
     for name, what in SERIES.items():
         rows = []
         for point in (point for point in points if point["workload"] == name):
-            peer = point.get("best")
-            cells = lambda of: [of(variant) if variant in point["seconds"] else "" for variant in ("libbiv", peer)]
+            peer = point["peers"].get("PyTorch")
+            pair = ("libbiv", "PyTorch fused")
+            cells = lambda of: [of(variant) if variant in point["seconds"] else "" for variant in pair]
             times = cells(lambda variant: duration(point["seconds"][variant]))
             memory = cells(lambda variant: f"{point['resident'][variant]:,.0f} / {point['peak'][variant]:,.0f}")
-            rows.append([f"{point['at']:,}", *times, ratio(point) if peer else "", *memory])
+            rows.append([f"{point['at']:,}", *times, ratio(peer) if peer else "", *memory])
         if rows:
             header = [what, "libbiv, step", "PyTorch, step", "times as fast", "libbiv MiB", "PyTorch MiB"]
             tables.append(table(header, rows))
@@ -74,7 +87,8 @@ def growth(points):
 def scaling(results):
     """What the second core brings to a sweep. libbiv's runs on one and two follow each other at once, in "cores"."""
     sentences = []
-    for workload, variant, name in [("cores", "libbiv", "libbiv"), ("sweep", "fused", "PyTorch (two processes)")]:
+    for workload, variant, name in [("cores", "libbiv", "libbiv"), ("sweep", "JAX vmap", "JAX (vmap)"),
+                                    ("sweep", "PyTorch fused", "PyTorch (two processes)")]:
         rounds = [result["rounds"].get(variant, []) for result in results if result["workload"] == workload]
         gains = sorted(one / two for one, two in zip(*rounds)) if len(rounds) == 2 else []
         if gains:
@@ -86,8 +100,8 @@ def scaling(results):
 def conditions(data):
     machine, versions = data["machine"], data["versions"]
     busy = f"; **the machine was busy: load {data['load_before']:.1f}**" if data["load_before"] > 0.5 else ""
-    peer = versions.get("PyTorch")
-    side = f", PyTorch {peer['torch']} in Python {peer['python']}" if peer else ""
+    peers = [("PyTorch", "torch"), ("JAX", "jax")]
+    side = "".join(f", {name} {versions[name][package]}" for name, package in peers if name in versions)
     return (f"{data['date']}: {machine['cores']} cores of {machine['cpu']} ({', '.join(machine['simd'])}), "
             f"{machine['memory_gib']} GiB, libbiv {versions['libbiv']['version']} on libtorch "
             f"{versions['libbiv']['libtorch']}{side}; {data['minutes']} minutes{busy}.")

@@ -1,14 +1,20 @@
-"""What is measured: the workloads, and the ways of both sides to do each."""
+"""What is measured: the workloads, and the ways of libbiv and its peers to do each."""
 
 from dataclasses import dataclass, field
 
 IMAGES = 1024  # in a folder
-COMPILED = ["eager", "fused", "compiled", "compiled-whole"]
+PYTORCH = ["PyTorch eager", "PyTorch fused", "PyTorch compiled", "PyTorch compiled-whole"]
+JAX = ["JAX scan", "JAX scan-4"]
+
+
+def library(peer):
+    """The first word of a peer's name; the last one is the variant."""
+    return peer.split()[0]
 
 
 @dataclass
 class Case:
-    """One line of the table: the same work by libbiv and by each of PyTorch's variants."""
+    """The same work by libbiv and by each variant of its peers."""
 
     title: str
     threads: int
@@ -40,7 +46,8 @@ def both(title, peers, **options):
 
 def images(title, model, batch, precision, threads, folder):
     """A network for images, alone: its workers are large."""
-    peers = {"f32": ["eager", "eager-cl", "compiled"], "bf16": ["eager-cl", "compiled-cl"]}[precision]
+    peers = {"f32": ["PyTorch eager", "PyTorch eager-cl", "PyTorch compiled"],
+             "bf16": ["PyTorch eager-cl", "PyTorch compiled-cl"]}[precision]
     options = {"model": model, "precision": precision, "batch": batch, "folder": folder}
     case = Case(f"{title} step, {batch} images, {precision}, {on(threads)}", threads, options, peers)
     return Workload(title, "images", [case], seconds=0, rounds=3)
@@ -56,25 +63,26 @@ def workloads(place):
     """All of them; `place` has the data files."""
     bike, table, faces, photos = (
         f"{place}/{name}" for name in ("bike.csv", "rows.csv", f"faces-{IMAGES}", f"photos-{IMAGES}"))
-    fast = ["fused", "compiled-whole"]
+    fast = ["PyTorch fused", "PyTorch compiled-whole", *JAX]
     return [
-        Workload("mlp", "step", both("MLP step, 256 rows", COMPILED), whole=27),
+        Workload("mlp", "step", both("MLP step, 256 rows", [*PYTORCH, "JAX step", *JAX]), whole=27),
         Workload("epoch", "epoch", both("bike epoch and evaluation", fast)),
         Workload("experiment", "experiment", both("bike experiment, 100 epochs", fast, csv=bike), seconds=0, rounds=3),
         Workload("every-step", "experiment", both("bike, evaluated at each step", fast, csv=bike, evaluate="steps"),
                  seconds=0, rounds=3),
-        Workload("published", "step_and_test", both("bike step and evaluation", ["published"])),
+        Workload("published", "step_and_test", both("bike step and evaluation", ["PyTorch published"])),
         *(images("CNN", "vanilla_cnn", 64, precision, n, faces) for n in (1, 2) for precision in ("f32", "bf16")),
         *(images("ResNet-18", "resnet", 32, precision, 2, faces) for precision in ("f32", "bf16")),
-        Workload("predict", "predict", both("prediction, 100,000 rows", ["eager", "compiled"], rows=100_000),
-                 rate=100_000),
-        Workload("predict-one", "predict", [Case("prediction, one row", 1, {"rows": 1}, ["eager", "compiled"])]),
+        Workload("predict", "predict", both("prediction, 100,000 rows", ["PyTorch eager", "PyTorch compiled"],
+                                            rows=100_000), rate=100_000),
+        Workload("predict-one", "predict", [Case("prediction, one row", 1, {"rows": 1},
+                                                ["PyTorch eager", "PyTorch compiled"])]),
         Workload("csv", "read_csv", [Case("CSV, rows of 20 numbers", 1, {"csv": table}, ["numpy", "pandas"])],
                  rate=100_000),
         Workload("jpeg", "read_images", both("JPEG images, 4:4:4", ["Pillow"], folder=faces), seconds=1.5, rate=IMAGES),
         Workload("photos", "read_images", both("JPEG images, 4:2:0", ["Pillow"], folder=photos), seconds=1.5,
                  rate=IMAGES),
-        Workload("sweep", "sweep", sweeps(["fused"]), rate=16),
+        Workload("sweep", "sweep", sweeps(["PyTorch fused", "JAX scan", "JAX vmap"]), rate=16),
         Workload("cores", "sweep", sweeps([]), rounds=15),
         Workload("call", "call_nothing", [Case("call of biv_abi_version()", 1)]),
         Workload("call-handle", "call_handle", [Case("call of biv_trainer_get_progress()", 1)]),
@@ -88,4 +96,4 @@ def growth():
     for name, points in series.items():
         for at in points:
             options = {"rows": 32768, name: at} if name == "batch" else {name: at}
-            yield at, Workload(name, "step", [Case(f"{name} {at:,}", 1, options, ["fused"])], rounds=3)
+            yield at, Workload(name, "step", [Case(f"{name} {at:,}", 1, options, ["PyTorch fused"])], rounds=3)
