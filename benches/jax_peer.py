@@ -7,18 +7,18 @@
 step    one call of a compiled function for each step
 scan    one call for an epoch, or for a whole experiment: lax.scan over the mini-batches
 scan-4  the same with four steps in each turn of the loop
-vmap    one call for all experiments of a sweep, side by side
+vmap    one call for all experiments of a process in a sweep, side by side
 """
 
+import functools
 import math
 import os
 
 from worker import BETA1, BETA2, EPSILON, LEARNING_RATE, OPTIONS, Batches, give_up, imported, number, serve
 
 VARIANT = OPTIONS.get("variant", "scan")
-THREADS = number("threads", 1) * number("jobs", 1)
 os.environ["JAX_PLATFORMS"] = "cpu"
-os.environ["XLA_FLAGS"] = f"--xla_cpu_multi_thread_eigen={'true' if THREADS > 1 else 'false'}"
+os.environ["XLA_FLAGS"] = f"--xla_cpu_multi_thread_eigen={'true' if number('threads', 1) > 1 else 'false'}"
 
 try:
     import jax
@@ -202,31 +202,31 @@ def small_experiment(weights, key, orders, biv):
     return experiment(weights, x, y, 2000, key, orders, biv)
 
 
-def prepare_sweep():
-    """8 seeds x 2 losses: side by side in one call (vmap), or a call for each, from so many threads."""
-    from concurrent.futures import ThreadPoolExecutor
+@functools.cache
+def compiled_sweep():
+    return jax.jit(jax.vmap(small_experiment) if VARIANT == "vmap" else small_experiment)
 
-    pool = ThreadPoolExecutor(number("jobs", 1))
-    run = jax.jit(jax.vmap(small_experiment) if VARIANT == "vmap" else small_experiment)
 
-    def draw(seed):
+def part_of_sweep(seeds, losses):
+    """The test errors of some experiments: side by side in one call (vmap), or with a call for each."""
+    run, drawn = compiled_sweep(), []
+    for seed in seeds:
         batches = Batches(2000, 64, numpy.random.default_rng(seed).permutation)
-        return network(SMALL), jax.random.key(seed), batches_of(batches, 40 * 31).reshape(40, 31, 64)
+        drawn.append((network(SMALL), jax.random.key(seed), batches_of(batches, 40 * 31).reshape(40, 31, 64)))
+    if VARIANT == "vmap":
+        return numpy.asarray(run(*jax.tree.map(lambda *one: jnp.stack(one), *drawn), losses)).tolist()
+    return [float(run(*given, biv)) for given, biv in zip(drawn, losses)]
 
-    def one(seed, biv):
-        return float(run(*draw(seed), biv))
 
-    def work(count):
-        for _ in range(count):
-            losses = numpy.repeat([False, True], 8)
-            seeds = [*range(8), *range(8)]
-            if VARIANT == "vmap":
-                errors = numpy.asarray(run(*jax.tree.map(lambda *parts: jnp.stack(parts), *map(draw, seeds)), losses))
-            else:
-                errors = list(pool.map(one, seeds, losses))
-        return float(errors[-1])
+def prepare_sweep():
+    """8 seeds x 2 losses, in so many processes."""
+    from concurrent.futures import ProcessPoolExecutor
+    from multiprocessing import get_context
 
-    return work
+    jobs = number("jobs", 1)
+    parts = [numpy.array_split(whole, jobs) for whole in ([*range(8)] * 2, numpy.repeat([False, True], 8))]
+    each = map if jobs == 1 else ProcessPoolExecutor(jobs, get_context("spawn")).map
+    return lambda count: [list(each(part_of_sweep, *parts)) for _ in range(count)][-1][-1][-1]
 
 
 if __name__ == "__main__":

@@ -87,7 +87,7 @@ def growth(points):
 def scaling(results):
     """What the second core brings to a sweep. libbiv's runs on one and two follow each other at once, in "cores"."""
     sentences = []
-    for workload, variant, name in [("cores", "libbiv", "libbiv"), ("sweep", "JAX vmap", "JAX (vmap)"),
+    for workload, variant, name in [("cores", "libbiv", "libbiv"), ("sweep", "JAX vmap", "JAX (vmap, two processes)"),
                                     ("sweep", "PyTorch fused", "PyTorch (two processes)")]:
         rounds = [result["rounds"].get(variant, []) for result in results if result["workload"] == workload]
         gains = sorted(one / two for one, two in zip(*rounds)) if len(rounds) == 2 else []
