@@ -25,6 +25,7 @@ fn compile_cpp(libtorch: &Path) {
                 "torch/ops",
                 "torch/arena",
                 "torch/process_group",
+                "torch/rank_sum",
                 "kernels/cpu/features",
                 "kernels/cpu/conv",
                 "kernels/cpu/norm",

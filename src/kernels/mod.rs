@@ -8,6 +8,7 @@ pub(crate) mod cuda;
 pub mod mlp;
 pub(crate) mod ops;
 pub(crate) mod optimizer;
+pub(crate) mod rank_norm;
 mod report;
 pub(crate) mod sgd_step;
 pub(crate) mod spec;

@@ -138,11 +138,18 @@ pub(crate) fn batch_norm(
     }
     let [weight, bias, mean, var] = state.map(Some);
     let BatchNormSpec { training, momentum, epsilon } = spec;
-    let mut output = input.f_batch_norm(weight, bias, mean, var, training, momentum, epsilon, false)?;
+    finished(input.f_batch_norm(weight, bias, mean, var, training, momentum, epsilon, false)?, epilogue)
+}
+
+/// What is computed from the `output` of a BatchNorm after it, by libtorch's operations.
+pub(super) fn finished(mut output: Tensor, epilogue: Epilogue) -> Result<Tensor> {
     if let Epilogue::ShortcutAndRelu(shortcut) = epilogue {
-        output = output.f_add_(&shortcut.f_to_kind(input.kind())?)?;
+        output = output.f_add_(&shortcut.f_to_kind(output.kind())?)?;
     }
-    Ok(if epilogue.has_relu() { output.f_relu_()? } else { output })
+    if epilogue.has_relu() {
+        output = output.f_relu_()?;
+    }
+    if let Epilogue::ReluAndMaxPool(window) = epilogue { max_pool(&output, window) } else { Ok(output) }
 }
 
 /// The largest value of each window.

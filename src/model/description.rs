@@ -586,16 +586,16 @@ mod tests {
         tch::manual_seed(7);
         let before = Tensor::rand([1], (Kind::Float, tch::Device::Cpu)).double_value(&[0]);
         tch::manual_seed(7);
-        let factors = passed(1, Pass::Training { step: 5 });
+        let factors = passed(1, Pass::training(5));
         assert_eq!(
             before,
             Tensor::rand([1], (Kind::Float, tch::Device::Cpu)).double_value(&[0]),
             "libtorch's generator"
         );
         assert!(passed(1, Pass::Evaluation).iter().all(|&factor| factor == 1.0));
-        assert_eq!(factors, passed(1, Pass::Training { step: 5 }));
-        assert_ne!(factors, passed(1, Pass::Training { step: 6 }));
-        assert_ne!(factors, passed(2, Pass::Training { step: 5 }));
+        assert_eq!(factors, passed(1, Pass::training(5)));
+        assert_ne!(factors, passed(1, Pass::training(6)));
+        assert_ne!(factors, passed(2, Pass::training(5)));
         assert_ne!(factors[..10_000], factors[10_000..20_000], "each row has masks of its own");
         // Both keep a value with the probability 0.64; its standard error is 0.003.
         let kept = factors.iter().filter(|&&factor| factor != 0.0).count() as f64 / 30_000.0;

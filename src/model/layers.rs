@@ -6,11 +6,14 @@ use crate::base::memory::reserve;
 use crate::base::random::{Purpose, stream};
 use crate::kernels::mlp::Plan;
 use crate::kernels::ops::{batch_norm, conv2d, max_pool};
+use crate::kernels::rank_norm::batch_norm_of_all_ranks;
 pub(super) use crate::kernels::spec::Window;
 use crate::kernels::spec::{Activation, BATCH_NORM_EPSILON, BATCH_NORM_MOMENTUM, BatchNormSpec, Epilogue};
+use crate::torch::process_group::ProcessGroup;
 use crate::{Error, Result};
 use rand::Rng;
 use rand_chacha::ChaCha12Rng;
+use std::sync::Arc;
 use tch::{Device, Kind, Tensor};
 
 /// Added to a variance before its square root: PyTorch's default.
@@ -28,20 +31,33 @@ pub(crate) struct StateTensor {
 }
 
 /// What a forward pass is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Pass {
+#[derive(Clone, Copy, Debug)]
+pub enum Pass<'a> {
     /// Predictions: BatchNorm uses its running statistics, and dropout does nothing.
     Evaluation,
-    /// The gradient of a mini-batch.
+    /// The gradient of a mini-batch, or of a part of it.
     Training {
         /// How many steps were taken before: with the network's seed it determines what dropout drops.
         step: u64,
+        /// Which part of the mini-batch the rows are.
+        part: Part<'a>,
     },
 }
 
-impl Pass {
-    fn is_training(self) -> bool {
-        self != Pass::Evaluation
+/// Which part of a mini-batch some rows are; the default is all of it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Part<'a> {
+    /// How many rows of the mini-batch are before them: dropout drops the same as in one piece.
+    pub first_row: usize,
+    /// The processes that have the other rows, for BatchNorm to normalise by the statistics of all of them. Without, it
+    /// does so by those of these rows.
+    pub others: Option<&'a Arc<ProcessGroup>>,
+}
+
+impl Pass<'_> {
+    /// The gradient of a whole mini-batch, after `step` steps.
+    pub fn training(step: u64) -> Self {
+        Pass::Training { step, part: Part::default() }
     }
 }
 
@@ -138,12 +154,19 @@ impl Layer {
             Layer::Linear { weight, bias } => x.f_linear(weight, bias.as_ref())?,
             Layer::Conv { weight, bias, window } => conv2d(&x, weight, bias.as_ref(), window.stride, window.padding)?,
             Layer::BatchNorm { weight, bias, running_mean, running_var } => {
-                let training = pass.is_training();
-                if training && x.numel() < 2 * running_mean.numel() {
+                let (training, others) = match pass {
+                    Pass::Evaluation => (false, None),
+                    Pass::Training { part, .. } => (true, part.others),
+                };
+                if training && others.is_none() && x.numel() < 2 * running_mean.numel() {
                     return Err(Error::Shape("a mini-batch of 1 row: BatchNorm needs at least 2 in training".into()));
                 }
                 let spec = BatchNormSpec { training, momentum: BATCH_NORM_MOMENTUM, epsilon: BATCH_NORM_EPSILON };
-                batch_norm(&x, [weight, bias, running_mean, running_var], spec, after)?
+                let state = [weight, bias, running_mean, running_var];
+                match others {
+                    None => batch_norm(&x, state, spec, after)?,
+                    Some(others) => batch_norm_of_all_ranks(others, &x, state, spec, after)?,
+                }
             }
             Layer::LayerNorm { weight, bias } => {
                 x.f_layer_norm(weight.size(), Some(weight), Some(bias), LAYER_NORM_EPSILON, false)?
@@ -159,7 +182,7 @@ impl Layer {
                 Activation::Softplus => x.f_softplus()?,
             },
             Layer::Dropout { p, seed } => match pass {
-                Pass::Training { step } if *p > 0.0 => x.f_mul(&mask(*p, *seed, step, &x)?)?,
+                Pass::Training { step, part } if *p > 0.0 => x.f_mul(&mask(*p, *seed, step, part.first_row, &x)?)?,
                 _ => x,
             },
             Layer::MaxPool(window) => max_pool(&x, *window)?,
@@ -249,9 +272,13 @@ fn trainable(tensor: Tensor) -> Result<Tensor> {
     Ok(tensor.f_set_requires_grad(true)?)
 }
 
-/// The factors of `x` in a dropout of step `step`: 0 with the probability `p`, else `1 / (1 - p)`.
-fn mask(p: f64, seed: u64, step: u64, x: &Tensor) -> Result<Tensor> {
+/// The factors of `x` in a dropout of step `step`: 0 with the probability `p`, else `1 / (1 - p)`. The first row of `x` is
+/// number `first_row` of the mini-batch.
+fn mask(p: f64, seed: u64, step: u64, first_row: usize, x: &Tensor) -> Result<Tensor> {
     let mut generator = stream(seed, Purpose::Dropout, step);
+    let per_row: i64 = x.size()[1..].iter().product();
+    // A number is a word of the stream.
+    generator.set_word_pos(first_row as u128 * per_row as u128);
     let (limit, kept) = ((p * 2.0f64.powi(32)) as u32, (1.0 / (1.0 - p)) as f32);
     let count = x.numel();
     let mut factors: Vec<f32> = reserve(count)?;

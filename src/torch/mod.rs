@@ -8,6 +8,7 @@ pub(crate) mod ops;
 pub(crate) mod optimizer;
 mod precision;
 pub mod process_group;
+pub(crate) mod rank_sum;
 pub(crate) mod runtime;
 pub(crate) mod scopes;
 mod store;

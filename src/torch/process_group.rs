@@ -203,6 +203,11 @@ impl ProcessGroup {
         self.size
     }
 
+    /// Whether a call has failed: then all calls after it do.
+    pub fn is_broken(&self) -> bool {
+        self.members.as_ref().is_some_and(|members| members.whole().is_err())
+    }
+
     /// Fails on every rank, with the ranks and their values, unless all give the same `value` for the same `what`.
     /// It goes through the store: for short texts, not for each step.
     ///

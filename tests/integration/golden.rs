@@ -242,7 +242,7 @@ fn check_networks(folder: &Path, file: &str) {
 
         let shape: Vec<i64> = [rows].iter().chain(model.input_shape()).map(|&size| size as i64).collect();
         let x = Tensor::from_slice(&batch.feature_values().unwrap()).reshape(shape);
-        let output = model.forward(&x, Pass::Training { step: 0 }, Precision::F32).unwrap();
+        let output = model.forward(&x, Pass::training(0), Precision::F32).unwrap();
         assert_close(&what("training"), &values(&output), &numbers(&case["training"]), 5e-4);
         for (name, sum) in case["running"].as_object().unwrap() {
             let running = model.tensor(name).unwrap().to_f32().unwrap();

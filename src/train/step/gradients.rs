@@ -5,7 +5,7 @@ use super::inputs::{Inputs, Selection};
 use super::{MiniBatch, Weights};
 use crate::Result;
 use crate::kernels::mlp::Plan;
-use crate::model::{Networks, Pass};
+use crate::model::{Networks, Part, Pass};
 use crate::torch::Precision;
 use tch::{Kind, Tensor};
 
@@ -38,10 +38,23 @@ impl Gradients {
         batch: &MiniBatch,
         selection: &Selection,
     ) -> Result<(Tensor, Vec<Tensor>)> {
+        self.compute_part(networks, weights, batch, selection, Part::default())
+    }
+
+    /// As [`Gradients::compute`], of the rows `batch` that are this part of a mini-batch. By hand, a BatchNorm takes the
+    /// statistics of these rows alone.
+    pub(super) fn compute_part(
+        &mut self,
+        networks: Networks,
+        weights: &Weights,
+        batch: &MiniBatch,
+        selection: &Selection,
+        part: Part,
+    ) -> Result<(Tensor, Vec<Tensor>)> {
         let inputs = Inputs::new(batch, selection, self.precision)?;
         match &mut self.layers {
             Some(layers) => layers.gradients(&weights.parameters, &weights.buffers, &inputs),
-            None => autograd(networks, weights, &inputs, self.precision, self.likelihood),
+            None => self.autograd(networks, weights, &inputs, part),
         }
     }
 
@@ -56,30 +69,30 @@ impl Gradients {
             layers.clear();
         }
     }
-}
 
-/// The loss, and its gradient for each of the parameters.
-fn autograd(
-    networks: Networks,
-    weights: &Weights,
-    inputs: &Inputs,
-    precision: Precision,
-    likelihood: Option<f64>,
-) -> Result<(Tensor, Vec<Tensor>)> {
-    // The host may have switched gradients off on this thread.
-    tch::with_grad(|| {
-        let pass = Pass::Training { step: weights.optimizer.steps() };
-        let output = networks.forward(&inputs.features, pass, precision)?;
-        let losses = match likelihood {
-            None => output.f_sub(&inputs.labels)?.f_square()?,
-            Some(beta) => negative_log_likelihoods(&output, inputs, beta)?,
-        };
-        let loss = losses.f_mul(&inputs.coefficients)?.f_sum(Kind::Float)?;
-        let gradients = Tensor::f_run_backward(&[&loss], &weights.parameters, false, false)?;
-        // A convolution's may come in the channels-last format; Adam walks through memory.
-        let gradients = gradients.iter().map(|gradient| Ok(gradient.f_contiguous()?)).collect::<Result<_>>()?;
-        Ok((loss.f_detach()?, gradients))
-    })
+    /// The loss, and its gradient for each of the parameters, by automatic differentiation.
+    fn autograd(
+        &self,
+        networks: Networks,
+        weights: &Weights,
+        inputs: &Inputs,
+        part: Part,
+    ) -> Result<(Tensor, Vec<Tensor>)> {
+        // The host may have switched gradients off on this thread.
+        tch::with_grad(|| {
+            let pass = Pass::Training { step: weights.optimizer.steps(), part };
+            let output = networks.forward(&inputs.features, pass, self.precision)?;
+            let losses = match self.likelihood {
+                None => output.f_sub(&inputs.labels)?.f_square()?,
+                Some(beta) => negative_log_likelihoods(&output, inputs, beta)?,
+            };
+            let loss = losses.f_mul(&inputs.coefficients)?.f_sum(Kind::Float)?;
+            let gradients = Tensor::f_run_backward(&[&loss], &weights.parameters, false, false)?;
+            // A convolution's may come in the channels-last format; Adam walks through memory.
+            let gradients = gradients.iter().map(|gradient| Ok(gradient.f_contiguous()?)).collect::<Result<_>>()?;
+            Ok((loss.f_detach()?, gradients))
+        })
+    }
 }
 
 /// For each label, `(log s + (mean - label)^2 / s) / 2` with the variance `s` of the label, times `s^beta` as a constant.
