@@ -168,6 +168,8 @@ fn schemas_of_losses_and_training_are_their_checks() {
     let mut moves: Vec<Document> = optimizers.map(|optimizer| free(json!({"optimizer": optimizer}))).to_vec();
     moves.extend(schedules.map(|schedule| free(json!({"schedule": schedule}))));
     let mut trainers = vec![free(sizes.clone()), free(json!({"patience": 1})), free(json!({"members": 5}))];
+    let distributed = json!({"rank": 1, "world_size": 4, "port": 5, "timeout_seconds": 5, "shares": 5});
+    trainers.push(free(json!({"distributed": distributed})));
     trainers.extend(moves.clone());
     trainers.extend(with_losses.iter().cloned().map(free));
     agree::<TrainerOptions>(&trainers, PROBES, |options| options.validate());
@@ -183,7 +185,7 @@ fn schemas_of_losses_and_training_are_their_checks() {
         json!({"dataset": dataset, "eval_every": {"steps": 1}, "loss": {"kind": "mse"}, "drop_last": false,
                "batch_size": 1, "learning_rate": 1, "checkpoint_seconds": 1}),
         json!({"dataset": dataset, "eval_every": {"epochs": 1}, "loss": {"kind": "mse"}, "drop_last": false,
-               "model": {"kind": "mlp", "hidden": [1]}}),
+               "model": {"kind": "mlp", "hidden": [1]}, "distributed": {"port": 5, "timeout_seconds": 5, "shares": 5}}),
         json!({"dataset": {"kind": "utkf", "train_size": 1}, "loss": {"kind": "mse"}, "drop_last": false,
                "model": {"kind": "resnet", "depth": 18}}),
         json!({"dataset": {"kind": "utkf", "train_size": 1, "images": {"size": {"height": 8, "width": 8}}},

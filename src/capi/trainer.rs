@@ -556,7 +556,7 @@ pub unsafe extern "C" fn biv_trainer_load(
     boundary(|| unsafe {
         load(path, dataset, out, || {
             let device = if device.is_null() { None } else { Some(pointer::text(device, "device")?.to_string()) };
-            Ok(LoadOptions { device, accept_data: false })
+            Ok(LoadOptions { device, ..LoadOptions::default() })
         })
     })
 }

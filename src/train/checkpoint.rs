@@ -1,11 +1,12 @@
 //! A trainer in a file and out of it.
 
+use super::distributed::{DistributedOptions, Ranks, together};
 use super::held_out::HeldOutState;
 use super::options::TrainerOptions;
 use super::sampler::Position;
 use super::schedule::{Plateau, Schedule};
 use super::step::Engine;
-use super::trainer::{Trainer, VALIDATION, labelled};
+use super::trainer::{Prepared, Trainer, VALIDATION, labelled};
 use super::validation::{SavedValidation, Validation};
 use crate::base::files;
 use crate::data::{Dataset, Fingerprint};
@@ -49,6 +50,31 @@ pub struct LoadOptions {
     pub device: Option<String>,
     /// Whether training may go on with other data (default false). In what they differ is kept in the next checkpoints.
     pub accept_data: bool,
+    /// How processes train together, instead of how they did: another number of them, for example. A checkpoint does not
+    /// keep which process was which.
+    pub distributed: Option<DistributedOptions>,
+}
+
+impl TrainerState {
+    /// In what `data`, for `model`, differ from the data set before.
+    ///
+    /// # Errors
+    /// Unless they are the same, or `accepted` as they are.
+    fn difference(&self, model: &Model, data: &Dataset, accepted: bool) -> Result<Option<String>> {
+        let data = model.matched(data)?;
+        let (data, _) = labelled(&data)?;
+        let difference = match &self.data {
+            Some(before) => before.difference(&data),
+            // The checkpoint is of a version that kept the number of rows alone.
+            None if data.rows() == self.rows => None,
+            None => Some(format!("it has {} rows, there were {}", data.rows(), self.rows)),
+        };
+        if let Some(difference) = difference.as_ref().filter(|_| !accepted) {
+            let message = format!("the data set is not the one that the checkpoint was made with: {difference}");
+            return Err(if data.rows() == self.rows { Error::InvalidArgument(message) } else { Error::Shape(message) });
+        }
+        Ok(difference)
+    }
 }
 
 /// What the names of the optimiser's lists of network number `number` begin with.
@@ -83,7 +109,7 @@ impl Trainer {
         let engines = &self.learner.engines;
         let state = TrainerState {
             model: model.options().clone(),
-            trainer: self.learner.options.clone(),
+            trainer: self.learner.options.for_checkpoint(),
             steps: self.learner.engine().steps(),
             member_steps: if self.learner.is_ensemble() { engines.iter().map(Engine::steps).collect() } else { vec![] },
             position: place.map(|(position, _)| position),
@@ -120,7 +146,7 @@ impl Trainer {
     /// [`Error::NotFound`], [`Error::Corrupt`]; [`Error::InvalidArgument`] for another data set, or [`Error::Shape`]
     /// where its rows are of another shape or number.
     pub fn load(path: &Path, data: Option<&Dataset>, device: Option<&str>) -> Result<Self> {
-        let options = LoadOptions { device: device.map(Into::into), accept_data: false };
+        let options = LoadOptions { device: device.map(Into::into), ..LoadOptions::default() };
         Self::load_with(path, data, &options)
     }
 
@@ -178,31 +204,29 @@ impl Trainer {
         if let Some(device) = &options.device {
             state.trainer.device.clone_from(device);
         }
-        let mut model = Model::new(&state.model)?;
-        model.restore(&archive)?;
-        let mut difference = None;
-        if let Some(data) = data {
-            let data = model.matched(data)?;
-            let (data, _) = labelled(&data)?;
-            difference = match &state.data {
-                Some(before) => before.difference(&data),
-                // The checkpoint is of a version that kept the number of rows alone.
-                None if data.rows() == state.rows => None,
-                None => Some(format!("it has {} rows, there were {}", data.rows(), state.rows)),
-            };
-            if let Some(difference) = difference.as_ref().filter(|_| !options.accept_data) {
-                let message = format!("the data set is not the one that the checkpoint was made with: {difference}");
-                return Err(if data.rows() == state.rows {
-                    Error::InvalidArgument(message)
-                } else {
-                    Error::Shape(message)
-                });
-            }
+        if let Some(distributed) = &options.distributed {
+            state.trainer.distributed = Some(distributed.clone());
         }
-        let position = state.position.unwrap_or_default();
-        let mut trainer = Trainer::at(Arc::new(Mutex::new(model)), data, &state.trainer, position)?;
-        trainer.restore_engines(&archive, &state)?;
-        trainer.learner.plateau = state.plateau.unwrap_or_default();
+        let ranks = state.trainer.distributed.as_ref().map(Ranks::join).transpose()?;
+        let (prepared, model, difference) = together(ranks.as_deref(), || {
+            state.trainer.validate()?;
+            let mut model = Model::new(&state.model)?;
+            model.restore(&archive)?;
+            let difference = match data {
+                Some(data) => state.difference(&model, data, options.accept_data)?,
+                None => None,
+            };
+            let position = state.position.unwrap_or_default();
+            let model = Arc::new(Mutex::new(model));
+            let mut locked = model.lock();
+            let mut prepared = Prepared::new(&model, &mut locked, data, &state.trainer, position, ranks.clone())?;
+            prepared.trainer.restore_engines(&archive, &state)?;
+            prepared.trainer.learner.plateau = state.plateau.unwrap_or_default();
+            let facts = prepared.facts(&locked)?;
+            drop(locked);
+            Ok(((prepared, model, difference), facts))
+        })?;
+        let mut trainer = prepared.finish(&mut model.lock());
         if data.is_none() {
             trainer.fingerprint = state.data;
             trainer.absent = state.position.map(|position| (position, state.rows));

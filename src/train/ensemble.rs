@@ -112,7 +112,7 @@ impl Learner {
         let model = model.lock();
         self.require_own_model(&model)?;
         let rows = || rounds.iter().flat_map(|round| &round.batches).map(|(_, rows)| rows.len());
-        rows().try_for_each(|rows| require_rows(&model, rows))?;
+        rows().try_for_each(|rows| require_rows(&model, rows, None))?;
         let rows = rows().max().unwrap_or(0);
         if !self.runs_side_by_side(rows) {
             return self.run_or_put_back(&model, rounds, epoch);

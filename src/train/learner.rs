@@ -1,5 +1,6 @@
 //! Steps of one model on whatever data, and its evaluation.
 
+use super::distributed::Ranks;
 use super::first_loss::check_labels;
 use super::loss::{Loss, Weights};
 use super::metrics::Metrics;
@@ -66,12 +67,20 @@ pub(super) fn weigh(loss: &Loss, parameters: &[f64], variances: Option<&[f64]>, 
     loss.weights(rows.len(), outputs, variances.as_deref(), parameters)
 }
 
-/// An error where a mini-batch of `rows` rows is too small for `model`.
-pub(super) fn require_rows(model: &Model, rows: usize) -> Result<()> {
-    if rows < model.smallest_batch() {
-        return Err(Error::Shape("a mini-batch of 1 row: BatchNorm needs at least 2 in training".into()));
+/// An error where a mini-batch of `rows` rows is too small for `model`, in training by all `ranks` if there are several.
+pub(super) fn require_rows(model: &Model, rows: usize, ranks: Option<&Ranks>) -> Result<()> {
+    let fewest = smallest_batch(model, ranks);
+    if rows < fewest {
+        let rows = if rows == 1 { "1 row".into() } else { format!("{rows} rows") };
+        return Err(Error::Shape(format!("a mini-batch of {rows}: BatchNorm needs at least {fewest} in training")));
     }
     Ok(())
+}
+
+/// The fewest rows that a mini-batch may have.
+pub(super) fn smallest_batch(model: &Model, ranks: Option<&Ranks>) -> usize {
+    let alone = model.smallest_batch();
+    ranks.map_or(alone, |ranks| ranks.smallest_batch(alone))
 }
 
 /// The learning rate of the step that follows `begun` others, in epoch `epoch`, counted from 0.
@@ -94,6 +103,8 @@ pub(super) struct Learner {
     pub(super) parameters: Vec<f64>,
     /// Whether rows that training does not see are judged after each epoch: they find what loss and schedule leave open.
     pub(super) is_validated: bool,
+    /// The processes that train together, if this is one of several.
+    pub(super) ranks: Option<Arc<Ranks>>,
     device: Device,
     /// How many networks the model had.
     networks: usize,
@@ -107,6 +118,7 @@ impl Learner {
         normalization: Normalization,
         options: &TrainerOptions,
         device: Device,
+        ranks: Option<Arc<Ranks>>,
     ) -> Result<Self> {
         let parameters = normalization.label_std.iter().map(|std| match options.loss {
             Loss::CutoffMse { threshold: Some(threshold) } => threshold / (std * std),
@@ -120,8 +132,9 @@ impl Learner {
             cuda_graph: options.cuda_graph,
             plain_adam: matches!(update.optimizer, OptimizerOptions::Adam(_)) && update.clip_norm.is_none(),
             likelihood: options.loss.likelihood(),
+            ranks: ranks.clone(),
         };
-        let engine = |number| Engine::new(locked, number, &update, steps);
+        let engine = |number| Engine::new(locked, number, &update, steps.clone());
         let engines = match options.members {
             Some(members) if members > 1 => (0..members).map(|number| engine(Some(number))).collect::<Result<_>>()?,
             _ => vec![engine(None)?],
@@ -135,6 +148,7 @@ impl Learner {
             parameters: parameters.collect(),
             is_validated: false,
             normalization,
+            ranks,
             device,
         })
     }
@@ -218,7 +232,7 @@ impl Learner {
             return Ok(PendingStep { report, loss: None });
         }
         self.require_own_model(model)?;
-        require_rows(model, rows.len())?;
+        require_rows(model, rows.len(), self.ranks.as_deref())?;
         let coefficients: Vec<f32> = weights.coefficients.iter().map(|&c| c as f32).collect();
         let variances = self.options.loss.likelihood().and(data.variances.as_ref());
         let variances = variances.map(|variances| gather(variances, self.parameters.len(), rows)).transpose()?;

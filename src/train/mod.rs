@@ -1,6 +1,7 @@
 //! Training: a loss weighs the rows of mini-batches, an optimiser moves the weights, metrics tell how far it has come.
 
 pub mod checkpoint;
+pub mod distributed;
 mod ensemble;
 mod first_loss;
 pub mod fit;

@@ -1,5 +1,6 @@
 //! How to train.
 
+use super::distributed::DistributedOptions;
 use super::loss::{Epsilon, Loss, MinimumBatch};
 use super::optimizer::UpdateOptions;
 use super::sampler::{Position, Sampler};
@@ -66,6 +67,11 @@ pub struct TrainerOptions {
     /// Whether a step on a GPU is recorded as a CUDA graph and repeated (default false); needs `libbiv_cuda.so`.
     /// On a CPU, for a network with dropout, with another optimiser than Adam and with `clip_norm` it makes no difference.
     pub cuda_graph: bool,
+    /// How this process trains together with others, each of which has the same data and options (default: it trains
+    /// alone). Creation, loading, steps and new data are then for all of them to do, in the same order; `batch_size` counts
+    /// the rows of all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub distributed: Option<DistributedOptions>,
 }
 
 impl Default for TrainerOptions {
@@ -88,6 +94,7 @@ impl Default for TrainerOptions {
             device: "cpu".into(),
             precision: Precision::F32,
             cuda_graph: false,
+            distributed: None,
         }
     }
 }
@@ -118,10 +125,23 @@ impl TrainerOptions {
         if let Some(schedule) = &self.schedule {
             schedule.validate("trainer.schedule")?;
         }
+        if let Some(distributed) = &self.distributed {
+            distributed.validate("trainer.distributed")?;
+            if self.members.is_some_and(|members| members > 1) {
+                let fault = "is given beside 'distributed': several processes train one network";
+                return Err(Error::config("trainer.members", fault));
+            }
+        }
         match self.clip_norm {
             Some(norm) => require(norm > 0.0, "trainer.clip_norm", norm, "greater than 0"),
             None => Ok(()),
         }
+    }
+
+    /// The options as a checkpoint keeps them, the same for all processes that train together.
+    pub(super) fn for_checkpoint(&self) -> Self {
+        let distributed = self.distributed.clone().map(DistributedOptions::without_place);
+        TrainerOptions { distributed, ..self.clone() }
     }
 
     /// The mini-batches of `rows` rows from `position` on: in one order for all networks, or in one for each.

@@ -91,7 +91,7 @@ impl Session {
     ///
     /// # Errors
     /// As [`Trainer::step`]; [`Error::Cancelled`] after [`Session::cancel`] or when
-    /// `on_epoch` ended the fit; [`Error::Busy`] while another fit is running.
+    /// `on_epoch` ended the fit, in any of the processes that train together; [`Error::Busy`] while another fit is running.
     pub fn fit(
         &self,
         epochs: u64,
@@ -113,8 +113,8 @@ impl Session {
                 let metrics = test.map(|test| trainer.evaluate(test)).transpose()?;
                 (report, metrics)
             };
-            let stop = on_epoch(&report, metrics.as_ref()).is_break();
-            if stop || fitting.cancelled() {
+            let wants_stop = on_epoch(&report, metrics.as_ref()).is_break() || fitting.cancelled();
+            if self.trainer.lock().stops_after_epoch(wants_stop)? {
                 return Err(Error::Cancelled(format!("training was cancelled after epoch {}", report.epoch)));
             }
             if self.trainer.lock().is_out_of_patience() {

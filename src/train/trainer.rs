@@ -1,8 +1,9 @@
 //! Training on a data set: steps, epochs, evaluation.
 
+use super::distributed::{DistributedOptions, Fact, Ranks, facts_of_data, facts_of_options, together};
 use super::ensemble::{Cause, Fault, Round, mean_report};
 use super::first_loss::{check_labels, culprit};
-use super::learner::{Learner, PendingStep};
+use super::learner::{Learner, PendingStep, smallest_batch};
 use super::metrics::Metrics;
 use super::options::check_learning_rate;
 use super::sampler::{Position, Sampler};
@@ -10,13 +11,15 @@ use super::schedule::Schedule;
 use super::step::Engine;
 use super::training_data::{MaybeOwned, NormalizedData, TrainingData};
 use super::validation::{SavedValidation, Validation};
-use crate::data::{Dataset, Fingerprint, Normalization};
+use crate::data::{Columns, Dataset, Fingerprint, Normalization};
 use crate::model::Model;
+use crate::model::archive::{Archive, ArchiveKind};
 use crate::torch::device;
 use crate::{Error, Result};
 use std::borrow::Cow;
 use std::ops::ControlFlow;
 use std::sync::Arc;
+use twox_hash::XxHash3_64;
 
 pub use super::learner::{SharedModel, StepReport};
 pub use super::options::TrainerOptions;
@@ -81,65 +84,15 @@ impl Trainer {
     /// and data do not fit, [`Error::InvalidArgument`] when the loss needs
     /// variances that the data do not have, [`Error::Device`].
     pub fn new(model: SharedModel, data: Option<&Dataset>, options: &TrainerOptions) -> Result<Self> {
-        Self::at(model, data, options, Position::default())
-    }
-
-    /// As [`Trainer::new`], at `position` in the data or, where an epoch has no such mini-batch, at the next epoch.
-    pub(super) fn at(
-        model: SharedModel,
-        data: Option<&Dataset>,
-        options: &TrainerOptions,
-        position: Position,
-    ) -> Result<Self> {
         options.validate()?;
-        let device = device::resolve(&options.device)?;
+        let ranks = options.distributed.as_ref().map(Ranks::join).transpose()?;
         let mut locked = model.lock();
-        check_loss(&locked, options)?;
-        let whole = data;
-        let data = data.map(|data| Fitting::new(data, &locked, options)).transpose()?;
-        let normalization = match (locked.normalization(), &data) {
-            (None, Some(fitting)) if options.normalize => Normalization::fit(&fitting.data, options.normalization),
-            _ => locked.normalization_or_identity(),
-        };
-        // After the statistics, which take memory of their own.
-        let sampler = |fitting: &Fitting| options.sampler(fitting.data.rows(), position);
-        let sampler = data.as_ref().map(sampler).transpose()?;
-        if let Some(whole) = whole {
-            check_labels(whole, &normalization)?;
-        }
-        locked.to_device(device)?;
-        let placed = |fitting: &Fitting| TrainingData::new(&fitting.data, &locked, &normalization, device);
-        let placed = data.as_ref().map(placed).transpose()?;
-        let fingerprint = data.as_ref().map(|fitting| fitting.data.fingerprint());
-        let single = locked.options().clone();
-        let is_grown = options.members.map(|members| locked.grow(members)).transpose()? == Some(true);
-        let learner = match Learner::new(&model, &locked, normalization.clone(), options, device) {
-            Err(error) if is_grown => {
-                locked.shrink(single);
-                return Err(error);
-            }
-            learner => learner?,
-        };
-        // Nothing fails any more: a model without a trainer stays as it was.
-        if data.is_some() && options.normalize {
-            locked.set_normalization(normalization);
-        }
-        if let Some(columns) = data.as_ref().and_then(|fitting| fitting.data.columns()) {
-            locked.learn_columns(columns);
-        }
-        // What was known of the errors of other weights.
-        locked.forget_error_bars();
-        drop(locked);
-        Ok(Trainer {
-            learner,
-            data: placed.zip(sampler),
-            rows: data.and_then(|fitting| fitting.rows),
-            fingerprint,
-            accepted: vec![],
-            absent: None,
-            validation: None,
-            absent_validation: None,
-        })
+        let prepared = together(ranks.as_deref(), || {
+            let prepared = Prepared::new(&model, &mut locked, data, options, Position::default(), ranks.clone())?;
+            let facts = prepared.facts(&locked)?;
+            Ok((prepared, facts))
+        })?;
+        Ok(prepared.finish(&mut locked))
     }
 
     /// Goes on with other data: weights, Adam's state, normalisation and the numbers of steps and epochs stay. So does
@@ -154,23 +107,27 @@ impl Trainer {
     pub fn set_data(&mut self, data: &Dataset) -> Result<()> {
         let learner = &mut self.learner;
         let mut model = learner.model.lock();
-        learner.require_own_model(&model)?;
-        let fitting = Fitting::new(data, &model, &learner.options)?;
-        check_labels(data, &learner.normalization)?;
-        let placed = TrainingData::new(&fitting.data, &model, &learner.normalization, model.device())?;
-        let fingerprint = fitting.data.fingerprint();
+        let (fitting, placed, sampler, fingerprint) = together(learner.ranks.as_deref(), || {
+            learner.require_own_model(&model)?;
+            let fitting = Fitting::new(data, &model, &learner.options, learner.ranks.as_deref())?;
+            check_labels(data, &learner.normalization)?;
+            let placed = TrainingData::new(&fitting.data, &model, &learner.normalization, model.device())?;
+            let fingerprint = fitting.data.fingerprint();
+            let facts = facts_of_data(TRAINING, &fingerprint)?;
+            // A trainer that has an order of the rows keeps its memory.
+            let position = self.absent.map(|(position, _)| position).unwrap_or_default();
+            let sampler = || learner.options.sampler(fitting.data.rows(), position);
+            let sampler = if self.data.is_some() { None } else { Some(sampler()?) };
+            Ok(((fitting, placed, sampler, fingerprint), facts))
+        })?;
         learner.engines.iter_mut().try_for_each(Engine::forget_data)?;
-        let rows = fitting.data.rows();
-        match &mut self.data {
+        match (&mut self.data, sampler) {
             // Last of what may fail.
-            Some((former, sampler)) => {
-                sampler.set_rows(rows)?;
+            (Some((former, order)), _) => {
+                order.set_rows(fitting.data.rows())?;
                 *former = placed;
             }
-            None => {
-                let position = self.absent.map(|(position, _)| position).unwrap_or_default();
-                self.data = Some((placed, learner.options.sampler(rows, position)?));
-            }
+            (data, sampler) => *data = Some(placed).zip(sampler),
         }
         if let Some(columns) = fitting.data.columns() {
             model.learn_columns(columns);
@@ -189,10 +146,18 @@ impl Trainer {
     /// [`Error::Shape`] when they do not fit the model; [`Error::InvalidArgument`] when the loss needs variances that
     /// they do not have; [`Error::Corrupt`] when the trainer was loaded and they are not what it was validated on.
     pub fn set_validation(&mut self, data: Arc<Dataset>) -> Result<()> {
-        let mut validation = Validation::new(data, &self.learner)?;
-        if let Some(saved) = &self.absent_validation {
-            validation.restore(saved, VALIDATION, &self.learner)?;
-        }
+        let learner = &self.learner;
+        let validation = together(learner.ranks.as_deref(), || {
+            let facts = learner
+                .ranks
+                .as_ref()
+                .map_or(Ok(vec![]), |_| facts_of_data("the validation set", &data.fingerprint()))?;
+            let mut validation = Validation::new(data, learner)?;
+            if let Some(saved) = &self.absent_validation {
+                validation.restore(saved, VALIDATION, learner)?;
+            }
+            Ok((validation, facts))
+        })?;
         self.absent_validation = None;
         self.learner.set_epsilons(&validation.epsilons());
         self.validation = Some(validation);
@@ -402,7 +367,8 @@ impl Trainer {
     ///
     /// # Errors
     /// As [`Trainer::step`]; [`Error::Cancelled`] when `watch` ended it: the next
-    /// call goes on with the next mini-batch.
+    /// call goes on with the next mini-batch. Where several processes train together and one of them wants to end, all
+    /// do so after the same step, which is the next one at the earliest.
     pub fn epoch(&mut self, mut watch: impl FnMut(&Self, &StepReport) -> ControlFlow<()>) -> Result<EpochReport> {
         let mut report = EpochReport { epoch: self.position().epoch + 1, ..EpochReport::default() };
         let mut taken = 0.0;
@@ -417,7 +383,8 @@ impl Trainer {
                     report.loss += (step.loss - report.loss) / taken;
                     report.effective_batch_size += (step.effective_batch_size - report.effective_batch_size) / taken;
                 }
-                if watch(self, &step).is_break() && self.position().epoch < report.epoch {
+                let wants_stop = watch(self, &step).is_break();
+                if self.position().epoch < report.epoch && self.stops(wants_stop) {
                     return Err(Error::Cancelled(format!("training was cancelled in epoch {}", report.epoch)));
                 }
             }
@@ -428,6 +395,24 @@ impl Trainer {
             report.validation = Some(shown);
         }
         Ok(report)
+    }
+
+    /// Whether to stop before the next step. Alone, it is what this process wants; where several train together, it is the
+    /// same on all of them, and true after the step that follows some process's wish.
+    pub(crate) fn stops(&self, wants_stop: bool) -> bool {
+        let Some(ranks) = &self.learner.ranks else { return wants_stop };
+        if wants_stop {
+            ranks.ask_to_stop();
+        }
+        ranks.stops()
+    }
+
+    /// As [`Trainer::stops`] between epochs: at once on all processes, each of which calls it.
+    ///
+    /// # Errors
+    /// [`Error::Distributed`].
+    pub(crate) fn stops_after_epoch(&self, wants_stop: bool) -> Result<bool> {
+        self.learner.ranks.as_ref().map_or(Ok(wants_stop), |ranks| ranks.any(wants_stop || ranks.stops()))
     }
 
     /// Whether the validation set has seen no better epoch for as many epochs as the options' patience.
@@ -518,6 +503,116 @@ impl Trainer {
     }
 }
 
+/// A trainer that has changed nothing yet of the model that it is for, but its device.
+pub(super) struct Prepared {
+    pub(super) trainer: Trainer,
+    /// What the features and labels of its data are called.
+    columns: Option<Arc<Columns>>,
+}
+
+impl Prepared {
+    /// For `locked`, the model behind `model`; at `position` in the data or, where an epoch has no such mini-batch, at the
+    /// next epoch. `ranks` have joined by the options.
+    ///
+    /// # Errors
+    /// As [`Trainer::new`].
+    pub(super) fn new(
+        model: &SharedModel,
+        locked: &mut Model,
+        data: Option<&Dataset>,
+        options: &TrainerOptions,
+        position: Position,
+        ranks: Option<Arc<Ranks>>,
+    ) -> Result<Self> {
+        let device = device::resolve(&options.device)?;
+        check_loss(locked, options)?;
+        let whole = data;
+        let data = data.map(|data| Fitting::new(data, locked, options, ranks.as_deref())).transpose()?;
+        let normalization = match (locked.normalization(), &data) {
+            (None, Some(fitting)) if options.normalize => Normalization::fit(&fitting.data, options.normalization),
+            _ => locked.normalization_or_identity(),
+        };
+        // After the statistics, which take memory of their own.
+        let sampler = |fitting: &Fitting| options.sampler(fitting.data.rows(), position);
+        let sampler = data.as_ref().map(sampler).transpose()?;
+        if let Some(whole) = whole {
+            check_labels(whole, &normalization)?;
+        }
+        locked.to_device(device)?;
+        let placed = |fitting: &Fitting| TrainingData::new(&fitting.data, locked, &normalization, device);
+        let placed = data.as_ref().map(placed).transpose()?;
+        let fingerprint = data.as_ref().map(|fitting| fitting.data.fingerprint());
+        let single = locked.options().clone();
+        let is_grown = options.members.map(|members| locked.grow(members)).transpose()? == Some(true);
+        let learner = match Learner::new(model, locked, normalization, options, device, ranks) {
+            Err(error) if is_grown => {
+                locked.shrink(single);
+                return Err(error);
+            }
+            learner => learner?,
+        };
+        let columns = data.as_ref().and_then(|fitting| fitting.data.columns()).cloned();
+        let trainer = Trainer {
+            learner,
+            data: placed.zip(sampler),
+            rows: data.and_then(|fitting| fitting.rows),
+            fingerprint,
+            accepted: vec![],
+            absent: None,
+            validation: None,
+            absent_validation: None,
+        };
+        Ok(Prepared { trainer, columns })
+    }
+
+    /// What must be the same on all ranks; nothing for one process.
+    pub(super) fn facts(&self, locked: &Model) -> Result<Vec<Fact>> {
+        let Trainer { learner, fingerprint, .. } = &self.trainer;
+        if learner.ranks.is_none() {
+            return Ok(vec![]);
+        }
+        let mut facts = vec![Fact::new("the library's version", env!("CARGO_PKG_VERSION"))];
+        facts.extend(facts_of_options("model", locked.options(), &[])?);
+        facts.extend(facts_of_options("trainer", &learner.options, &["device", "distributed"])?);
+        let distributed = learner.options.distributed.clone().map(DistributedOptions::without_place);
+        facts.extend(facts_of_options("trainer.distributed", &distributed, &[])?);
+        if let Some(fingerprint) = fingerprint {
+            facts.extend(facts_of_data(TRAINING, fingerprint)?);
+        }
+        let position = self.trainer.position();
+        let values = |archive: Archive| Ok::<_, Error>(format!("{:016x}", XxHash3_64::oneshot(&archive.to_bytes()?)));
+        let (mut weights, mut optimizer) =
+            (Archive::new(ArchiveKind::Model, &())?, Archive::new(ArchiveKind::Training, &())?);
+        locked.store(&mut weights)?;
+        learner.engine().store(&mut optimizer)?;
+        facts.extend([
+            Fact::new("the number of steps taken", learner.engine().steps()),
+            Fact::new("the position in the data", format!("epoch {}, mini-batch {}", position.epoch, position.batch)),
+            Fact::new("the model's weights or normalisation", values(weights)?),
+            Fact::new("the optimiser's state", values(optimizer)?),
+        ]);
+        Ok(facts)
+    }
+
+    /// The trainer. The model takes over what it learns from the data.
+    pub(super) fn finish(self, locked: &mut Model) -> Trainer {
+        let Prepared { trainer, columns } = self;
+        let learner = &trainer.learner;
+        if trainer.data.is_some() && learner.options.normalize {
+            locked.set_normalization(learner.normalization.clone());
+        }
+        if let Some(columns) = &columns {
+            locked.learn_columns(columns);
+        }
+        // What was known of the errors of other weights.
+        locked.forget_error_bars();
+        trainer
+    }
+}
+
+/// What the training data are called in messages.
+const TRAINING: &str = "the training data";
+
 /// A data set that a model can be trained on.
 struct Fitting {
     /// The rows that have a label, with the model's features.
@@ -531,17 +626,19 @@ impl Fitting {
     ///
     /// # Errors
     /// Where they do not fit the model, lack what the loss needs, or would make a mini-batch that is too small.
-    fn new(data: &Dataset, model: &Model, options: &TrainerOptions) -> Result<Self> {
+    fn new(data: &Dataset, model: &Model, options: &TrainerOptions, ranks: Option<&Ranks>) -> Result<Self> {
         let (data, rows) = labelled(data)?;
         let data = model.matched(&data)?.into_owned();
         options.loss.require_variances(data.has_variances())?;
-        let smallest_batch = match data.rows() % options.batch_size {
+        let smallest = match data.rows() % options.batch_size {
             rest if rest > 0 && !options.drop_last => rest,
             _ => options.batch_size,
         };
-        if smallest_batch < model.smallest_batch() {
+        let fewest = smallest_batch(model, ranks);
+        if smallest < fewest {
+            let smallest = if smallest == 1 { "a single row".into() } else { format!("{smallest} rows") };
             return Err(Error::InvalidArgument(format!(
-                "an epoch of {} rows in mini-batches of {} has one of a single row: BatchNorm needs at least 2",
+                "an epoch of {} rows in mini-batches of {} has one of {smallest}: BatchNorm needs at least {fewest}",
                 data.rows(),
                 options.batch_size
             )));

@@ -42,7 +42,12 @@ impl Validation {
 
     /// Takes what the model's residuals show after an epoch, and gives the learner the epsilons of the next one.
     pub(super) fn after_epoch(&mut self, learner: &mut Learner) -> Result<ValidationReport> {
-        let observation = self.held_out.observe(learner.squared_residuals(&self.data)?);
+        let mut squares = learner.squared_residuals(&self.data)?;
+        // What follows from them is then the same on machines whose last digits differ.
+        if let Some(ranks) = &learner.ranks {
+            ranks.take_from_first(&mut squares)?;
+        }
+        let observation = self.held_out.observe(squares);
         if observation.is_best {
             self.best = learner.model.lock().snapshot()?;
         }

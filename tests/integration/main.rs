@@ -8,6 +8,7 @@ mod changed_data;
 mod checkpoints;
 mod common;
 mod cuda;
+mod distributed;
 mod ensembles;
 mod experiment;
 mod fit;

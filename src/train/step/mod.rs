@@ -6,6 +6,7 @@ mod by_hand;
 mod cpu_mlp;
 mod cuda_graph;
 mod deferred;
+mod distributed;
 mod finite_guard;
 mod gpu_queue;
 mod gradients;
@@ -14,21 +15,25 @@ mod synchronous;
 #[cfg(test)]
 mod tests;
 
+use crate::kernels::mlp::Plan;
 use crate::kernels::ops::{MlpImplementation, mlp_implementation};
 use crate::model::archive::Archive;
 use crate::model::{Model, Networks};
 use crate::torch::scopes::{Switch, SwitchedOn};
 use crate::torch::{Arena, Precision};
+use crate::train::distributed::Ranks;
 use crate::train::optimizer::{Optimizer, UpdateOptions};
 use crate::{Error, Result};
 use cpu_mlp::CpuMlp;
 pub(super) use cpu_mlp::{Kept, Lent};
 use cuda_graph::CudaGraph;
 use deferred::Deferred;
+use distributed::Distributed;
 use gpu_queue::GpuQueue;
 use gradients::Gradients;
 pub(super) use inputs::MiniBatch;
 use std::fmt::Debug;
+use std::sync::Arc;
 use synchronous::Synchronous;
 use tch::Tensor;
 
@@ -75,7 +80,7 @@ trait StepStrategy: Debug + Send {
 }
 
 /// What steps are to be like.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct StepOptions {
     /// The arithmetic of the network.
     pub precision: Precision,
@@ -85,23 +90,36 @@ pub(super) struct StepOptions {
     pub plain_adam: bool,
     /// The beta of a likelihood; without it the loss is a weighted sum of squared errors.
     pub likelihood: Option<f64>,
+    /// The processes that take steps together, if this is one of several.
+    pub ranks: Option<Arc<Ranks>>,
 }
 
 /// The fastest strategy for `networks`.
 fn strategy(networks: Networks, options: StepOptions) -> Result<Box<dyn StepStrategy>> {
-    let StepOptions { precision, cuda_graph, likelihood, .. } = options;
+    let StepOptions { precision, cuda_graph, plain_adam, likelihood, ranks } = options;
     let device = networks.device();
+    if let Some(ranks) = ranks {
+        let is_by_hand = |plan: &&Plan| {
+            let divides_norm = plan.norm && ranks.norm_group().is_some();
+            likelihood.is_none() && precision != Precision::Bf16 && plan.activation.is_relu() && !divides_norm
+        };
+        let gradients = match networks.plan().filter(is_by_hand) {
+            Some(plan) => Gradients::by_hand(plan, precision),
+            None => Gradients::by_autograd(precision, likelihood),
+        };
+        return Ok(Box::new(Distributed::new(gradients, networks, ranks)?));
+    }
     let gradients = match networks.plan().filter(|_| likelihood.is_none()) {
         None => Gradients::by_autograd(precision, likelihood),
         Some(plan) => match mlp_implementation(plan, device, precision)? {
             MlpImplementation::CpuKernel => return Ok(Box::new(CpuMlp::new(plan))),
-            MlpImplementation::GpuKernel if options.plain_adam => return Ok(Box::new(GpuQueue::new(&plan.widths))),
+            MlpImplementation::GpuKernel if plain_adam => return Ok(Box::new(GpuQueue::new(&plan.widths))),
             MlpImplementation::GpuKernel | MlpImplementation::Operations => Gradients::by_hand(plan, precision),
             MlpImplementation::Autograd => Gradients::by_autograd(precision, None),
         },
     };
     // A recording would repeat the masks of one step.
-    let is_recorded = cuda_graph && options.plain_adam && !networks.has_dropout();
+    let is_recorded = cuda_graph && plain_adam && !networks.has_dropout();
     Ok(match (device.is_cuda(), is_recorded) {
         (false, _) => Box::new(Synchronous::new(gradients)),
         (true, false) => Box::new(Deferred::new(gradients, device)?),

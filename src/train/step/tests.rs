@@ -17,6 +17,7 @@ use crate::torch::tensor::to_f32;
 use proptest::prelude::*;
 use pulp::Arch;
 use rand::RngExt;
+use serde_json::{Value, json};
 use tch::{Device, Kind};
 
 /// The strategy that the others are measured by: automatic differentiation, and the host waits for each step.
@@ -121,7 +122,7 @@ impl Case {
             for (parameter, exact) in parameters.iter().zip(&exact) {
                 tch::no_grad(|| parameter.shallow_clone().copy_(&neighbour(exact)));
             }
-            let error = self.model.forward(&features, Pass::Training { step: 0 }, Precision::F32).unwrap() - &labels;
+            let error = self.model.forward(&features, Pass::training(0), Precision::F32).unwrap() - &labels;
             let loss = (&coefficients * error.square()).sum(Kind::Double);
             let gradients = Tensor::run_backward(&[loss], &parameters, false, false);
             gradients.iter().map(|gradient| to_f32(gradient).unwrap()).collect()
@@ -135,13 +136,29 @@ impl Case {
         if self.model.whole().plan().unwrap().activation.is_relu() {
             strategies.push(("by hand".into(), Box::new(Synchronous::new(layers()))));
             strategies.push(("by hand, deferred".into(), self.deferred(layers())));
+            strategies.push(("by hand, distributed".into(), self.distributed(layers(), json!({}))));
         }
-        strategies.push(("autograd, deferred".into(), self.deferred(Gradients::by_autograd(Precision::F32, None))));
+        let autograd = || Gradients::by_autograd(Precision::F32, None);
+        strategies.push(("autograd, deferred".into(), self.deferred(autograd())));
+        let synchronised = json!({"batch_norm": "synchronised"});
+        strategies.push(("autograd, distributed".into(), self.distributed(autograd(), synchronised)));
+        if !self.model.whole().plan().unwrap().norm {
+            let shares = json!({"deterministic": true, "shares": 3});
+            strategies.push(("autograd, in shares".into(), self.distributed(autograd(), shares)));
+        }
         strategies
     }
 
     fn deferred(&self, gradients: Gradients) -> Box<dyn StepStrategy> {
         Box::new(Deferred::new(gradients, self.model.device()).unwrap())
+    }
+
+    /// By one process of one.
+    fn distributed(&self, gradients: Gradients, mut options: Value) -> Box<dyn StepStrategy> {
+        options["rank"] = json!(0);
+        options["world_size"] = json!(1);
+        let ranks = Ranks::join(&serde_json::from_value(options).unwrap()).unwrap();
+        Box::new(Distributed::new(gradients, self.model.whole(), ranks).unwrap())
     }
 
     fn kernel(&self, arch: Arch) -> Box<dyn StepStrategy> {
@@ -332,9 +349,12 @@ fn every_strategy_finds_the_gradients_of_large_batches_and_networks() {
 fn chosen(device: Device, widths: &[usize], norm: bool, precision: Precision) -> &'static str {
     let mut case = Case::new(widths, norm, 2, 1);
     case.model.to_device(device).unwrap();
-    strategy(case.model.whole(), StepOptions { precision, cuda_graph: false, plain_adam: true, likelihood: None })
-        .unwrap()
-        .name()
+    strategy(
+        case.model.whole(),
+        StepOptions { precision, cuda_graph: false, plain_adam: true, likelihood: None, ranks: None },
+    )
+    .unwrap()
+    .name()
 }
 
 #[test]
@@ -376,10 +396,7 @@ fn predictions_are_autograds_with_any_number_of_threads() {
         let mut case = Case::with(&[5, 40, 17, 3], batch_norm, activation, rows.max(2), 4);
         for _ in 0..3 {
             // It moves BatchNorm's running statistics.
-            let _ = case
-                .model
-                .forward(case.features.numbers().unwrap(), Pass::Training { step: 0 }, Precision::F32)
-                .unwrap();
+            let _ = case.model.forward(case.features.numbers().unwrap(), Pass::training(0), Precision::F32).unwrap();
         }
         let normal = to_f32(case.features.numbers().unwrap()).unwrap();
         let units = normalization.feature_mean.iter().zip(&normalization.feature_std).cycle();
@@ -490,4 +507,25 @@ fn a_panic_within_a_step_changes_nothing() {
         assert_eq!(state(), before, "{name}");
         assert_eq!(engine.steps(), 0, "{name}");
     }
+}
+
+#[test]
+fn a_rank_that_fails_changes_nothing_and_says_why() {
+    let mut case = Case::new(&[3, 8, 1], true, 100, 3);
+    let strategy =
+        case.distributed(Gradients::by_autograd(Precision::F32, None), json!({"batch_norm": "synchronised"}));
+    let mut engine = Engine::with(strategy, case.model.whole(), &adam()).unwrap();
+    let state = |case: &Case| [copies(&case.model.whole().buffers()), copies(&case.model.whole().parameters())];
+    let before = state(&case);
+    let step = |case: &Case, engine: &mut Engine| {
+        let Case { model, features, labels, order, coefficients, normalization } = case;
+        let batch = MiniBatch { features, labels, rows: order, coefficients, variances: None, normalization };
+        engine.step(model, &batch, 1e-3)
+    };
+    let last = std::mem::replace(&mut case.order[99], 100);
+    let error = step(&case, &mut engine).unwrap_err().to_string();
+    assert!(error.contains("index out of range"), "{error}");
+    assert_eq!((state(&case), engine.steps()), (before, 0));
+    case.order[99] = last;
+    assert!(step(&case, &mut engine).is_ok() && engine.steps() == 1);
 }

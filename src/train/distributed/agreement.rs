@@ -1,0 +1,134 @@
+//! What ranks tell each other before they train: that each is ready, and what must be the same on all.
+
+use super::Ranks;
+use crate::data::Fingerprint;
+use crate::{Error, Result};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// Something that must be the same on all ranks.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(in crate::train) struct Fact {
+    /// As a message names it: "the labels".
+    what: String,
+    value: String,
+}
+
+impl Fact {
+    pub fn new(what: impl Into<String>, value: impl ToString) -> Self {
+        Fact { what: what.into(), value: value.to_string() }
+    }
+}
+
+/// The fields of `options`, each by its path below `path`, but for those in `own`, which each rank has for itself.
+pub(in crate::train) fn facts_of_options(path: &str, options: &impl Serialize, own: &[&str]) -> Result<Vec<Fact>> {
+    let value = serde_json::to_value(options).map_err(|error| Error::Internal(error.to_string()))?;
+    let fields = value.as_object().into_iter().flatten().filter(|(name, _)| !own.contains(&name.as_str()));
+    Ok(fields.map(|(name, value)| Fact::new(format!("{path}.{name}"), value)).collect())
+}
+
+/// What tells `data` from other data, which messages call so.
+pub(in crate::train) fn facts_of_data(data: &str, fingerprint: &Fingerprint) -> Result<Vec<Fact>> {
+    facts_of_options(data, fingerprint, &[])
+}
+
+/// What `make` makes, where all ranks do it and say the same of it, else nothing on any of them.
+///
+/// # Errors
+/// That of `make`; as [`Ranks::agree`].
+pub(in crate::train) fn together<T>(ranks: Option<&Ranks>, make: impl FnOnce() -> Result<(T, Vec<Fact>)>) -> Result<T> {
+    let Some(ranks) = ranks else { return Ok(make()?.0) };
+    match make() {
+        Ok((made, facts)) => ranks.agree(Ok(facts)).map(|()| made),
+        Err(error) => ranks.agree(Err(error)).and(Err(Error::Internal("an error that is none".into()))),
+    }
+}
+
+impl Ranks {
+    /// Ends well where it does on all ranks, and where they say the same; else with an error on all of them. Each rank
+    /// calls this with what it found, or with the error that it met.
+    ///
+    /// # Errors
+    /// The rank's own; else [`Error::Distributed`], which names the ranks and what was wrong there, or in what they differ.
+    pub(in crate::train) fn agree(&self, own: Result<Vec<Fact>>) -> Result<()> {
+        let (said, error) = match own {
+            Ok(facts) => (Ok(facts), None),
+            Err(error) => (Err(error.to_string()), Some(error)),
+        };
+        let text = serde_json::to_vec(&said).map_err(|error| Error::Internal(error.to_string()))?;
+        let heard = self.group.all_gather_bytes(&text);
+        if let Some(error) = error {
+            return Err(error);
+        }
+        let foreign = |error| Error::Distributed(format!("another program answers: {error}"));
+        let heard =
+            heard?.iter().map(|text| serde_json::from_slice(text).map_err(foreign)).collect::<Result<Vec<_>>>()?;
+        compare(&heard)
+    }
+}
+
+/// An error unless all ranks have said the same.
+fn compare(heard: &[std::result::Result<Vec<Fact>, String>]) -> Result<()> {
+    let failed =
+        heard.iter().enumerate().filter_map(|(rank, said)| Some(format!("rank {rank}: {}", said.as_ref().err()?)));
+    let failed: Vec<String> = failed.collect();
+    if !failed.is_empty() {
+        return Err(Error::Distributed(failed.join("; ")));
+    }
+    let facts: Vec<&[Fact]> = heard.iter().map(|said| said.as_deref().unwrap_or_default()).collect();
+    let mut names: Vec<&str> = vec![];
+    for fact in facts.iter().flat_map(|facts| facts.iter()) {
+        if !names.contains(&&*fact.what) {
+            names.push(&fact.what);
+        }
+    }
+    let differences: Vec<String> = names.iter().filter_map(|what| difference(what, &facts)).collect();
+    if differences.is_empty() {
+        return Ok(());
+    }
+    Err(Error::Distributed(format!("the ranks differ in {}", differences.join(", and in "))))
+}
+
+/// What the ranks say of `what`, where it is not the same.
+fn difference(what: &str, facts: &[&[Fact]]) -> Option<String> {
+    const LONGEST: usize = 100;
+    let mut sides = BTreeMap::<&str, Vec<usize>>::new();
+    for (rank, facts) in facts.iter().enumerate() {
+        let value = facts.iter().find(|fact| fact.what == what).map_or("none", |fact| &fact.value);
+        sides.entry(value).or_default().push(rank);
+    }
+    if sides.len() == 1 {
+        return None;
+    }
+    let mut sides: Vec<_> = sides.into_iter().collect();
+    sides.sort_by_key(|(_, ranks)| ranks[0]);
+    let sides = sides.into_iter().map(|(value, ranks)| {
+        let plural = if ranks.len() == 1 { "" } else { "s" };
+        let ranks: Vec<String> = ranks.iter().map(usize::to_string).collect();
+        format!("rank{plural} {}: {}", ranks.join(", "), value.chars().take(LONGEST).collect::<String>())
+    });
+    Some(format!("{what} ({})", sides.collect::<Vec<_>>().join("; ")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_differs_is_named_with_the_ranks() {
+        let said =
+            |size: u32, labels: &str| Ok(vec![Fact::new("trainer.batch_size", size), Fact::new("the labels", labels)]);
+        let fault = |heard: &[_]| compare(heard).unwrap_err().to_string();
+        assert!(compare(&[said(64, "a"), said(64, "a"), said(64, "a")]).is_ok());
+        assert_eq!(
+            fault(&[said(64, "a"), said(32, "a"), said(64, "a")]),
+            "the ranks differ in trainer.batch_size (ranks 0, 2: 64; rank 1: 32)"
+        );
+        assert_eq!(
+            fault(&[said(64, "a"), said(32, "b")]),
+            "the ranks differ in trainer.batch_size (rank 0: 64; rank 1: 32), and in the labels (rank 0: a; rank 1: b)"
+        );
+        assert_eq!(fault(&[said(64, "a"), Ok(vec![])]).matches("rank 1: none").count(), 2);
+        assert_eq!(fault(&[said(64, "a"), Err("no rows".into()), said(32, "a")]), "rank 1: no rows");
+    }
+}
