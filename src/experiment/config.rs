@@ -8,6 +8,7 @@ use crate::data::noise::NoiseOptions;
 use crate::data::{CsvOptions, ImageOptions, ImageSize, LabelStatistics};
 use crate::model::ModelOptions;
 use crate::torch::Precision;
+use crate::train::distributed::DistributedOptions;
 use crate::train::fit::FitOptions;
 use crate::train::loss::Loss;
 use crate::train::trainer::TrainerOptions;
@@ -67,6 +68,10 @@ pub struct Config {
     /// `cpu`, `cuda`, `cuda:N` or `auto` (default `cpu`).
     #[serde(default = "cpu")]
     pub device: String,
+    /// How this process trains together with others, each of which has the same description and data (default: it trains
+    /// alone). Rank 0 writes the run directory. Not in a fit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub distributed: Option<DistributedOptions>,
     /// The file or folder of the data; for the named sets also a folder above it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub data: Option<PathBuf>,
@@ -293,6 +298,7 @@ impl Config {
             seed: self.seed,
             device: self.device.clone(),
             precision: self.precision,
+            distributed: self.distributed.clone(),
             ..TrainerOptions::default()
         }
     }
@@ -411,6 +417,9 @@ impl Config {
         self.trainer().validate().map_err(|error| error.moved("trainer.", ""))?;
         if let Some(fit) = self.fit_options() {
             fit.validate()?;
+        }
+        if self.fit.is_some() && self.distributed.is_some() {
+            return Err(Error::config("distributed", "is given beside 'fit', whose networks one process trains"));
         }
         let trained = self.fit.is_some() || self.loss.auto_factor().is_none();
         require(trained, "loss.epsilon", "auto", "a number: only a fit finds it")?;

@@ -28,7 +28,8 @@ const RESULT: &str = "result.json";
 
 /// Fields of a config that may differ when a run is resumed: they do not change
 /// what is computed up to a given mini-batch.
-const RESUMABLE_FIELDS: [&str; 7] = ["data", "out", "resume", "accept_data", "device", "checkpoint_seconds", "epochs"];
+const RESUMABLE_FIELDS: [&str; 8] =
+    ["data", "out", "resume", "accept_data", "device", "checkpoint_seconds", "epochs", "distributed"];
 
 /// An open run directory.
 #[derive(Debug)]

@@ -7,10 +7,12 @@ use super::labels::LabelKind;
 use super::outcome::Outcome;
 use super::progress::{Pace, Progress, Stage, Watch};
 use super::source;
+use crate::base::files;
 use crate::data::Dataset;
 use crate::model::Model;
 use crate::torch::device;
 use crate::train::checkpoint::LoadOptions;
+use crate::train::distributed::Ranks;
 use crate::train::fit::{FitOptions, FitProgress, fit};
 use crate::train::metrics::Metrics;
 use crate::train::trainer::{StepReport, Trainer};
@@ -26,10 +28,11 @@ use std::time::Instant;
 /// `watch` stopped it: with a run directory, a checkpoint was then written.
 pub fn run(config: &Config, watch: Watch) -> Result<Outcome> {
     // What can be known before the data are read is said before: reading them may take long.
-    if let Some(path) = &config.out {
+    device::resolve(&config.device)?;
+    let ranks = config.distributed.as_ref().map(Ranks::join).transpose()?;
+    if let Some(path) = config.out.as_ref().filter(|_| writes(&ranks)) {
         RunDirectory::check(path, config)?;
     }
-    device::resolve(&config.device)?;
     run_on(config, &source::load(config, &|size| config.check_images(size), watch)?, watch)
 }
 
@@ -45,12 +48,20 @@ pub fn run_on(config: &Config, data: &Dataset, watch: Watch) -> Result<Outcome> 
     if let Some(options) = config.fit_options() {
         return run_fit(config, options, data, &train, &test, watch);
     }
-    let directory = config.out.as_ref().map(|path| RunDirectory::open(path, config, data)).transpose()?;
-    let checkpoint = directory.as_ref().and_then(RunDirectory::checkpoint);
-    let mut trainer = match &checkpoint {
-        Some(path) => {
-            let options = LoadOptions { device: Some(config.device.clone()), accept_data: config.accept_data };
-            Trainer::load_with(path, Some(&train), &options)?
+    let ranks = config.distributed.as_ref().map(Ranks::join).transpose()?;
+    let out = config.out.as_ref().filter(|_| writes(&ranks));
+    let directory = out.map(|path| RunDirectory::open(path, config, data)).transpose()?;
+    let path = directory.as_ref().and_then(RunDirectory::checkpoint);
+    let mut checkpoint = path.as_ref().map(|path| files::read(path)).transpose()?;
+    if let Some(ranks) = &ranks {
+        checkpoint = ranks.bytes_from_first(checkpoint)?;
+    }
+    let mut trainer = match checkpoint {
+        Some(bytes) => {
+            let (device, distributed) = (Some(config.device.clone()), config.distributed.clone());
+            let options = LoadOptions { device, accept_data: config.accept_data, distributed };
+            let origin = path.as_ref().map_or("the checkpoint of rank 0".into(), |path| path.display().to_string());
+            Trainer::from_bytes(&bytes, &origin, Some(&train), &options)?
         }
         None => {
             let model = Model::new(&config.network(train.feature_shape(), train.outputs())?)?;
@@ -70,6 +81,9 @@ pub fn run_on(config: &Config, data: &Dataset, watch: Watch) -> Result<Outcome> 
     if let Some(directory) = &directory {
         let (log, history) = directory.log(first)?;
         recorder = Recorder { history, log: Some(log) };
+    }
+    if let Some(ranks) = &ranks {
+        recorder.history = shared(recorder.history, ranks)?;
     }
     let pace = Pace::new(first, total);
     let (mut saved, mut mean) = (Instant::now(), EpochMean::default());
@@ -95,7 +109,8 @@ pub fn run_on(config: &Config, data: &Dataset, watch: Watch) -> Result<Outcome> 
             test_labels,
             ..pace.at(Stage::Training, &config.tag, batch, step.rows as f64)
         };
-        let stopped = watch(&progress).is_break() && batch < total;
+        let wants_stop = watch(&progress).is_break();
+        let stopped = batch < total && trainer.stops(wants_stop);
         if stopped || batch == total || saved.elapsed().as_secs_f64() >= config.checkpoint_seconds {
             recorder.checkpoint(&trainer)?;
             saved = Instant::now();
@@ -148,6 +163,21 @@ fn run_fit(
         directory.finish_fit(config, &history, &outputs, &outcome, &model, &report)?;
     }
     Ok(outcome)
+}
+
+/// The history that rank 0 has.
+fn shared(own: History, ranks: &Ranks) -> Result<History> {
+    let unreadable = |error: serde_json::Error| Error::Internal(format!("a history does not go through JSON: {error}"));
+    let bytes = if ranks.writes() { Some(serde_json::to_vec(&own).map_err(unreadable)?) } else { None };
+    match ranks.bytes_from_first(bytes)? {
+        Some(bytes) if !ranks.writes() => serde_json::from_slice(&bytes).map_err(unreadable),
+        _ => Ok(own),
+    }
+}
+
+/// Whether this process writes the run directory, of the `ranks` that run together.
+fn writes(ranks: &Option<Arc<Ranks>>) -> bool {
+    ranks.as_ref().is_none_or(|ranks| ranks.writes())
 }
 
 /// What was measured: in memory, and in the run directory if there is one.

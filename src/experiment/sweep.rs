@@ -138,6 +138,8 @@ impl Sweep {
                 }
                 let config =
                     Config::from_value(value).map_err(|error| error.moved("", &format!("variant '{name}': ")))?;
+                let alone = "left out: a sweep runs in one process, its runs side by side";
+                require(config.distributed.is_none(), "distributed", "given", alone)?;
                 cells.push(Cell { variant: name.clone(), config });
             }
         }

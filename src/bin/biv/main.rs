@@ -5,6 +5,7 @@ mod own_data;
 
 use biv::data::{FaceOptions, draw_faces, left_out_note};
 use biv::experiment::{Config, Outcome, Progress, Stage, Sweep, overlay, read_value, run, table};
+use biv::train::distributed::DistributedOptions;
 use biv::{Error, Result};
 use clap::{Args, Parser, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -259,6 +260,10 @@ fn run_one(arguments: &RunArgs) -> Result<ExitCode> {
     if !has_out {
         overlay(&mut description, json!({ "out": "runs" }));
     }
+    // What torchrun or srun has started several times is one run.
+    if description.get("distributed").is_none() && DistributedOptions::default().is_for_several() {
+        overlay(&mut description, json!({ "distributed": {} }));
+    }
     let mut config = Config::from_value(description)?;
     if !has_out {
         config.out = Some(PathBuf::from(format!("runs/{}-seed{}", config.tag, config.seed)));
@@ -269,10 +274,15 @@ fn run_one(arguments: &RunArgs) -> Result<ExitCode> {
     if let Some(threads) = arguments.common.threads {
         biv::torch::device::set_threads(threads)?;
     }
+    // Of several processes that train together, one speaks.
+    let speaks = config.distributed.as_ref().map_or(Ok(true), DistributedOptions::is_first)?;
     let mut reporter = Reporter::new(Stage::Training);
-    let outcome = run(&config, &mut |progress| reporter.show(progress));
+    let outcome = run(&config, &mut |progress| if speaks { reporter.show(progress) } else { stop_or_go() });
     reporter.finish();
-    output::summary(outcome_text(&outcome?));
+    let text = outcome_text(&outcome?);
+    if speaks {
+        output::summary(text);
+    }
     Ok(ExitCode::SUCCESS)
 }
 
@@ -387,7 +397,7 @@ impl Reporter {
             }
         }
         self.stage = Some(progress.stage);
-        if STOP.load(Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        stop_or_go()
     }
 
     fn finish(&self) {
@@ -395,6 +405,10 @@ impl Reporter {
             bar.finish_and_clear();
         }
     }
+}
+
+fn stop_or_go() -> ControlFlow<()> {
+    if STOP.load(Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
 }
 
 /// One line about the progress, without the count.
