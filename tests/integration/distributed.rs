@@ -292,7 +292,7 @@ fn a_run_goes_on_with_another_number_of_processes() {
     let folder = tempfile::tempdir().unwrap();
     let path = |rank: usize| folder.path().join(format!("{rank}.biv")).display().to_string();
     let whole = job(mlp(), json!({"batch_size": 50, "distributed": {"deterministic": true}}));
-    let expected = by_ranks(1, &[whole.clone()], |_, _| {}).swap_remove(0).swap_remove(0);
+    let expected = by_ranks(1, std::slice::from_ref(&whole), |_, _| {}).swap_remove(0).swap_remove(0);
     let first = Job { steps: 21, ..whole.clone() };
     by_ranks(4, &[first], |rank, job| job.save = Some(path(rank)));
     let files: Vec<Vec<u8>> = (0..4).map(|rank| std::fs::read(path(rank)).unwrap()).collect();

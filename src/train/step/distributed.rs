@@ -71,10 +71,17 @@ impl Distributed {
         nodes.into_iter().zip(messages).try_for_each(|(shares, message)| work.add_up(shares, message))
     }
 
+    fn clear_messages(&mut self) -> Result<()> {
+        for message in &mut self.messages {
+            let _ = message.all.f_zero_()?;
+        }
+        Ok(())
+    }
+
     /// Writes what is said beside the sums; with an error, nothing else.
     fn say(&mut self, failed: bool, digest: [u64; 3]) -> Result<()> {
         if failed {
-            self.messages.iter_mut().try_for_each(|message| Ok::<_, Error>(drop(message.all.f_zero_()?)))?;
+            self.clear_messages()?;
         }
         let mut said = [0.0f32; NUMBERS];
         said[FAILED] = f32::from(u8::from(failed));
@@ -145,7 +152,7 @@ impl StepStrategy for Distributed {
         learning_rate: f64,
     ) -> Result<StepLoss> {
         let step = Step::new(weights.optimizer.steps(), batch, learning_rate);
-        self.messages.iter_mut().try_for_each(|message| Ok::<_, Error>(drop(message.all.f_zero_()?)))?;
+        self.clear_messages()?;
         let filled = SavedStatistics::of(&weights.buffers).and_then(|saved| {
             self.fill(networks, weights, batch, saved.before())?;
             Ok(saved)
