@@ -287,6 +287,25 @@ fn a_deterministic_sum_has_the_same_bits_for_any_number_of_processes() {
     }
 }
 
+/// In the first step all shares have the same weights, so that behind a linear layer the means of
+/// the shares, weighted by their rows, are the mean of the mini-batch.
+#[test]
+fn running_means_are_weighted_by_the_rows_of_shares_that_differ() {
+    let running_means = |options: Value| {
+        let network = json!({"kind": "mlp", "inputs": 6, "outputs": 2, "hidden": [16], "batch_norm": true});
+        let options: TrainerOptions = from_value("trainer", &options).unwrap();
+        let mut trainer = Trainer::new(model(&network.to_string()), Some(&data(1)), &options).unwrap();
+        trainer.step().unwrap();
+        let model = trainer.model().lock();
+        let name = model.tensors().into_iter().find(|tensor| tensor.name.ends_with("running_mean")).unwrap().name;
+        model.tensor(&name).unwrap().to_f32().unwrap()
+    };
+    let expected = running_means(json!({"batch_size": 50}));
+    let ranks = json!({"rank": 0, "world_size": 1, "deterministic": true, "shares": 7});
+    let found = running_means(json!({"batch_size": 50, "distributed": ranks}));
+    assert!(distance(&found, &expected) < 1e-5, "{found:?} {expected:?}");
+}
+
 #[test]
 fn a_run_goes_on_with_another_number_of_processes() {
     let folder = tempfile::tempdir().unwrap();
