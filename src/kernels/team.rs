@@ -84,11 +84,8 @@ struct Worth {
 
 impl Worth {
     /// Whether helpers are to be called.
-    fn is_on_trial(&mut self, now: Instant) -> bool {
-        if self.rest.is_some_and(|end| now >= end) {
-            self.rest = None;
-        }
-        self.rest.is_none()
+    fn is_on_trial(&self, now: Instant) -> bool {
+        self.rest.is_none_or(|end| now >= end)
     }
 
     /// Takes note of work that took the time `helped` until `now`, and would have taken `alone`. After a trial that failed
@@ -148,9 +145,9 @@ impl Team {
 
     /// Does `work` on each of `items`, which are of about the same size. The caller does so alone while help does not pay.
     pub(crate) fn each<T: Send>(&self, items: &mut [T], work: impl Fn(&mut T) + Sync) {
-        let start = Instant::now();
-        let helpers = self.0.as_ref().filter(|helpers| items.len() > 1 && helpers.worth.lock().is_on_trial(start));
-        let Some(helpers) = helpers else {
+        let helpers = self.0.as_ref().filter(|_| items.len() > 1).map(|helpers| (helpers, Instant::now()));
+        let helpers = helpers.filter(|(helpers, now)| helpers.worth.lock().is_on_trial(*now));
+        let Some((helpers, start)) = helpers else {
             return items.iter_mut().for_each(work);
         };
         let all = items.len();
