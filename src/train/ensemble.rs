@@ -8,7 +8,6 @@ use super::learner::{Learner, StepReport, learning_rate, require_rows, weigh};
 use super::step::{Engine, Kept, Lent};
 use super::training_data::{MaybeOwned, NormalizedData};
 use crate::base::fault;
-use crate::data::gather;
 use crate::kernels::mlp::BatchSlices;
 use crate::kernels::team::{self, Team};
 use crate::model::Model;
@@ -61,8 +60,6 @@ pub(super) enum Cause {
 /// The values of a [`Round`]'s mini-batch, for any thread.
 struct Slices<'a> {
     features: &'a [f32],
-    /// The number of features in a row.
-    width: usize,
     labels: &'a [f32],
     variances: Option<&'a [f64]>,
     rows: &'a [usize],
@@ -72,14 +69,6 @@ struct Slices<'a> {
 struct Weighed {
     coefficients: Vec<f32>,
     report: StepReport,
-}
-
-/// A mini-batch of all networks: its rows lie side by side, so that only one of them looks for them in the data set.
-struct Shared {
-    features: Vec<f32>,
-    labels: Vec<f32>,
-    rows: Vec<usize>,
-    weighed: Weighed,
 }
 
 /// A network at work. Dropped before it is told to stay as it is, by a panic too, it goes back to what it was.
@@ -185,17 +174,9 @@ impl Learner {
             let coefficients = weights.coefficients.iter().map(|&c| c as f32).collect();
             Ok(Weighed { coefficients, report: StepReport::new(&weights, batch.rows.len(), 0.0) })
         };
-        let share = |batch: &Slices| -> Result<Shared> {
-            Ok(Shared {
-                features: gather(batch.features, batch.width, batch.rows)?,
-                labels: gather(batch.labels, parameters.len(), batch.rows)?,
-                rows: (0..batch.rows.len()).collect(),
-                weighed: weigh(batch)?,
-            })
-        };
         let is_shared = rounds.iter().all(|round| round.len() == 1);
         let mut shared: Vec<_> = if is_shared { rounds.iter().map(|round| (round, None)).collect() } else { vec![] };
-        team.each(&mut shared, |(round, place)| *place = Some(share(&round[0])));
+        team.each(&mut shared, |(round, weighed)| *weighed = Some(weigh(&round[0])));
 
         let mut flats = engines.iter().map(|engine| engine.flat(model)).collect::<Result<Vec<_>>>()?;
         let lent = engines.iter_mut().zip(&mut flats).map(|(engine, flat)| engine.lend(flat));
@@ -210,15 +191,13 @@ impl Learner {
         let slice = if team.size() == 1 { rounds.len() } else { rounds.len().div_ceil(SLICES) };
         let step = |runner: &mut Runner, team: &Team| -> Result<StepReport> {
             let at = runner.reports.len();
+            let batch = &rounds[at][runner.number.min(rounds[at].len() - 1)];
             let own;
-            let (weighed, features, labels, rows) = match shared.get(at) {
-                Some((_, Some(Ok(Shared { features, labels, rows, weighed })))) => {
-                    (weighed, &features[..], &labels[..], &rows[..])
-                }
+            let weighed = match shared.get(at) {
+                Some((_, Some(Ok(weighed)))) => weighed,
                 _ => {
-                    let batch = &rounds[at][runner.number.min(rounds[at].len() - 1)];
                     own = weigh(batch)?;
-                    (&own, batch.features, batch.labels, batch.rows)
+                    &own
                 }
             };
             let rate = learning_rate(options, plateau, epoch, runner.network.steps());
@@ -227,6 +206,7 @@ impl Learner {
                 return Ok(report);
             }
             fault::point();
+            let Slices { features, labels, rows, .. } = *batch;
             let batch = BatchSlices { features, labels, rows, coefficients: &weighed.coefficients };
             Ok(StepReport { loss: runner.network.step(&batch, rate, team)?, ..report })
         };
@@ -293,7 +273,6 @@ impl<'a> Slices<'a> {
     fn new((data, rows): &'a (MaybeOwned, Vec<usize>)) -> Result<Self> {
         Ok(Slices {
             features: values(data.features.numbers()?)?,
-            width: data.features.numbers()?.size()[1] as usize,
             labels: values(&data.labels)?,
             variances: data.variances.as_deref(),
             rows,
