@@ -296,7 +296,7 @@ pub(super) fn versions(device: &str) -> Value {
     json!({
         "biv": env!("CARGO_PKG_VERSION"),
         "libtorch": crate::torch::runtime::torch_version(),
-        "device": crate::torch::device::resolve(device).map(crate::torch::device::name).unwrap_or_default(),
+        "device": device::resolve(device).map(device::name).unwrap_or_default(),
         "threads": device::threads(),
         "system": format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
     })

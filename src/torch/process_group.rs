@@ -324,8 +324,20 @@ fn copy_back(tensor: &mut Tensor, dense: &Tensor) -> Result<()> {
     Ok(())
 }
 
+/// What the ranks have said, `said` in their order: each value once, with the ranks that gave it, in the order of the
+/// first of them.
+pub(crate) fn sides<'a>(said: impl IntoIterator<Item = &'a str>) -> Vec<(&'a str, Vec<usize>)> {
+    let mut sides = BTreeMap::<&str, Vec<usize>>::new();
+    for (rank, value) in said.into_iter().enumerate() {
+        sides.entry(value).or_default().push(rank);
+    }
+    let mut sides: Vec<_> = sides.into_iter().collect();
+    sides.sort_by_key(|(_, ranks)| ranks[0]);
+    sides
+}
+
 /// The ranks as a sentence begins: "rank 2", "ranks 0, 3".
-fn ranks(which: &[usize]) -> String {
+pub(crate) fn ranks(which: &[usize]) -> String {
     let list: Vec<String> = which.iter().map(usize::to_string).collect();
     format!("rank{} {}", if which.len() == 1 { "" } else { "s" }, list.join(", "))
 }
@@ -510,16 +522,11 @@ impl Members {
                 None => thread::sleep(PAUSE),
             }
         };
-        let mut sides = BTreeMap::<&str, Vec<usize>>::new();
-        for (rank, said) in said.iter().enumerate() {
-            sides.entry(said).or_default().push(rank);
-        }
+        let sides = sides(said.iter().map(String::as_str));
         if sides.len() == 1 {
             self.shared.finished.store(state.calls, Ordering::Release);
             return Ok(());
         }
-        let mut sides: Vec<_> = sides.into_iter().collect();
-        sides.sort_by_key(|(_, ranks)| ranks[0]);
         let same = sides.iter().all(|(said, _)| said.split('\n').next() == Some(what));
         let sides = sides.iter().map(|(said, which)| {
             let (other, value) = said.split_once('\n').unwrap_or((said, ""));

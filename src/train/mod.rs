@@ -11,7 +11,6 @@ pub mod loss;
 pub mod metrics;
 pub mod optimizer;
 mod options;
-pub mod ranks;
 pub mod sampler;
 pub mod schedule;
 pub mod session;

@@ -76,8 +76,8 @@ pub struct Trainer {
 
 impl Trainer {
     /// A trainer that starts from the model's present weights. With the option `members` a model of one network becomes an
-    /// ensemble, of which it is the first network; an ensemble of so many networks goes on with them. The data are copied to the device, but for more than
-    /// 16 MiB of numbers on a CPU: these it shares. Without data only [`Trainer::step_on`] can train.
+    /// ensemble, of which it is the first network; an ensemble of so many networks goes on with them. The data are copied
+    /// to the device, but for more than 16 MiB of numbers on a CPU: these it shares. Without data only [`Trainer::step_on`] can train.
     ///
     /// # Errors
     /// [`Error::InvalidConfig`] for illegal options, [`Error::Shape`] when model

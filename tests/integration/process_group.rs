@@ -4,7 +4,7 @@
 
 use biv::Error;
 use biv::torch::process_group::{ProcessGroup, Rendezvous};
-use biv::train::ranks::{Given, rendezvous};
+use biv::train::distributed::{DistributedOptions, rendezvous};
 use serde::{Deserialize, Serialize};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -103,7 +103,7 @@ fn a_rank() {
     let task: Task = serde_json::from_str(&task).unwrap();
     let place = match task.size {
         0 => {
-            let given = Given { timeout_seconds: task.timeout, ..Given::default() };
+            let given = DistributedOptions { timeout_seconds: task.timeout, ..DistributedOptions::default() };
             rendezvous(&given, "distributed", &|name| std::env::var(name).ok()).unwrap()
         }
         _ => Rendezvous {

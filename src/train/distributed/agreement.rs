@@ -2,9 +2,9 @@
 
 use super::Ranks;
 use crate::data::Fingerprint;
+use crate::torch::process_group::{ranks, sides};
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
 
 /// Something that must be the same on all ranks.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -90,23 +90,16 @@ fn compare(heard: &[std::result::Result<Vec<Fact>, String>]) -> Result<()> {
 }
 
 /// What the ranks say of `what`, where it is not the same.
-fn difference(what: &str, facts: &[&[Fact]]) -> Option<String> {
+fn difference<'a>(what: &str, facts: &[&'a [Fact]]) -> Option<String> {
     const LONGEST: usize = 100;
-    let mut sides = BTreeMap::<&str, Vec<usize>>::new();
-    for (rank, facts) in facts.iter().enumerate() {
-        let value = facts.iter().find(|fact| fact.what == what).map_or("none", |fact| &fact.value);
-        sides.entry(value).or_default().push(rank);
-    }
+    let value = |facts: &&'a [Fact]| facts.iter().find(|fact| fact.what == what).map_or("none", |fact| &*fact.value);
+    let sides = sides(facts.iter().map(value));
     if sides.len() == 1 {
         return None;
     }
-    let mut sides: Vec<_> = sides.into_iter().collect();
-    sides.sort_by_key(|(_, ranks)| ranks[0]);
-    let sides = sides.into_iter().map(|(value, ranks)| {
-        let plural = if ranks.len() == 1 { "" } else { "s" };
-        let ranks: Vec<String> = ranks.iter().map(usize::to_string).collect();
-        format!("rank{plural} {}: {}", ranks.join(", "), value.chars().take(LONGEST).collect::<String>())
-    });
+    let sides = sides
+        .into_iter()
+        .map(|(value, which)| format!("{}: {}", ranks(&which), value.chars().take(LONGEST).collect::<String>()));
     Some(format!("{what} ({})", sides.collect::<Vec<_>>().join("; ")))
 }
 

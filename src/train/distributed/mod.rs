@@ -6,8 +6,10 @@
 
 mod agreement;
 mod options;
+mod rendezvous;
 
 pub use options::{BatchNormStatistics, DistributedOptions};
+pub use rendezvous::rendezvous;
 
 pub(super) use agreement::{Fact, facts_of_data, facts_of_options, together};
 

@@ -1,8 +1,8 @@
 //! How several processes train one network.
 
+use super::rendezvous::rendezvous;
 use crate::base::options::require;
 use crate::torch::process_group::Rendezvous;
-use crate::train::ranks::{Given, rendezvous};
 use crate::{Error, Result};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -71,13 +71,18 @@ impl DistributedOptions {
     /// Checks what does not depend on the environment; `path` is where the options stand.
     pub(crate) fn validate(&self, path: &str) -> Result<()> {
         require(self.shares >= 1, format!("{path}.shares"), self.shares, "at least 1")?;
-        let seconds = self.timeout_seconds;
-        require((1.0..=1e7).contains(&seconds), format!("{path}.timeout_seconds"), seconds, "from 1 to 10000000")?;
+        self.require_timeout(path)?;
         if self.deterministic && self.batch_norm == BatchNormStatistics::Synchronised {
             let fault = "is 'synchronised', which 'deterministic' excludes: its sums depend on the number of processes";
             return Err(Error::config(format!("{path}.batch_norm"), fault));
         }
         Ok(())
+    }
+
+    /// Up to four months, which the system's clocks can count.
+    pub(super) fn require_timeout(&self, path: &str) -> Result<()> {
+        let seconds = self.timeout_seconds;
+        require((1.0..=1e7).contains(&seconds), format!("{path}.timeout_seconds"), seconds, "from 1 to 10000000")
     }
 
     /// Where the processes meet, and which of them this is.
@@ -86,14 +91,7 @@ impl DistributedOptions {
     /// [`Error::InvalidConfig`] where neither options nor environment say it, or say half of it, or where there are more
     /// processes than shares.
     pub(super) fn place(&self) -> Result<Rendezvous> {
-        let given = Given {
-            rank: self.rank,
-            world_size: self.world_size,
-            address: self.address.as_deref(),
-            port: self.port,
-            timeout_seconds: self.timeout_seconds,
-        };
-        let place = rendezvous(&given, PATH, &|name| std::env::var(name).ok())?;
+        let place = rendezvous(self, PATH, &|name| std::env::var(name).ok())?;
         let enough = !self.deterministic || place.size <= self.shares;
         let limit = format!("at least the number of processes, {}", place.size);
         require(enough, format!("{PATH}.shares"), self.shares, &limit)?;

@@ -42,7 +42,6 @@ pub(super) struct Distributed {
     /// What this rank sends: a message for each node of the tree, or a single one. Their memory is there before a step,
     /// so that a rank that has no more can say so.
     messages: Vec<Flat>,
-    name: &'static str,
 }
 
 impl Distributed {
@@ -59,7 +58,7 @@ impl Distributed {
             1
         };
         let messages = (0..count).map(|_| Flat::zeros(&tensors)).collect::<Result<_>>()?;
-        Ok(Distributed { name: gradients.name(), gradients, ranks, messages })
+        Ok(Distributed { gradients, ranks, messages })
     }
 
     /// Writes what this rank's shares of `batch` give to its messages, which are 0.
@@ -141,7 +140,7 @@ impl Distributed {
 
 impl StepStrategy for Distributed {
     fn name(&self) -> &'static str {
-        self.name
+        self.gradients.name()
     }
 
     fn step(

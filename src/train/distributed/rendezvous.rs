@@ -1,29 +1,12 @@
 //! Where the processes of one training meet, and which of them this one is: from the options, or else from what torchrun
 //! or Slurm says in the environment.
 
+use super::DistributedOptions;
 use crate::base::options::require;
 use crate::torch::process_group::Rendezvous;
 use crate::{Error, Result};
 use std::str::FromStr;
 use std::time::Duration;
-
-/// What the options say. What is `None` comes from the environment.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Given<'a> {
-    /// Which process this is, from 0.
-    pub rank: Option<usize>,
-    /// How many processes there are.
-    pub world_size: Option<usize>,
-    /// The machine on which rank 0 is.
-    pub address: Option<&'a str>,
-    /// A port that is free there.
-    pub port: Option<u16>,
-    /// How long the processes wait for each other, in seconds.
-    pub timeout_seconds: f64,
-}
-
-/// The longest time that processes may wait for each other, in seconds: four months.
-const LONGEST: f64 = 1e7;
 
 /// Where the processes meet. `path` is where the options stand; `variable` looks a variable of the environment up.
 ///
@@ -33,10 +16,12 @@ const LONGEST: f64 = 1e7;
 ///
 /// # Errors
 /// [`Error::InvalidConfig`] that names the option or the variable that is missing beside others, or is no number.
-pub fn rendezvous(given: &Given, path: &str, variable: &dyn Fn(&str) -> Option<String>) -> Result<Rendezvous> {
-    let enough = (1.0..=LONGEST).contains(&given.timeout_seconds);
-    let limits = format!("from 1 to {LONGEST}");
-    require(enough, format!("{path}.timeout_seconds"), given.timeout_seconds, &limits)?;
+pub fn rendezvous(
+    given: &DistributedOptions,
+    path: &str,
+    variable: &dyn Fn(&str) -> Option<String>,
+) -> Result<Rendezvous> {
+    given.require_timeout(path)?;
     let source = Source { given, path, variable };
     let place = match (given.rank, given.world_size) {
         (Some(rank), Some(size)) => source.options(rank, size),
@@ -58,7 +43,7 @@ pub fn rendezvous(given: &Given, path: &str, variable: &dyn Fn(&str) -> Option<S
 
 /// The options, and the environment beside them.
 struct Source<'a> {
-    given: &'a Given<'a>,
+    given: &'a DistributedOptions,
     path: &'a str,
     variable: &'a dyn Fn(&str) -> Option<String>,
 }
@@ -92,7 +77,7 @@ impl Source<'_> {
     }
 
     fn options(&self, rank: usize, size: usize) -> Result<Rendezvous> {
-        let (address, port) = match (self.given.address, self.given.port) {
+        let (address, port) = match (self.given.address.as_deref(), self.given.port) {
             (Some(address), Some(port)) => (address, port),
             // A group of one meets nobody.
             _ if size == 1 => ("", 0),
@@ -104,7 +89,7 @@ impl Source<'_> {
 
     fn torchrun(&self) -> Result<Rendezvous> {
         let ranks = (self.number("RANK", "WORLD_SIZE")?, self.number("WORLD_SIZE", "RANK")?);
-        let address = self.given.address.map_or_else(|| self.text("MASTER_ADDR", "RANK"), |given| Ok(given.into()))?;
+        let address = self.given.address.clone().map_or_else(|| self.text("MASTER_ADDR", "RANK"), Ok)?;
         let port = self.given.port.map_or_else(|| self.number("MASTER_PORT", "RANK"), Ok)?;
         // The store of torchrun outlives the processes that it starts again.
         let restarts = (self.variable)("TORCHELASTIC_RESTART_COUNT").unwrap_or_else(|| "0".into());
@@ -120,8 +105,8 @@ impl Source<'_> {
         let job: u64 = self.number("SLURM_JOB_ID", "SLURM_PROCID")?;
         // The script of a job has a rank as well, but is one process: only srun starts them all.
         let step: u64 = self.number("SLURM_STEP_ID", "SLURM_PROCID")?;
-        let address = match self.given.address {
-            Some(given) => given.to_string(),
+        let address = match &self.given.address {
+            Some(given) => given.clone(),
             None => {
                 let name = ["SLURM_STEP_NODELIST", "SLURM_JOB_NODELIST"].into_iter().find(|name| self.has(name));
                 let name = name.unwrap_or("SLURM_JOB_NODELIST");
@@ -171,15 +156,26 @@ fn first_host(list: &str) -> Option<String> {
 mod tests {
     use super::*;
 
-    fn meet(given: Given, variables: &[(&str, &str)]) -> std::result::Result<Rendezvous, String> {
+    fn meet(given: DistributedOptions, variables: &[(&str, &str)]) -> std::result::Result<Rendezvous, String> {
         let look = |name: &str| variables.iter().find(|(own, _)| *own == name).map(|(_, value)| value.to_string());
-        let given =
-            Given { timeout_seconds: if given.timeout_seconds == 0.0 { 60.0 } else { given.timeout_seconds }, ..given };
         rendezvous(&given, "trainer.distributed", &look).map_err(|error| error.to_string())
     }
 
-    const EXPLICIT: Given =
-        Given { rank: Some(1), world_size: Some(2), address: Some("a"), port: Some(7), timeout_seconds: 5.5 };
+    fn nothing() -> DistributedOptions {
+        DistributedOptions { timeout_seconds: 60.0, ..DistributedOptions::default() }
+    }
+
+    fn explicit() -> DistributedOptions {
+        DistributedOptions {
+            rank: Some(1),
+            world_size: Some(2),
+            address: Some("a".into()),
+            port: Some(7),
+            timeout_seconds: 5.5,
+            ..DistributedOptions::default()
+        }
+    }
+
     const TORCHRUN: &[(&str, &str)] = &[
         ("RANK", "3"),
         ("WORLD_SIZE", "4"),
@@ -218,61 +214,76 @@ mod tests {
             hosts_store,
             timeout: Duration::from_secs_f64(seconds),
         };
-        assert_eq!(meet(EXPLICIT, &both), Ok(place("a", 7, 1, 2, "biv", true, 5.5)));
-        assert_eq!(meet(Given::default(), &both), Ok(place("head", 29500, 3, 4, "biv/2", false, 60.0)));
+        assert_eq!(meet(explicit(), &both), Ok(place("a", 7, 1, 2, "biv", true, 5.5)));
+        assert_eq!(meet(nothing(), &both), Ok(place("head", 29500, 3, 4, "biv/2", false, 60.0)));
         let slurm = place("gnode10", 31_467, 5, 6, "biv/1000.3", true, 60.0);
-        assert_eq!(meet(Given::default(), SLURM), Ok(slurm));
+        assert_eq!(meet(nothing(), SLURM), Ok(slurm));
     }
 
     #[test]
     fn one_process_needs_no_place() {
-        let alone = Given { rank: Some(0), world_size: Some(1), ..Given::default() };
+        let alone = DistributedOptions { rank: Some(0), world_size: Some(1), ..nothing() };
         assert_eq!(meet(alone, &[]).unwrap().size, 1);
     }
 
     #[test]
     fn an_address_or_a_port_may_be_given_alone() {
-        let port = Given { port: Some(9), ..Given::default() };
-        let place = meet(port, SLURM).unwrap();
+        let port = DistributedOptions { port: Some(9), ..nothing() };
+        let place = meet(port.clone(), SLURM).unwrap();
         assert_eq!((place.address.as_str(), place.port), ("gnode10", 9));
         // Another port than torchrun's is not that of its store.
         let place = meet(port, TORCHRUN).unwrap();
         assert_eq!((place.address.as_str(), place.port, place.hosts_store), ("head", 9, true));
         let without_agent = without(TORCHRUN, "TORCHELASTIC_USE_AGENT_STORE");
-        assert!(meet(Given::default(), &without_agent).unwrap().hosts_store);
+        assert!(meet(nothing(), &without_agent).unwrap().hosts_store);
     }
 
     #[test]
     fn what_is_missing_or_wrong_is_named() {
-        let nothing = Given::default();
-        let fails = |given: Given, variables: &[(&str, &str)], named: &str| {
+        let fails = |given: DistributedOptions, variables: &[(&str, &str)], named: &str| {
             let error = meet(given, variables).unwrap_err();
             assert!(error.starts_with("trainer.distributed") && error.contains(named), "'{named}' is not in '{error}'");
         };
-        fails(nothing, &[], "start the processes with torchrun or srun");
-        fails(Given { rank: None, ..EXPLICIT }, TORCHRUN, "trainer.distributed.rank: is missing beside 'world_size'");
-        fails(Given { world_size: None, ..EXPLICIT }, TORCHRUN, "trainer.distributed.world_size: is missing");
-        fails(Given { address: None, ..EXPLICIT }, TORCHRUN, "trainer.distributed.address: is missing");
-        fails(Given { port: None, ..EXPLICIT }, TORCHRUN, "trainer.distributed.port: is missing");
-        fails(Given { rank: Some(2), ..EXPLICIT }, &[], "trainer.distributed.rank: is 2, must be less than");
-        fails(Given { port: Some(0), ..EXPLICIT }, &[], "trainer.distributed.port");
+        fails(nothing(), &[], "start the processes with torchrun or srun");
+        fails(
+            DistributedOptions { rank: None, ..explicit() },
+            TORCHRUN,
+            "trainer.distributed.rank: is missing beside 'world_size'",
+        );
+        fails(
+            DistributedOptions { world_size: None, ..explicit() },
+            TORCHRUN,
+            "trainer.distributed.world_size: is missing",
+        );
+        fails(DistributedOptions { address: None, ..explicit() }, TORCHRUN, "trainer.distributed.address: is missing");
+        fails(DistributedOptions { port: None, ..explicit() }, TORCHRUN, "trainer.distributed.port: is missing");
+        fails(
+            DistributedOptions { rank: Some(2), ..explicit() },
+            &[],
+            "trainer.distributed.rank: is 2, must be less than",
+        );
+        fails(DistributedOptions { port: Some(0), ..explicit() }, &[], "trainer.distributed.port");
         for seconds in [0.5, -1.0, f64::NAN, 1e8] {
-            fails(Given { timeout_seconds: seconds, ..EXPLICIT }, &[], "trainer.distributed.timeout_seconds");
+            fails(
+                DistributedOptions { timeout_seconds: seconds, ..explicit() },
+                &[],
+                "trainer.distributed.timeout_seconds",
+            );
         }
         for name in ["RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"] {
-            fails(nothing, &without(TORCHRUN, name), &format!("not {name}"));
+            fails(nothing(), &without(TORCHRUN, name), &format!("not {name}"));
         }
         for name in ["RANK", "WORLD_SIZE", "MASTER_PORT"] {
-            fails(nothing, &with(TORCHRUN, name, "x1"), &format!("{name} is 'x1', must be a whole number"));
+            fails(nothing(), &with(TORCHRUN, name, "x1"), &format!("{name} is 'x1', must be a whole number"));
         }
-        fails(nothing, &with(TORCHRUN, "MASTER_PORT", "70000"), "MASTER_PORT is '70000'");
+        fails(nothing(), &with(TORCHRUN, "MASTER_PORT", "70000"), "MASTER_PORT is '70000'");
         for name in ["SLURM_NTASKS", "SLURM_JOB_ID", "SLURM_STEP_ID"] {
-            fails(nothing, &without(SLURM, name), &format!("not {name}"));
+            fails(nothing(), &without(SLURM, name), &format!("not {name}"));
         }
         let no_nodes = without(&without(SLURM, "SLURM_STEP_NODELIST"), "SLURM_JOB_NODELIST");
-        fails(nothing, &no_nodes, "not SLURM_JOB_NODELIST");
+        fails(nothing(), &no_nodes, "not SLURM_JOB_NODELIST");
         fails(
-            nothing,
+            nothing(),
             &with(SLURM, "SLURM_STEP_NODELIST", "gnode["),
             "SLURM_STEP_NODELIST is 'gnode[', must be a list",
         );
