@@ -379,12 +379,13 @@ impl Members {
 
     /// Breaks the group, unless it is broken: the first verdict holds on every rank.
     fn condemn(&self, text: String, silent: Vec<usize>) -> Error {
+        let rank = self.place.rank;
+        let is_rank = self.shared.seated.load(Ordering::Acquire) || silent.contains(&rank);
         let own = serde_json::to_string(&Verdict { text, silent }).unwrap_or_default();
-        let (rank, sent) = (self.place.rank, own.clone());
-        let seated = self.shared.seated.load(Ordering::Acquire);
+        let sent = own.clone();
         let first = self.store.ask(move |keys| {
             let first = keys.first("verdict", &sent)?;
-            if seated {
+            if is_rank {
                 keys.set(&format!("heard/{rank}"), "")?;
             }
             Ok(first)
@@ -624,7 +625,8 @@ impl Members {
     /// Says goodbye, and waits a while for those who still need this rank: its messages, or the store that it holds.
     fn leave(&self) {
         let Rendezvous { rank, size, hosts_store, .. } = self.place;
-        if !self.shared.seated.load(Ordering::Acquire) {
+        let holds_store = hosts_store && rank == 0;
+        if !holds_store && !self.shared.seated.load(Ordering::Acquire) {
             return;
         }
         let end = Instant::now() + 2 * self.place.look();
@@ -642,7 +644,7 @@ impl Members {
             let done = |(other, seen): (usize, &Seen)| match &broken {
                 _ if other == rank || seen.left => true,
                 None => seen.finished() >= finished,
-                Some(verdict) => !(hosts_store && rank == 0) || seen.heard || verdict.silent.contains(&other),
+                Some(verdict) => !holds_store || seen.heard || verdict.silent.contains(&other),
             };
             if all.iter().enumerate().all(done) || Instant::now() >= end {
                 break;
