@@ -6,13 +6,13 @@ columns = (labels=["Income"], standard_errors=["IncomeErr"], error_divisor=1.645
            features=["Poverty", "Professional", "MeanCommute", "Drive", "WorkAtHome", "Unemployment"])
 file = joinpath(get(ENV, "BIV_DATA_DIR", ""), "acs", "acs2017_county_data.csv")
 counties = if isfile(file)
-    read_csv(file; columns...)
+    BIV.read_csv(file; columns...)
 else
     println("no ", basename(file), " in BIV_DATA_DIR: synthetic data")
-    add_noise(synthetic(rows=3000, features=6); distribution=(kind="gamma", mean=5, variance=50))
+    BIV.add_noise(BIV.synthetic(rows=3000, features=6); distribution=(kind="gamma", mean=5, variance=50))
 end
 
-train, test = split_rows(counties; train_size=2400)
+train, test = BIV.split_rows(counties; train_size=2400)
 trainer = Trainer(Model(kind="mlp", inputs=6, hidden=[32, 16]), train; batch_size=64, learning_rate=0.003)
 best, since = Ref(Inf), Ref(0)
 complete = fit!(trainer, 200; test=test) do epoch
@@ -20,10 +20,10 @@ complete = fit!(trainer, 200; test=test) do epoch
     best[] = min(best[], epoch.test.rmse)
     since[] < 10 # false stops
 end
-println(complete ? "all" : progress(trainer).epoch, " epochs, best RMSE on noisy test labels ", round(best[]; digits=2))
+println(complete ? "all" : BIV.progress(trainer).epoch, " epochs, best RMSE on noisy test labels ", round(best[]; digits=2))
 
 mktempdir() do folder
-    save(model(trainer), joinpath(folder, "incomes.biv"))
-    again = load_model(joinpath(folder, "incomes.biv"))
-    @assert predict(again, features(test)) == predict(trainer, features(test))
+    BIV.save(BIV.model(trainer), joinpath(folder, "incomes.biv"))
+    again = BIV.load_model(joinpath(folder, "incomes.biv"))
+    @assert predict(again, BIV.features(test)) == predict(trainer, BIV.features(test))
 end

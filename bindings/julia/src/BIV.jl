@@ -13,31 +13,45 @@ or, to choose everything oneself,
     fit!(trainer, 100)
     predict(model, x)
 
-Options are keyword arguments, named tuples or JSON texts, as biv.h documents them.
+A table goes in as it is: `fit(table; labels = :income, std = :income_err)`. Options are keyword arguments, named tuples or
+JSON texts, as biv.h documents them. What is not exported has the module's name before it: `BIV.labels(data)`.
 A failure of the library is a [`BIVError`](@ref). Objects free themselves; `close` does it at once.
 """
 module BIV
 
 include("LibBIV.jl")
 include("json.jl")
+include("tables.jl")
 
 using .LibBIV: Object
 
+# Few names, and none that a program calls its own data: what is not exported is BIV.labels, BIV.save and so on.
 export BIVError, Dataset, Model, Trainer
-export read_csv, read_named, read_images, synthetic, add_noise, split_rows, subset, shuffled, latest, with_variances
-export borrow, from_dlpack, predict_dlpack!
-export features, labels, clean_labels, variances, info
-export fit, variance_model, predict_with_variance, error_bars
-export normalization, set_normalization!, reset_normalization!, set_data!, set_validation!
-export fit!, step!, evaluate, predict, cancel!, progress, learning_rate, learning_rate!, model
-export save, load_model, load_trainer, export_model, import_weights!, describe, tensor, tensor!
-export loss, sample_noise, run_experiment, run_sweep, resolve
-export version, build_info, set_log, schema, threads, threads!, cuda_devices
+export fit, fit!, step!, predict, predict_with_variance, evaluate
 
-"A failure of the library: its status, such as `:SHAPE`, and its message: what was wrong, where, what would be right."
+const PUBLIC = (
+    :read_csv, :read_named, :read_images, :synthetic, :add_noise, :split_rows, :subset, :shuffled, :append, :latest,
+    :with_variances, :borrow, :from_dlpack, :predict_dlpack!, :features, :labels, :clean_labels, :variances, :info,
+    :describe, :variance_model, :error_bars, :normalization, :set_normalization!, :reset_normalization!, :tensor, :tensor!,
+    :set_data!, :set_validation!, :cancel!, :progress, :learning_rate, :learning_rate!, :model, :save, :load_model,
+    :load_trainer, :export_model, :import_weights!, :loss, :sample_noise, :run_experiment, :run_sweep, :resolve, :version,
+    :build_info, :set_log, :schema, :threads, :threads!, :cuda_devices,
+)
+VERSION >= v"1.11" && eval(Expr(:public, PUBLIC...))
+
+"""
+A failure of the library: `status`, such as `:SHAPE`; `message`: what was wrong, where, what would be right; and `field`, the
+option that it is about, such as `"model.hidden[2]"`, or `nothing`.
+"""
 struct BIVError <: Exception
     status::Symbol
     message::String
+    field::Union{String,Nothing}
+end
+
+function BIVError(status::Symbol, message::AbstractString)
+    path = status == :INVALID_CONFIG ? match(r"^[\w.\[\]]+(?=: )", message) : nothing
+    return BIVError(status, message, path === nothing ? nothing : String(path.match))
 end
 
 Base.showerror(io::IO, error::BIVError) = print(io, "BIVError(:", error.status, "): ", error.message)
@@ -74,6 +88,23 @@ for (type, free, doc) in (
         Base.isopen(object::$type) = object.handle != C_NULL
     end
 end
+
+for type in (:Dataset, :Model, :Trainer)
+    @eval begin
+        Base.show(io::IO, object::$type) =
+            print(io, $(string(type)), '(', isopen(object) ? join(facts(object), ", ") : "closed", ')')
+
+        function Base.show(io::IO, ::MIME"text/plain", object::$type)
+            show(io, object)
+            isopen(object) || return
+            for (name, value) in details(object)
+                print(io, "\n  ", name, ": ", value)
+            end
+        end
+    end
+end
+
+counted(number, name) = string(number, ' ', name, number == 1 ? "" : "s")
 
 "A new object: `make` is given the place of its handle."
 function create(::Type{T}, make) where {T}
@@ -140,7 +171,8 @@ column(array) = size(array, 2) == 1 ? vec(array) : array
 # Data sets.
 
 """
-    Dataset(x, y; variances = nothing, std = nothing, groups = nothing, missing_labels = :error, obsdim = 1)
+    Dataset(x, y; variances = nothing, std = nothing, groups = nothing, missing_labels = :error, columns = nothing,
+            obsdim = 1)
 
 Copies arrays of `Float32` or `Float64`: features `x` (`n × d`, or a vector, or images `n × channels × height × width`),
 labels `y` (`n`, or `n × outputs`), and the variances or standard deviations of the labels' noise, shaped as `y`: in the
@@ -149,14 +181,16 @@ of matrices, as in Flux.
 
 `groups` has an element for each observation, of any type: [`fit`](@ref) never trains on a part of a group and judges
 itself by the rest. With `missing_labels = :mask`, a label that is `missing` or `NaN` is left out of training, statistics
-and metrics, as is always one of infinite variance.
+and metrics, as is always one of infinite variance. `columns` are the names of the features, which a model that is trained
+on them remembers.
 
 A `BIVError` is `:SHAPE` for arrays that do not fit each other and `:INVALID_ARGUMENT` for values that are not allowed.
 """
 function Dataset(x::AbstractArray, y::AbstractArray; variances=nothing, std=nothing, groups=nothing,
-                 missing_labels=:error, obsdim::Integer=1)
+                 missing_labels=:error, columns=nothing, obsdim::Integer=1)
     variances === nothing || std === nothing || throw(ArgumentError("give variances or std, not both"))
-    settings = json((standard_deviations=std !== nothing, missing_labels=missing_labels))
+    named_columns = columns === nothing ? NamedTuple() : (columns=columns,)
+    settings = json((standard_deviations=std !== nothing, missing_labels=missing_labels, named_columns...))
     axis(array) = array === nothing || ndims(array) == 1 ? 1 : obsdim
     noise = std === nothing ? variances : std
     return described(x, axis(x)) do features
@@ -168,6 +202,25 @@ function Dataset(x::AbstractArray, y::AbstractArray; variances=nothing, std=noth
             end
         end
     end
+end
+
+"""
+    Dataset(table; labels, features = nothing, variances = nothing, std = nothing, groups = nothing, missing_labels = :error)
+
+Of a table's columns, by name: `Dataset(table; labels = :income, std = :income_err)`. A table is a named tuple of vectors, a
+vector of named tuples, and whatever Tables.jl calls one where a package has loaded it, such as a `DataFrame`. `labels`,
+`variances` and `std` name a column or a list of them, `groups` one column. Features are the columns that `features` names,
+else all that have no other role; they are numbers. [`predict`](@ref) finds them by their names.
+"""
+function Dataset(table; labels, features=nothing, variances=nothing, std=nothing, groups=nothing, missing_labels=:error)
+    columns = table_columns(table)
+    some(names) = names === nothing ? nothing : numbers(columns, listed(names))
+    y = some(labels)
+    roles = [listed(labels); listed(variances); listed(std); listed(groups)]
+    names = features === nothing ? setdiff(keys(columns), roles) : listed(features)
+    return Dataset(numbers(columns, names), y; variances=some(variances), std=some(std),
+        groups=groups === nothing ? nothing : column_of(columns, Symbol(groups)), missing_labels=missing_labels,
+        columns=names)
 end
 
 "Labels with `NaN` where one is `missing`."
@@ -315,6 +368,25 @@ info(data::Dataset) =
 
 Base.length(data::Dataset) = Int(info(data).rows)
 
+"What `show` says of an object in a line, and what it adds in the REPL."
+function facts(data::Dataset)
+    sizes = info(data)
+    known = sizes.has_variances == 1 ? "variances known" : "no variances"
+    return [counted(sizes.rows, "row"), counted(sizes.features, "feature"), counted(sizes.outputs, "output"), known]
+end
+
+function details(data::Dataset)
+    sizes, columns = info(data), describe(data)["columns"]
+    found = Pair{String,Any}[]
+    columns === nothing || push!(found, "features" => join(names_of(columns), ", "))
+    sizes.masked_labels == 0 || push!(found, "masked labels" => sizes.masked_labels)
+    sizes.left_out == 0 || push!(found, "left out" => sizes.left_out)
+    return found
+end
+
+"The names of the columns of a data set or model."
+names_of(columns) = [column["name"] for column in columns["features"]]
+
 "The features, `n × d`: those of images flattened row-major."
 function features(data::Dataset)
     sizes = info(data)
@@ -363,6 +435,20 @@ import_weights!(model::Model, path; fields...) = GC.@preserve model read_text(cr
 info(model::Model) =
     filled(LibBIV.biv_model_info, place -> using_handles(handle -> LibBIV.biv_model_get_info(handle, place), model))
 
+function facts(model::Model)
+    sizes = info(model)
+    return [counted(sizes.inputs, "input"), counted(sizes.outputs, "output"), counted(sizes.parameters, "parameter")]
+end
+
+function details(model::Model)
+    said = describe(model)
+    columns, bars = said["columns"], error_bars(model)
+    found = Pair{String,Any}["kind" => said["options"]["kind"], "trained" => said["normalization"] === nothing ? "no" : "yes"]
+    columns === nothing || push!(found, "features" => join(names_of(columns), ", "))
+    bars === nothing || push!(found, "error bars" => string("scale ", bars.scale, ", tau2 ", bars.tau2))
+    return found
+end
+
 # The bytes that a C function copies.
 function copied_bytes(call, object)
     needed = Ref{Csize_t}(0)
@@ -402,12 +488,27 @@ end
 
 """
     predict(model, x; obsdim = 1)
+    predict(model, table)
 
-Predicts labels in their units, `n` or `n × outputs`, from features in theirs. A trainer predicts with its model.
+Predicts labels in their units, `n` or `n × outputs`, from features in theirs. In a table, as for [`Dataset`](@ref), a model
+that knows the names of its features finds them. A trainer predicts with its model.
 """
-predict(model::Model, x::AbstractArray; obsdim::Integer=1) = predictions(LibBIV.biv_model_predict, model, info(model), x, obsdim)
-predict(trainer::Trainer, x::AbstractArray; obsdim::Integer=1) =
-    predictions(LibBIV.biv_trainer_predict, trainer, info(model(trainer)), x, obsdim)
+predict(network::Model, x; obsdim::Integer=1) =
+    predictions(LibBIV.biv_model_predict, network, info(network), inputs(network, x), obsdim)
+function predict(trainer::Trainer, x; obsdim::Integer=1)
+    network = model(trainer)
+    return predictions(LibBIV.biv_trainer_predict, trainer, info(network), inputs(network, x), obsdim)
+end
+
+"The features of `x`: an array is there already, in a table they have names."
+inputs(::Model, x::AbstractArray{<:Union{Real,Missing}}) = with_nan(x)
+function inputs(network::Model, table)
+    columns, known = table_columns(table), describe(network)["columns"]
+    known === nothing && throw(ArgumentError("the model does not know the names of its features: give an array"))
+    coded = [column["name"] for column in known["features"] if column["encoding"] != "number"]
+    isempty(coded) || throw(ArgumentError("the model codes the column '$(coded[1])': give a data set to evaluate, or an array"))
+    return numbers(columns, Symbol.(names_of(known)))
+end
 
 function predictions(predict, object, sizes, x, obsdim)
     obsdim = ndims(x) == 1 ? 1 : obsdim
@@ -424,7 +525,8 @@ As [`predict`](@ref), with the variances of the predictions' errors in the squar
 The predictions are those of the true values. A label whose noise has variance `v` differs from its prediction by
 `error_bars(model).scale .* v` more.
 """
-function predict_with_variance(model::Model, x::AbstractArray; obsdim::Integer=1)
+function predict_with_variance(model::Model, x; obsdim::Integer=1)
+    x = inputs(model, x)
     obsdim = ndims(x) == 1 ? 1 : obsdim
     shape = (size(x, obsdim), info(model).outputs)
     values = Array{Float64}(undef, shape...)
@@ -580,13 +682,16 @@ mutable struct Callback
     stopped::Bool
 end
 
-"Runs the callback. What it throws stops the library and is kept, to be thrown again."
+"""
+Runs the callback. What it throws stops the library and is kept, to be thrown again. So does Ctrl-C, which waits until here:
+no exception may pass through the library.
+"""
 function called(user::Ptr{Cvoid}, argument)
     callback = unsafe_pointer_to_objref(user)::Callback
     try
-        callback.stopped = callback.call(argument) === false
+        callback.stopped = reenable_sigint(() -> callback.call(argument)) === false
     catch error
-        callback.error = (error, catch_backtrace())
+        callback.error = error
         callback.stopped = true
     end
     return Int32(callback.stopped)
@@ -611,13 +716,9 @@ end
 
 "Calls the library with a callback. Gives whether it came to its end; what the callback threw is thrown again."
 function with_callback(call, callback, c_function)
-    state = Callback(callback, nothing, false)
-    status = GC.@preserve state call(callback === nothing ? C_NULL : c_function, pointer_from_objref(state))
-    if state.error !== nothing
-        error, trace = state.error
-        error isa InterruptException && rethrow(error)
-        throw(error)
-    end
+    state = Callback(callback === nothing ? identity : callback, nothing, false)
+    status = disable_sigint(() -> GC.@preserve state call(c_function, pointer_from_objref(state)))
+    state.error === nothing || throw(state.error)
     state.stopped && status == 10 && return false
     check(status)
     return true
@@ -630,6 +731,9 @@ Trains for `epochs` epochs and evaluates on `test` after each. The function, whi
 every epoch with a named tuple (`epoch`, `loss`, `effective_batch_size`, `test.rmse`, ...); it may use the trainer, and
 stops the training when it returns `false` or throws. Gives whether the training came to its end: to the last epoch or,
 with [`set_validation!`](@ref) and `patience`, to the end of patience.
+
+Ctrl-C in the REPL stops the training at the end of the epoch with an `InterruptException`; the trainer can go on. (A script
+ends at once, unless it called `Base.exit_on_sigint(false)`.)
 """
 fit!(callback, trainer::Trainer, epochs::Integer; test::Union{Dataset,Nothing}=nothing) =
     with_callback(callback, @cfunction(on_epoch, Int32, (Ptr{Cvoid}, Ptr{LibBIV.biv_epoch}))) do c_function, user
@@ -662,6 +766,13 @@ cancel!(trainer::Trainer) = using_handles(LibBIV.biv_trainer_cancel, trainer)
 progress(trainer::Trainer) =
     filled(LibBIV.biv_progress, place -> using_handles(handle -> LibBIV.biv_trainer_get_progress(handle, place), trainer))
 
+facts(trainer::Trainer) = (state = progress(trainer); [counted(state.epoch, "epoch"), counted(state.steps, "step")])
+
+function details(trainer::Trainer)
+    said = describe(trainer)
+    return ["loss" => json(said["options"]["loss"]), "device" => said["device"], "model" => model(trainer)]
+end
+
 "The learning rate, which the schedule multiplies: a step and an epoch have the product."
 function learning_rate(trainer::Trainer)
     place = Ref(0.0)
@@ -682,13 +793,14 @@ model(trainer::Trainer) =
 """
     model, report = fit(x, y; variances = nothing, model = nothing, members = 5, epochs = 100, ...)
     model, report = fit(data; model = nothing, members = 5, epochs = 100, ...)
+    model, report = fit(table; labels, std = nothing, ..., members = 5, ...)
     fit(x, y; ...) do progress ... end
 
 Makes a trained model with error bars, and nothing has to be tuned. `members` networks are trained side by side, each on
 the rows outside a fold of its own; what they miss of the other rows gives the weights of the labels, the epoch to stop at
 and the size of the errors. The model predicts their mean, [`predict_with_variance`](@ref) gives the error bars.
 
-Arrays and their keywords are those of [`Dataset`](@ref). `model` describes one network, as for [`Model`](@ref): a named
+Arrays, tables and their keywords are those of [`Dataset`](@ref). `model` describes one network, as for [`Model`](@ref): a named
 tuple or JSON, by default a multi-layer perceptron with hidden layers of 100 and 50. The other options (`members`,
 `epochs`, `loss`, `batch_size`, `learning_rate`, `seed`, `device`, `checkpoint`, ...) are keywords; `schema("fit")` has
 them all.
@@ -720,6 +832,11 @@ fit(callback, x::AbstractArray, y::AbstractArray; variances=nothing, std=nothing
     callback, Dataset(x, y; variances=variances, std=std, groups=groups, missing_labels=missing_labels, obsdim=obsdim);
     fields...)
 fit(x::AbstractArray, y::AbstractArray; fields...) = fit(nothing, x, y; fields...)
+fit(callback, table; labels, features=nothing, variances=nothing, std=nothing, groups=nothing, missing_labels=:error,
+    fields...) = fit(
+    callback, Dataset(table; labels=labels, features=features, variances=variances, std=std, groups=groups,
+        missing_labels=missing_labels); fields...)
+fit(table; fields...) = fit(nothing, table; fields...)
 
 "The report with `Inf` where an epsilon is infinite: JSON has null there."
 function with_infinity!(report::AbstractDict)

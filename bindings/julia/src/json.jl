@@ -47,8 +47,9 @@ function read_value(text, at)
         return result, at + 1
     end
     number = match(r"-?[0-9]+([.][0-9]+)?([eE][-+]?[0-9]+)?", text, at)
-    integer = number.captures[1] === nothing && number.captures[2] === nothing
-    return parse(integer ? Int : Float64, number.match), at + ncodeunits(number.match)
+    # A seed may need all 64 bits.
+    value = something(tryparse(Int64, number.match), tryparse(UInt64, number.match), parse(Float64, number.match))
+    return value, at + ncodeunits(number.match)
 end
 
 function read_text(text, at)

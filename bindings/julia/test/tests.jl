@@ -1,5 +1,10 @@
 # Included by runtests.jl.
 using BIV: LibBIV
+using BIV: add_noise, borrow, build_info, cancel!, clean_labels, cuda_devices, describe, error_bars, export_model, features,
+    from_dlpack, import_weights!, info, labels, latest, learning_rate, learning_rate!, load_model, load_trainer, loss, model,
+    normalization, predict_dlpack!, progress, read_csv, reset_normalization!, resolve, run_experiment, run_sweep, sample_noise,
+    save, schema, set_data!, set_log, set_normalization!, set_validation!, shuffled, split_rows, subset, synthetic, tensor,
+    tensor!, threads, threads!, variance_model, variances, version, with_variances
 using Random: MersenneTwister
 
 # The C declarations against the header.
@@ -63,6 +68,23 @@ refused(call, status, text) = @test failure(call, text).status == status
     @test BIV.parse_json(" { \"a\" : [ 1 , -2.5e3, [] , {} ] , \"ü\" : \"\\u00e9\\n\" } ") ==
           Dict("a" => Any[1, -2500.0, [], Dict()], "ü" => "é\n")
     failure(() -> BIV.json((epsilon=NaN,)), "no place for NaN")
+    @test BIV.parse_json("[18446744073709551615, -9, 0.5]") == Any[typemax(UInt64), -9, 0.5]
+end
+
+@testset "few names" begin
+    @test setdiff(names(BIV), BIV.PUBLIC) == [:BIV, :BIVError, :Dataset, :Model, :Trainer, :evaluate, :fit, :fit!, :predict,
+        :predict_with_variance, :step!]
+    @test all(name -> isdefined(BIV, name), BIV.PUBLIC)
+    # A program may call its data as it likes.
+    program = Module()
+    Base.include_string(program, """
+        using BIV
+        data = Dataset(reshape(1:6, 3, 2), 1:3)
+        labels, features, info = BIV.labels(data), BIV.features(data), BIV.info(data)
+        model = Model(kind="mlp", inputs=2, hidden=[2])
+        loss = step!(Trainer(model, data; batch_size=3, loss=(kind="mse",))).loss
+        """)
+    @test program.labels == 1:3 && program.loss > 0
 end
 
 const x = [Float64(i + 10j) for i in 1:6, j in 1:3]
@@ -160,6 +182,63 @@ end
 small() = add_noise(synthetic(rows=200, features=5); distribution=(kind="gamma", mean=5, variance=50))
 small_model(; fields...) = Model(; kind="mlp", inputs=5, hidden=[8], fields...)
 
+const TABLE = (area=[10.0, 20, 30, 40], rooms=[1, 2, 3, 4], town=["a", "b", "a", "b"], rent=[100, 200, missing, 400],
+    error=[1, 2, 3, 4])
+struct Columns # what a table of some package looks like from outside
+    area::Vector{Float64}
+    rent::Vector{Float64}
+end
+
+@testset "tables" begin
+    roles = (labels=:rent, std=:error, missing_labels=:mask)
+    data = Dataset(TABLE; roles..., features=[:rooms, "area"])
+    @test features(data) == [1 10; 2 20; 3 30; 4 40] && variances(data)[4] == 16 && info(data).masked_labels == 1
+    @test [column["name"] for column in describe(data)["columns"]["features"]] == ["rooms", "area"]
+    rows = [NamedTuple{keys(TABLE)}(Tuple(column[row] for column in TABLE)) for row in 1:4]
+    @test features(Dataset(rows; roles..., groups=:town, features=:area)) == hcat(TABLE.area)
+    @test features(Dataset(Columns([1, 2], [3, 4]); labels="rent")) == hcat([1, 2])
+    @test labels(Dataset(Columns([1, 2], [3, 4]); labels=(:rent, :area), features=:area)) == [3 1; 4 2]
+
+    failure(() -> Dataset(TABLE; roles...), "the column 'town' has values of type String, must be numbers")
+    failure(() -> Dataset(TABLE; labels=:price), "there is no column 'price', but area, rooms, town, rent, error")
+    failure(() -> Dataset((a=[1, 2], b=[1]); labels=:a), "the column 'b' has 1 rows, 'a' has 2")
+    failure(() -> Dataset("table"; labels=:a), "a table is needed")
+    refused(() -> Dataset((a=[1, missing], b=[1, 2]); labels=:b), :INVALID_ARGUMENT, "row 2, feature 1: NaN")
+
+    # A model that was trained on a table finds the columns by their names.
+    house = (rooms=rand(60), area=rand(60), rent=rand(60), error=fill(0.1, 60))
+    network, report = fit(progress -> nothing, house; labels=:rent, std=:error, members=2, epochs=1)
+    @test report["rows"] == 60
+    predictions = predict(network, (area=house.area, town=house.rent, rooms=house.rooms))
+    @test predictions == predict(network, hcat(house.rooms, house.area)) == predict_with_variance(network, house)[1]
+    @test predict(network, [(area=house.area[1], rooms=house.rooms[1])]) == predictions[1:1]
+    failure(() -> predict(network, (area=[1], room=[1])), "there is no column 'rooms', but area, room")
+    failure(() -> predict(small_model(), TABLE), "does not know the names")
+    @test fit(house; labels=:rent, members=2, epochs=1)[2]["rows"] == 60
+end
+
+# Tables.jl's functions, for a table that only they can read.
+struct Query end
+module Tables
+import ..Query
+istable(_) = false
+istable(::Query) = true
+columns(query::Query) = query
+columnnames(::Query) = (:a, :b)
+getcolumn(::Query, name::Symbol) = name == :a ? [1, 2] : [3, 4]
+end
+
+@testset "tables of Tables.jl" begin
+    failure(() -> Dataset(Query(); labels=:b), "a table is needed")
+    Base.loaded_modules[BIV.TABLES] = Tables
+    try
+        @test features(Dataset(Query(); labels=:b)) == hcat([1, 2])
+        @test features(Dataset((c=[1], d=[2]); labels=:d)) == hcat([1])
+    finally
+        delete!(Base.loaded_modules, BIV.TABLES)
+    end
+end
+
 @testset "what is wrong with data is said" begin
     refused(() -> Dataset(x, y[1:5]), :SHAPE, "labels have 5 rows, the features have 6")
     refused(() -> Dataset([x; NaN 0 0], [y; 1]), :INVALID_ARGUMENT, "row 7, feature 1: NaN")
@@ -182,11 +261,29 @@ small_model(; fields...) = Model(; kind="mlp", inputs=5, hidden=[8], fields...)
     refused(() -> read_csv("nowhere.csv"; labels=["y"]), :NOT_FOUND, "nowhere.csv")
     refused(() -> synthetic(row=3), :INVALID_CONFIG, "synthetic.row: is no known field (did you mean 'rows'?)")
     failure(() -> subset(Dataset(x, y), [1, 7]), "6-element UnitRange{Int64} at index [7]")
+    # The option that an error is about.
+    @test failure(() -> small_model(hidden=[8, -1]), "-1").field == "model.hidden[2]"
+    @test failure(() -> Dataset(x, y[1:5]), "5 rows").field === nothing
     closed = Dataset(x, y)
     close(closed)
     close(closed)
     @test !isopen(closed)
     refused(() -> labels(closed), :INVALID_HANDLE, "NULL")
+    @test repr(closed) == "Dataset(closed)" == repr("text/plain", closed)
+end
+
+@testset "objects show what they are" begin
+    @test repr(Dataset(x, y)) == "Dataset(6 rows, 3 features, 1 output, no variances)" == repr("text/plain", Dataset(x, y))
+    data = Dataset(TABLE; labels=:rent, std=:error, features=[:area, :rooms], missing_labels=:mask)
+    @test repr("text/plain", data) ==
+          "Dataset(4 rows, 2 features, 1 output, variances known)\n  features: area, rooms\n  masked labels: 1"
+    network = Model(kind="mlp", inputs=2, hidden=[3])
+    @test repr("text/plain", network) == "Model(2 inputs, 1 output, 13 parameters)\n  kind: mlp\n  trained: no"
+    trainer = Trainer(network, data; batch_size=2)
+    step!(trainer)
+    @test repr(trainer) == "Trainer(1 epoch, 1 step)"
+    @test occursin(r"^Trainer.*\n  loss: .*\"biv\".*\n  device: cpu\n  model: Model\(2 inputs", repr("text/plain", trainer))
+    @test occursin("trained: yes\n  features: area, rooms", repr("text/plain", network))
 end
 
 @testset "training" begin
@@ -254,6 +351,41 @@ end
     @test fit!(trainer, 1)
     @test progress(trainer).epoch == 5
     cancel!(trainer)
+end
+
+# A process that gets SIGINT while it trains, as that of the REPL does: from a callback; then without one, when the fit has
+# written its first checkpoint.
+const INTERRUPTED = """
+    using BIV
+    Base.exit_on_sigint(false)
+    data = BIV.synthetic(rows=500, features=5)
+    trainer = Trainer(Model(kind="mlp", inputs=5, hidden=[8]), data; batch_size=50, loss=(kind="mse",))
+    interrupted(call) = try
+        call()
+        error("not interrupted")
+    catch error
+        error isa InterruptException || rethrow()
+    end
+    interrupted(() -> fit!(epoch -> ccall(:kill, Cint, (Cint, Cint), getpid(), 2) == 0, trainer, 10^9))
+    file = tempname()
+    run(`sh -c "until [ -e \$file ]; do sleep 0.1; done; kill -INT \$(getpid())"`; wait=false)
+    interrupted(() -> fit(data; members=2, epochs=10^6, checkpoint=file))
+    rm(file)
+    print(fit!(trainer, 2) && isfinite(step!(trainer).loss))
+    """
+
+@testset "Ctrl-C" begin
+    julia = `$(Base.julia_cmd()) --startup-file=no --project=$(Base.active_project()) -e $INTERRUPTED`
+    @test read(julia, String) == "true"
+end
+
+@testset "seeds of 64 bits" begin
+    seed = typemax(UInt64)
+    network = Model(kind="mlp", inputs=3, hidden=[4], seed=seed)
+    @test describe(network)["options"]["seed"] === seed
+    @test predict(network, x) != predict(Model(kind="mlp", inputs=3, hidden=[4], seed=seed - 1), x)
+    @test labels(shuffled(Dataset(x, y); seed=seed)) != labels(shuffled(Dataset(x, y); seed=seed - 1))
+    @test length(sample_noise((kind="uniform", low=0, high=2), 3; seed=seed)) == 3
 end
 
 @testset "files" begin
