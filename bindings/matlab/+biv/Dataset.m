@@ -9,6 +9,7 @@ classdef Dataset < biv.Handle
     %   To make one
     %       biv.Dataset.fromArrays(x, y, 'Variances', v)                 your own arrays
     %       biv.Dataset.fromArrays(x, y, 'StandardDeviations', s)        s in the labels' unit
+    %       biv.Dataset.fromTable(t, 'Labels', 'y', 'Variances', 'v')    a table, or a struct of columns
     %       biv.Dataset.fromCsv(file, 'Labels', 'y', ...)                a CSV file with a header
     %       biv.Dataset.named('bike', file)                              Bike Sharing, or 'wine'
     %       biv.Dataset.fromImages(folder, ...)                          images whose names begin with the label
@@ -42,8 +43,9 @@ classdef Dataset < biv.Handle
             %   fromArrays(X, Y, 'Groups', G)               an element for each row, numbers or a cell array of texts:
             %                                               no fold of biv.fit parts rows whose elements are equal
             %   fromArrays(X, Y, 'MissingLabels', 'mask')   labels that are NaN are masked, not refused
+            %   fromArrays(X, Y, 'Columns', NAMES)          a cell array of the features' names, for fromTable and predict
             given = biv.parse(struct('Variances', [], 'StandardDeviations', [], 'Groups', [], ...
-                'MissingLabels', 'error'), varargin{:});
+                'MissingLabels', 'error', 'Columns', []), varargin{:});
             withStd = ~isempty(given.StandardDeviations);
             if withStd && ~isempty(given.Variances)
                 error('biv:InvalidArgument', 'give Variances or StandardDeviations, not both');
@@ -56,8 +58,43 @@ classdef Dataset < biv.Handle
             if ~isempty(given.Groups)
                 groups = biv.Dataset.groupNumbers(given.Groups(:));
             end
-            data = biv.Dataset(biv_mex('dataset_from_arrays', x, y, noise, groups, ...
-                biv.json('StandardDeviations', withStd, 'MissingLabels', given.MissingLabels)));
+            options = struct('standard_deviations', withStd, 'missing_labels', given.MissingLabels);
+            if ~isempty(given.Columns)
+                options.columns = cellstr(given.Columns);
+            end
+            data = biv.Dataset(biv_mex('dataset_from_arrays', x, y, noise, groups, biv.json(options)));
+        end
+
+        function data = fromTable(table, varargin)
+            %FROMTABLE  A data set of a table's columns, which are found by their names.
+            %   fromTable(T, 'Labels', 'income', 'StandardDeviations', 'income_err'): T is a table (Octave has none) or a
+            %   struct whose fields are columns of numbers. 'Labels', 'Variances' and 'StandardDeviations' are names or
+            %   cell arrays of them, 'Groups' is one name; 'Features' are all other columns by default. 'MissingLabels' is
+            %   as for fromArrays. A model that is trained on it finds its features in the tables that predict is given.
+            given = biv.parse(struct('Labels', [], 'Features', [], 'Variances', [], 'StandardDeviations', [], ...
+                'Groups', [], 'MissingLabels', 'error'), varargin{:});
+            if isempty(given.Labels)
+                error('biv:InvalidArgument', 'Labels: the name of a column is missing');
+            end
+            y = biv.tableColumns(table, given.Labels);
+            pairs = {'MissingLabels', given.MissingLabels};
+            taken = cellstr(given.Labels);
+            for name = {'Variances', 'StandardDeviations'}
+                if ~isempty(given.(name{1}))
+                    taken = [taken(:)' reshape(cellstr(given.(name{1})), 1, [])];
+                    pairs = [pairs name {biv.tableColumns(table, given.(name{1}))}]; %#ok<AGROW>
+                end
+            end
+            if ~isempty(given.Groups)
+                taken{end + 1} = char(given.Groups);
+                pairs = [pairs {'Groups', table.(char(given.Groups))}];
+            end
+            if isempty(given.Features)
+                [~, names] = biv.tableColumns(table);
+                given.Features = names(~ismember(names, taken));
+            end
+            x = biv.tableColumns(table, given.Features);
+            data = biv.Dataset.fromArrays(x, y, pairs{:}, 'Columns', given.Features);
         end
 
         function data = fromCsv(path, varargin)
@@ -209,6 +246,9 @@ classdef Dataset < biv.Handle
     methods (Static, Access = private)
         function numbers = groupNumbers(groups)
             % A number for each group, that of a text the same one in all data sets.
+            if isa(groups, 'string') || isa(groups, 'categorical')
+                groups = cellstr(groups);
+            end
             if ~iscell(groups)
                 numbers = double(groups);
                 return

@@ -110,11 +110,13 @@ classdef Model < biv.Handle
 
         function [y, v] = predict(this, x)
             %PREDICT  Labels for the rows of X (n x d, or n x ... for images), n x m, in the labels' unit.
-            %   Y = predict(MODEL, X): X is in the features' own unit, all finite. No rows give no predictions.
+            %   Y = predict(MODEL, X): X is in the features' own unit, all finite. No rows give no predictions. X may be a
+            %   table or a struct of columns, for a model that was trained on one (see biv.Dataset.fromTable).
             %   [Y, V] = predict(MODEL, X) also gives the variances of the errors of Y, seen as true values, in the
             %   square of the labels' unit. A label whose noise has variance u differs from Y by scale * u more: see
             %   errorBars. This is for models of biv.fit and of kind 'mean_variance'; others know nothing of their
             %   errors, which is the error biv:Unsupported.
+            x = inputs(this, x);
             if nargout < 2
                 y = biv_mex('model_predict', this.Key, x);
             else
@@ -180,6 +182,26 @@ classdef Model < biv.Handle
     end
 
     methods (Hidden)
+        function x = inputs(this, x)
+            % For predict: the features of X, which in a table have names.
+            if ~isstruct(x) && ~isa(x, 'table')
+                return
+            end
+            known = getfield(describe(this), 'columns');
+            if isempty(known)
+                error('biv:InvalidArgument', 'the model does not know the names of its features: give an array');
+            end
+            known = known.features;
+            if ~iscell(known)
+                known = num2cell(known);
+            end
+            coded = known(~cellfun(@(column) strcmp(column.encoding, 'number'), known));
+            if ~isempty(coded)
+                error('biv:InvalidArgument', 'the model codes the column ''%s'': give an array', coded{1}.name);
+            end
+            x = biv.tableColumns(x, cellfun(@(column) column.name, known, 'UniformOutput', false));
+        end
+
         function text = summary(this)
             % For disp: the object in a line.
             sizes = info(this);

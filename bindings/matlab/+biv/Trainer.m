@@ -141,6 +141,9 @@ classdef Trainer < biv.Handle
 
         function y = predict(this, x)
             %PREDICT  Labels for the rows of X, n x m, in the labels' unit: as predict of biv.Model.
+            if isstruct(x) || isa(x, 'table')
+                x = inputs(this.model(), x);
+            end
             y = biv_mex('trainer_predict', this.Key, x);
         end
 

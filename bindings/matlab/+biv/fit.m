@@ -1,6 +1,7 @@
 function [model, report] = fit(x, varargin)
 %biv.fit  Makes a trained model with error bars of data; nothing has to be tuned.
 %   [MODEL, REPORT] = biv.fit(X, Y, 'Variances', V)   arrays, with the pairs of biv.Dataset.fromArrays
+%   [MODEL, REPORT] = biv.fit(T, 'Labels', 'y', ...)  a table or a struct of columns, with those of biv.Dataset.fromTable
 %   [MODEL, REPORT] = biv.fit(DATA)                   a biv.Dataset
 %
 %   Five networks are trained side by side, each on the rows outside a fold of its own. What they miss of the other rows
@@ -33,13 +34,16 @@ function [model, report] = fit(x, varargin)
 
 own = struct('Model', [], 'Callback', []);
 arrays = {};
-if ~isa(x, 'biv.Dataset')
+isTable = isstruct(x) || isa(x, 'table');
+if isTable
+    arrays = {'Labels', 'Features', 'Variances', 'StandardDeviations', 'Groups', 'MissingLabels'};
+elseif ~isa(x, 'biv.Dataset')
     if isempty(varargin)
-        error('biv:InvalidArgument', 'give arrays X and Y, or a biv.Dataset');
+        error('biv:InvalidArgument', 'give arrays X and Y, a table, or a biv.Dataset');
     end
     y = varargin{1};
     varargin(1) = [];
-    arrays = {'Variances', 'StandardDeviations', 'Groups', 'MissingLabels'};
+    arrays = {'Variances', 'StandardDeviations', 'Groups', 'MissingLabels', 'Columns'};
 end
 options = {};
 if ~isempty(varargin) && (isstruct(varargin{1}) || any(strncmp(varargin{1}, '{', 1)))
@@ -54,7 +58,9 @@ elseif ~isempty(rest)
     error('biv:InvalidArgument', 'options: give a struct, JSON or pairs, not both');
 end
 own = biv.parse(own, ofFit{:});
-if isempty(arrays)
+if isTable
+    data = biv.Dataset.fromTable(x, ofArrays{:});
+elseif isempty(arrays)
     data = x;
 else
     data = biv.Dataset.fromArrays(x, y, ofArrays{:});

@@ -10,7 +10,7 @@ function text = json(varargin)
 %   false, text, structs, cell arrays (lists) and containers.Map (for keys that are no valid field names, as some
 %   columns). Arrays of more or less than one element are lists. The
 %   library takes a single value where an option is a list ('Hidden', 32 is [32]; 'Labels', 'Income' is ["Income"]), and
-%   [] for null. Numbers keep all their digits; NaN and infinity are the error biv:InvalidConfig.
+%   [] for null. Numbers keep all their digits, also those of int64 and uint64; NaN and infinity are the error biv:InvalidConfig.
 %
 %   Example
 %       biv.json('Loss', struct('kind', 'biv', 'epsilon', 0.5), 'BatchSize', 64)
@@ -81,8 +81,9 @@ if islogical(value)
     text = names{value + 1};
 elseif ~isreal(value) || ~isfinite(value)
     error('biv:InvalidConfig', '%s: is %s, must be a finite number', path, num2str(value));
-elseif isinteger(value) && abs(double(value)) > flintmax()
-    error('biv:InvalidConfig', '%s: whole numbers beyond 2^53 have to be given as JSON', path);
+elseif isinteger(value)
+    formats = {'%d', '%u'};
+    text = sprintf(formats{1 + (value > 0)}, value);
 else
     text = sprintf('%.17g', double(value));
 end

@@ -4,8 +4,11 @@
  * (column-major, described by strides). Errors come out as biv:<Status> with the library's message.
  * Nothing that the library has to free is alive where an error is raised; what mxMalloc gave, the host frees.
  */
+#ifndef _GNU_SOURCE /* MATLAB's mex defines it */
 #define _GNU_SOURCE
+#endif
 #include <biv.h>
+#include <biv_library.h> /* of build.m: BIV_LIBRARY_FOLDER, where the library is installed */
 #include <ctype.h>
 #include <dlfcn.h>
 #include <mex.h>
@@ -13,6 +16,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 /* ---- The library -------------------------------------------------------------------------------------- */
 
@@ -44,27 +48,21 @@ static struct {
 /* RTLD_DEEPBIND: the library's own BLAS, not the one that Octave or MATLAB brought along. */
 static void *open_library(const char *path) { return dlopen(path, RTLD_NOW | RTLD_LOCAL | RTLD_DEEPBIND); }
 
-/* BIV_LIBRARY where it is set; else beside this file, or where `make` puts it in the source tree; else where
- * the system looks. */
+/* BIV_LIBRARY where it is set; else beside this file, or where it was installed when this file was built; else where the
+ * system looks. */
 static void *find_library(void) {
-  static const char *const places[] = {".", "../../build/install/lib", "../install/lib"};
   const char *given = getenv("BIV_LIBRARY");
   if (given && *given) return open_library(given);
   char name[64], path[4096];
   snprintf(name, sizeof name, "libbiv.so.%d.%d", BIV_VERSION_MAJOR, BIV_VERSION_MINOR);
   Dl_info here;
-  if (dladdr((void *)&biv, &here) && here.dli_fname) {
-    const char *slash = strrchr(here.dli_fname, '/');
-    int length = slash ? (int)(slash - here.dli_fname) : 0;
-    for (size_t i = 0; slash && i < sizeof places / sizeof *places; ++i) {
-      snprintf(path, sizeof path, "%.*s/%s/%s", length, here.dli_fname, places[i], name);
-      FILE *file = fopen(path, "rb");
-      if (!file) continue;
-      fclose(file);
-      return open_library(path);
-    }
+  const char *slash = dladdr((void *)&biv, &here) && here.dli_fname ? strrchr(here.dli_fname, '/') : NULL;
+  if (slash) {
+    snprintf(path, sizeof path, "%.*s/%s", (int)(slash - here.dli_fname), here.dli_fname, name);
+    if (access(path, R_OK) == 0) return open_library(path);
   }
-  return open_library(name);
+  snprintf(path, sizeof path, "%s/%s", BIV_LIBRARY_FOLDER, name);
+  return open_library(access(path, R_OK) == 0 ? path : name);
 }
 
 static void load_library(void) {
@@ -110,6 +108,13 @@ static void *key(const mxArray *in) {
   return (void *)(uintptr_t) * (const uint64_t *)mxGetData(in);
 }
 
+/* In UTF-8: Octave's texts are that already, MATLAB's are converted. */
+#ifdef MATLAB_MEX_FILE
+#define TEXT_OF(in) mxArrayToUTF8String(in)
+#else
+#define TEXT_OF(in) mxArrayToString(in)
+#endif
+
 static const char *text(const mxArray *in, const char *name) {
   mxArray *converted = NULL;
   if (mxIsClass(in, "string")) { /* MATLAB's "text"; Octave has none */
@@ -118,7 +123,7 @@ static const char *text(const mxArray *in, const char *name) {
     in = converted;
   }
   if (!mxIsChar(in) || mxGetM(in) > 1) refuse(name, "must be text, a row of characters");
-  return mxArrayToString(in);
+  return TEXT_OF(in);
 }
 
 static double number(const mxArray *in, const char *name) {
@@ -132,6 +137,12 @@ static int64_t whole(const mxArray *in, const char *name, int64_t low) {
   if (!(value >= (double)low && value <= 9007199254740992.0) || value != (double)(int64_t)value)
     mexErrMsgIdAndTxt("biv:InvalidArgument", "%s: is %g, must be a whole number of at least %d", name, value, (int)low);
   return (int64_t)value;
+}
+
+/* A seed: a double, or all 64 bits of a uint64. */
+static uint64_t seed(const mxArray *in) {
+  if (mxIsUint64(in) && mxGetNumberOfElements(in) == 1) return *(const uint64_t *)mxGetData(in);
+  return (uint64_t)whole(in, "seed", 0);
 }
 
 enum { MAX_RANK = 8 };
@@ -563,7 +574,7 @@ static void dataset_subset(mxArray **out, arguments in) {
 
 static void dataset_shuffle(mxArray **out, arguments in) {
   biv_dataset *dataset;
-  check(biv.dataset_shuffle(key(in[0]), (uint64_t)whole(in[1], "seed", 0), &dataset));
+  check(biv.dataset_shuffle(key(in[0]), seed(in[1]), &dataset));
   out[0] = handle(dataset);
 }
 
@@ -643,8 +654,7 @@ static void dataset_free(mxArray **out, arguments in) {
 static void noise_sample(mxArray **out, arguments in) {
   int64_t count = whole(in[2], "count", 0);
   out[0] = mxCreateDoubleMatrix((mwSize)count, 1, mxREAL);
-  check(biv.noise_sample(text(in[0], "distribution"), (uint64_t)whole(in[1], "seed", 0), mxGetData(out[0]),
-                         (size_t)count));
+  check(biv.noise_sample(text(in[0], "distribution"), seed(in[1]), mxGetData(out[0]), (size_t)count));
 }
 
 /* the loss, predictions, labels, variances or [] */

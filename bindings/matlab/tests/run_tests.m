@@ -1,7 +1,6 @@
 % Tests of the package biv:   octave-cli --norc --no-history run_tests.m
 %
-% biv_mex is built into build/matlab. The library is found there as biv_mex finds it: BIV_LIBRARY, else
-% build/install. The last line has the number of tests; an error is raised when one fails.
+% biv_mex is built into build/matlab, for the library in BIV_PREFIX, else as build.m finds one. The last line has the number of tests; an error is raised when one fails.
 
 here = fileparts(mfilename('fullpath'));
 root = fullfile(here, '..', '..', '..');
@@ -11,7 +10,7 @@ built = fullfile(root, 'build', 'matlab');
 if ~exist(built, 'dir')
     mkdir(built);
 end
-build(built);
+build(built, getenv('BIV_PREFIX'));
 addpath(built);
 
 t = Checks();
@@ -41,6 +40,10 @@ t.raises('biv:InvalidArgument', 'no command', @() biv_mex('nonsense'));
 t.raises('biv:InvalidArgument', 'wrong number', @() biv_mex('model_load'));
 t.raises('biv:InvalidArgument', 'command', @() biv_mex());
 t.raises('biv:InvalidArgument', 'must be text', @() biv_mex(5));
+% MATLAB's grammar of identifiers: words of letters, digits and underscores that begin with a letter, with colons between.
+identifiers = regexp(source, '"(biv:[^"]*)"', 'tokens');
+t.that('identifiers', numel(identifiers) > 3 && ...
+    all(cellfun(@(id) ~isempty(regexp(id{1}, '^biv:([A-Za-z]\w*)?$', 'once')), identifiers)));
 
 % ---- Options ----
 t.that('no options', strcmp(biv.json(), '{}'));
@@ -55,7 +58,8 @@ t.that('nothing', strcmp(biv.json('TestSize', []), '{"test_size":[]}'));
 t.that('numbers keep their digits', str2double(regexprep(biv.json('Epsilon', 1 / 3), '[^0-9.]', '')) == 1 / 3);
 t.that('large whole numbers', strcmp(biv.json('Seed', 2 ^ 53), '{"seed":9007199254740992}'));
 t.that('integers', strcmp(biv.json('Seed', uint64(7)), '{"seed":7}'));
-t.raises('biv:InvalidConfig', '2^53', @() biv.json('Seed', intmax('uint64')));
+t.that('seeds of 64 bits', strcmp(biv.json('Seed', intmax('uint64')), '{"seed":18446744073709551615}'));
+t.that('int64', strcmp(biv.json('A', intmin('int64')), '{"a":-9223372036854775808}'));
 t.that('text is escaped', strcmp(biv.json('Tag', 'a"b\c'), '{"tag":"a\"b\\c"}'));
 t.that('maps', strcmp(biv.json('Cyclic', containers.Map('time of day', 24)), '{"cyclic":{"time of day":24}}'));
 t.raises('biv:InvalidConfig', 'options.epsilon: is NaN', @() biv.json('Epsilon', NaN));
@@ -121,6 +125,31 @@ grouped = biv.Dataset.fromArrays(rand(60, 2), rand(60, 1), 'Groups', repmat({'no
 t.that('two groups are two folds', report.rows == 60);
 t.raises('biv:InvalidArgument', 'group', @() biv.fit(grouped, 'Members', 3, 'Epochs', 1));
 
+% ---- Tables: a struct of columns here, as Octave has no table ----
+homes = struct('area', [10; 20; 30; 40], 'rooms', int8([1 2 3 4]), 'town', {{'a'; 'b'; 'a'; 'b'}}, ...
+    'rent', [100; 200; NaN; 400], 'error', [1; 2; 3; 4]);
+roles = {'Labels', 'rent', 'StandardDeviations', 'error', 'MissingLabels', 'mask'};
+rented = biv.Dataset.fromTable(homes, roles{:}, 'Groups', 'town');
+t.that('a table', isequal(features(rented), [10 1; 20 2; 30 3; 40 4]) && ...
+    isequal(variances(rented)([1 2 4]), [1; 4; 16]) && getfield(info(rented), 'masked_labels') == 1);
+t.that('its names', isequal({getfield(describe(rented), 'columns').features.name}, {'area', 'rooms'}));
+rented = biv.Dataset.fromTable(homes, 'Labels', {'area', 'error'}, 'Features', 'rooms', 'Variances', {'error', 'area'});
+t.that('chosen columns of a table', isequal(features(rented), (1:4)') && ...
+    isequal(labels(rented), [homes.area homes.error]) && isequal(variances(rented), [homes.error homes.area]));
+t.raises('biv:InvalidArgument', 'the column ''town'' is a cell of size [4 1]', @() biv.Dataset.fromTable(homes, roles{:}));
+t.raises('biv:NotFound', 'no column ''price'', but area, rooms', @() biv.Dataset.fromTable(homes, 'Labels', 'price'));
+t.raises('biv:InvalidArgument', 'Labels: the name', @() biv.Dataset.fromTable(homes));
+t.raises('biv:Shape', 'the column ''b'' has 1 rows, ''a'' has 2', ...
+    @() biv.Dataset.fromTable(struct('a', [1; 2], 'b', 3, 'y', [1; 2]), 'Labels', 'y'));
+homes = struct('rooms', mod((0:59)' * 7, 11), 'area', mod((0:59)' * 5, 13), 'rent', mod((0:59)' * 3, 17));
+[letting, report] = biv.fit(homes, struct('members', 2, 'epochs', 1), 'Labels', 'rent');
+t.that('a fit of a table', report.rows == 60);
+t.that('a model finds its columns', isequal(predict(letting, struct('area', homes.area, 'rooms', homes.rooms)), ...
+    predict(letting, [homes.rooms homes.area])));
+renting = biv.Trainer.create(letting.copy(), [], 'Loss', struct('kind', 'mse'));
+t.that('a trainer too', isequal(predict(renting, homes), predict(letting, homes)));
+t.raises('biv:NotFound', 'no column ''rooms''', @() predict(letting, struct('area', 1)));
+
 part = subset(data, [5 1 1]);
 t.that('a subset, counted from 1', isequal(labels(part), [5; 1; 1]));
 t.that('a mask', isequal(labels(subset(data, v > 3)), [3; 4; 5]));
@@ -134,6 +163,9 @@ t.raises('biv:InvalidArgument', 'row', @() subset(data, []));
 mixed = shuffle(data, 3);
 t.that('a shuffle keeps the rows', isequal(sort(labels(mixed)), y) && isequal(labels(mixed), labels(shuffle(data, 3))));
 t.that('features go with their labels', isequal(features(mixed), x(labels(mixed), :)));
+t.that('a seed of 64 bits', ~isequal(labels(shuffle(data, intmax('uint64'))), ...
+    labels(shuffle(data, intmax('uint64') - 1))) && numel(biv.sampleNoise(2, intmax('uint64'), 'Kind', 'gamma', ...
+    'Mean', 3, 'Variance', 2)) == 2);
 t.raises('biv:InvalidArgument', 'seed', @() shuffle(data, -1));
 t.raises('biv:InvalidArgument', 'seed: must be a number', @() shuffle(data, 'a'));
 
