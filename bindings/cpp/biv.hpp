@@ -7,13 +7,15 @@
  *
  * - Dataset, Model and Trainer own their handles: they are moved, not copied, and free themselves, in any order. Using
  *   one that was moved from is an Error.
- * - Every failure is an Error with the library's status and message.
- * - Arrays are passed as View (pointer, shape, strides) and copied before the call returns, except by
- * Dataset::borrowed() and Dataset::from_dlpack(); results are std::vector<double>, row-major.
+ * - Every failure is an Error with the library's status and message, which is thrown. Where BIV_NO_EXCEPTIONS is
+ *   defined or exceptions are turned off, it is in the Result that every function returns, and create() makes objects.
+ * - Arrays are passed as View and copied before the call returns, except by Dataset::borrowed() and
+ *   Dataset::from_dlpack(); vectors, spans, Eigen's matrices and mdspans are Views. Results are std::vector<double>,
+ *   row-major.
  * - Options are JSON text or nested braces: {{"kind", "mlp"}, {"inputs", 19}, {"hidden", {100, 50}}}.
  * - Callbacks are lambdas; an exception that one throws stops the training and comes out of the call.
  *
- * Strings are UTF-8. Include Eigen before this file and its matrices and vectors are Views, too.
+ * Strings are UTF-8.
  */
 #ifndef BIV_HPP
 #define BIV_HPP
@@ -36,9 +38,23 @@
 #include <string>
 #include <type_traits>
 #include <utility>
+#include <variant>
 #include <vector>
+#if __has_include(<version>)
+#include <version>
+#endif
+#ifdef __cpp_lib_jthread
+#include <stop_token>
+#endif
+
+#if !defined(BIV_NO_EXCEPTIONS) && !defined(__cpp_exceptions)
+#define BIV_NO_EXCEPTIONS
+#endif
 
 namespace biv {
+#ifdef BIV_NO_EXCEPTIONS
+inline namespace results { /* other functions than those that throw, for the linker too */
+#endif
 
 /** A failure of the library; what() is its message: what was wrong, where, what would be right. */
 class Error : public std::runtime_error {
@@ -54,6 +70,63 @@ class Error : public std::runtime_error {
  private:
   biv_status status_;
 };
+
+#ifdef BIV_NO_EXCEPTIONS
+
+/** What a function gives: a T or, where it failed, an Error. Asking for the one that it is not ends the program. */
+template <class T>
+class [[nodiscard]] Result {
+ public:
+  Result(T value) : content_(std::move(value)) {}
+  Result(Error error) : content_(std::move(error)) {}
+
+  /** Whether there is a T. */
+  explicit operator bool() const noexcept { return content_.index() == 0; }
+
+  T &operator*() & { return std::get<0>(content_); }
+  const T &operator*() const & { return std::get<0>(content_); }
+  T &&operator*() && { return std::get<0>(std::move(content_)); }
+  T *operator->() { return &**this; }
+  const T *operator->() const { return &**this; }
+
+  const Error &error() const { return std::get<1>(content_); }
+
+ private:
+  std::variant<T, Error> content_;
+};
+
+/** Nothing or, where the function failed, an Error. */
+template <>
+class [[nodiscard]] Result<void> {
+ public:
+  Result() = default;
+  Result(Error error) : error_(std::move(error)) {}
+
+  /** Whether all went well. */
+  explicit operator bool() const noexcept { return !error_; }
+
+  const Error &error() const { return error_.value(); }
+
+ private:
+  std::optional<Error> error_;
+};
+
+#define BIV_FAIL(status, message) return Error(status, message)
+#define BIV_TRY(name, call)                         \
+  auto name##_result = call;                        \
+  if (!name##_result) return name##_result.error(); \
+  auto name = *std::move(name##_result)
+
+#else
+
+/** What a function gives; failures are thrown. */
+template <class T>
+using Result = T;
+
+#define BIV_FAIL(status, message) throw Error(status, message)
+#define BIV_TRY(name, call) auto name = call
+
+#endif
 
 /** The sizes of a data set. */
 using DatasetInfo = ::biv_dataset_info;
@@ -186,8 +259,54 @@ class Shape {
 };
 
 namespace detail {
+
 class Input;
+
+/** The elements of an array: what its data() or data_handle() points to. */
+template <class Array>
+auto address(const Array &array) -> decltype(array.data()) {
+  return array.data();
 }
+template <class Array>
+auto address(const Array &array) -> decltype(array.data_handle()) {
+  return array.data_handle();
+}
+template <class Array>
+using Element = std::remove_cv_t<std::remove_pointer_t<decltype(address(std::declval<const Array &>()))>>;
+
+template <class Array>
+constexpr bool has_numbers = std::is_same_v<Element<Array>, float> || std::is_same_v<Element<Array>, double>;
+
+/* The kinds of arrays that are Views, by what they have. */
+template <class Array, class = void>
+constexpr bool is_range = false;
+template <class Array>
+constexpr bool is_range<Array, std::void_t<decltype(std::declval<const Array &>().size()), Element<Array>>> =
+    has_numbers<Array>;
+
+template <class Array, class = void>
+constexpr bool is_matrix = false;
+template <class Array>
+constexpr bool is_matrix<
+    Array, std::void_t<decltype(std::declval<const Array &>().rows() + std::declval<const Array &>().cols() +
+                                std::declval<const Array &>().rowStride() + std::declval<const Array &>().colStride()),
+                       Element<Array>>> = has_numbers<Array>;
+
+template <class Array, class = void>
+constexpr bool is_mdspan = false;
+template <class Array>
+constexpr bool
+    is_mdspan<Array, std::void_t<decltype(std::declval<const Array &>().rank(), std::declval<const Array &>().extent(0),
+                                          std::declval<const Array &>().stride(0)),
+                                 Element<Array>>> = has_numbers<Array>;
+
+/** Whether a matrix is a vector by its type, as Eigen's are, and so an array of one dimension. */
+template <class Matrix, class = void>
+constexpr bool is_column = false;
+template <class Matrix>
+constexpr bool is_column<Matrix, std::void_t<decltype(Matrix::ColsAtCompileTime)>> = Matrix::ColsAtCompileTime == 1;
+
+}  // namespace detail
 
 /**
  * An array of float or double that belongs to someone else and has to live as long as the call that it is passed to.
@@ -205,31 +324,39 @@ class View {
   View(const double *data, Shape shape, Shape strides = {}, std::int64_t size = 0)
       : View(BIV_F64, data, std::move(shape), std::move(strides), size) {}
 
-  /** A vector as an array of one dimension. */
-  View(const std::vector<float> &values) : View(values, Shape(values.size())) {}
-  View(const std::vector<double> &values) : View(values, Shape(values.size())) {}
+  /** A vector, std::array, std::span and the like (data() and size()) as an array of one dimension. */
+  template <
+      class Range,
+      std::enable_if_t<detail::is_range<Range> && !detail::is_matrix<Range> && !detail::is_mdspan<Range>, int> = 0>
+  View(const Range &values) : View(values, Shape(values.size())) {}
 
-  /** A vector as an array of several dimensions, which must not reach beyond it. */
-  View(const std::vector<float> &values, Shape shape, Shape strides = {})
-      : View(BIV_F32, first(values), std::move(shape), std::move(strides), static_cast<std::int64_t>(values.size())) {}
-  View(const std::vector<double> &values, Shape shape, Shape strides = {})
-      : View(BIV_F64, first(values), std::move(shape), std::move(strides), static_cast<std::int64_t>(values.size())) {}
+  /** The same as an array of several dimensions, which must not reach beyond it. */
+  template <class Range, std::enable_if_t<detail::is_range<Range>, int> = 0>
+  View(const Range &values, Shape shape, Shape strides = {})
+      : View(values.size() > 0 ? values.data() : nullptr, std::move(shape), std::move(strides),
+             static_cast<std::int64_t>(values.size())) {}
 
-#ifdef EIGEN_WORLD_VERSION
-  /** Eigen's matrices, blocks, transposes and maps, in either order; a column vector is an array of one dimension. */
-  template <class Derived, std::enable_if_t<(Eigen::internal::traits<Derived>::Flags & Eigen::DirectAccessBit) != 0 &&
-                                                (std::is_same_v<typename Derived::Scalar, float> ||
-                                                 std::is_same_v<typename Derived::Scalar, double>),
-                                            int> = 0>
-  View(const Eigen::DenseBase<Derived> &matrix)
-      : View(matrix.derived().data(), Shape(matrix.rows(), matrix.cols()),
-             Shape(matrix.derived().rowStride(), matrix.derived().colStride())) {
-    if constexpr (Derived::ColsAtCompileTime == 1) {
+  /**
+   * A matrix with rows(), cols(), rowStride(), colStride() and data(), as Eigen's matrices, blocks, transposes and maps
+   * are, in either order. A column vector of Eigen's is an array of one dimension.
+   */
+  template <class Matrix, std::enable_if_t<detail::is_matrix<Matrix>, int> = 0>
+  View(const Matrix &matrix)
+      : View(matrix.data(), Shape(matrix.rows(), matrix.cols()), Shape(matrix.rowStride(), matrix.colStride())) {
+    if constexpr (detail::is_column<Matrix>) {
       shape_.pop_back();
       strides_.pop_back();
     }
   }
-#endif
+
+  /** An array with rank(), extent(), stride() and data_handle() or data(), as std::mdspan and Kokkos::View are. */
+  template <class Array, std::enable_if_t<detail::is_mdspan<Array> && !detail::is_matrix<Array>, int> = 0>
+  View(const Array &array) : View(detail::address(array), Shape()) {
+    for (std::size_t axis = 0; axis < static_cast<std::size_t>(array.rank()); ++axis) {
+      shape_.push_back(static_cast<std::int64_t>(array.extent(axis)));
+      strides_.push_back(static_cast<std::int64_t>(array.stride(axis)));
+    }
+  }
 
   /** The size of each dimension; none where there is no array. */
   const std::vector<std::int64_t> &shape() const noexcept { return shape_; }
@@ -239,15 +366,13 @@ class View {
 
   View(std::int32_t dtype, const void *data, Shape shape, Shape strides, std::int64_t size)
       : dtype_(dtype), data_(data), shape_(shape.sizes()), strides_(strides.sizes()), size_(size) {
-    if (!strides_.empty() && strides_.size() != shape_.size())
-      throw Error(BIV_ERROR_SHAPE, "the array has " + std::to_string(shape_.size()) + " dimensions and " +
-                                       std::to_string(strides_.size()) + " strides");
-  }
-
-  /** The address of the first element; none in an empty vector, whatever room it has. */
-  template <class T>
-  static const T *first(const std::vector<T> &values) {
-    return values.empty() ? nullptr : values.data();
+    if (strides_.empty() || strides_.size() == shape_.size()) return;
+#ifdef BIV_NO_EXCEPTIONS
+    shape_.clear(); /* which the library refuses */
+#else
+    throw Error(BIV_ERROR_SHAPE, "the array has " + std::to_string(shape_.size()) + " dimensions and " +
+                                     std::to_string(strides_.size()) + " strides");
+#endif
   }
 
   std::int32_t dtype_ = 0;
@@ -259,48 +384,62 @@ class View {
 /* What the classes below are made of; not for users. */
 namespace detail {
 
-inline void check(biv_status status) {
-  if (status != BIV_OK) throw Error(status, biv_last_error_message());
+inline Result<void> check(biv_status status) {
+  if (status != BIV_OK) BIV_FAIL(status, biv_last_error_message());
+  return Result<void>();
+}
+
+/** What `make` gives, where the C function returned BIV_OK. */
+template <class Make>
+auto checked(biv_status status, Make make) -> Result<decltype(make())> {
+  if (status != BIV_OK) BIV_FAIL(status, biv_last_error_message());
+  return make();
 }
 
 /** The struct that a C function fills. */
 template <class Struct, class Function, class... Arguments>
-Struct filled(Function function, const Arguments &...arguments) {
+Result<Struct> filled(Function function, const Arguments &...arguments) {
   Struct result{};
   result.struct_size = sizeof result;
-  check(function(arguments..., &result));
-  return result;
+  return checked(function(arguments..., &result), [&] { return result; });
+}
+
+/** The bytes that a C function copies. */
+template <class Bytes, class Function, class Handle>
+Result<Bytes> copied(Function function, const Handle *handle) {
+  std::size_t needed = 0;
+  function(handle, nullptr, 0, &needed);
+  Bytes bytes(std::max<std::size_t>(needed, 1), typename Bytes::value_type());
+  return checked(function(handle, bytes.data(), bytes.size(), &needed), [&] {
+    bytes.resize(needed);
+    return std::move(bytes);
+  });
 }
 
 /** The text that a C function copies. */
 template <class Function, class Handle>
-std::string copied_text(Function function, const Handle *handle) {
-  std::size_t needed = 0;
-  function(handle, nullptr, 0, &needed);
-  std::string text(std::max<std::size_t>(needed, 1), '\0');
-  check(function(handle, &text[0], text.size(), &needed));
-  text.resize(needed - 1);
+Result<std::string> copied_text(Function function, const Handle *handle) {
+  BIV_TRY(text, copied<std::string>(function, handle));
+  text.pop_back();
   return text;
 }
 
-/** The bytes that a C function copies. */
-template <class Function, class Handle>
-std::vector<unsigned char> copied_bytes(Function function, const Handle *handle) {
-  std::size_t needed = 0;
-  check(function(handle, nullptr, 0, &needed));
-  std::vector<unsigned char> bytes(needed);
-  check(function(handle, bytes.data(), bytes.size(), &needed));
-  bytes.resize(needed);
-  return bytes;
+/** A text that stays the library's. */
+template <class Function, class... Arguments>
+Result<std::string> text(Function function, const Arguments &...arguments) {
+  const char *result = nullptr;
+  return checked(function(arguments..., &result), [&] { return std::string(result); });
 }
 
-/** What a C function makes: a handle, or a text of the library's. */
-template <class T, class Function, class... Arguments>
-T *made(Function function, const Arguments &...arguments) {
-  T *result = nullptr;
-  check(function(arguments..., &result));
-  return result;
-}
+/** The object of a handle that a C function makes. */
+template <class Object, class Handle>
+struct New {
+  template <class Function, class... Arguments>
+  static Result<Object> from(Function function, const Arguments &...arguments) {
+    Handle *handle = nullptr;
+    return checked(function(arguments..., &handle), [&] { return Object(handle); });
+  }
+};
 
 /** A copy of a library's struct, of the fields that both have. */
 template <class Struct>
@@ -339,15 +478,21 @@ class Output {
  public:
   explicit Output(std::vector<std::int64_t> shape) : shape_(std::move(shape)) {
     std::int64_t count = 1;
+    bool fits = true;
     for (const std::int64_t size : shape_) {
-      if (size > 0 && count > std::numeric_limits<std::int64_t>::max() / size) refuse();
-      count *= std::max<std::int64_t>(size, 0);
+      fits = fits && (size <= 0 || count <= std::numeric_limits<std::int64_t>::max() / size);
+      if (fits) count *= std::max<std::int64_t>(size, 0);
     }
+#ifdef BIV_NO_EXCEPTIONS
+    if (fits) values_.resize(static_cast<std::size_t>(count)); /* else the library refuses it */
+#else
     try {
+      if (!fits) throw std::length_error("shape");
       values_.resize(static_cast<std::size_t>(count));
     } catch (const std::exception &) {
-      refuse();
+      throw Error(BIV_ERROR_OUT_OF_MEMORY, "there is no memory for the results");
     }
+#endif
     array_ = {values_.data(), BIV_F64, static_cast<std::int32_t>(shape_.size()), shape_.data(), nullptr, count};
   }
   Output(const Output &) = delete;
@@ -360,8 +505,6 @@ class Output {
   std::vector<double> take() { return std::move(values_); }
 
  private:
-  [[noreturn]] static void refuse() { throw Error(BIV_ERROR_OUT_OF_MEMORY, "there is no memory for the results"); }
-
   std::vector<std::int64_t> shape_;
   std::vector<double> values_;
   biv_array_out array_{};
@@ -373,8 +516,11 @@ class Handle {
  public:
   Handle(const char *type, T *handle) : type_(type), handle_(handle) {}
 
+  /** NULL, which the library refuses, where it was moved from. */
   T *get() const {
+#ifndef BIV_NO_EXCEPTIONS
     if (!handle_) throw Error(BIV_ERROR_INVALID_HANDLE, std::string("the ") + type_ + " was moved from");
+#endif
     return handle_.get();
   }
 
@@ -385,6 +531,13 @@ class Handle {
   const char *type_;
   std::unique_ptr<T, Free> handle_;
 };
+
+/** The text that a C function made, where its status is BIV_OK. */
+inline Result<std::string> taken_text(biv_status status, biv_text *made) {
+  const Handle<biv_text, biv_text_free> owner("text", made);
+  if (status != BIV_OK) BIV_FAIL(status, biv_last_error_message());
+  return text(biv_text_get, owner.get());
+}
 
 /** A lambda that C calls. Its exception stops the computation and waits for rethrow(). */
 template <class Report, class Given>
@@ -404,12 +557,16 @@ class Callback {
  private:
   static std::int32_t call(void *user, const Given *given) noexcept {
     auto &self = *static_cast<Callback *>(user);
+#ifdef BIV_NO_EXCEPTIONS
+    return self.function_(Report(known(*given))) ? 0 : 1;
+#else
     try {
       return self.function_(Report(known(*given))) ? 0 : 1;
     } catch (...) {
       self.error_ = std::current_exception();
       return 1;
     }
+#endif
   }
 
   const Function &function_;
@@ -433,9 +590,10 @@ class Dataset {
    *   masks its label: it has no weight and counts in no metric.
    * @throws Error BIV_ERROR_SHAPE; BIV_ERROR_INVALID_ARGUMENT for no rows, NaN, infinity and negative variances.
    */
-  Dataset(const View &features, const View &labels, const View &variances = {})
-      : Dataset(detail::made<biv_dataset>(biv_dataset_create_from_arrays, detail::Input(features),
-                                          detail::Input(labels), detail::Input(variances))) {}
+  static Result<Dataset> create(const View &features, const View &labels, const View &variances = {}) {
+    return New::from(biv_dataset_create_from_arrays, detail::Input(features), detail::Input(labels),
+                     detail::Input(variances));
+  }
 
   /**
    * Of arrays, with everything that may be known of the labels.
@@ -446,14 +604,27 @@ class Dataset {
    * @param options schema "arrays": {{"standard_deviations", true}, {"missing_labels", "mask"}}: then a label of NaN is
    *   masked.
    */
+  static Result<Dataset> create(const View &features, const View &labels, const View &noise, const View &groups,
+                                const Options &options = {}) {
+    return New::from(biv_dataset_create, detail::Input(features), detail::Input(labels), detail::Input(noise),
+                     detail::Input(groups), options.json());
+  }
+
+#ifndef BIV_NO_EXCEPTIONS
+  /** As create(). */
+  Dataset(const View &features, const View &labels, const View &variances = {})
+      : Dataset(create(features, labels, variances)) {}
+
+  /** As create(). */
   Dataset(const View &features, const View &labels, const View &noise, const View &groups, const Options &options = {})
-      : Dataset(detail::made<biv_dataset>(biv_dataset_create, detail::Input(features), detail::Input(labels),
-                                          detail::Input(noise), detail::Input(groups), options.json())) {}
+      : Dataset(create(features, labels, noise, groups, options)) {}
+#endif
 
   /** The same with the standard deviations of the labels' noise, in the labels' unit, instead of variances. */
-  static Dataset with_standard_deviations(const View &features, const View &labels, const View &standard_deviations) {
-    return Dataset(detail::made<biv_dataset>(biv_dataset_create_from_arrays_with_std, detail::Input(features),
-                                             detail::Input(labels), detail::Input(standard_deviations)));
+  static Result<Dataset> with_standard_deviations(const View &features, const View &labels,
+                                                  const View &standard_deviations) {
+    return New::from(biv_dataset_create_from_arrays_with_std, detail::Input(features), detail::Input(labels),
+                     detail::Input(standard_deviations));
   }
 
   /**
@@ -463,8 +634,8 @@ class Dataset {
    *
    * @param noise @param groups @param options as for the constructor.
    */
-  static Dataset borrowed(const View &features, const View &labels, const View &noise, std::function<void()> release,
-                          const View &groups = {}, const Options &options = {}) {
+  static Result<Dataset> borrowed(const View &features, const View &labels, const View &noise,
+                                  std::function<void()> release, const View &groups = {}, const Options &options = {}) {
     const auto call = [](void *user) {
       const std::unique_ptr<std::function<void()>> function(static_cast<std::function<void()> *>(user));
       if (*function) (*function)();
@@ -472,7 +643,7 @@ class Dataset {
     const detail::Input x(features), y(labels), v(noise), g(groups);
     const biv_release_callback callback = call;
     auto *const user = new std::function<void()>(std::move(release));
-    return Dataset(detail::made<biv_dataset>(biv_dataset_create_borrowed, x, y, v, g, callback, user, options.json()));
+    return New::from(biv_dataset_create_borrowed, x, y, v, g, callback, user, options.json());
   }
 
   /**
@@ -482,11 +653,11 @@ class Dataset {
    * @param features @param labels @param noise @param groups dlpack.h's structs; nullptr for no noise and no groups.
    * @param stream that on which tensors on a GPU are written, as for biv_dataset_create_from_dlpack().
    */
-  static Dataset from_dlpack(DLManagedTensorVersioned *features, DLManagedTensorVersioned *labels,
-                             DLManagedTensorVersioned *noise = nullptr, DLManagedTensorVersioned *groups = nullptr,
-                             const Options &options = {}, void *stream = nullptr) {
-    return Dataset(detail::made<biv_dataset>(biv_dataset_create_from_dlpack, features, labels, noise, groups, stream,
-                                             options.json()));
+  static Result<Dataset> from_dlpack(DLManagedTensorVersioned *features, DLManagedTensorVersioned *labels,
+                                     DLManagedTensorVersioned *noise = nullptr,
+                                     DLManagedTensorVersioned *groups = nullptr, const Options &options = {},
+                                     void *stream = nullptr) {
+    return New::from(biv_dataset_create_from_dlpack, features, labels, noise, groups, stream, options.json());
   }
 
   /**
@@ -496,18 +667,18 @@ class Dataset {
    * {"error_divisor", 1.645}}.
    * @throws Error BIV_ERROR_NOT_FOUND for a file or column, BIV_ERROR_PARSE with row and column.
    */
-  static Dataset from_csv(const std::string &path, const Options &options) {
-    return Dataset(detail::made<biv_dataset>(biv_dataset_create_from_csv, path.c_str(), options.json()));
+  static Result<Dataset> from_csv(const std::string &path, const Options &options) {
+    return New::from(biv_dataset_create_from_csv, path.c_str(), options.json());
   }
 
   /** Of a format that has a name, "bike" or "wine": `path` is its file, or the folder that holds it. */
-  static Dataset named(const std::string &name, const std::string &path) {
-    return Dataset(detail::made<biv_dataset>(biv_dataset_create_named, name.c_str(), path.c_str()));
+  static Result<Dataset> named(const std::string &name, const std::string &path) {
+    return New::from(biv_dataset_create_named, name.c_str(), path.c_str());
   }
 
   /** Of Friedman's function, whose values are known; schema "synthetic": {{"rows", 2000}, {"features", 10}}. */
-  static Dataset synthetic(const Options &options) {
-    return Dataset(detail::made<biv_dataset>(biv_dataset_create_synthetic, options.json()));
+  static Result<Dataset> synthetic(const Options &options) {
+    return New::from(biv_dataset_create_synthetic, options.json());
   }
 
   /**
@@ -516,8 +687,8 @@ class Dataset {
    *
    * @param options schema "images": {{"size", {{"height", 64}, {"width", 64}}}, {"corrupt", "skip"}}.
    */
-  static Dataset from_images(const std::string &folder, const Options &options = {}) {
-    return Dataset(detail::made<biv_dataset>(biv_dataset_create_from_images, folder.c_str(), options.json()));
+  static Result<Dataset> from_images(const std::string &folder, const Options &options = {}) {
+    return New::from(biv_dataset_create_from_images, folder.c_str(), options.json());
   }
 
   /**
@@ -526,40 +697,36 @@ class Dataset {
    * @param options schema "noise": {{"distribution", {{"kind", "gamma"}, {"mean", 20}, {"variance", 400}}}, {"seed",
    * 7}}.
    */
-  Dataset add_noise(const Options &options) const {
-    return Dataset(detail::made<biv_dataset>(biv_dataset_add_noise, handle_.get(), options.json()));
+  Result<Dataset> add_noise(const Options &options) const {
+    return New::from(biv_dataset_add_noise, handle_.get(), options.json());
   }
 
   /** Copies of two parts, for training and testing; schema "split": {{"train_size", 500}, {"seed", 7}}. */
-  std::pair<Dataset, Dataset> split(const Options &options) const {
+  Result<std::pair<Dataset, Dataset>> split(const Options &options) const {
     biv_dataset *train = nullptr, *test = nullptr;
-    detail::check(biv_dataset_split(handle_.get(), options.json(), &train, &test));
-    return {Dataset(train), Dataset(test)};
+    return detail::checked(biv_dataset_split(handle_.get(), options.json(), &train, &test),
+                           [&] { return std::pair(Dataset(train), Dataset(test)); });
   }
 
   /** A copy of the rows `indices`, counted from 0, in that order; a row may occur more than once. */
-  Dataset subset(const std::vector<std::int64_t> &indices) const {
-    return Dataset(detail::made<biv_dataset>(biv_dataset_subset, handle_.get(), indices.data(), indices.size()));
+  Result<Dataset> subset(const std::vector<std::int64_t> &indices) const {
+    return New::from(biv_dataset_subset, handle_.get(), indices.data(), indices.size());
   }
 
   /** A copy with the rows in a random order, which `seed` determines. */
-  Dataset shuffle(std::uint64_t seed) const {
-    return Dataset(detail::made<biv_dataset>(biv_dataset_shuffle, handle_.get(), seed));
-  }
+  Result<Dataset> shuffle(std::uint64_t seed) const { return New::from(biv_dataset_shuffle, handle_.get(), seed); }
 
   /**
    * These rows and then those of `more`, in shared memory: it takes time for the new rows only.
    *
    * @throws Error BIV_ERROR_SHAPE for rows of another shape; BIV_ERROR_INVALID_ARGUMENT where only one has variances.
    */
-  Dataset append(const Dataset &more) const {
-    return Dataset(detail::made<biv_dataset>(biv_dataset_append, handle_.get(), more.handle_.get()));
+  Result<Dataset> append(const Dataset &more) const {
+    return New::from(biv_dataset_append, handle_.get(), more.handle_.get());
   }
 
   /** The last `rows` rows, or all where there are no more, in shared memory: a window over data that keep coming. */
-  Dataset latest(std::size_t rows) const {
-    return Dataset(detail::made<biv_dataset>(biv_dataset_latest, handle_.get(), rows));
-  }
+  Result<Dataset> latest(std::size_t rows) const { return New::from(biv_dataset_latest, handle_.get(), rows); }
 
   /**
    * The same rows with other variances of the labels' noise; everything else is shared.
@@ -567,50 +734,57 @@ class Dataset {
    * @param noise the variances, of the labels' shape; with {{"standard_deviations", true}} their square roots.
    * @param options schema "variances".
    */
-  Dataset with_variances(const View &noise, const Options &options = {}) const {
-    return Dataset(
-        detail::made<biv_dataset>(biv_dataset_with_variances, handle_.get(), detail::Input(noise), options.json()));
+  Result<Dataset> with_variances(const View &noise, const Options &options = {}) const {
+    return New::from(biv_dataset_with_variances, handle_.get(), detail::Input(noise), options.json());
   }
 
   /** The numbers of rows, features and outputs, and what is known about the noise. */
-  DatasetInfo info() const { return detail::filled<DatasetInfo>(biv_dataset_get_info, handle_.get()); }
+  Result<DatasetInfo> info() const { return detail::filled<DatasetInfo>(biv_dataset_get_info, handle_.get()); }
 
   /** The columns by name, and what was left out when the data were read, as JSON. */
-  std::string describe() const { return detail::copied_text(biv_dataset_describe, handle_.get()); }
+  Result<std::string> describe() const { return detail::copied_text(biv_dataset_describe, handle_.get()); }
 
   /** A copy of the features, rows * features numbers. */
-  std::vector<double> features() const { return features({info().rows, info().features}); }
+  Result<std::vector<double>> features() const {
+    BIV_TRY(sizes, info());
+    return features({sizes.rows, sizes.features});
+  }
 
   /** The same for rows of more than one dimension: `shape` is that of all features, images' {rows, 3, height, width}.
    */
-  std::vector<double> features(const Shape &shape) const { return copy(&biv_dataset_copy_features, shape.sizes()); }
+  Result<std::vector<double>> features(const Shape &shape) const {
+    return copy(&biv_dataset_copy_features, shape.sizes());
+  }
 
   /** A copy of the labels, rows * outputs numbers in their unit. */
-  std::vector<double> labels() const { return copy(&biv_dataset_copy_labels, label_shape()); }
+  Result<std::vector<double>> labels() const { return copy_labels(&biv_dataset_copy_labels); }
 
   /** The labels as they were before simulated noise; without such noise, the labels. */
-  std::vector<double> clean_labels() const { return copy(&biv_dataset_copy_clean_labels, label_shape()); }
+  Result<std::vector<double>> clean_labels() const { return copy_labels(&biv_dataset_copy_clean_labels); }
 
   /** The variances of the labels' noise. @throws Error BIV_ERROR_UNSUPPORTED when they are unknown. */
-  std::vector<double> variances() const { return copy(&biv_dataset_copy_variances, label_shape()); }
+  Result<std::vector<double>> variances() const { return copy_labels(&biv_dataset_copy_variances); }
 
  private:
   friend class Model;
   friend class Trainer;
-  friend Fit fit(const Dataset &, const Options &, const Options &, const FitCallback &);
+  friend Result<Fit> fit(const Dataset &, const Options &, const Options &, const FitCallback &);
+
+  using New = detail::New<Dataset, biv_dataset>;
+  friend New;
 
   explicit Dataset(biv_dataset *handle) : handle_("Dataset", handle) {}
 
-  std::vector<std::int64_t> label_shape() const {
-    const DatasetInfo sizes = info();
-    return {sizes.rows, sizes.outputs};
+  template <class Function>
+  Result<std::vector<double>> copy_labels(Function function) const {
+    BIV_TRY(sizes, info());
+    return copy(function, {sizes.rows, sizes.outputs});
   }
 
   template <class Function>
-  std::vector<double> copy(Function function, std::vector<std::int64_t> shape) const {
+  Result<std::vector<double>> copy(Function function, std::vector<std::int64_t> shape) const {
     detail::Output out(std::move(shape));
-    detail::check(function(handle_.get(), out));
-    return out.take();
+    return detail::checked(function(handle_.get(), out), [&] { return out.take(); });
   }
 
   detail::Handle<biv_dataset, biv_dataset_free> handle_;
@@ -633,28 +807,33 @@ class Model {
  public:
   /** A new network on the CPU; schema "model": {{"kind", "mlp"}, {"inputs", 19}, {"hidden", {100, 50}}, {"seed", 0}}.
    */
-  explicit Model(const Options &options) : Model(detail::made<biv_model>(biv_model_create, options.json())) {}
+  static Result<Model> create(const Options &options) { return New::from(biv_model_create, options.json()); }
+
+#ifndef BIV_NO_EXCEPTIONS
+  /** As create(). */
+  explicit Model(const Options &options) : Model(create(options)) {}
+#endif
 
   /** The model that save() wrote, or that of a trainer's checkpoint. @throws Error BIV_ERROR_NOT_FOUND,
    * BIV_ERROR_CORRUPT. */
-  static Model load(const std::string &path) { return Model(detail::made<biv_model>(biv_model_load, path.c_str())); }
+  static Result<Model> load(const std::string &path) { return New::from(biv_model_load, path.c_str()); }
 
   /** As load(), of the file's bytes in memory. */
-  static Model load_from_memory(const void *bytes, std::size_t size) {
-    return Model(detail::made<biv_model>(biv_model_load_from_memory, bytes, size));
+  static Result<Model> load_from_memory(const void *bytes, std::size_t size) {
+    return New::from(biv_model_load_from_memory, bytes, size);
   }
 
   /** The bytes of the file that save() writes. */
-  std::vector<unsigned char> save_to_memory() const {
-    return detail::copied_bytes(biv_model_save_to_memory, handle_.get());
+  Result<std::vector<unsigned char>> save_to_memory() const {
+    return detail::copied<std::vector<unsigned char>>(biv_model_save_to_memory, handle_.get());
   }
 
   /** A model of its own with the same network, weights and normalisation. */
-  Model copy() const { return Model(detail::made<biv_model>(biv_model_copy, handle_.get())); }
+  Result<Model> copy() const { return New::from(biv_model_copy, handle_.get()); }
 
   /** Writes the model for other programs, in the format that the path ends with: .onnx or .safetensors. */
-  void export_to(const std::string &path, const Options &options = {}) const {
-    detail::check(biv_model_export(handle_.get(), path.c_str(), options.json()));
+  Result<void> export_to(const std::string &path, const Options &options = {}) const {
+    return detail::check(biv_model_export(handle_.get(), path.c_str(), options.json()));
   }
 
   /**
@@ -662,29 +841,31 @@ class Model {
    * {{"strict", false}} takes those that both have. Returns JSON: what was "imported", is "missing" and was
    * "left_over".
    */
-  std::string import_weights(const std::string &path, const Options &options = {}) {
-    const detail::Handle<biv_text, biv_text_free> report(
-        "text", detail::made<biv_text>(biv_model_import_weights, handle_.get(), path.c_str(), options.json()));
-    return detail::made<const char>(biv_text_get, report.get());
+  Result<std::string> import_weights(const std::string &path, const Options &options = {}) {
+    biv_text *report = nullptr;
+    const biv_status status = biv_model_import_weights(handle_.get(), path.c_str(), options.json(), &report);
+    return detail::taken_text(status, report);
   }
 
   /** Saves weights and normalisation; a file at `path` is replaced in one go. */
-  void save(const std::string &path) const { detail::check(biv_model_save(handle_.get(), path.c_str())); }
+  Result<void> save(const std::string &path) const {
+    return detail::check(biv_model_save(handle_.get(), path.c_str()));
+  }
 
   /** Predicts labels, in their unit: rows * outputs numbers for `features` of shape {rows, ...}. */
-  std::vector<double> predict(const View &features) const {
+  Result<std::vector<double>> predict(const View &features) const {
     const detail::Input input(features);
-    detail::Output out({input.rows(), info().outputs});
-    detail::check(biv_model_predict(handle_.get(), input, out));
-    return out.take();
+    BIV_TRY(sizes, info());
+    detail::Output out({input.rows(), sizes.outputs});
+    return detail::checked(biv_model_predict(handle_.get(), input, out), [&] { return out.take(); });
   }
 
   /**
    * Predicts into a tensor by DLPack 1.x: float or double, on the CPU. Both tensors are the library's from the call on,
    * and it calls the deleter of each once before it returns or throws.
    */
-  void predict_dlpack(DLManagedTensorVersioned *features, DLManagedTensorVersioned *out) const {
-    detail::check(biv_model_predict_dlpack(handle_.get(), features, out));
+  Result<void> predict_dlpack(DLManagedTensorVersioned *features, DLManagedTensorVersioned *out) const {
+    return detail::check(biv_model_predict_dlpack(handle_.get(), features, out));
   }
 
   /**
@@ -693,15 +874,17 @@ class Model {
    *
    * @throws Error BIV_ERROR_UNSUPPORTED when the model knows nothing of its errors.
    */
-  Prediction predict_with_variance(const View &features) const {
+  Result<Prediction> predict_with_variance(const View &features) const {
     const detail::Input input(features);
-    detail::Output values({input.rows(), info().outputs}), variances(values.shape());
-    detail::check(biv_model_predict_with_variance(handle_.get(), input, values, variances));
-    return {values.take(), variances.take()};
+    BIV_TRY(sizes, info());
+    detail::Output values({input.rows(), sizes.outputs}), variances(values.shape());
+    return detail::checked(biv_model_predict_with_variance(handle_.get(), input, values, variances), [&] {
+      return Prediction{values.take(), variances.take()};
+    });
   }
 
   /** The errors of the predictions on a data set, and how well the error bars hold. */
-  Metrics evaluate(const Dataset &dataset) const {
+  Result<Metrics> evaluate(const Dataset &dataset) const {
     return detail::filled<Metrics>(biv_model_evaluate, handle_.get(), dataset.handle_.get());
   }
 
@@ -712,48 +895,55 @@ class Model {
    * @param feature_mean @param feature_std {inputs} numbers, or one for all features.
    * @param label_mean @param label_std {outputs} numbers.
    */
-  void set_normalization(const View &feature_mean, const View &feature_std, const View &label_mean,
-                         const View &label_std) {
-    detail::check(biv_model_set_normalization(handle_.get(), detail::Input(feature_mean), detail::Input(feature_std),
-                                              detail::Input(label_mean), detail::Input(label_std)));
+  Result<void> set_normalization(const View &feature_mean, const View &feature_std, const View &label_mean,
+                                 const View &label_std) {
+    return detail::check(biv_model_set_normalization(handle_.get(), detail::Input(feature_mean),
+                                                     detail::Input(feature_std), detail::Input(label_mean),
+                                                     detail::Input(label_std)));
   }
 
   /** Takes the normalisation away: features and predictions are then the network's own. */
-  void reset_normalization() { detail::check(biv_model_reset_normalization(handle_.get())); }
+  Result<void> reset_normalization() { return detail::check(biv_model_reset_normalization(handle_.get())); }
 
   /** The numbers of inputs, outputs and parameters, and whether predictions undo a normalisation. */
-  ModelInfo info() const { return detail::filled<ModelInfo>(biv_model_get_info, handle_.get()); }
+  Result<ModelInfo> info() const { return detail::filled<ModelInfo>(biv_model_get_info, handle_.get()); }
 
   /** The number of trainable values. */
-  std::int64_t parameter_count() const { return info().parameters; }
+  Result<std::int64_t> parameter_count() const {
+    BIV_TRY(sizes, info());
+    return sizes.parameters;
+  }
 
   /** Options, device, the name and shape of every tensor, normalisation, error bars and columns, as JSON. */
-  std::string describe() const { return detail::copied_text(biv_model_describe, handle_.get()); }
+  Result<std::string> describe() const { return detail::copied_text(biv_model_describe, handle_.get()); }
 
   /** A copy of a tensor by PyTorch's name: "0.weight" has shape {outputs, inputs}. @throws Error BIV_ERROR_NOT_FOUND.
    */
-  Tensor tensor(const std::string &name) const {
-    Tensor tensor{tensor_shape(name), {}};
-    detail::Output out(tensor.shape);
-    detail::check(biv_model_get_tensor(handle_.get(), name.c_str(), out));
-    tensor.values = out.take();
-    return tensor;
+  Result<Tensor> tensor(const std::string &name) const {
+    BIV_TRY(shape, tensor_shape(name));
+    detail::Output out(shape);
+    return detail::checked(biv_model_get_tensor(handle_.get(), name.c_str(), out), [&] {
+      return Tensor{shape, out.take()};
+    });
   }
 
   /** Overwrites a tensor with values of exactly its shape, all finite. */
-  void set_tensor(const std::string &name, const View &values) {
-    detail::check(biv_model_set_tensor(handle_.get(), name.c_str(), detail::Input(values)));
+  Result<void> set_tensor(const std::string &name, const View &values) {
+    return detail::check(biv_model_set_tensor(handle_.get(), name.c_str(), detail::Input(values)));
   }
 
  private:
   friend class Trainer;
-  friend Fit fit(const Dataset &, const Options &, const Options &, const FitCallback &);
+  friend Result<Fit> fit(const Dataset &, const Options &, const Options &, const FitCallback &);
+
+  using New = detail::New<Model, biv_model>;
+  friend New;
 
   explicit Model(biv_model *handle) : handle_("Model", handle) {}
 
   /** From describe(), which lists {"name": ..., "shape": [...]}; none for a tensor that is not there. */
-  std::vector<std::int64_t> tensor_shape(const std::string &name) const {
-    const std::string json = describe();
+  Result<std::vector<std::int64_t>> tensor_shape(const std::string &name) const {
+    BIV_TRY(json, describe());
     std::vector<std::int64_t> shape;
     const std::string shape_key = "\"shape\":[";
     std::size_t at = json.find("\"name\":\"" + name + '"', json.find("\"tensors\""));
@@ -813,13 +1003,23 @@ class Trainer {
    * @throws Error BIV_ERROR_SHAPE when model and data do not fit; BIV_ERROR_INVALID_ARGUMENT when the loss needs
    *   variances and there are none.
    */
-  Trainer(const Model &model, const Dataset &dataset, const Options &options = {})
-      : Trainer(detail::made<biv_trainer>(biv_trainer_create, model.handle_.get(), dataset.handle_.get(),
-                                          options.json())) {}
+  static Result<Trainer> create(const Model &model, const Dataset &dataset, const Options &options = {}) {
+    return New::from(biv_trainer_create, model.handle_.get(), dataset.handle_.get(), options.json());
+  }
 
   /** Without a data set, for step_on() alone. */
-  explicit Trainer(const Model &model, const Options &options = {})
-      : Trainer(detail::made<biv_trainer>(biv_trainer_create, model.handle_.get(), nullptr, options.json())) {}
+  static Result<Trainer> create(const Model &model, const Options &options = {}) {
+    return New::from(biv_trainer_create, model.handle_.get(), nullptr, options.json());
+  }
+
+#ifndef BIV_NO_EXCEPTIONS
+  /** As create(). */
+  Trainer(const Model &model, const Dataset &dataset, const Options &options = {})
+      : Trainer(create(model, dataset, options)) {}
+
+  /** As create(). */
+  explicit Trainer(const Model &model, const Options &options = {}) : Trainer(create(model, options)) {}
+#endif
 
   /**
    * The trainer that save() saved, with a model of its own. On a CPU it continues bit for bit as if it had never
@@ -828,21 +1028,21 @@ class Trainer {
    * @param dataset the one it was trained on; none when it had none.
    * @param device replaces the saved one, unless empty.
    */
-  static Trainer load(const std::string &path, const Dataset *dataset = nullptr, const std::string &device = {}) {
-    return Trainer(detail::made<biv_trainer>(biv_trainer_load, path.c_str(), handle_of(dataset),
-                                             device.empty() ? nullptr : device.c_str()));
+  static Result<Trainer> load(const std::string &path, const Dataset *dataset = nullptr,
+                              const std::string &device = {}) {
+    return New::from(biv_trainer_load, path.c_str(), handle_of(dataset), device.empty() ? nullptr : device.c_str());
   }
 
   /** As load(), with options, schema "load": {{"accept_data", true}} goes on with other data. */
-  static Trainer load_with(const std::string &path, const Dataset *dataset, const Options &options) {
-    return Trainer(detail::made<biv_trainer>(biv_trainer_load_with, path.c_str(), handle_of(dataset), options.json()));
+  static Result<Trainer> load_with(const std::string &path, const Dataset *dataset, const Options &options) {
+    return New::from(biv_trainer_load_with, path.c_str(), handle_of(dataset), options.json());
   }
 
   /** One step on the next mini-batch of the data set: a seeded shuffle, anew every epoch. */
-  Step step() { return detail::filled<Step>(biv_trainer_step, handle_.get()); }
+  Result<Step> step() { return detail::filled<Step>(biv_trainer_step, handle_.get()); }
 
   /** One step on a mini-batch of yours; arrays as for Dataset. */
-  Step step_on(const View &features, const View &labels, const View &variances = {}) {
+  Result<Step> step_on(const View &features, const View &labels, const View &variances = {}) {
     return detail::filled<Step>(biv_trainer_step_on, handle_.get(), detail::Input(features), detail::Input(labels),
                                 detail::Input(variances));
   }
@@ -851,7 +1051,9 @@ class Trainer {
    * Goes on with other data, as those of Dataset::append(): weights, Adam's state, normalisation and the numbers of
    * steps and epochs stay. The same data change no bit of what follows.
    */
-  void set_data(const Dataset &dataset) { detail::check(biv_trainer_set_data(handle_.get(), dataset.handle_.get())); }
+  Result<void> set_data(const Dataset &dataset) {
+    return detail::check(biv_trainer_set_data(handle_.get(), dataset.handle_.get()));
+  }
 
   /**
    * Judges the model on a validation set after each epoch of fit() from now on. Each fit() then ends with the weights
@@ -860,8 +1062,8 @@ class Trainer {
    *
    * @param dataset rows that are not trained on.
    */
-  void set_validation(const Dataset &dataset) {
-    detail::check(biv_trainer_set_validation(handle_.get(), dataset.handle_.get()));
+  Result<void> set_validation(const Dataset &dataset) {
+    return detail::check(biv_trainer_set_validation(handle_.get(), dataset.handle_.get()));
   }
 
   /**
@@ -872,63 +1074,82 @@ class Trainer {
    *   throws stops the training and comes out of here; the trainer can continue.
    * @return whether training came to its end; false when the callback or cancel() stopped it.
    */
-  bool fit(std::int64_t epochs, const Dataset *test = nullptr, const EpochCallback &callback = {}) {
+  Result<bool> fit(std::int64_t epochs, const Dataset *test = nullptr, const EpochCallback &callback = {}) {
     detail::Callback<Epoch, biv_epoch> guarded(callback);
     const biv_status status = biv_trainer_fit(handle_.get(), epochs, handle_of(test), guarded.pointer(), &guarded);
     guarded.rethrow();
-    if (status != BIV_ERROR_CANCELLED) detail::check(status);
-    return status == BIV_OK;
+    if (status == BIV_ERROR_CANCELLED) return false;
+    return detail::checked(status, [] { return true; });
   }
 
+#ifdef __cpp_lib_jthread
+  /** As fit(), until `stop` is requested: then it ends after its present step, as by cancel(). */
+  Result<bool> fit(std::int64_t epochs, const Dataset *test, const EpochCallback &callback,
+                   const std::stop_token &stop) {
+    if (stop.stop_requested()) return false;
+    biv_trainer *const trainer = handle_.get();
+    const std::stop_callback cancels(stop, [trainer] { biv_trainer_cancel(trainer); });
+    /* A stop before the training has begun cancels nothing: it ends the first epoch. */
+    return fit(epochs, test,
+               [&](const Epoch &epoch) { return (!callback || callback(epoch)) && !stop.stop_requested(); });
+  }
+#endif
+
   /** Makes a fit() that is running on another thread stop after its present step. Never waits. */
-  void cancel() { detail::check(biv_trainer_cancel(handle_.get())); }
+  Result<void> cancel() { return detail::check(biv_trainer_cancel(handle_.get())); }
 
   /** How far training has come. Never waits. */
-  Progress progress() const { return detail::filled<Progress>(biv_trainer_get_progress, handle_.get()); }
+  Result<Progress> progress() const { return detail::filled<Progress>(biv_trainer_get_progress, handle_.get()); }
 
   /** JSON: "options", "device", "accepted", and the "kernel" that takes the steps, as biv_trainer_describe() has them.
    */
-  std::string describe() const { return detail::copied_text(biv_trainer_describe, handle_.get()); }
+  Result<std::string> describe() const { return detail::copied_text(biv_trainer_describe, handle_.get()); }
 
   /** The model's errors on a data set. */
-  Metrics evaluate(const Dataset &dataset) const {
+  Result<Metrics> evaluate(const Dataset &dataset) const {
     return detail::filled<Metrics>(biv_trainer_evaluate, handle_.get(), dataset.handle_.get());
   }
 
   /** Predicts as Model::predict() does. */
-  std::vector<double> predict(const View &features) const { return model().predict(features); }
+  Result<std::vector<double>> predict(const View &features) const {
+    BIV_TRY(network, model());
+    return network.predict(features);
+  }
 
   /** The learning rate, which the schedule multiplies: Step and Epoch have the product. */
-  double learning_rate() const {
+  Result<double> learning_rate() const {
     double rate = 0;
-    detail::check(biv_trainer_get_learning_rate(handle_.get(), &rate));
-    return rate;
+    return detail::checked(biv_trainer_get_learning_rate(handle_.get(), &rate), [&] { return rate; });
   }
 
   /** Sets it from the next step on; greater than 0. */
-  void set_learning_rate(double learning_rate) {
-    detail::check(biv_trainer_set_learning_rate(handle_.get(), learning_rate));
+  Result<void> set_learning_rate(double learning_rate) {
+    return detail::check(biv_trainer_set_learning_rate(handle_.get(), learning_rate));
   }
 
   /** The model in training, which it shares. */
-  Model model() const { return Model(detail::made<biv_model>(biv_trainer_get_model, handle_.get())); }
+  Result<Model> model() const { return Model::New::from(biv_trainer_get_model, handle_.get()); }
 
   /** Saves a checkpoint: model, normalisation, optimiser, options and position. A file there is replaced in one go. */
-  void save(const std::string &path) const { detail::check(biv_trainer_save(handle_.get(), path.c_str())); }
+  Result<void> save(const std::string &path) const {
+    return detail::check(biv_trainer_save(handle_.get(), path.c_str()));
+  }
 
   /** The bytes of the file that save() writes. */
-  std::vector<unsigned char> save_to_memory() const {
-    return detail::copied_bytes(biv_trainer_save_to_memory, handle_.get());
+  Result<std::vector<unsigned char>> save_to_memory() const {
+    return detail::copied<std::vector<unsigned char>>(biv_trainer_save_to_memory, handle_.get());
   }
 
   /** As load(), of the file's bytes in memory. */
-  static Trainer load_from_memory(const void *bytes, std::size_t size, const Dataset *dataset = nullptr,
-                                  const Options &options = {}) {
-    return Trainer(
-        detail::made<biv_trainer>(biv_trainer_load_from_memory, bytes, size, handle_of(dataset), options.json()));
+  static Result<Trainer> load_from_memory(const void *bytes, std::size_t size, const Dataset *dataset = nullptr,
+                                          const Options &options = {}) {
+    return New::from(biv_trainer_load_from_memory, bytes, size, handle_of(dataset), options.json());
   }
 
  private:
+  using New = detail::New<Trainer, biv_trainer>;
+  friend New;
+
   explicit Trainer(biv_trainer *handle) : handle_("Trainer", handle) {}
 
   static biv_dataset *handle_of(const Dataset *dataset) { return dataset ? dataset->handle_.get() : nullptr; }
@@ -953,24 +1174,25 @@ struct Loss {
  * @param labels as predictions.
  * @param variances as predictions; mse needs none.
  */
-inline Loss compute_loss(const Options &options, const View &predictions, const View &labels,
-                         const View &variances = {}) {
+inline Result<Loss> compute_loss(const Options &options, const View &predictions, const View &labels,
+                                 const View &variances = {}) {
   const detail::Input input(predictions);
   std::vector<std::int64_t> shape = predictions.shape();
   if (!shape.empty()) shape[0] = input.rows();
   detail::Output gradient(std::move(shape));
   biv_loss_result result{};
   result.struct_size = sizeof result;
-  detail::check(
-      biv_loss_compute(options.json(), input, detail::Input(labels), detail::Input(variances), &result, gradient));
-  return {result.value, result.effective_batch_size, result.epsilon, result.samples_used, gradient.take()};
+  return detail::checked(
+      biv_loss_compute(options.json(), input, detail::Input(labels), detail::Input(variances), &result, gradient), [&] {
+        return Loss{result.value, result.effective_batch_size, result.epsilon, result.samples_used, gradient.take()};
+      });
 }
 
 /** Draws `count` noise variances; schema "distribution": {{"kind", "gamma"}, {"alpha", 2}, {"beta", 0.5}}. */
-inline std::vector<double> sample_noise(const Options &distribution, std::uint64_t seed, std::size_t count) {
+inline Result<std::vector<double>> sample_noise(const Options &distribution, std::uint64_t seed, std::size_t count) {
   std::vector<double> variances(count);
-  detail::check(biv_noise_sample(distribution.json(), seed, variances.data(), count));
-  return variances;
+  return detail::checked(biv_noise_sample(distribution.json(), seed, variances.data(), count),
+                         [&] { return std::move(variances); });
 }
 
 /** What ExperimentProgress counts. */
@@ -1007,20 +1229,14 @@ using ExperimentCallback = std::function<bool(const ExperimentProgress &)>;
 
 namespace detail {
 
-using Text = Handle<biv_text, biv_text_free>;
-
-inline std::string copy(const Text &text) { return made<const char>(biv_text_get, text.get()); }
-
 /** Runs an experiment or a sweep. */
 template <class Function>
-std::string run(Function function, const Options &options, const ExperimentCallback &callback) {
+Result<std::string> run(Function function, const Options &options, const ExperimentCallback &callback) {
   Callback<ExperimentProgress, biv_experiment_progress> guarded(callback);
   biv_text *made = nullptr;
   const biv_status status = function(options.json(), guarded.pointer(), &guarded, &made);
-  const Text result("text", made);
   guarded.rethrow();
-  check(status);
-  return copy(result);
+  return taken_text(status, made);
 }
 
 }  // namespace detail
@@ -1032,7 +1248,7 @@ std::string run(Function function, const Options &options, const ExperimentCallb
  * @param variances the same shape, the square of the residuals' unit, at least 0; a row of an infinite one counts
  *   nothing.
  */
-inline VarianceModel variance_model(const View &residuals, const View &variances) {
+inline Result<VarianceModel> variance_model(const View &residuals, const View &variances) {
   return detail::filled<VarianceModel>(biv_variance_model_fit, detail::Input(residuals), detail::Input(variances));
 }
 
@@ -1052,23 +1268,34 @@ struct Fit {
  * @param on_progress an exception that it throws stops the fit and comes out of here.
  * @throws Error BIV_ERROR_CANCELLED when on_progress stopped it.
  */
-inline Fit fit(const Dataset &dataset, const Options &model = {}, const Options &options = {},
-               const FitCallback &on_progress = {}) {
+inline Result<Fit> fit(const Dataset &dataset, const Options &model = {}, const Options &options = {},
+                       const FitCallback &on_progress = {}) {
   detail::Callback<FitProgress, biv_fit_progress> guarded(on_progress);
   biv_model *made = nullptr;
   biv_text *found = nullptr;
   const biv_status status =
       biv_fit(model.json(), dataset.handle_.get(), options.json(), guarded.pointer(), &guarded, &made, &found);
-  const detail::Text report("text", found);
   Model fitted(made);
   guarded.rethrow();
-  detail::check(status);
-  return {std::move(fitted), detail::copy(report)};
+  BIV_TRY(report, detail::taken_text(status, found));
+  return Fit{std::move(fitted), std::move(report)};
 }
 
+#ifdef __cpp_lib_jthread
+/** As fit(), until `stop` is requested: then it ends as where on_progress returned false. */
+inline Result<Fit> fit(const Dataset &dataset, const Options &model, const Options &options,
+                       const FitCallback &on_progress, const std::stop_token &stop) {
+  return fit(dataset, model, options, [&](const FitProgress &progress) {
+    return (!on_progress || on_progress(progress)) && !stop.stop_requested();
+  });
+}
+#endif
+
 /** Checks an experiment's description, schema "experiment", and returns it with every default filled in, as JSON. */
-inline std::string resolve_experiment(const Options &config) {
-  return detail::copy({"text", detail::made<biv_text>(biv_experiment_resolve, config.json())});
+inline Result<std::string> resolve_experiment(const Options &config) {
+  biv_text *made = nullptr;
+  const biv_status status = biv_experiment_resolve(config.json(), &made);
+  return detail::taken_text(status, made);
 }
 
 /**
@@ -1078,12 +1305,12 @@ inline std::string resolve_experiment(const Options &config) {
  * @return JSON with the test errors at the end ("last") and at their best ("best").
  * @throws Error BIV_ERROR_CANCELLED when the callback stopped it.
  */
-inline std::string run_experiment(const Options &config, const ExperimentCallback &callback = {}) {
+inline Result<std::string> run_experiment(const Options &config, const ExperimentCallback &callback = {}) {
   return detail::run(&biv_experiment_run, config, callback);
 }
 
 /** Runs every combination of losses, noises and seeds, schema "sweep"; returns the table and the runs as JSON. */
-inline std::string run_sweep(const Options &sweep, const ExperimentCallback &callback = {}) {
+inline Result<std::string> run_sweep(const Options &sweep, const ExperimentCallback &callback = {}) {
   return detail::run(&biv_sweep_run, sweep, callback);
 }
 
@@ -1091,7 +1318,7 @@ inline std::string run_sweep(const Options &sweep, const ExperimentCallback &cal
 inline std::string version() { return biv_version(); }
 
 /** What the library is built from and runs on, as JSON. */
-inline std::string build_info() { return detail::made<const char>(biv_build_info); }
+inline Result<std::string> build_info() { return detail::text(biv_build_info); }
 
 /** How much a LogFunction hears. */
 enum class LogLevel { silent = BIV_LOG_SILENT, warning = BIV_LOG_WARNING, info = BIV_LOG_INFO };
@@ -1111,11 +1338,15 @@ class Log {
   }
 
   static void call(void *, std::int32_t level, const char *message) noexcept {
+#ifndef BIV_NO_EXCEPTIONS
     try {
+#endif
       const std::shared_ptr<const LogFunction> function = get();
       if (function && *function) (*function)(static_cast<LogLevel>(level), message);
+#ifndef BIV_NO_EXCEPTIONS
     } catch (...) {
     }
+#endif
   }
 
  private:
@@ -1143,34 +1374,38 @@ class Log {
  * When this returns, the function before it is not running, unless it is the one that calls this; the caller must hold
  * no lock that it takes.
  */
-inline void set_log(LogLevel level, LogFunction function = {}) {
+inline Result<void> set_log(LogLevel level, LogFunction function = {}) {
   const bool listens = function != nullptr;
   detail::Log::set(std::move(function));
-  detail::check(biv_set_log(static_cast<std::int32_t>(level), listens ? &detail::Log::call : nullptr, nullptr));
+  return detail::check(biv_set_log(static_cast<std::int32_t>(level), listens ? &detail::Log::call : nullptr, nullptr));
 }
 
 /** The JSON Schema of the options called `name`, for example "trainer". */
-inline std::string config_schema(const std::string &name) {
-  return detail::made<const char>(biv_config_schema, name.c_str());
+inline Result<std::string> config_schema(const std::string &name) {
+  return detail::text(biv_config_schema, name.c_str());
 }
 
 /** The number of CUDA devices that can be used; 0 is no error. */
-inline int cuda_device_count() {
+inline Result<int> cuda_device_count() {
   std::int32_t count = 0;
-  detail::check(biv_cuda_device_count(&count));
-  return count;
+  return detail::checked(biv_cuda_device_count(&count), [&] { return int{count}; });
 }
 
 /** How many threads libtorch uses inside one operation on the CPU, in the whole process. */
-inline int num_threads() {
+inline Result<int> num_threads() {
   std::int32_t threads = 0;
-  detail::check(biv_get_num_threads(&threads));
-  return threads;
+  return detail::checked(biv_get_num_threads(&threads), [&] { return int{threads}; });
 }
 
 /** Sets that number, at least 1, while nothing is training. Results are reproducible for one number of threads. */
-inline void set_num_threads(int threads) { detail::check(biv_set_num_threads(threads)); }
+inline Result<void> set_num_threads(int threads) { return detail::check(biv_set_num_threads(threads)); }
 
+#undef BIV_FAIL
+#undef BIV_TRY
+
+#ifdef BIV_NO_EXCEPTIONS
+}  // namespace results
+#endif
 }  // namespace biv
 
 #endif

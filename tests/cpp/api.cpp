@@ -127,7 +127,7 @@ static void datasets() {
   CHECK(part.labels() == (std::vector<double>{labels[2], labels[0], labels[2]}));
   CHECK(all.shuffle(5).labels() == friedman().shuffle(5).labels() && all.shuffle(5).labels() != labels);
   const biv::Dataset twice = all.append(all);
-  CHECK(twice.info().rows == 2 * all.info().rows && twice.latest(all.info().rows).labels() == labels);
+  CHECK(twice.info().rows == 2 * all.info().rows && twice.latest(labels.size()).labels() == labels);
   const std::vector<double> twos(labels.size(), 2);
   CHECK(all.with_variances(twos).variances() == twos);
   CHECK(all.with_variances(twos, {{"standard_deviations", true}}).variances()[0] == 4);

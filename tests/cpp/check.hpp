@@ -18,6 +18,7 @@ inline void check_that(bool holds, const char *what, const char *file, int line)
   if (!count_check(holds)) std::printf("%s:%d: does not hold: %s\n", file, line, what);
 }
 
+#ifndef BIV_NO_EXCEPTIONS
 /** The call must throw an Error with this status, and a message that says `said`. */
 template <class Call>
 void check_error(Call &&call, biv_status status, const std::string &said, const char *what, const char *file,
@@ -39,6 +40,7 @@ void check_error(Call &&call, biv_status status, const std::string &said, const 
   std::printf("%s:%d: %.200s\n  expected %s: %s\n  found    %s\n", file, line, what, biv_status_name(status),
               said.c_str(), found.c_str());
 }
+#endif
 
 #define CHECK(condition) check_that((condition), #condition, __FILE__, __LINE__)
 #define CHECK_NEAR(found, expected) CHECK(std::abs((found) - (expected)) <= 1e-9 * (1 + std::abs(expected)))

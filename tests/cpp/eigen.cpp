@@ -1,6 +1,6 @@
 // Eigen's matrices as Views: both orders, blocks, transposes, maps, vectors, float and double.
 #include <Eigen/Dense>
-// Eigen first, then
+
 #include "check.hpp"
 
 using RowMajor = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;

@@ -9,13 +9,19 @@ export TMPDIR=$work
 
 eigen=${EIGEN_INCLUDE:-/usr/include/eigen3}
 [ -e "$eigen/Eigen/Dense" ] || eigen=
-warnings=(-Wall -Wextra -Werror -pedantic)
+warnings=(-Wall -Wextra -Wconversion -Wsign-conversion -Werror -pedantic)
 # Eigen as a system's header: its warnings are its own.
 include=(-Ibindings/cpp -I"$prefix/include" ${eigen:+-isystem "$eigen"} "-DBIV_PROGRAM=\"$prefix/bin/biv\"")
 link=(-L"$prefix/lib" "-Wl,-rpath,$prefix/lib" -lbiv -pthread)
 
+# The standard and the options that a source needs beside the others'.
+needs() { case $1 in *modern.cpp) echo -std=c++20 ;; *results.cpp) echo -std=c++17 -fno-exceptions ;; *) echo -std=c++17 ;; esac; }
+
 # compile SOURCE PROGRAM [OPTION...]
-compile() { "${CXX:-g++}" -std=c++17 -O2 "${warnings[@]}" "${include[@]}" "${@:3}" "$1" -o "$2" "${link[@]}"; }
+compile() {
+  # shellcheck disable=SC2046
+  "${CXX:-g++}" $(needs "$1") -O2 "${warnings[@]}" "${include[@]}" "${@:3}" "$1" -o "$2" "${link[@]}"
+}
 
 needs_eigen() { [[ $1 == *eigen* && -z $eigen ]] && echo "skipped: $1: Eigen is not installed (libeigen3-dev)"; }
 
@@ -23,8 +29,13 @@ needs_eigen() { [[ $1 == *eigen* && -z $eigen ]] && echo "skipped: $1: Eigen is 
 printf '#include <biv.hpp>\n#include <biv.hpp>\n' > "$work/header.cpp"
 for compiler in g++ clang++; do
   command -v $compiler > /dev/null || { echo "skipped: $compiler is not installed"; continue; }
-  for standard in c++17 c++20; do
-    for source in "$work/header.cpp" bindings/cpp/examples/*.cpp tests/cpp/*.cpp; do
+  for source in "$work/header.cpp" bindings/cpp/examples/*.cpp tests/cpp/*.cpp; do
+    # shellcheck disable=SC2046
+    needs_eigen "$source" || $compiler $(needs "$source") "${warnings[@]}" "${include[@]}" -fsyntax-only "$source"
+  done
+  for standard in c++20 c++23; do
+    echo | $compiler -std=$standard -fsyntax-only -x c++ - 2> /dev/null || { echo "skipped: $compiler has no $standard"; continue; }
+    for source in "$work/header.cpp" tests/cpp/{api,modern,eigen}.cpp; do
       needs_eigen "$source" || $compiler -std=$standard "${warnings[@]}" "${include[@]}" -fsyntax-only "$source"
     done
   done
@@ -40,7 +51,7 @@ for source in "$work/readme.cpp" bindings/cpp/examples/*.cpp; do
 done
 
 tests=0
-for source in tests/cpp/api.cpp tests/cpp/eigen.cpp; do
+for source in tests/cpp/{api,eigen,modern,results}.cpp; do
   needs_eigen "$source" && continue
   echo "== $source"
   compile "$source" "$work/test" -g

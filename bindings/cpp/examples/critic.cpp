@@ -36,7 +36,8 @@ int main() try {
     for (std::size_t row = 0; row < transitions && !votes.empty(); row++) {
       double mean = 0, spread = 0;
       for (const std::vector<double> &vote : votes) mean += vote[row] / static_cast<double>(votes.size());
-      for (const std::vector<double> &vote : votes) spread += std::pow(vote[row] - mean, 2) / (votes.size() - 1.0);
+      for (const std::vector<double> &vote : votes)
+        spread += std::pow(vote[row] - mean, 2) / (static_cast<double>(votes.size()) - 1);
       targets[row] += discount * mean;
       variances[row] += discount * discount * spread;
     }
@@ -55,7 +56,8 @@ int main() try {
   double worst = 0;
   for (const double x : {0.1, 0.3, 0.5, 0.7, 0.9}) {
     double mean = 0;
-    for (const biv::Trainer &critic : critics) mean += critic.predict(std::vector<double>{x})[0] / critics.size();
+    for (const biv::Trainer &critic : critics)
+      mean += critic.predict(std::vector<double>{x})[0] / static_cast<double>(critics.size());
     std::printf("value of %.1f: %.2f, true %.2f\n", x, mean, value(x));
     worst = std::max(worst, std::abs(mean - value(x)));
   }

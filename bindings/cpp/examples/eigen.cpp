@@ -1,6 +1,5 @@
 // Eigen's column-major matrices go in as they are; predictions come back into a Map.
 #include <Eigen/Dense>
-// Eigen first, then
 #include <biv.hpp>
 #include <iostream>
 

@@ -22,7 +22,8 @@ int main() try {
   std::vector<double> y, believed;
   const auto measure = [&](std::size_t from, std::size_t to) {
     for (std::size_t row = from; row < to; row++) y.push_back(truth[row] + sensors[row % 3].deviation * normal(random));
-    const std::vector<double> features(x.begin() + from * 10, x.begin() + to * 10), labels(y.begin() + from, y.end());
+    const std::vector<double> features(&x[from * 10], &x[from * 10] + (to - from) * 10),
+        labels(&y[from], &y[from] + (to - from));
     return biv::Dataset({features, {to - from, 10}}, labels, std::vector<double>(to - from, 1));
   };
 
