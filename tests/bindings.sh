@@ -12,16 +12,27 @@ if [ -z "${BIV_DATA_DIR:-}" ] && [ -d ../shared/data ]; then
   export BIV_DATA_DIR
 fi
 
+# readme LANGUAGE: the commands of its README that end in a trained model; `make stage` has been run.
+readme() {
+  [ "$BIV_PREFIX" = "$PWD/build/install" ] || return 0
+  sed -n '/^```sh$/,/^```$/p' "bindings/$1/README.md" | grep -v -e '^```' -e '^make stage$' > build/readme-commands
+  bash -e build/readme-commands
+}
+
 tests/cpp/run.sh
+readme cpp
 
 if command -v julia > /dev/null; then
   julia --startup-file=no --project=bindings/julia bindings/julia/test/runtests.jl
+  readme julia
 else
   echo "julia: SKIPPED: it is not installed (scripts/install-julia.sh)"
 fi
 
 if command -v octave-cli > /dev/null && command -v mkoctfile > /dev/null; then
   octave-cli --norc --no-history bindings/matlab/tests/run_tests.m
+  readme matlab
+  rm bindings/matlab/biv_mex.mex
 else
   echo "octave: SKIPPED: octave and octave-dev are not installed"
 fi

@@ -137,4 +137,20 @@ else
   echo "install: SKIPPED CMake: it is not installed"
 fi
 
+# The gateway of MATLAB and Octave, of its folder alone: for the libbiv that pkg-config knows, and for one that is named.
+if command -v octave-cli > /dev/null && command -v mkoctfile > /dev/null; then
+  cp -r bindings/matlab "$folder/gateway"
+  for call in "build" "build('', '$prefix')"; do
+    (cd "$folder/gateway" && env -u BIV_LIBRARY octave-cli --norc --no-history \
+      --eval "$call; printf('\"blas\":\"%s\"', getfield(biv.buildInfo(), 'blas'))") > "$folder/gateway/output" ||
+      fail "the gateway after $call"
+    grep -q '"blas":"libtorch_cpu.so"' "$folder/gateway/output" || fail "the gateway after $call"
+    rm "$folder/gateway/biv_mex.mex"
+    unset PKG_CONFIG_PATH
+    passed
+  done
+else
+  echo "install: SKIPPED the gateway: octave and octave-dev are not installed"
+fi
+
 echo "install: $checks checks"
