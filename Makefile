@@ -27,7 +27,7 @@ C_TESTS := $(notdir $(basename $(wildcard tests/c/*.c)))
 TESTS := rust-tests libtorch-test header symbols abi readme examples c-tests kernels host-torch python-test bindings-test install-test
 CHECKS := deny abi-test sanitize kernels-sanitized valgrind faults killed-ranks stress slurm dist-test fuzz
 
-.PHONY: all libtorch build install dist stage demo test check tests checks lint $(TESTS) $(CHECKS) miri goldens cuda gpu-check bench bench-fit clean
+.PHONY: all libtorch build install dist wheel stage demo test check tests checks lint $(TESTS) $(CHECKS) miri goldens cuda gpu-check bench bench-fit clean
 .DELETE_ON_ERROR:
 
 all: build
@@ -124,6 +124,12 @@ gpu-check: build build/cuda/libbiv_cuda.so
 
 stage:
 	@$(MAKE) --no-print-directory install PREFIX=$(STAGE) DESTDIR=
+
+## wheel: the Python package as build/wheel/biv-*.whl, with the library; torch brings libtorch
+wheel: stage
+	rm -rf build/wheel && mkdir -p build/wheel
+	@scripts/sbom.py $(TORCH) build/wheel
+	@python3 bindings/python/build_wheel.py build/wheel
 
 ## demo: a C program trains with four losses and compares them; DATA=.../hour.csv for Bike Sharing
 demo: stage
@@ -232,14 +238,12 @@ host-torch: stage
 	@$(TORCH_HOST) -isystem $(TORCH)/../include/torch/csrc/api/include examples/cpp-libtorch/own_model.cpp -o build/own-model $(TORCH_LINK)
 	@./build/host-torch && ./build/host-allocator && ./build/host-dlpack && ./build/own-model
 
-# Files, weights and memory that go to NumPy and PyTorch and come from them, and the examples in Python, where these are
-# installed (PYTHON).
+# Files, weights and memory that go to NumPy and PyTorch and come from them, then the package and the examples in Python,
+# where these are installed (PYTHON).
 PYTHON ?= python3
-python-test: stage
+python-test: stage wheel
 	@for test in tests/python/*.py; do BIV_LIBRARY=$(STAGE)/lib/libbiv.so TORCH_VERSION=$(TORCH_VERSION) $(PYTHON) $$test || exit 1; done
-	@if $(PYTHON) -c 'import torch; assert torch.__version__.startswith("$(TORCH_VERSION)")' 2> /dev/null; then \
-	  BIV_LIBRARY=$(STAGE)/lib/libbiv.so $(PYTHON) examples/python/own_model.py; \
-	else echo "python: SKIPPED examples/python: there is no PyTorch $(TORCH_VERSION)"; fi
+	@PYTHON=$(PYTHON) TORCH_VERSION=$(TORCH_VERSION) bindings/python/tests/run.sh
 
 ## faults: panics injected at every point of every function, in a library built for it
 faults: stage

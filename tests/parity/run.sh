@@ -47,6 +47,13 @@ else
   echo "parity: SKIPPED Octave: it is not installed, or the binding was not built"
 fi
 
+python=${PYTHON:-python3}
+if "$python" -c "import numpy" 2> /dev/null; then
+  PYTHONPATH=bindings/python "$python" bindings/python/tests/parity.py "$folder/python.f64"
+else
+  echo "parity: SKIPPED Python: NumPy is not installed"
+fi
+
 languages=()
 for file in "$folder"/*.f64; do
   languages+=("$(basename "$file" .f64)")
