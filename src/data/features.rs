@@ -82,6 +82,14 @@ impl Features {
         }
     }
 
+    /// What was taken off the columns, as in [`Features::Numbers`]; nothing off images.
+    pub(super) fn offsets(&self) -> &[f64] {
+        match self {
+            Features::Numbers { offsets, .. } => offsets,
+            Features::Pixels { .. } => &[],
+        }
+    }
+
     /// The rows `indices`, of `width` values each.
     ///
     /// # Errors

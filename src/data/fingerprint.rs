@@ -1,6 +1,7 @@
 //! What tells a data set from another one: kept where training stops, and compared where it goes on.
 
-use super::{Chunks, Dataset, Features};
+use super::{Chunks, Dataset, Features, Holders, Whole};
+use crate::Result;
 use serde::{Deserialize, Serialize};
 use twox_hash::{XxHash3_64, XxHash3_128};
 
@@ -8,6 +9,7 @@ use twox_hash::{XxHash3_64, XxHash3_128};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Fingerprint {
     rows: usize,
+    /// Of all features; of a data set that was there in parts, see [`by_rows`].
     features: String,
     labels: String,
     variances: Option<String>,
@@ -57,11 +59,76 @@ impl Dataset {
             clean_labels: self.clean_labels.as_ref().map(numbers),
             groups: self.groups().map(|groups| Digest::new().of(bytemuck::cast_slice(&groups[..rows])).finish()),
             unordered: format!("{unordered:016x}"),
-            names: self.columns().map(|columns| {
-                let features = columns.features.iter().map(|column| column.name.clone());
-                features.chain(columns.labels.iter().cloned()).collect()
-            }),
+            names: self.names(),
         }
+    }
+
+    /// What the features and the labels are called.
+    fn names(&self) -> Option<Vec<String>> {
+        self.columns().map(|columns| {
+            let features = columns.features.iter().map(|column| column.name.clone());
+            features.chain(columns.labels.iter().cloned()).collect()
+        })
+    }
+}
+
+/// What the digest of features begins with that is a sum over the rows: however these are divided, it is the same.
+const BY_ROWS: &str = "rows:";
+
+/// The digest of features of which each part was centred by itself: it says nothing.
+const CENTRED: &str = "rows:centred";
+
+/// The digest of the features of rows of this shape whose own digests have this sum.
+fn by_rows(shape: &[usize], sum: Option<u64>) -> String {
+    let digest = |sum: u64| {
+        let shape: Vec<u64> = shape.iter().map(|&size| size as u64).collect();
+        let digest = Digest::new().of(bytemuck::cast_slice(&shape)).of(&sum.to_le_bytes());
+        format!("{BY_ROWS}{}", digest.finish())
+    };
+    sum.map_or_else(|| CENTRED.into(), digest)
+}
+
+impl Dataset {
+    /// The sum of the digests of the rows' features, which are those of the rows from number `first` on of a whole; `None`
+    /// where they were centred.
+    fn sum_of_digests(&self, first: usize) -> Option<u64> {
+        let width = self.width();
+        let mut number = first as u64;
+        let mut digest = |row: &[u8]| {
+            number += 1;
+            XxHash3_64::oneshot_with_seed(number, row)
+        };
+        match self.features() {
+            Features::Numbers { offsets, .. } if !offsets.is_empty() => None,
+            Features::Numbers { values, .. } => {
+                let chunks = values.chunks();
+                let rows = chunks.iter().flat_map(|chunk| chunk.chunks(width));
+                Some(rows.map(|row| digest(bytemuck::cast_slice(row))).fold(0, u64::wrapping_add))
+            }
+            Features::Pixels { pixels, rows } => {
+                let pixels = pixels.as_slice();
+                let rows = rows.as_slice().iter().map(|place| &pixels[place * width..(place + 1) * width]);
+                Some(rows.map(digest).fold(0, u64::wrapping_add))
+            }
+        }
+    }
+}
+
+impl Whole {
+    /// What tells all rows from others, of which this process holds `own`. Groups do not count.
+    ///
+    /// # Errors
+    /// As [`Holders::gather`].
+    pub fn fingerprint(&self, own: &Dataset, holders: &dyn Holders) -> Result<Fingerprint> {
+        // Halves, which are exact as numbers.
+        let sum = own.sum_of_digests(self.own.start).map(|sum| [(sum >> 32) as f64, (sum & 0xffff_ffff) as f64]);
+        let sums = holders.gather(sum.as_ref().map_or(&[], |sum| &sum[..]))?;
+        let sums = sums.iter().map(|sum| match sum[..] {
+            [high, low] => Some(((high as u64) << 32) + low as u64),
+            _ => None,
+        });
+        let sum = sums.collect::<Option<Vec<u64>>>().map(|sums| sums.into_iter().fold(0, u64::wrapping_add));
+        Ok(Fingerprint { features: by_rows(own.feature_shape(), sum), names: own.names(), ..self.labels.fingerprint() })
     }
 }
 
@@ -73,17 +140,27 @@ impl Fingerprint {
 
     /// In what the data set `now` differs from the one that this was taken of; `None` where it is the same.
     pub fn difference(&self, now: &Dataset) -> Option<String> {
-        let found = now.fingerprint();
-        if let Some(difference) = self.difference_of_names(&found) {
+        let mut found = now.fingerprint();
+        if self.features.starts_with(BY_ROWS) {
+            found.features = by_rows(now.feature_shape(), now.sum_of_digests(0));
+        }
+        let difference = self.difference_from(&found)?;
+        let (before, after) = (self.rows, found.rows);
+        let is_longer = after > before
+            && self.difference_of_names(&found).is_none()
+            && self.parts_unlike(&now.fingerprint_of_first(before)).is_empty();
+        Some(if is_longer { format!("{difference}: {} were appended", after - before) } else { difference })
+    }
+
+    /// As [`Fingerprint::difference`], from the data set that `found` was taken of.
+    pub(crate) fn difference_from(&self, found: &Fingerprint) -> Option<String> {
+        if let Some(difference) = self.difference_of_names(found) {
             return Some(difference);
         }
         if found.rows != self.rows {
-            let (before, after) = (self.rows, found.rows);
-            let is_longer = after > before && self.parts_unlike(&now.fingerprint_of_first(before)).is_empty();
-            let appended = if is_longer { format!(": {} were appended", after - before) } else { String::new() };
-            return Some(format!("it has {after} rows, there were {before}{appended}"));
+            return Some(format!("it has {} rows, there were {}", found.rows, self.rows));
         }
-        let parts = self.parts_unlike(&found);
+        let parts = self.parts_unlike(found);
         let [first @ .., last] = &parts[..] else { return None };
         if found.labels != self.labels && found.unordered == self.unordered {
             return Some("its rows are in another order".into());
@@ -98,12 +175,16 @@ impl Fingerprint {
 
     /// The parts of `other`, with as many rows, that differ.
     fn parts_unlike(&self, other: &Fingerprint) -> Vec<&'static str> {
+        let are_by_rows = [self, other].map(|print| print.features.starts_with(BY_ROWS));
+        // Digests of two kinds say nothing of each other.
+        let says_nothing =
+            are_by_rows[0] != are_by_rows[1] || [self, other].iter().any(|print| print.features == CENTRED);
         let parts = [
-            ("features", self.features == other.features),
+            ("features", says_nothing || self.features == other.features),
             ("labels", self.labels == other.labels),
             ("variances", self.variances == other.variances),
             ("labels before noise", self.clean_labels == other.clean_labels),
-            ("groups", self.groups == other.groups),
+            ("groups", are_by_rows.contains(&true) || self.groups == other.groups),
         ];
         parts.into_iter().filter(|(_, is_same)| !is_same).map(|(name, _)| name).collect()
     }

@@ -2,11 +2,12 @@
 
 use super::features::is_far;
 use super::variance_model::{Search, are_weights_flat};
-use super::{Dataset, Features, VarianceModel};
+use super::{Dataset, Features, Holders, VarianceModel, Whole};
 use crate::base::memory::collect;
 use crate::{Error, Result};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use std::convert::Infallible;
 
 /// Means and standard deviations, fitted on training data and applied to all.
 ///
@@ -53,6 +54,27 @@ impl Scale {
     }
 }
 
+/// Has what it is given add to sums over rows of which some may be elsewhere: see [`Holders::in_turn`].
+type InTurn<'a, E> = dyn Fn(&mut [f64], &mut dyn FnMut(&mut [f64])) -> std::result::Result<(), E> + 'a;
+
+/// The means and standard deviations of columns.
+type Moments<E> = std::result::Result<(Vec<f64>, Vec<f64>), E>;
+
+impl Whole {
+    /// The statistics of all rows, of which this process holds `own`: the same as [`Normalization::fit`]'s to the last bit,
+    /// unless each part was centred by itself, where they differ by rounding.
+    ///
+    /// # Errors
+    /// As [`Holders::gather`].
+    pub fn normalization(&self, own: &Dataset, holders: &dyn Holders, of: LabelStatistics) -> Result<Normalization> {
+        let offsets = holders.gather(own.features().offsets())?;
+        let in_turn = |sums: &mut [f64], add: &mut dyn FnMut(&mut [f64])| holders.in_turn(sums, add);
+        let (feature_mean, feature_std) = feature_statistics(own, self.rows(), &offsets[0], &in_turn)?;
+        let (label_mean, label_std) = label_statistics(&self.labels, of);
+        Ok(Normalization { feature_mean, feature_std, label_mean, label_std })
+    }
+}
+
 impl LabelStatistics {
     /// Whether it is what the published experiment does.
     pub(crate) fn is_published(&self) -> bool {
@@ -63,37 +85,8 @@ impl LabelStatistics {
 impl Normalization {
     /// The statistics of `data`; of its labels, what `of` says.
     pub fn fit(data: &Dataset, of: LabelStatistics) -> Self {
-        let columns = if data.feature_shape().len() == 1 { data.width() } else { 1 };
-        let (feature_mean, feature_std) = match data.features() {
-            Features::Numbers { values, offsets, .. } => {
-                let chunks = values.chunks();
-                let chunks: Vec<&[f32]> = chunks.iter().map(|chunk| &**chunk).collect();
-                statistics(columns, &chunks, |&value| f64::from(value), offsets)
-            }
-            Features::Pixels { pixels, rows } => pixel_statistics(pixels.as_slice(), rows.as_slice(), data.width()),
-        };
-        let outputs = data.outputs();
-        let is_clean = of == LabelStatistics::Clean && data.has_clean_labels();
-        let labels = if is_clean { data.clean_labels() } else { data.labels() };
-        let known = |output: usize| (output..labels.len()).step_by(outputs).filter(|&at| data.is_known(at));
-        let column = |values: &[f64], output| known(output).map(|at| values[at]).collect::<Vec<_>>();
-        let is_one_column = outputs == 1 && data.masked() == 0;
-        let (mut label_mean, mut label_std) = if data.masked() == 0 {
-            statistics(outputs, &[labels], |&value| value, &[])
-        } else {
-            let columns = (0..outputs).map(|output| statistics(1, &[&column(labels, output)], |&value| value, &[]));
-            columns.map(|(mean, std)| (mean[0], std[0])).unzip()
-        };
-        if let Some(variances) = data.variances().filter(|_| !is_clean) {
-            for (output, (mean, std)) in label_mean.iter_mut().zip(&mut label_std).enumerate() {
-                let found = if is_one_column {
-                    without_noise(labels, variances)
-                } else {
-                    without_noise(&column(labels, output), &column(variances, output))
-                };
-                (*mean, *std) = found.unwrap_or((*mean, *std));
-            }
-        }
+        let Ok((feature_mean, feature_std)) = feature_statistics(data, data.rows(), data.features().offsets(), &alone);
+        let (label_mean, label_std) = label_statistics(data, of);
         Normalization { feature_mean, feature_std, label_mean, label_std }
     }
 
@@ -222,30 +215,104 @@ impl Normalization {
     }
 }
 
-/// Mean and population standard deviation of each column, in two passes. `chunks` are whole rows each, of values less
-/// `offsets`, one for each column, or none.
-fn statistics<T>(columns: usize, chunks: &[&[T]], number: impl Fn(&T) -> f64, offsets: &[f64]) -> (Vec<f64>, Vec<f64>) {
-    let rows = (chunks.iter().map(|chunk| chunk.len()).sum::<usize>() / columns) as f64;
+/// Has `add` add to `sums`: all rows are here.
+fn alone(sums: &mut [f64], add: &mut dyn FnMut(&mut [f64])) -> std::result::Result<(), Infallible> {
+    add(sums);
+    Ok(())
+}
+
+/// Mean and population standard deviation of the features of `rows` rows. `data` are some of them, and `in_turn` has what is
+/// here added to the sums over all. `base` are the offsets of the first of the rows.
+fn feature_statistics<E>(data: &Dataset, rows: usize, base: &[f64], in_turn: &InTurn<E>) -> Moments<E> {
+    let columns = if data.feature_shape().len() == 1 { data.width() } else { 1 };
+    match data.features() {
+        Features::Numbers { values, offsets, .. } => {
+            let chunks = values.chunks();
+            let chunks: Vec<&[f32]> = chunks.iter().map(|chunk| &**chunk).collect();
+            let offset = |offsets: &[f64], column| offsets.get(column).copied().unwrap_or_default();
+            let shift = (0..columns).map(|column| offset(offsets, column) - offset(base, column));
+            let shift = if **offsets == base { vec![] } else { shift.collect() };
+            // Of an image's numbers each is a row of the one column.
+            let rows = rows * (data.width() / columns);
+            statistics(columns, &chunks, |&value| f64::from(value), [base, &shift], rows, in_turn)
+        }
+        Features::Pixels { pixels, rows: places } => {
+            pixel_statistics(pixels.as_slice(), places.as_slice(), data.width(), rows, in_turn)
+        }
+    }
+}
+
+/// Mean and standard deviation of the labels of `data`, one per output; of which labels, `of` says.
+fn label_statistics(data: &Dataset, of: LabelStatistics) -> (Vec<f64>, Vec<f64>) {
+    let outputs = data.outputs();
+    let is_clean = of == LabelStatistics::Clean && data.has_clean_labels();
+    let labels = if is_clean { data.clean_labels() } else { data.labels() };
+    let known = |output: usize| (output..labels.len()).step_by(outputs).filter(|&at| data.is_known(at));
+    let column = |values: &[f64], output| known(output).map(|at| values[at]).collect::<Vec<_>>();
+    let is_one_column = outputs == 1 && data.masked() == 0;
+    let (mut label_mean, mut label_std) = if data.masked() == 0 {
+        plain_statistics(outputs, labels)
+    } else {
+        let columns = (0..outputs).map(|output| plain_statistics(1, &column(labels, output)));
+        columns.map(|(mean, std)| (mean[0], std[0])).unzip()
+    };
+    if let Some(variances) = data.variances().filter(|_| !is_clean) {
+        for (output, (mean, std)) in label_mean.iter_mut().zip(&mut label_std).enumerate() {
+            let found = if is_one_column {
+                without_noise(labels, variances)
+            } else {
+                without_noise(&column(labels, output), &column(variances, output))
+            };
+            (*mean, *std) = found.unwrap_or((*mean, *std));
+        }
+    }
+    (label_mean, label_std)
+}
+
+/// Mean and population standard deviation of each column of values that are all here.
+fn plain_statistics(columns: usize, values: &[f64]) -> (Vec<f64>, Vec<f64>) {
+    let Ok(statistics) = statistics(columns, &[values], |&value| value, [&[], &[]], values.len() / columns, &alone);
+    statistics
+}
+
+/// Mean and population standard deviation of each column of `rows` rows, in two passes. `chunks` are whole rows each, of
+/// values less `base` and `shift`, one for each column, or none; `in_turn` has them added to the sums over all rows.
+fn statistics<T, E>(
+    columns: usize,
+    chunks: &[&[T]],
+    number: impl Fn(&T) -> f64,
+    [base, shift]: [&[f64]; 2],
+    rows: usize,
+    in_turn: &InTurn<E>,
+) -> Moments<E> {
+    let (rows, own) = (rows as f64, (chunks.iter().map(|chunk| chunk.len()).sum::<usize>() / columns) as f64);
     let values = || chunks.iter().flat_map(|chunk| chunk.chunks_exact(columns));
     let mut mean = vec![0.0; columns];
-    for row in values() {
-        for (sum, value) in mean.iter_mut().zip(row) {
-            *sum += number(value) / rows;
+    in_turn(&mut mean, &mut |mean| {
+        for row in values() {
+            for (sum, value) in mean.iter_mut().zip(row) {
+                *sum += number(value) / rows;
+            }
         }
-    }
+        mean.iter_mut().zip(shift).for_each(|(sum, shift)| *sum += shift * (own / rows));
+    })?;
+    let mut centre = mean.clone();
+    centre.iter_mut().zip(shift).for_each(|(centre, shift)| *centre -= shift);
     let mut std = vec![0.0; columns];
-    for row in values() {
-        for ((sum, value), mean) in std.iter_mut().zip(row).zip(&mean) {
-            *sum += (number(value) - mean).powi(2) / rows;
+    in_turn(&mut std, &mut |std| {
+        for row in values() {
+            for ((sum, value), centre) in std.iter_mut().zip(row).zip(&centre) {
+                *sum += (number(value) - centre).powi(2) / rows;
+            }
         }
-    }
-    for (mean, offset) in mean.iter_mut().zip(offsets) {
-        *mean += offset;
+    })?;
+    for (mean, base) in mean.iter_mut().zip(base) {
+        *mean += base;
     }
     for (variance, &mean) in std.iter_mut().zip(&mean) {
         *variance = deviation(*variance, mean);
     }
-    (mean, std)
+    Ok((mean, std))
 }
 
 /// Mean and standard deviation of what `labels` would be without their noise of known `variances`; `None` where the
@@ -302,20 +369,24 @@ fn deviation(variance: f64, mean: f64) -> f64 {
     if !deviation.is_finite() || deviation <= mean.abs() * 1e-12 { 1.0 } else { deviation }
 }
 
-/// One mean and deviation of all the pixels of the images `rows`, of `width` bytes each; a byte b is b / 255.
-fn pixel_statistics(pixels: &[u8], rows: &[usize], width: usize) -> (Vec<f64>, Vec<f64>) {
-    let mut counts = [0u64; 256];
+/// One mean and deviation of all the pixels of `count` images of `width` bytes each; a byte b is b / 255. The images `rows`
+/// are here, and `in_turn` has them counted with the others.
+fn pixel_statistics<E>(pixels: &[u8], rows: &[usize], width: usize, count: usize, in_turn: &InTurn<E>) -> Moments<E> {
+    let mut own = [0u64; 256];
     for &row in rows {
         for &byte in &pixels[row * width..(row + 1) * width] {
-            counts[usize::from(byte)] += 1;
+            own[usize::from(byte)] += 1;
         }
     }
-    let total = (rows.len() * width) as f64;
+    // Whole numbers, which are exact.
+    let mut counts = [0.0; 256];
+    in_turn(&mut counts, &mut |counts| counts.iter_mut().zip(own).for_each(|(sum, own)| *sum += own as f64))?;
+    let total = (count * width) as f64;
     let average = |value: &dyn Fn(f64) -> f64| {
-        counts.iter().enumerate().map(|(byte, &count)| count as f64 / total * value(byte as f64 / 255.0)).sum::<f64>()
+        counts.iter().enumerate().map(|(byte, count)| count / total * value(byte as f64 / 255.0)).sum::<f64>()
     };
     let mean = average(&|value| value);
-    (vec![mean], vec![deviation(average(&|value| (value - mean).powi(2)), mean)])
+    Ok((vec![mean], vec![deviation(average(&|value| (value - mean).powi(2)), mean)]))
 }
 
 #[cfg(test)]
@@ -396,7 +467,7 @@ mod tests {
     }
 
     fn plain(data: &Dataset) -> (f64, f64) {
-        let (mean, std) = statistics(1, &[data.labels()], |&label| label, &[]);
+        let (mean, std) = plain_statistics(1, data.labels());
         (mean[0], std[0])
     }
 
