@@ -8,7 +8,7 @@ use crate::data::noise::NoiseOptions;
 use crate::data::{CsvOptions, ImageOptions, ImageSize, LabelStatistics};
 use crate::model::ModelOptions;
 use crate::torch::Precision;
-use crate::train::distributed::DistributedOptions;
+use crate::train::distributed::{DistributedOptions, HeldRows};
 use crate::train::fit::FitOptions;
 use crate::train::loss::Loss;
 use crate::train::trainer::TrainerOptions;
@@ -420,6 +420,11 @@ impl Config {
         }
         if self.fit.is_some() && self.distributed.is_some() {
             return Err(Error::config("distributed", "is given beside 'fit', whose networks one process trains"));
+        }
+        if self.distributed.as_ref().is_some_and(|distributed| distributed.rows == HeldRows::Own) {
+            let fault = "is 'own', must be 'all': an experiment divides all rows into training and test set; a trainer takes \
+                         rows of its own";
+            return Err(Error::config("distributed.rows", fault));
         }
         let trained = self.fit.is_some() || self.loss.auto_factor().is_none();
         require(trained, "loss.epsilon", "auto", "a number: only a fit finds it")?;

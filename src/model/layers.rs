@@ -47,8 +47,8 @@ pub enum Pass<'a> {
 /// Which part of a mini-batch some rows are; the default is all of it.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Part<'a> {
-    /// How many rows of the mini-batch are before them: dropout drops the same as in one piece.
-    pub first_row: usize,
+    /// Their places in the mini-batch, where they are not all: dropout drops the same as in one piece.
+    pub places: Option<&'a [usize]>,
     /// The processes that have the other rows, for BatchNorm to normalise by the statistics of all of them. Without, it
     /// does so by those of these rows.
     pub others: Option<&'a Arc<ProcessGroup>>,
@@ -182,7 +182,7 @@ impl Layer {
                 Activation::Softplus => x.f_softplus()?,
             },
             Layer::Dropout { p, seed } => match pass {
-                Pass::Training { step, part } if *p > 0.0 => x.f_mul(&mask(*p, *seed, step, part.first_row, &x)?)?,
+                Pass::Training { step, part } if *p > 0.0 => x.f_mul(&mask(*p, *seed, step, part.places, &x)?)?,
                 _ => x,
             },
             Layer::MaxPool(window) => max_pool(&x, *window)?,
@@ -272,17 +272,23 @@ fn trainable(tensor: Tensor) -> Result<Tensor> {
     Ok(tensor.f_set_requires_grad(true)?)
 }
 
-/// The factors of `x` in a dropout of step `step`: 0 with the probability `p`, else `1 / (1 - p)`. The first row of `x` is
-/// number `first_row` of the mini-batch.
-fn mask(p: f64, seed: u64, step: u64, first_row: usize, x: &Tensor) -> Result<Tensor> {
+/// The factors of `x` in a dropout of step `step`: 0 with the probability `p`, else `1 / (1 - p)`. The rows of `x` have these
+/// `places` in the mini-batch, or are all of it.
+fn mask(p: f64, seed: u64, step: u64, places: Option<&[usize]>, x: &Tensor) -> Result<Tensor> {
     let mut generator = stream(seed, Purpose::Dropout, step);
-    let per_row: i64 = x.size()[1..].iter().product();
-    // A number is a word of the stream.
-    generator.set_word_pos(first_row as u128 * per_row as u128);
+    let (rows, per_row) = (x.size()[0] as usize, x.size()[1..].iter().product::<i64>() as usize);
     let (limit, kept) = ((p * 2.0f64.powi(32)) as u32, (1.0 / (1.0 - p)) as f32);
-    let count = x.numel();
-    let mut factors: Vec<f32> = reserve(count)?;
-    factors.extend((0..count).map(|_| if generator.next_u32() < limit { 0.0 } else { kept }));
+    let mut factors: Vec<f32> = reserve(x.numel())?;
+    let mut next = 0;
+    for row in 0..rows {
+        let place = places.map_or(row, |places| places[row]);
+        if place != next {
+            // A number is a word of the stream.
+            generator.set_word_pos(place as u128 * per_row as u128);
+        }
+        next = place + 1;
+        factors.extend((0..per_row).map(|_| if generator.next_u32() < limit { 0.0 } else { kept }));
+    }
     Ok(Tensor::f_from_slice(&factors)?.f_view(&x.size()[..])?.f_to_device(x.device())?.f_to_kind(x.kind())?)
 }
 

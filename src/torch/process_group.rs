@@ -9,6 +9,7 @@
 
 use super::ffi::{AtTensor, message, pointer};
 use super::store::{Answer, Keys, Quiet, Shared, Store, c_text, spawn};
+use crate::base::memory::filled;
 use crate::{Error, Result};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
@@ -20,7 +21,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
-use tch::{Device, Kind, Tensor};
+use tch::kind::Element;
+use tch::{Device, Tensor};
 use twox_hash::XxHash3_64;
 
 #[repr(C)]
@@ -220,11 +222,19 @@ impl ProcessGroup {
         members.agree(&mut state, what, value)
     }
 
-    /// The bytes of each rank, in the order of ranks; they may be of different lengths.
+    /// The bytes of each rank, in the order of ranks; there may be more of one than of another.
     ///
     /// # Errors
     /// As each call; [`Error::OutOfMemory`].
     pub fn all_gather_bytes(&self, own: &[u8]) -> Result<Vec<Vec<u8>>> {
+        self.all_gather_values(own)
+    }
+
+    /// As [`ProcessGroup::all_gather_bytes`], of values of any type that tensors have.
+    ///
+    /// # Errors
+    /// As each call; [`Error::OutOfMemory`].
+    pub fn all_gather_values<T: Element + Copy + Default>(&self, own: &[T]) -> Result<Vec<Vec<T>>> {
         if self.members.is_none() {
             return Ok(vec![own.to_vec()]);
         }
@@ -232,12 +242,15 @@ impl ProcessGroup {
         let lengths =
             lengths.iter().map(|length| Ok(length.f_int64_value(&[0])? as usize)).collect::<Result<Vec<_>>>()?;
         let most = lengths.iter().copied().max().unwrap_or_default();
-        let padded = Tensor::f_zeros([most as i64], (Kind::Uint8, Device::Cpu))?;
+        if most == 0 {
+            return Ok(vec![vec![]; self.size]);
+        }
+        let padded = Tensor::f_zeros([most as i64], (T::KIND, Device::Cpu))?;
         padded.f_narrow(0, 0, own.len() as i64)?.f_copy_(&Tensor::f_from_slice(own)?)?;
         let all = self.all_gather(&padded)?;
-        let cut = all.iter().zip(lengths).map(|(bytes, length)| {
-            let mut own = vec![0; length];
-            bytes.f_copy_data(&mut own, length)?;
+        let cut = all.iter().zip(lengths).map(|(values, length)| {
+            let mut own = filled(length, T::default())?;
+            values.f_copy_data(&mut own, length)?;
             Ok(own)
         });
         cut.collect()

@@ -6,7 +6,7 @@ use super::options::TrainerOptions;
 use super::sampler::Position;
 use super::schedule::{Plateau, Schedule};
 use super::step::Engine;
-use super::trainer::{Prepared, Trainer, VALIDATION, labelled};
+use super::trainer::{Fitting, Prepared, Trainer, VALIDATION};
 use super::validation::{SavedValidation, Validation};
 use crate::base::files;
 use crate::data::{Dataset, Fingerprint};
@@ -56,15 +56,13 @@ pub struct LoadOptions {
 }
 
 impl TrainerState {
-    /// In what `data`, for `model`, differ from the data set before.
+    /// In what `data` differ from the data set before.
     ///
     /// # Errors
     /// Unless they are the same, or `accepted` as they are.
-    fn difference(&self, model: &Model, data: &Dataset, accepted: bool) -> Result<Option<String>> {
-        let data = model.matched(data)?;
-        let (data, _) = labelled(&data)?;
+    fn difference(&self, data: &Fitting, accepted: bool) -> Result<Option<String>> {
         let difference = match &self.data {
-            Some(before) => before.difference(&data),
+            Some(before) => data.difference(before),
             // The checkpoint is of a version that kept the number of rows alone.
             None if data.rows() == self.rows => None,
             None => Some(format!("it has {} rows, there were {}", data.rows(), self.rows)),
@@ -102,7 +100,7 @@ impl Trainer {
     /// What [`Trainer::save`] saves.
     pub(crate) fn to_archive(&self) -> Result<Archive> {
         let model = self.learner.model.lock();
-        let own = self.data.as_ref().map(|(data, sampler)| (sampler.position(), data.rows()));
+        let own = self.data.as_ref().map(|(_, sampler)| (sampler.position(), sampler.rows()));
         let place = own.or(self.absent);
         let (validation, absent) = (&self.validation, &self.absent_validation);
         let follows = self.learner.options.schedule.as_ref().is_some_and(Schedule::needs_validation);
@@ -208,25 +206,25 @@ impl Trainer {
             state.trainer.distributed = Some(distributed.clone());
         }
         let ranks = state.trainer.distributed.as_ref().map(Ranks::join).transpose()?;
-        let (prepared, model, difference) = together(ranks.as_deref(), || {
+        let model = together(ranks.as_deref(), || {
             state.trainer.validate()?;
             let mut model = Model::new(&state.model)?;
             model.restore(&archive)?;
-            let difference = match data {
-                Some(data) => state.difference(&model, data, options.accept_data)?,
-                None => None,
-            };
+            Ok((Arc::new(Mutex::new(model)), vec![]))
+        })?;
+        let mut locked = model.lock();
+        let fitting = Fitting::of(data, &locked, ranks.as_deref(), Some(&state.trainer))?;
+        let (prepared, difference) = together(ranks.as_deref(), || {
+            let difference = fitting.as_ref().map(|data| state.difference(data, options.accept_data)).transpose()?;
             let position = state.position.unwrap_or_default();
-            let model = Arc::new(Mutex::new(model));
-            let mut locked = model.lock();
-            let mut prepared = Prepared::new(&model, &mut locked, data, &state.trainer, position, ranks.clone())?;
+            let mut prepared = Prepared::new(&model, &mut locked, fitting, &state.trainer, position, ranks.clone())?;
             prepared.trainer.restore_engines(&archive, &state)?;
             prepared.trainer.learner.plateau = state.plateau.unwrap_or_default();
             let facts = prepared.facts(&locked)?;
-            drop(locked);
-            Ok(((prepared, model, difference), facts))
+            Ok(((prepared, difference.flatten()), facts))
         })?;
-        let mut trainer = prepared.finish(&mut model.lock());
+        let mut trainer = prepared.finish(&mut locked);
+        drop(locked);
         if data.is_none() {
             trainer.fingerprint = state.data;
             trainer.absent = state.position.map(|position| (position, state.rows));

@@ -2,7 +2,7 @@
 
 use super::learner::Learner;
 use super::training_data::NormalizedData;
-use crate::data::{Dataset, Normalization};
+use crate::data::{Dataset, Normalization, gather};
 use crate::model::Pass;
 use crate::torch::tensor::to_f32;
 use crate::{Error, Result};
@@ -40,6 +40,8 @@ const FAR: f32 = 1e18;
 pub(super) struct Culprit {
     /// The place of its row in the mini-batch.
     pub at: usize,
+    /// What it adds to the loss.
+    pub term: f32,
     /// Its place in the row: a feature or a label.
     pub element: (&'static str, usize),
     /// What it has that others have not.
@@ -48,18 +50,31 @@ pub(super) struct Culprit {
     pub is_out_of_range: bool,
 }
 
-/// Which of the mini-batch's `rows` makes the loss of engine number `engine` infinite, and why.
-pub(super) fn culprit(learner: &Learner, engine: usize, data: &NormalizedData, rows: &[usize]) -> Result<Culprit> {
+/// Which of the mini-batch's `rows` makes the loss of engine number `engine` infinite, and why; of those that this process
+/// holds, if it holds any.
+pub(super) fn culprit(
+    learner: &Learner,
+    engine: usize,
+    data: &NormalizedData,
+    rows: &[usize],
+) -> Result<Option<Culprit>> {
     let model = learner.model.lock();
     let networks = learner.engines[engine].networks(&model)?;
     let outputs = model.outputs();
+    let coefficients = learner.coefficients(data, rows)?;
+    let place = |row: usize| data.held.as_ref().map_or(Some(row), |held| held.place(row));
+    let (places, rows): (Vec<usize>, Vec<usize>) =
+        rows.iter().enumerate().filter_map(|(at, &row)| Some((at, place(row)?))).unzip();
+    if rows.is_empty() {
+        return Ok(None);
+    }
+    let coefficients = gather(&coefficients, outputs, &places)?;
     let indices: Vec<i64> = rows.iter().map(|&row| row as i64).collect();
     let index = Tensor::f_from_slice(&indices)?.f_to_device(model.device())?;
-    let features = data.features.batch(rows, &index, &learner.normalization, learner.options.precision)?;
+    let features = data.features.batch(&rows, &index, &learner.normalization, learner.options.precision)?;
     let predictions = tch::no_grad(|| networks.forward(&features, Pass::Evaluation, learner.options.precision))?;
     let (predictions, labels) = (to_f32(&predictions)?, to_f32(&data.labels.f_index_select(0, &index)?)?);
     let width = predictions.len() / rows.len();
-    let coefficients = learner.coefficients(data, rows)?;
     let prediction = |at: usize| predictions[at / outputs * width + at % outputs];
     let term = |at: usize| {
         let miss = prediction(at) - labels[at];
@@ -88,5 +103,6 @@ pub(super) fn culprit(learner: &Learner, engine: usize, data: &NormalizedData, r
         let reason = format!("about {label:.5e} is {normalized:e} {unit} {weight:e}");
         (normalized, ("label", output), reason)
     };
-    Ok(Culprit { at: row, element, reason, is_out_of_range: far.abs() > FAR })
+    let (at, term) = (places[row], term(worst));
+    Ok(Some(Culprit { at, term, element, reason, is_out_of_range: far.abs() > FAR }))
 }

@@ -1,6 +1,6 @@
 //! Steps of one model on whatever data, and its evaluation.
 
-use super::distributed::Ranks;
+use super::distributed::{Ranks, facts_of_part, together};
 use super::first_loss::check_labels;
 use super::loss::{Loss, Weights};
 use super::metrics::Metrics;
@@ -9,7 +9,7 @@ use super::schedule::Plateau;
 use super::step::{Engine, MiniBatch, StepLoss, StepOptions};
 use super::training_data::NormalizedData;
 use crate::base::fault;
-use crate::data::{Dataset, Normalization, gather};
+use crate::data::{Dataset, Normalization, Whole, gather};
 use crate::kernels::optimizer::OptimizerOptions;
 use crate::model::{Model, Prediction};
 use crate::{Error, Result};
@@ -194,13 +194,23 @@ impl Learner {
         }
     }
 
-    /// The caller's `data`, normalised.
+    /// The ranks, where each of them holds its own rows.
+    pub(super) fn holders(&self) -> Option<&Ranks> {
+        self.ranks.as_deref().and_then(Ranks::with_own_rows)
+    }
+
+    /// The caller's mini-batch, normalised. Where each rank holds its own rows, `data` are this rank's.
     pub(super) fn normalized(&self, data: &Dataset) -> Result<NormalizedData> {
         let model = self.model.lock();
-        let data = &*model.matched(data)?;
-        self.options.loss.require_variances(data.variances().is_some())?;
-        check_labels(data, &self.normalization)?;
-        NormalizedData::new(data, model.input_shape(), &self.normalization, self.device)
+        let data = together(self.holders(), || {
+            let data = model.matched(data)?;
+            self.options.loss.require_variances(data.variances().is_some())?;
+            check_labels(&data, &self.normalization)?;
+            let facts = facts_of_part("the mini-batch", &data);
+            Ok((data, facts))
+        })?;
+        let whole = self.holders().map(|ranks| Whole::gather(&data, ranks)).transpose()?;
+        NormalizedData::new(&data, whole.as_ref(), model.input_shape(), &self.normalization, self.device)
     }
 
     /// The factors of the squared residuals of the rows `rows` in their loss.
@@ -244,6 +254,7 @@ impl Learner {
         let batch = MiniBatch {
             features: &data.features,
             labels: &data.labels,
+            held: data.held.as_ref(),
             rows,
             coefficients: &coefficients,
             variances: noise.as_deref(),

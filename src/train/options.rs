@@ -67,8 +67,8 @@ pub struct TrainerOptions {
     /// Whether a step on a GPU is recorded as a CUDA graph and repeated (default false); needs `libbiv_cuda.so`.
     /// On a CPU, for a network with dropout, with another optimiser than Adam and with `clip_norm` it makes no difference.
     pub cuda_graph: bool,
-    /// How this process trains together with others, each of which has the same data and options (default: it trains
-    /// alone). Creation, loading, steps and new data are then for all of them to do, in the same order; `batch_size` counts
+    /// How this process trains together with others, each of which has the same options, and the same data or rows of its
+    /// own (default: it trains alone). Creation, loading, steps and new data are then for all of them to do, in the same order; `batch_size` counts
     /// the rows of all.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub distributed: Option<DistributedOptions>,

@@ -69,6 +69,11 @@ impl Sampler {
         Ok(())
     }
 
+    /// How many rows there are.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
     /// How many mini-batches an epoch has.
     pub fn batches_per_epoch(&self) -> usize {
         if self.drop_last { self.rows / self.batch_size } else { self.rows.div_ceil(self.batch_size) }

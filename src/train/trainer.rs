@@ -1,8 +1,8 @@
 //! Training on a data set: steps, epochs, evaluation.
 
-use super::distributed::{DistributedOptions, Fact, Ranks, facts_of_data, facts_of_options, together};
+use super::distributed::{DistributedOptions, Fact, Ranks, facts_of_data, facts_of_options, facts_of_part, together};
 use super::ensemble::{Cause, Fault, Round, mean_report};
-use super::first_loss::{check_labels, culprit};
+use super::first_loss::{Culprit, check_labels, culprit};
 use super::learner::{Learner, PendingStep, smallest_batch};
 use super::metrics::Metrics;
 use super::options::check_learning_rate;
@@ -11,7 +11,7 @@ use super::schedule::Schedule;
 use super::step::Engine;
 use super::training_data::{MaybeOwned, NormalizedData, TrainingData};
 use super::validation::{SavedValidation, Validation};
-use crate::data::{Columns, Dataset, Fingerprint, Normalization};
+use crate::data::{Columns, Dataset, Fingerprint, Normalization, Whole};
 use crate::model::Model;
 use crate::model::archive::{Archive, ArchiveKind};
 use crate::torch::device;
@@ -19,6 +19,7 @@ use crate::{Error, Result};
 use std::borrow::Cow;
 use std::ops::ControlFlow;
 use std::sync::Arc;
+use tch::Device;
 use twox_hash::XxHash3_64;
 
 pub use super::learner::{SharedModel, StepReport};
@@ -87,8 +88,9 @@ impl Trainer {
         options.validate()?;
         let ranks = options.distributed.as_ref().map(Ranks::join).transpose()?;
         let mut locked = model.lock();
+        let fitting = Fitting::of(data, &locked, ranks.as_deref(), Some(options))?;
         let prepared = together(ranks.as_deref(), || {
-            let prepared = Prepared::new(&model, &mut locked, data, options, Position::default(), ranks.clone())?;
+            let prepared = Prepared::new(&model, &mut locked, fitting, options, Position::default(), ranks.clone())?;
             let facts = prepared.facts(&locked)?;
             Ok((prepared, facts))
         })?;
@@ -107,16 +109,17 @@ impl Trainer {
     pub fn set_data(&mut self, data: &Dataset) -> Result<()> {
         let learner = &mut self.learner;
         let mut model = learner.model.lock();
+        let fitting = Fitting::of(Some(data), &model, learner.ranks.as_deref(), None)?.ok_or_else(without_data)?;
         let (fitting, placed, sampler, fingerprint) = together(learner.ranks.as_deref(), || {
             learner.require_own_model(&model)?;
-            let fitting = Fitting::new(data, &model, &learner.options, learner.ranks.as_deref())?;
+            fitting.check(&model, &learner.options, learner.ranks.as_deref())?;
             check_labels(data, &learner.normalization)?;
-            let placed = TrainingData::new(&fitting.data, &model, &learner.normalization, model.device())?;
-            let fingerprint = fitting.data.fingerprint();
+            let placed = fitting.placed(&model, &learner.normalization, model.device())?;
+            let fingerprint = fitting.fingerprint();
             let facts = facts_of_data(TRAINING, &fingerprint)?;
             // A trainer that has an order of the rows keeps its memory.
             let position = self.absent.map(|(position, _)| position).unwrap_or_default();
-            let sampler = || learner.options.sampler(fitting.data.rows(), position);
+            let sampler = || learner.options.sampler(fitting.rows(), position);
             let sampler = if self.data.is_some() { None } else { Some(sampler()?) };
             Ok(((fitting, placed, sampler, fingerprint), facts))
         })?;
@@ -124,7 +127,7 @@ impl Trainer {
         match (&mut self.data, sampler) {
             // Last of what may fail.
             (Some((former, order)), _) => {
-                order.set_rows(fitting.data.rows())?;
+                order.set_rows(fitting.rows())?;
                 *former = placed;
             }
             (data, sampler) => *data = Some(placed).zip(sampler),
@@ -132,7 +135,7 @@ impl Trainer {
         if let Some(columns) = fitting.data.columns() {
             model.learn_columns(columns);
         }
-        self.rows = fitting.rows;
+        self.rows = fitting.labelled;
         self.fingerprint = Some(fingerprint);
         self.absent = None;
         Ok(())
@@ -146,18 +149,7 @@ impl Trainer {
     /// [`Error::Shape`] when they do not fit the model; [`Error::InvalidArgument`] when the loss needs variances that
     /// they do not have; [`Error::Corrupt`] when the trainer was loaded and they are not what it was validated on.
     pub fn set_validation(&mut self, data: Arc<Dataset>) -> Result<()> {
-        let learner = &self.learner;
-        let validation = together(learner.ranks.as_deref(), || {
-            let facts = learner
-                .ranks
-                .as_ref()
-                .map_or(Ok(vec![]), |_| facts_of_data("the validation set", &data.fingerprint()))?;
-            let mut validation = Validation::new(data, learner)?;
-            if let Some(saved) = &self.absent_validation {
-                validation.restore(saved, VALIDATION, learner)?;
-            }
-            Ok((validation, facts))
-        })?;
+        let validation = Validation::new(data, &self.learner, self.absent_validation.as_ref())?;
         self.absent_validation = None;
         self.learner.set_epsilons(&validation.epsilons());
         self.validation = Some(validation);
@@ -310,30 +302,40 @@ impl Trainer {
         batch: Option<&NormalizedData>,
     ) -> Result<Error> {
         let (step, loss) = (self.learner.engines[engine].steps() + 1, report.loss);
-        let (culprit, row) = match (batch, &self.data) {
+        let found = match (batch, &self.data) {
             (Some(batch), _) => {
-                let culprit = culprit(&self.learner, engine, batch, &(0..batch.rows()).collect::<Vec<_>>())?;
-                let row = culprit.at;
-                (culprit, row)
+                let culprit = culprit(&self.learner, engine, batch, &(0..batch.rows).collect::<Vec<_>>())?;
+                culprit.map(|culprit| (culprit.at - batch.first(), culprit))
             }
             (None, Some((data, sampler))) => {
-                let numbers = sampler.batch_of(engine);
+                let (numbers, first) = (sampler.batch_of(engine), data.first());
                 let (data, rows) = data.mini_batch(numbers.clone(), &self.learner.normalization)?;
                 let culprit = culprit(&self.learner, engine, &data, &rows)?;
-                let row = numbers[culprit.at];
-                (culprit, self.rows.as_ref().map_or(row, |rows| rows[row]))
+                culprit.map(|culprit| {
+                    let row = numbers[culprit.at] - first;
+                    (self.rows.as_ref().map_or(row, |rows| rows[row]), culprit)
+                })
             }
             (None, None) => return Err(Error::Internal("a step on no data".into())),
         };
-        if step == 1 || culprit.is_out_of_range {
+        let term = found.as_ref().map(|(_, culprit)| culprit.term);
+        let says = |(row, culprit): (usize, Culprit)| {
             let fault = format!("makes the loss of step {step} {loss}: {}", culprit.reason);
-            return Ok(Error::Numerical(fault).at([("row", row), culprit.element]));
-        }
-        Ok(Error::Numerical(format!(
-            "step {step} (epoch {}): the loss is {loss}; try a smaller learning rate than {}",
-            position.epoch + 1,
-            report.learning_rate
-        )))
+            let is_the_data = step == 1 || culprit.is_out_of_range;
+            is_the_data.then(|| Error::Numerical(fault).at([("row", row), culprit.element]))
+        };
+        let fault = found.and_then(says);
+        let fault = match self.learner.holders() {
+            Some(ranks) => ranks.fault_of_worst(term, fault)?,
+            None => fault,
+        };
+        Ok(fault.unwrap_or_else(|| {
+            Error::Numerical(format!(
+                "step {step} (epoch {}): the loss is {loss}; try a smaller learning rate than {}",
+                position.epoch + 1,
+                report.learning_rate
+            ))
+        }))
     }
 
     /// One step on a mini-batch of the caller's, in the user's units.
@@ -348,7 +350,7 @@ impl Trainer {
         }
         let _arena = self.learner.engine().arena().enter();
         let data = self.learner.normalized(batch)?;
-        let rows: Vec<usize> = (0..data.rows()).collect();
+        let rows: Vec<usize> = (0..data.rows).collect();
         let position = self.position();
         if self.learner.is_ensemble() {
             let rounds = [Round { batches: vec![(MaybeOwned::Borrowed(&data), rows)] }];
@@ -519,29 +521,31 @@ impl Prepared {
     pub(super) fn new(
         model: &SharedModel,
         locked: &mut Model,
-        data: Option<&Dataset>,
+        data: Option<Fitting>,
         options: &TrainerOptions,
         position: Position,
         ranks: Option<Arc<Ranks>>,
     ) -> Result<Self> {
         let device = device::resolve(&options.device)?;
         check_loss(locked, options)?;
-        let whole = data;
-        let data = data.map(|data| Fitting::new(data, locked, options, ranks.as_deref())).transpose()?;
+        check_batch_norm(locked, ranks.as_deref())?;
+        if let Some(fitting) = &data {
+            fitting.check(locked, options, ranks.as_deref())?;
+        }
         let normalization = match (locked.normalization(), &data) {
-            (None, Some(fitting)) if options.normalize => Normalization::fit(&fitting.data, options.normalization),
+            (None, Some(fitting)) if options.normalize => fitting.normalization(options),
             _ => locked.normalization_or_identity(),
         };
         // After the statistics, which take memory of their own.
-        let sampler = |fitting: &Fitting| options.sampler(fitting.data.rows(), position);
+        let sampler = |fitting: &Fitting| options.sampler(fitting.rows(), position);
         let sampler = data.as_ref().map(sampler).transpose()?;
-        if let Some(whole) = whole {
-            check_labels(whole, &normalization)?;
+        if let Some(fitting) = &data {
+            check_labels(fitting.given, &normalization)?;
         }
         locked.to_device(device)?;
-        let placed = |fitting: &Fitting| TrainingData::new(&fitting.data, locked, &normalization, device);
+        let placed = |fitting: &Fitting| fitting.placed(locked, &normalization, device);
         let placed = data.as_ref().map(placed).transpose()?;
-        let fingerprint = data.as_ref().map(|fitting| fitting.data.fingerprint());
+        let fingerprint = data.as_ref().map(Fitting::fingerprint);
         let single = locked.options().clone();
         let is_grown = options.members.map(|members| locked.grow(members)).transpose()? == Some(true);
         let learner = match Learner::new(model, locked, normalization, options, device, ranks) {
@@ -555,7 +559,7 @@ impl Prepared {
         let trainer = Trainer {
             learner,
             data: placed.zip(sampler),
-            rows: data.and_then(|fitting| fitting.rows),
+            rows: data.and_then(|fitting| fitting.labelled),
             fingerprint,
             accepted: vec![],
             absent: None,
@@ -614,23 +618,97 @@ impl Prepared {
 const TRAINING: &str = "the training data";
 
 /// A data set that a model can be trained on.
-struct Fitting {
+pub(super) struct Fitting<'a> {
+    /// The caller's.
+    given: &'a Dataset,
     /// The rows that have a label, with the model's features.
     data: Dataset,
     /// Which rows these are, where they are not all.
-    rows: Option<Vec<usize>>,
+    labelled: Option<Vec<usize>>,
+    /// What is known of the rows of all ranks, where each holds its own.
+    divided: Option<Divided>,
 }
 
-impl Fitting {
-    /// `data` for `model`.
+/// What is known of rows of which this rank holds a part.
+struct Divided {
+    whole: Whole,
+    fingerprint: Fingerprint,
+    /// The statistics, where the model is to have them.
+    normalization: Option<Normalization>,
+}
+
+impl<'a> Fitting<'a> {
+    /// `data`, if there are some, for `model`. A model that has no normalisation gets one by `options`, if they are given and
+    /// say so. All ranks call this.
     ///
     /// # Errors
-    /// Where they do not fit the model, lack what the loss needs, or would make a mini-batch that is too small.
-    fn new(data: &Dataset, model: &Model, options: &TrainerOptions, ranks: Option<&Ranks>) -> Result<Self> {
-        let (data, rows) = labelled(data)?;
-        let data = model.matched(&data)?.into_owned();
-        options.loss.require_variances(data.has_variances())?;
-        let smallest = match data.rows() % options.batch_size {
+    /// Where they do not fit the model, or the ranks' rows not each other.
+    pub(super) fn of(
+        data: Option<&'a Dataset>,
+        model: &Model,
+        ranks: Option<&Ranks>,
+        options: Option<&TrainerOptions>,
+    ) -> Result<Option<Self>> {
+        let holders = ranks.and_then(Ranks::with_own_rows);
+        let statistics = options.filter(|options| options.normalize && model.normalization().is_none());
+        let fitting = together(ranks, || {
+            let has = |what: bool| if what { "given" } else { "none" };
+            let mut facts = vec![
+                Fact::new("trainer.distributed.rows", if holders.is_some() { "own" } else { "all" }),
+                Fact::new(TRAINING, has(data.is_some())),
+                Fact::new("the model's normalisation", has(statistics.is_none())),
+            ];
+            let Some(given) = data else { return Ok((None, facts)) };
+            let (data, labelled) = labelled(given)?;
+            let data = model.matched(&data)?.into_owned();
+            if holders.is_some() {
+                facts.extend(facts_of_part(TRAINING, &data));
+            }
+            Ok((Some(Fitting { given, data, labelled, divided: None }), facts))
+        })?;
+        let (fitting, holders) = match (fitting, holders) {
+            (Some(fitting), Some(holders)) => (fitting, holders),
+            (fitting, _) => return Ok(fitting),
+        };
+        let whole = Whole::gather(&fitting.data, holders)?;
+        let fingerprint = whole.fingerprint(&fitting.data, holders)?;
+        let normalization =
+            statistics.map(|options| whole.normalization(&fitting.data, holders, options.normalization)).transpose()?;
+        Ok(Some(Fitting { divided: Some(Divided { whole, fingerprint, normalization }), ..fitting }))
+    }
+
+    /// How many rows there are, those of all ranks.
+    pub(super) fn rows(&self) -> usize {
+        self.divided.as_ref().map_or(self.data.rows(), |divided| divided.whole.rows())
+    }
+
+    fn fingerprint(&self) -> Fingerprint {
+        self.divided.as_ref().map_or_else(|| self.data.fingerprint(), |divided| divided.fingerprint.clone())
+    }
+
+    /// In what the data differ from those that `before` was taken of.
+    pub(super) fn difference(&self, before: &Fingerprint) -> Option<String> {
+        match &self.divided {
+            Some(divided) => before.difference_from(&divided.fingerprint),
+            None => before.difference(&self.data),
+        }
+    }
+
+    fn normalization(&self, options: &TrainerOptions) -> Normalization {
+        let found = self.divided.as_ref().and_then(|divided| divided.normalization.clone());
+        found.unwrap_or_else(|| Normalization::fit(&self.data, options.normalization))
+    }
+
+    /// For training on `device`.
+    fn placed(&self, model: &Model, normalization: &Normalization, device: Device) -> Result<TrainingData> {
+        let whole = self.divided.as_ref().map(|divided| &divided.whole);
+        TrainingData::new(&self.data, whole, model, normalization, device)
+    }
+
+    /// An error where the data lack what the loss needs, or would make a mini-batch that is too small.
+    fn check(&self, model: &Model, options: &TrainerOptions, ranks: Option<&Ranks>) -> Result<()> {
+        options.loss.require_variances(self.data.has_variances())?;
+        let smallest = match self.rows() % options.batch_size {
             rest if rest > 0 && !options.drop_last => rest,
             _ => options.batch_size,
         };
@@ -639,11 +717,23 @@ impl Fitting {
             let smallest = if smallest == 1 { "a single row".into() } else { format!("{smallest} rows") };
             return Err(Error::InvalidArgument(format!(
                 "an epoch of {} rows in mini-batches of {} has one of {smallest}: BatchNorm needs at least {fewest}",
-                data.rows(),
+                self.rows(),
                 options.batch_size
             )));
         }
-        Ok(Fitting { data, rows })
+        Ok(())
+    }
+}
+
+/// An error where a rank could have too few rows of a mini-batch for the statistics of a BatchNorm.
+fn check_batch_norm(model: &Model, ranks: Option<&Ranks>) -> Result<()> {
+    match ranks.and_then(Ranks::with_own_rows) {
+        Some(ranks) if ranks.norm_group().is_none() && model.smallest_batch() > 1 => Err(Error::config(
+            "trainer.distributed.batch_norm",
+            "is 'local', must be 'synchronised' with rows 'own': a process may have a single row of a mini-batch, which \
+             has no statistics",
+        )),
+        _ => Ok(()),
     }
 }
 

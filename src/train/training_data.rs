@@ -1,9 +1,10 @@
 //! What a trainer takes its mini-batches from.
 
+use super::step::Held;
 use crate::Result;
-use crate::data::{Dataset, Features, Normalization};
+use crate::data::{Dataset, Features, Normalization, Whole, gather};
 use crate::model::{Model, batch};
-use std::ops::Deref;
+use std::ops::{Deref, Range};
 use tch::{Device, Tensor};
 
 /// Data as the network wants them: normalised, on the device.
@@ -11,26 +12,43 @@ use tch::{Device, Tensor};
 pub(super) struct NormalizedData {
     pub(super) features: batch::Source,
     pub(super) labels: Tensor,
-    /// In the host's memory, where the weights are computed; infinite for a masked label.
+    /// In the host's memory, where the weights are computed; infinite for a masked label. Of all rows, whoever holds them.
     pub(super) variances: Option<Vec<f64>>,
+    /// Which rows have their features and labels here, where they are not all.
+    pub(super) held: Option<Held>,
+    /// How many rows there are.
+    pub(super) rows: usize,
 }
 
 impl NormalizedData {
-    /// `data` for a model whose rows have the shape `shape`, on `device`.
-    pub(super) fn new(data: &Dataset, shape: &[usize], normalization: &Normalization, device: Device) -> Result<Self> {
+    /// `data` for a model whose rows have the shape `shape`, on `device`; of `whole`, where they are a part of it.
+    pub(super) fn new(
+        data: &Dataset,
+        whole: Option<&Whole>,
+        shape: &[usize],
+        normalization: &Normalization,
+        device: Device,
+    ) -> Result<Self> {
         Ok(NormalizedData {
             features: batch::Source::new(data, shape, normalization, device)?,
             labels: batch::labels(data, normalization, device)?,
-            variances: match data.variances() {
-                None if data.masked() == 0 => None,
-                _ => Some(normalization.noise(data)?),
-            },
+            variances: noise(whole.map_or(data, |whole| &whole.labels), normalization)?,
+            held: whole.map(|whole| Held::Part(whole.own.clone())),
+            rows: whole.map_or(data.rows(), Whole::rows),
         })
     }
 
-    /// How many rows there are.
-    pub(super) fn rows(&self) -> usize {
-        self.labels.size()[0] as usize
+    /// The number of the first row that is here, of those that follow each other.
+    pub(super) fn first(&self) -> usize {
+        if let Some(Held::Part(own)) = &self.held { own.start } else { 0 }
+    }
+}
+
+/// The variances of the noise of the labels of `data` in normalised units, where there are some or labels are masked.
+fn noise(data: &Dataset, normalization: &Normalization) -> Result<Option<Vec<f64>>> {
+    match data.variances() {
+        None if data.masked() == 0 => Ok(None),
+        _ => normalization.noise(data).map(Some),
     }
 }
 
@@ -49,26 +67,48 @@ pub(super) enum TrainingData {
         data: Dataset,
         /// That of the model's inputs.
         shape: Vec<usize>,
+        /// What is known of all rows, where `data` are a part of them.
+        others: Option<Others>,
     },
 }
 
+/// What is known of rows of which some are held by other processes.
+#[derive(Debug)]
+pub(super) struct Others {
+    /// Which of them this process holds.
+    own: Range<usize>,
+    /// As [`NormalizedData::variances`].
+    variances: Option<Vec<f64>>,
+}
+
 impl TrainingData {
-    /// `data`, which fit `model`, for training on `device`.
-    pub(super) fn new(data: &Dataset, model: &Model, normalization: &Normalization, device: Device) -> Result<Self> {
+    /// `data`, which fit `model`, for training on `device`; of `whole`, where they are a part of it.
+    pub(super) fn new(
+        data: &Dataset,
+        whole: Option<&Whole>,
+        model: &Model,
+        normalization: &Normalization,
+        device: Device,
+    ) -> Result<Self> {
         let shape = model.input_shape();
         Ok(match data.features() {
             Features::Numbers { values, .. } if device == Device::Cpu && size_of::<f32>() * values.len() > LARGE => {
-                TrainingData::Raw { data: data.without_remarks(), shape: shape.to_vec() }
+                let others = |whole: &Whole| {
+                    let variances = noise(&whole.labels, normalization)?;
+                    Ok::<_, crate::Error>(Others { own: whole.own.clone(), variances })
+                };
+                let others = whole.map(others).transpose()?;
+                TrainingData::Raw { data: data.without_remarks(), shape: shape.to_vec(), others }
             }
-            _ => TrainingData::Normalized(NormalizedData::new(data, shape, normalization, device)?),
+            _ => TrainingData::Normalized(NormalizedData::new(data, whole, shape, normalization, device)?),
         })
     }
 
-    /// How many rows there are.
-    pub(super) fn rows(&self) -> usize {
+    /// The number of the first row that is here.
+    pub(super) fn first(&self) -> usize {
         match self {
-            TrainingData::Normalized(data) => data.rows(),
-            TrainingData::Raw { data, .. } => data.rows(),
+            TrainingData::Normalized(data) => data.first(),
+            TrainingData::Raw { others, .. } => others.as_ref().map_or(0, |others| others.own.start),
         }
     }
 
@@ -80,11 +120,43 @@ impl TrainingData {
     ) -> Result<(MaybeOwned<'_>, Vec<usize>)> {
         match self {
             TrainingData::Normalized(data) => Ok((MaybeOwned::Borrowed(data), rows)),
-            TrainingData::Raw { data, shape } => {
-                let batch = NormalizedData::new(&data.subset(&rows)?, shape, normalization, Device::Cpu)?;
+            TrainingData::Raw { data, shape, others } => {
+                let (own, held) = others.as_ref().map_or((None, None), |others| {
+                    let (own, held) = others.held(&rows);
+                    (Some(own), Some(held))
+                });
+                let part = data.subset(own.as_ref().unwrap_or(&rows))?;
+                let batch = NormalizedData::new(&part, None, shape, normalization, Device::Cpu)?;
+                let variances = match others {
+                    None => batch.variances,
+                    Some(Others { variances, .. }) => {
+                        variances.as_ref().map(|all| gather(all, data.outputs(), &rows)).transpose()?
+                    }
+                };
+                let batch = NormalizedData { variances, held, rows: rows.len(), ..batch };
                 Ok((MaybeOwned::Owned(batch), (0..rows.len()).collect()))
             }
         }
+    }
+}
+
+impl Others {
+    /// Which of this process's rows are among `rows`, or the first one where none is; and the place of each of `rows` among
+    /// these.
+    fn held(&self, rows: &[usize]) -> (Vec<usize>, Held) {
+        let mut own = vec![];
+        let mut place = |row: &usize| {
+            let is_own = self.own.contains(row);
+            is_own.then(|| {
+                own.push(row - self.own.start);
+                own.len() - 1
+            })
+        };
+        let places = rows.iter().map(&mut place).collect();
+        if own.is_empty() {
+            own.push(0);
+        }
+        (own, Held::Places(places))
     }
 }
 
@@ -171,8 +243,41 @@ mod tests {
             let Some((placed, _)) = &mut raw.data else { panic!() };
             assert!(matches!(placed, TrainingData::Normalized(_)));
             let data = raw.learner.model.lock().matched(&data).unwrap().without_remarks();
-            *placed = TrainingData::Raw { data, shape: vec![3] };
+            *placed = TrainingData::Raw { data, shape: vec![3], others: None };
             assert_eq!(losses(raw), losses(trainer()), "{model} {loss} {known}");
+        }
+    }
+
+    #[test]
+    fn a_part_of_the_rows_gives_those_of_a_mini_batch_that_it_has_whenever_it_is_normalised() {
+        let all = rows(true);
+        let model =
+            Model::new(&parse("model", r#"{"kind":"mlp","inputs":3,"outputs":2,"hidden":[2]}"#).unwrap()).unwrap();
+        let own = 30..75;
+        let data = all.slice(own.clone());
+        let whole = Whole { own: own.clone(), labels: all.clone() };
+        let normalization = Normalization::fit(&all, crate::data::LabelStatistics::Labels);
+        let placed = TrainingData::new(&data, Some(&whole), &model, &normalization, Device::Cpu).unwrap();
+        let others = Some(Others { own: own.clone(), variances: noise(&all, &normalization).unwrap() });
+        let raw = TrainingData::Raw { data, shape: vec![3], others };
+        assert_eq!((placed.first(), raw.first()), (30, 30));
+        for batch in [vec![74, 3, 30, 100, 31], vec![2, 90]] {
+            // Of each row of the mini-batch its features, labels and variances.
+            let seen = |data: &TrainingData| {
+                let (data, rows) = data.mini_batch(batch.clone(), &normalization).unwrap();
+                let values = |tensor: &Tensor| Vec::<f32>::try_from(tensor.flatten(0, -1)).unwrap();
+                let (x, y) = (values(data.features.numbers().unwrap()), values(&data.labels));
+                let variances = data.variances.as_ref().unwrap();
+                let row = |&row: &usize| {
+                    let place = data.held.as_ref().unwrap().place(row);
+                    let here = place.map(|at| (x[3 * at..3 * at + 3].to_vec(), y[2 * at..2 * at + 2].to_vec()));
+                    (here, variances[2 * row..2 * row + 2].to_vec())
+                };
+                rows.iter().map(row).collect::<Vec<_>>()
+            };
+            assert_eq!(seen(&placed), seen(&raw));
+            let here: Vec<bool> = seen(&raw).iter().map(|(here, _)| here.is_some()).collect();
+            assert_eq!(here, batch.iter().map(|row| own.contains(row)).collect::<Vec<_>>());
         }
     }
 
@@ -182,7 +287,7 @@ mod tests {
         let data = Dataset::new(vec![1.0; rows * 64], vec![64], vec![1.0; rows], 1, None).unwrap();
         let model = Model::new(&parse("model", r#"{"kind":"mlp","inputs":64,"hidden":[2]}"#).unwrap()).unwrap();
         let normalization = Normalization::identity(1);
-        let placed = |data| TrainingData::new(data, &model, &normalization, Device::Cpu).unwrap();
+        let placed = |data| TrainingData::new(data, None, &model, &normalization, Device::Cpu).unwrap();
         let TrainingData::Raw { data: kept, .. } = placed(&data) else { panic!() };
         assert_eq!(kept.feature_values().unwrap().as_ptr(), data.feature_values().unwrap().as_ptr());
         assert!(matches!(placed(&data.latest(rows - 1).unwrap()), TrainingData::Normalized(_)));

@@ -4,7 +4,8 @@
 
 use crate::common::{biv, model};
 use biv::base::options::from_value;
-use biv::data::Dataset;
+use biv::data::array::ArrayView;
+use biv::data::{ArrayOptions, Dataset};
 use biv::train::checkpoint::LoadOptions;
 use biv::train::trainer::{StepReport, Trainer, TrainerOptions};
 use serde::{Deserialize, Serialize};
@@ -25,6 +26,10 @@ struct Job {
     options: Value,
     /// The number of the data set.
     data: u64,
+    /// How many of its rows each rank is given, where they are not all of them.
+    parts: Vec<usize>,
+    /// Whether the steps are on all rows that the process has, as it brings them.
+    brings: bool,
     /// How many in all, those before the checkpoint too.
     steps: usize,
     /// A checkpoint to go on from.
@@ -71,6 +76,39 @@ impl Outcome {
     }
 }
 
+/// The set of numbers [`data`] of 1, as images.
+const IMAGES: u64 = 3;
+/// The same with names.
+const NAMED: u64 = 4;
+/// The same with another name.
+const RENAMED: u64 = 5;
+/// The same with a value that no network can take.
+const OUT_OF_RANGE: u64 = 6;
+
+/// The data set of this number.
+fn numbered(number: u64) -> Dataset {
+    let all = data(if (IMAGES..=OUT_OF_RANGE).contains(&number) { 1 } else { number });
+    let mut features = all.feature_values().unwrap().into_owned();
+    let (labels, variances) = (all.labels().to_vec(), all.variances().map(<[f64]>::to_vec));
+    match number {
+        IMAGES => Dataset::new(features, vec![1, 2, 3], labels, 2, variances).unwrap(),
+        NAMED | RENAMED => {
+            let last = if number == NAMED { "weight" } else { "width" };
+            let columns = ["a", "b", "c", "d", "e", last].map(String::from).to_vec();
+            let options = ArrayOptions { columns, ..ArrayOptions::default() };
+            let view = |values| ArrayView::f64(values, &[203, 2]).unwrap();
+            let features = ArrayView::f32(&features, &[203, 6]).unwrap();
+            let variances = variances.as_deref().map(view);
+            Dataset::from_arrays_with(&features, &view(&labels), variances.as_ref(), None, &options).unwrap()
+        }
+        OUT_OF_RANGE => {
+            features[6 * 150 + 2] = 1e25;
+            Dataset::new(features, vec![6], labels, 2, variances).unwrap()
+        }
+        _ => all,
+    }
+}
+
 /// 203 rows of six features and two labels whose variances span four decades.
 fn data(seed: u64) -> Dataset {
     let mut state = seed;
@@ -101,11 +139,19 @@ fn train(job: &Job) -> Outcome {
 }
 
 fn attempt(job: &Job, outcome: &mut Outcome) -> biv::Result<()> {
-    let data = data(job.data);
+    let own = |data: Dataset| {
+        let Some(rank) = job.options["distributed"]["rank"].as_u64().filter(|_| !job.parts.is_empty()) else {
+            return data;
+        };
+        let first = job.parts[..rank as usize].iter().sum();
+        data.subset(&(first..first + job.parts[rank as usize]).collect::<Vec<_>>()).unwrap()
+    };
+    let data = own(numbered(job.data));
+    let given = Some(&data).filter(|_| !job.brings);
     let mut trainer = match &job.load {
         None => {
             let options: TrainerOptions = from_value("trainer", &job.options)?;
-            Trainer::new(model(&job.model.to_string()), Some(&data), &options)?
+            Trainer::new(model(&job.model.to_string()), given, &options)?
         }
         Some(path) => {
             let options: LoadOptions = from_value("load", &json!({"distributed": job.options["distributed"].clone()}))?;
@@ -114,7 +160,7 @@ fn attempt(job: &Job, outcome: &mut Outcome) -> biv::Result<()> {
     };
     let mut trained = Ok(());
     if job.options["loss"]["epsilon"] == "auto" {
-        trainer.set_validation(Arc::new(self::data(9)))?;
+        trainer.set_validation(Arc::new(own(self::data(9))))?;
     }
     while trained.is_ok() && trainer.steps() < job.steps as u64 {
         if matches!(job.fault, Some((_, Fault::Stop))) || job.options["loss"]["epsilon"] == "auto" {
@@ -134,7 +180,8 @@ fn attempt(job: &Job, outcome: &mut Outcome) -> biv::Result<()> {
             trained = trainer.step_on(&self::data(2)).map(drop);
             continue;
         }
-        trained = trainer.step().map(|step| outcome.note(&step)).map(|_| ());
+        let step = if job.brings { trainer.step_on(&data) } else { trainer.step() };
+        trained = step.map(|step| outcome.note(&step)).map(|_| ());
     }
     if trained.is_err() {
         outcome.next = trainer.step().err().map(|error| error.to_string());
@@ -203,7 +250,7 @@ fn by_ranks(size: usize, jobs: &[Job], change: impl Fn(usize, &mut Job)) -> Vec<
 }
 
 fn job(model: Value, options: Value) -> Job {
-    Job { model, options, data: 1, steps: 50, load: None, save: None, fault: None }
+    Job { model, options, data: 1, parts: vec![], brings: false, steps: 50, load: None, save: None, fault: None }
 }
 
 fn mlp() -> Value {
@@ -250,25 +297,171 @@ fn several_processes_train_as_one() {
         train(&job)
     });
     for size in [2, 4] {
-        let ranks = by_ranks(size, &jobs, |_, _| {});
-        for (number, alone) in alone.iter().enumerate() {
-            assert_eq!(alone.error, None);
-            let found = &ranks[0][number];
-            assert!(ranks.iter().all(|rank| rank[number] == *found), "job {number}: the ranks differ");
-            assert_eq!(found.error, None, "job {number}, {size} ranks");
-            for step in 0..50 {
-                let is_near =
-                    |found: f64, expected: f64, tolerance: f64| (found - expected).abs() <= tolerance * expected.abs();
-                let (loss, own) = (found.losses[step], alone.losses[step]);
-                assert!(is_near(loss, own, 1e-4), "job {number}, {size} ranks, step {step}: {loss}, {own}");
-                assert!(
-                    is_near(found.sizes[step], alone.sizes[step], 1e-9) && found.epsilons[step] == alone.epsilons[step]
-                );
-            }
-            let distance = distance(&found.weights, &alone.weights);
-            assert!(distance < 1e-5, "job {number}, {size} ranks: {distance}");
-        }
+        assert_near(&by_ranks(size, &jobs, |_, _| {}), &alone);
     }
+}
+
+/// An error unless all `ranks` have the same outcome of each job, and nearly that of a process `alone`.
+fn assert_near(ranks: &[Vec<Outcome>], alone: &[Outcome]) {
+    let size = ranks.len();
+    for (number, alone) in alone.iter().enumerate() {
+        assert_eq!(alone.error, None);
+        let found = &ranks[0][number];
+        assert_eq!(found.error, None, "job {number}, {size} ranks");
+        assert!(ranks.iter().all(|rank| rank[number] == *found), "job {number}: the ranks differ");
+        for step in 0..alone.losses.len() {
+            let is_near =
+                |found: f64, expected: f64, tolerance: f64| (found - expected).abs() <= tolerance * expected.abs();
+            let (loss, own) = (found.losses[step], alone.losses[step]);
+            assert!(is_near(loss, own, 1e-4), "job {number}, {size} ranks, step {step}: {loss}, {own}");
+            assert!(
+                is_near(found.sizes[step], alone.sizes[step], 1e-9) && found.epsilons[step] == alone.epsilons[step]
+            );
+        }
+        let distance = distance(&found.weights, &alone.weights);
+        assert!(distance < 1e-5, "job {number}, {size} ranks: {distance}");
+    }
+}
+
+/// How the rows are divided among so many ranks that hold their own.
+fn ragged(size: usize) -> Vec<usize> {
+    match size {
+        2 => vec![1, 202],
+        _ => vec![60, 1, 130, 12],
+    }
+}
+
+/// A convolution before a BatchNorm, for [`IMAGES`].
+fn image_network() -> Value {
+    json!({"kind": "sequential", "input_shape": [1, 2, 3], "layers": [
+        {"kind": "conv2d", "outputs": 4, "size": 2, "padding": 1}, {"kind": "batch_norm"},
+        {"kind": "activation", "function": "relu"}, {"kind": "flatten"}, {"kind": "linear", "outputs": 2}]})
+}
+
+#[test]
+fn ranks_with_rows_of_their_own_train_as_one_process_with_all() {
+    let sgd = json!({"kind": "sgd", "momentum": 0.9});
+    let synchronised = json!({"batch_norm": "synchronised"});
+    let jobs = [
+        // Most mini-batches have no row of the rank that holds one.
+        job(mlp(), json!({"batch_size": 50, "loss": {"kind": "biv", "epsilon": 0.1}})),
+        job(mlp(), json!({"batch_size": 37, "loss": {"kind": "biv", "epsilon": {"min_effective_batch_ratio": 0.4}}})),
+        // Most ranks have no label that counts.
+        job(
+            mlp(),
+            json!({"batch_size": 10, "loss": {"kind": "cutoff_mse", "threshold": 0.002}, "distributed": synchronised}),
+        ),
+        job(
+            json!({"kind": "mean_variance", "network": mlp()}),
+            json!({"batch_size": 41, "loss": {"kind": "beta_nll"}, "optimizer": sgd, "clip_norm": 0.3, "learning_rate": 0.01}),
+        ),
+        job(
+            noisy_network(),
+            json!({"batch_size": 43, "optimizer": sgd, "learning_rate": 0.01, "distributed": synchronised}),
+        ),
+        Job {
+            data: IMAGES,
+            ..job(
+                image_network(),
+                json!({"batch_size": 20, "optimizer": sgd, "learning_rate": 0.01, "distributed": synchronised}),
+            )
+        },
+        // The effective batch size of rows that are brought.
+        Job {
+            brings: true,
+            steps: 5,
+            ..job(
+                mlp(),
+                json!({"normalize": false, "loss": {"kind": "biv", "epsilon": {"min_effective_batch_ratio": 0.4}}}),
+            )
+        },
+    ];
+    let alone = jobs.clone().map(|mut job| {
+        job.options.as_object_mut().unwrap().remove("distributed");
+        train(&job)
+    });
+    for size in [2, 4] {
+        let divide = |_: usize, job: &mut Job| {
+            job.parts = ragged(size);
+            job.options["distributed"]["rows"] = json!("own");
+        };
+        assert_near(&by_ranks(size, &jobs, divide), &alone);
+    }
+}
+
+#[test]
+fn rows_that_are_divided_in_another_way_are_the_same_data() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str, rank: usize| folder.path().join(format!("{name}{rank}.biv")).display().to_string();
+    let whole = job(mlp(), json!({"batch_size": 50}));
+    let expected = train(&whole);
+    let own = |size: usize, rows: &str, job: &mut Job| {
+        job.options["distributed"]["rows"] = json!(rows);
+        job.parts = if rows == "own" { ragged(size) } else { vec![] };
+    };
+    let after = |steps: usize| Job { steps, ..whole.clone() };
+    let files = |name: &str, size: usize| {
+        let files: Vec<_> = (0..size).map(|rank| std::fs::read(path(name, rank)).unwrap()).collect();
+        assert!(files.iter().all(|file| *file == files[0]), "a checkpoint does not depend on the rank");
+    };
+    // All rows, then four parts, then two, then all rows again.
+    by_ranks(2, &[after(11)], |rank, job| job.save = Some(path("a", rank)));
+    by_ranks(4, &[after(23)], |rank, job| {
+        own(4, "own", job);
+        (job.load, job.save) = (Some(path("a", 0)), Some(path("b", rank)));
+    });
+    files("b", 4);
+    by_ranks(2, &[after(37)], |rank, job| {
+        own(2, "own", job);
+        (job.load, job.save) = (Some(path("b", 3)), Some(path("c", rank)));
+    });
+    files("c", 2);
+    for rank in by_ranks(2, &[after(50)], |_, job| {
+        own(2, "all", job);
+        job.load = Some(path("c", 1));
+    }) {
+        assert_eq!((&rank[0].error, rank[0].losses.len()), (&None, 13));
+        assert!(distance(&rank[0].weights, &expected.weights) < 1e-5);
+    }
+    for rank in by_ranks(2, &[Job { data: 2, ..after(50) }], |_, job| {
+        own(2, "own", job);
+        job.load = Some(path("b", 0));
+    }) {
+        let error = rank[0].error.as_deref().unwrap_or_default();
+        assert!(error.ends_with("its features, labels and variances are others"), "{error}");
+    }
+}
+
+#[test]
+fn ranks_whose_own_rows_do_not_fit_each_other_are_named() {
+    let named =
+        |data: u64| Job { data, steps: 4, ..job(mlp(), json!({"batch_size": 50, "distributed": {"rows": "own"}})) };
+    let mut normed = job(noisy_network(), json!({"distributed": {"rows": "own"}}));
+    normed.steps = 1;
+    let far = Job {
+        data: OUT_OF_RANGE,
+        ..job(mlp(), json!({"batch_size": 203, "normalize": false, "distributed": {"rows": "own"}}))
+    };
+    let jobs = [named(NAMED), named(NAMED), named(IMAGES), normed, far];
+    let ranks = by_ranks(2, &jobs, |rank, job| {
+        job.parts = vec![100, 103];
+        match job.data {
+            NAMED if rank == 1 => job.data = RENAMED,
+            IMAGES if rank == 1 => job.data = 1,
+            _ => {}
+        }
+    });
+    let error = |rank: usize, number: usize| ranks[rank][number].error.clone().unwrap_or_default();
+    let names = "the columns of the training data (rank 0: a, b, c, d, e, weight; rank 1: a, b, c, d, e, width)";
+    let shapes = "the shape of a row of the training data (rank 0: [1, 2, 3]; rank 1: [6])";
+    for rank in 0..2 {
+        assert!(error(rank, 0).contains(names), "{}", error(rank, 0));
+        assert!(error(rank, 2).contains(shapes), "{}", error(rank, 2));
+        assert!(error(rank, 3).contains("trainer.distributed.batch_norm: is 'local'"), "{}", error(rank, 3));
+    }
+    let fault = "row 50, label 0: makes the loss of step 1 inf: ";
+    assert!(error(1, 4).starts_with(fault), "{}", error(1, 4));
+    assert!(error(0, 4).starts_with(&format!("rank 1: {fault}")), "{}", error(0, 4));
 }
 
 #[test]
@@ -402,9 +595,15 @@ fn an_epsilon_that_residuals_say_is_the_same_on_all_ranks() {
     let auto = Job { steps: 20, ..job(mlp(), json!({"batch_size": 50, "loss": {"kind": "biv", "epsilon": "auto"}})) };
     let alone = train(&auto);
     assert_eq!(alone.error, None);
-    let [first, second] = <[_; 2]>::try_from(by_ranks(2, &[auto], |_, _| {})).unwrap();
-    assert_eq!(first, second);
-    assert!(first[0].error.is_none() && distance(&first[0].weights, &alone.weights) < 1e-4, "{first:?}");
+    for rows in ["all", "own"] {
+        let divide = |_: usize, job: &mut Job| {
+            job.parts = if rows == "own" { ragged(2) } else { vec![] };
+            job.options["distributed"]["rows"] = json!(rows);
+        };
+        let [first, second] = <[_; 2]>::try_from(by_ranks(2, std::slice::from_ref(&auto), divide)).unwrap();
+        assert_eq!(first, second);
+        assert!(first[0].error.is_none() && distance(&first[0].weights, &alone.weights) < 1e-4, "{first:?}");
+    }
 }
 
 #[test]

@@ -97,9 +97,16 @@ fn difference<'a>(what: &str, facts: &[&'a [Fact]]) -> Option<String> {
     if sides.len() == 1 {
         return None;
     }
-    let sides = sides
-        .into_iter()
-        .map(|(value, which)| format!("{}: {}", ranks(&which), value.chars().take(LONGEST).collect::<String>()));
+    // Of long values what follows the last word that they have in common.
+    let common = |a: &str, b: &str| a.chars().zip(b.chars()).take_while(|(a, b)| a == b).count();
+    let same = sides.iter().map(|(value, _)| common(sides[0].0, value)).min().unwrap_or(0);
+    let is_long = sides.iter().any(|(value, _)| value.chars().count() > LONGEST);
+    let start = sides[0].0.chars().take(same).collect::<String>().rfind(", ").filter(|_| is_long).map(|at| at + 2);
+    let shown = |value: &str| {
+        let (before, rest) = start.map_or(("", value), |start| ("... ", &value[start..]));
+        format!("{before}{}", rest.chars().take(LONGEST).collect::<String>())
+    };
+    let sides = sides.iter().map(|(value, which)| format!("{}: {}", ranks(which), shown(value)));
     Some(format!("{what} ({})", sides.collect::<Vec<_>>().join("; ")))
 }
 
@@ -123,5 +130,10 @@ mod tests {
         );
         assert_eq!(fault(&[said(64, "a"), Ok(vec![])]).matches("rank 1: none").count(), 2);
         assert_eq!(fault(&[said(64, "a"), Err("no rows".into()), said(32, "a")]), "rank 1: no rows");
+        let many = |last: &str| (0..60).map(|k| format!("x{k}, ")).collect::<String>() + last;
+        assert_eq!(
+            fault(&[said(64, &many("weight")), said(64, &many("width"))]),
+            "the ranks differ in the labels (rank 0: ... weight; rank 1: ... width)"
+        );
     }
 }

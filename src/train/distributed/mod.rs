@@ -1,17 +1,20 @@
-//! Training by several processes as if by one: each of them, a rank, has all the data and the whole network, and computes
-//! the gradient of its share of each mini-batch's rows.
+//! Training by several processes as if by one: each of them, a rank, has the whole network, and computes the gradient of
+//! its share of each mini-batch's rows. It has all the data, or rows of its own and what the weights of the others depend
+//! on.
 //!
 //! What the weights of the rows depend on is known everywhere, so the effective batch size and epsilon are those of the
 //! whole mini-batch without a message. One sum of the gradients is all that a step sends.
 
 mod agreement;
 mod options;
+mod own_rows;
 mod rendezvous;
 
-pub use options::{BatchNormStatistics, DistributedOptions};
-pub use rendezvous::rendezvous;
+pub use options::{BatchNormStatistics, DistributedOptions, HeldRows};
+pub use rendezvous::{path_of_rank, rendezvous};
 
 pub(super) use agreement::{Fact, facts_of_data, facts_of_options, together};
+pub(super) use own_rows::facts_of_part;
 
 use crate::Result;
 use crate::base::memory::filled;
@@ -69,6 +72,11 @@ impl Ranks {
         self.options.deterministic
     }
 
+    /// These, where each of them holds its own rows; `None` where each has all.
+    pub fn with_own_rows(&self) -> Option<&Self> {
+        Some(self).filter(|_| self.options.rows == HeldRows::Own)
+    }
+
     /// The processes whose rows a BatchNorm normalises together with this one's; `None` where each share has its own
     /// statistics.
     pub fn norm_group(&self) -> Option<&Arc<ProcessGroup>> {
@@ -94,8 +102,8 @@ impl Ranks {
     pub fn smallest_batch(&self, alone: usize) -> usize {
         match (alone, self.norm_group()) {
             (..2, _) => alone,
+            _ if self.with_own_rows().is_some() => alone,
             (_, None) => alone * self.shares(),
-            // A BatchNorm of no rows has nothing to send.
             (_, Some(group)) => alone.max(group.size()),
         }
     }

@@ -27,6 +27,8 @@ pub struct DistributedOptions {
     /// How long the processes wait for each other, in seconds (default 300).
     #[schemars(range(min = 1.0, max = 1e7))]
     pub timeout_seconds: f64,
+    /// Which rows each process is given (default `all`).
+    pub rows: HeldRows,
     /// Whether any number of processes computes the same bits (default false). The mini-batch is then divided into
     /// `shares`, not into as many parts as there are processes.
     pub deterministic: bool,
@@ -35,6 +37,18 @@ pub struct DistributedOptions {
     pub shares: usize,
     /// Of which rows BatchNorm takes the statistics (default `local`).
     pub batch_norm: BatchNormStatistics,
+}
+
+/// Which rows of the data each process is given.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum HeldRows {
+    /// All of them, in the same order.
+    #[default]
+    All,
+    /// Its own, one at least: all rows are those of rank 0, then those of rank 1, and so on. It computes the gradient on
+    /// its own rows in each mini-batch, however many these are.
+    Own,
 }
 
 /// Of which rows BatchNorm takes the statistics in a step.
@@ -57,6 +71,7 @@ impl Default for DistributedOptions {
             address: None,
             port: None,
             timeout_seconds: 300.0,
+            rows: HeldRows::All,
             deterministic: false,
             shares: 8,
             batch_norm: BatchNormStatistics::Local,
@@ -75,6 +90,11 @@ impl DistributedOptions {
         if self.deterministic && self.batch_norm == BatchNormStatistics::Synchronised {
             let fault = "is 'synchronised', which 'deterministic' excludes: its sums depend on the number of processes";
             return Err(Error::config(format!("{path}.batch_norm"), fault));
+        }
+        if self.deterministic && self.rows == HeldRows::Own {
+            let fault =
+                "is 'own', which 'deterministic' excludes: its shares of a mini-batch do not follow who holds the rows";
+            return Err(Error::config(format!("{path}.rows"), fault));
         }
         Ok(())
     }

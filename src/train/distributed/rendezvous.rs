@@ -5,6 +5,7 @@ use super::DistributedOptions;
 use crate::base::options::require;
 use crate::torch::process_group::Rendezvous;
 use crate::{Error, Result};
+use std::borrow::Cow;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -39,6 +40,24 @@ pub fn rendezvous(
     require(place.rank < place.size, format!("{path}.rank"), place.rank, &limit)?;
     require(place.size == 1 || place.port > 0, format!("{path}.port"), place.port, "at least 1")?;
     Ok(place)
+}
+
+/// `path` with the number of this process for each `{rank}` in it; `variable` looks a variable of the environment up.
+///
+/// # Errors
+/// [`Error::InvalidArgument`] where neither torchrun nor srun has said which process this is.
+pub fn path_of_rank<'a>(path: &'a str, variable: &dyn Fn(&str) -> Option<String>) -> Result<Cow<'a, str>> {
+    const PLACE: &str = "{rank}";
+    if !path.contains(PLACE) {
+        return Ok(Cow::Borrowed(path));
+    }
+    let rank = ["RANK", "SLURM_PROCID"].into_iter().find_map(variable);
+    let Some(rank) = rank.as_deref().and_then(|rank| rank.trim().parse::<usize>().ok()) else {
+        return Err(Error::InvalidArgument(format!(
+            "{path}: the environment does not say which process this is, as torchrun and srun do: give a path without {PLACE}"
+        )));
+    };
+    Ok(Cow::Owned(path.replace(PLACE, &rank.to_string())))
 }
 
 /// The options, and the environment beside them.
@@ -287,6 +306,21 @@ mod tests {
             &with(SLURM, "SLURM_STEP_NODELIST", "gnode["),
             "SLURM_STEP_NODELIST is 'gnode[', must be a list",
         );
+    }
+
+    #[test]
+    fn a_path_has_the_rank_in_it() {
+        let of = |path: &str, variables: &[(&str, &str)]| {
+            let look = |name: &str| variables.iter().find(|(own, _)| *own == name).map(|(_, value)| value.to_string());
+            path_of_rank(path, &look).map(Cow::into_owned).map_err(|error| error.to_string())
+        };
+        assert_eq!(of("{rank}/part-{rank}.csv", TORCHRUN).unwrap(), "3/part-3.csv");
+        assert_eq!(of("part-{rank}.csv", SLURM).unwrap(), "part-5.csv");
+        assert_eq!(of("part-{r}.csv", &[]).unwrap(), "part-{r}.csv");
+        for variables in [&[][..], &[("RANK", "../x")]] {
+            let error = of("part-{rank}.csv", variables).unwrap_err();
+            assert!(error.starts_with("part-{rank}.csv: the environment does not say"), "{error}");
+        }
     }
 
     #[test]

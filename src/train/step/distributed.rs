@@ -7,11 +7,14 @@
 //!
 //! In a deterministic sum the shares are the leaves of one binary tree, for any number of ranks. A rank adds up the nodes
 //! that it has all shares of and sends these; all ranks add the rest.
+//!
+//! Where each rank holds its own rows, these are its share, whichever places of the mini-batch they have.
 
 use super::gradients::{Gradients, SavedStatistics};
 use super::inputs::Selection;
 use super::{MiniBatch, StepLoss, StepStrategy, Weights};
 use crate::base::fault;
+use crate::data::gather;
 use crate::model::{Networks, Part};
 use crate::torch::flat::Flat;
 use crate::torch::tensor::to_f32;
@@ -201,8 +204,11 @@ impl Work<'_> {
     /// Writes the sum of `shares` to `sum`, which is 0: in the order of the tree.
     fn add_up(&mut self, shares: Range<usize>, sum: &mut Flat) -> Result<()> {
         if shares.len() == 1 {
-            let rows = self.ranks.rows_of(shares.start, self.batch.rows.len());
-            return if rows.is_empty() { Ok(()) } else { self.compute(rows, sum) };
+            let places = self.places(shares.start);
+            // In a BatchNorm over all ranks each of them takes part.
+            let has_norms = self.ranks.norm_group().is_some() && !self.weights.buffers.is_empty();
+            let takes_part = !places.is_empty() || has_norms;
+            return if takes_part { self.compute(&places, sum) } else { Ok(()) };
         }
         let [left, right] = halves(&shares);
         let mut other = Flat::zeros(&sum.parts)?;
@@ -212,18 +218,35 @@ impl Work<'_> {
         Ok(())
     }
 
-    /// Writes the loss of the mini-batch's rows `rows`, its gradient and their part of the running statistics to `message`.
-    fn compute(&mut self, rows: Range<usize>, message: &mut Flat) -> Result<()> {
+    /// The places in the mini-batch of the rows of share number `share`, which is this rank's.
+    fn places(&self, share: usize) -> Vec<usize> {
+        let rows = self.batch.rows;
+        match self.batch.held {
+            Some(held) => (0..rows.len()).filter(|&place| held.place(rows[place]).is_some()).collect(),
+            None => self.ranks.rows_of(share, rows.len()).collect(),
+        }
+    }
+
+    /// Writes the loss of the rows at these `places` of the mini-batch, its gradient and their part of the running
+    /// statistics to `message`.
+    fn compute(&mut self, places: &[usize], message: &mut Flat) -> Result<()> {
         let Work { networks, weights, batch, .. } = *self;
         let outputs = batch.coefficients.len() / batch.rows.len();
-        let elements = rows.start * outputs..rows.end * outputs;
+        let rows = places.iter().map(|&place| batch.rows[place]);
+        let rows: Vec<usize> = match batch.held {
+            Some(held) => rows.filter_map(|row| held.place(row)).collect(),
+            None => rows.collect(),
+        };
+        let coefficients = gather(batch.coefficients, outputs, places)?;
+        let variances = batch.variances.map(|variances| gather(variances, outputs, places)).transpose()?;
         let share = MiniBatch {
-            rows: &batch.rows[rows.clone()],
-            coefficients: &batch.coefficients[elements.clone()],
-            variances: batch.variances.map(|variances| &variances[elements]),
+            rows: &rows,
+            coefficients: &coefficients,
+            variances: variances.as_deref(),
+            held: None,
             ..*batch
         };
-        let part = Part { first_row: rows.start, others: self.ranks.norm_group() };
+        let part = Part { places: Some(places), others: self.ranks.norm_group() };
         let selection = Selection::new(&share, networks.device())?;
         let (loss, gradients) = self.gradients.compute_part(networks, weights, &share, &selection, part)?;
         fault::point();
@@ -233,7 +256,7 @@ impl Work<'_> {
             for (place, gradient) in parameters.iter_mut().zip(&gradients) {
                 place.f_copy_(gradient)?;
             }
-            let portion = rows.len() as f64 / batch.rows.len() as f64;
+            let portion = places.len() as f64 / batch.rows.len() as f64;
             for ((place, moved), before) in buffers.iter_mut().zip(&weights.buffers).zip(self.before) {
                 place.f_copy_(&moved.f_mul_scalar(portion)?)?;
                 // Every share starts where the step did.

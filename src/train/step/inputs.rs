@@ -5,15 +5,18 @@ use crate::data::Normalization;
 use crate::model::batch::Source;
 use crate::torch::Precision;
 use crate::torch::tensor::upload;
+use std::ops::Range;
 use tch::{Device, Kind, Tensor};
 
 /// Some rows of normalised data, and the weights of their squared errors.
 #[derive(Clone, Copy, Debug)]
 pub struct MiniBatch<'a> {
-    /// All features.
+    /// All features that this process holds.
     pub features: &'a Source,
-    /// All labels, `[rows, outputs]`.
+    /// The labels of the same rows, `[rows, outputs]`.
     pub labels: &'a Tensor,
+    /// Which rows these are, where they are not all.
+    pub held: Option<&'a Held>,
     /// Which rows are the mini-batch.
     pub rows: &'a [usize],
     /// One for each squared error, row-major.
@@ -22,6 +25,25 @@ pub struct MiniBatch<'a> {
     pub variances: Option<&'a [f32]>,
     /// What the features were or are to be normalised with.
     pub normalization: &'a Normalization,
+}
+
+/// Which rows of the data this process holds.
+#[derive(Clone, Debug)]
+pub enum Held {
+    /// Those of these numbers.
+    Part(Range<usize>),
+    /// For the number of each row, its place among those held.
+    Places(Vec<Option<usize>>),
+}
+
+impl Held {
+    /// The place of row number `row` among those that are held, if it is one of them.
+    pub fn place(&self, row: usize) -> Option<usize> {
+        match self {
+            Held::Part(part) => part.contains(&row).then(|| row - part.start),
+            Held::Places(places) => places[row],
+        }
+    }
 }
 
 /// What the host tells the device of a mini-batch.

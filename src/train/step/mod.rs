@@ -31,7 +31,7 @@ use deferred::Deferred;
 use distributed::Distributed;
 use gpu_queue::GpuQueue;
 use gradients::Gradients;
-pub(super) use inputs::MiniBatch;
+pub(super) use inputs::{Held, MiniBatch};
 use std::fmt::Debug;
 use std::sync::Arc;
 use synchronous::Synchronous;

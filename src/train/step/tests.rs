@@ -86,7 +86,8 @@ impl Case {
         self.model.store(&mut archive).unwrap();
         let mut engine = Engine::with(strategy, self.model.whole(), update).unwrap();
         let Case { features, labels, order, coefficients, normalization, .. } = &*self;
-        let batch = MiniBatch { features, labels, rows: order, coefficients, variances: None, normalization };
+        let batch =
+            MiniBatch { features, labels, held: None, rows: order, coefficients, variances: None, normalization };
         let losses: Vec<StepLoss> =
             (0..steps).map(|_| engine.step(&self.model, &batch, learning_rate).unwrap()).collect();
         let losses = engine.read(&self.model, &losses).unwrap();
@@ -471,7 +472,8 @@ fn steps_after_a_loss_that_is_not_finite_wait_until_it_is_read() {
     let Case { features, labels, order, coefficients, normalization, .. } = &case;
     let infinite = vec![f32::INFINITY; coefficients.len()];
     let step = |engine: &mut Engine, coefficients: &[f32]| {
-        let batch = MiniBatch { features, labels, rows: order, coefficients, variances: None, normalization };
+        let batch =
+            MiniBatch { features, labels, held: None, rows: order, coefficients, variances: None, normalization };
         engine.step(&case.model, &batch, 1e-3).unwrap()
     };
     let losses = [coefficients, &infinite, coefficients, coefficients].map(|c| step(&mut engine, c));
@@ -494,7 +496,7 @@ fn steps_after_a_loss_that_is_not_finite_wait_until_it_is_read() {
 fn a_panic_within_a_step_changes_nothing() {
     let case = Case::new(&[3, 8, 1], true, 100, 3);
     let Case { model, features, labels, order, coefficients, normalization } = &case;
-    let batch = MiniBatch { features, labels, rows: order, coefficients, variances: None, normalization };
+    let batch = MiniBatch { features, labels, held: None, rows: order, coefficients, variances: None, normalization };
     let state = || [copies(&model.whole().buffers()), copies(&model.whole().parameters())];
     let before = state();
     let mut strategies = case.others();
@@ -519,7 +521,8 @@ fn a_rank_that_fails_changes_nothing_and_says_why() {
     let before = state(&case);
     let step = |case: &Case, engine: &mut Engine| {
         let Case { model, features, labels, order, coefficients, normalization } = case;
-        let batch = MiniBatch { features, labels, rows: order, coefficients, variances: None, normalization };
+        let batch =
+            MiniBatch { features, labels, held: None, rows: order, coefficients, variances: None, normalization };
         engine.step(model, &batch, 1e-3)
     };
     let last = std::mem::replace(&mut case.order[99], 100);
