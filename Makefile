@@ -208,6 +208,10 @@ examples: stage
 	@./build/fit
 	@$(CC) -std=c11 $(WARNINGS) examples/c/incomes.c -o build/incomes $(LINK)
 	@cd build && ./incomes $$(ls "$${BIV_DATA_DIR:-../../shared/data}"/acs/*.csv 2> /dev/null)
+	@$(CC) -std=c11 $(WARNINGS) examples/c/own_rows.c -o build/own_rows $(LINK)
+	@awk 'BEGIN { srand(1); for (r = 0; r < 2; r++) { f = "build/part-" r ".csv"; print "a,b,y,v" > f; \
+	for (k = 0; k < 300 + 100 * r; k++) { a = rand(); b = rand(); v = 0.01 + rand(); print a "," b "," a - b + v * (rand() - 0.5) "," v > f } } }'
+	@cd build && WORLD_SIZE=1 RANK=0 ./own_rows 'part-{rank}.csv'
 
 build/tests/%: tests/c/%.c $(wildcard tests/c/*.h) include/biv.h
 	@mkdir -p build/tests

@@ -980,7 +980,8 @@ biv_status biv_dataset_create_from_arrays_with_std(const struct biv_array *featu
  * names: another file is matched by name where the model is evaluated or trained on it, whatever the order of its
  * columns and categories; columns that the model does not know are not used.
  *
- * @param path the file, UTF-8, as it is or packed by gzip.
+ * @param path the file, UTF-8, as it is or packed by gzip. "{rank}" in it is the number of this process, as torchrun or
+ *   Slurm's srun has set it: processes that hold their own rows read a file each.
  * @param options JSON, schema "csv": {"labels": ["income"], "standard_errors": ["moe"],
  *   "error_divisor": 1.645, "features": [...], "one_hot": [...], "cyclic": {"hour": 24}, "group": "county",
  *   "missing_labels": "mask", ...}.
@@ -1015,7 +1016,7 @@ biv_status biv_dataset_create_named(const char *name,
  * A row's features have shape [3, height, width] and are the pixels' bytes divided by 255. They are kept as
  * bytes.
  *
- * @param folder UTF-8.
+ * @param folder UTF-8; "{rank}" in it as for biv_dataset_create_from_csv().
  * @param options JSON, schema "images": {"size": {"height": 64, "width": 48}, "corrupt": "skip", "subfolders": true,
  *   "orientation": "exif"}; {"size": 64} for squares; NULL for the defaults.
  * @param out the new handle, to be freed with biv_dataset_free(); NULL on failure.

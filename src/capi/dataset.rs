@@ -8,6 +8,7 @@ use super::status::biv_status;
 use crate::base::Element;
 use crate::data::noise::NoiseOptions;
 use crate::data::{ArrayOptions, Dataset, ImageFolder, NamedDataset, SplitOptions, SyntheticOptions, VarianceOptions};
+use crate::train::distributed::path_of_rank;
 use crate::{Error, Result};
 use std::ffi::c_char;
 use std::ops::ControlFlow;
@@ -144,7 +145,8 @@ pub unsafe extern "C" fn biv_dataset_create_from_arrays_with_std(
 /// names: another file is matched by name where the model is evaluated or trained on it, whatever the order of its
 /// columns and categories; columns that the model does not know are not used.
 ///
-/// @param path the file, UTF-8, as it is or packed by gzip.
+/// @param path the file, UTF-8, as it is or packed by gzip. "{rank}" in it is the number of this process, as torchrun or
+///   Slurm's srun has set it: processes that hold their own rows read a file each.
 /// @param options JSON, schema "csv": {"labels": ["income"], "standard_errors": ["moe"],
 ///   "error_divisor": 1.645, "features": [...], "one_hot": [...], "cyclic": {"hour": 24}, "group": "county",
 ///   "missing_labels": "mask", ...}.
@@ -161,8 +163,8 @@ pub unsafe extern "C" fn biv_dataset_create_from_csv(
     // SAFETY: the header's contract for all pointers.
     boundary(|| unsafe {
         handle::create(out, || {
-            let path = Path::new(pointer::text(path, "path")?);
-            Dataset::from_csv(path, &pointer::options(options, "csv")?).map(Arc::new)
+            let path = path_of_rank(pointer::text(path, "path")?, &|name| std::env::var(name).ok())?;
+            Dataset::from_csv(Path::new(&*path), &pointer::options(options, "csv")?).map(Arc::new)
         })
     })
 }
@@ -197,7 +199,7 @@ pub unsafe extern "C" fn biv_dataset_create_named(
 /// A row's features have shape [3, height, width] and are the pixels' bytes divided by 255. They are kept as
 /// bytes.
 ///
-/// @param folder UTF-8.
+/// @param folder UTF-8; "{rank}" in it as for biv_dataset_create_from_csv().
 /// @param options JSON, schema "images": {"size": {"height": 64, "width": 48}, "corrupt": "skip", "subfolders": true,
 ///   "orientation": "exif"}; {"size": 64} for squares; NULL for the defaults.
 /// @param out the new handle, to be freed with biv_dataset_free(); NULL on failure.
@@ -214,10 +216,10 @@ pub unsafe extern "C" fn biv_dataset_create_from_images(
     // SAFETY: the header's contract for all pointers.
     boundary(|| unsafe {
         handle::create(out, || {
-            let folder = Path::new(pointer::text(folder, "folder")?);
+            let folder = path_of_rank(pointer::text(folder, "folder")?, &|name| std::env::var(name).ok())?;
             let options = pointer::options(options, "images")?;
             let unwatched = &mut |_, _| ControlFlow::Continue(());
-            ImageFolder::read(folder, &options, unwatched)?.into_dataset().map(Arc::new)
+            ImageFolder::read(Path::new(&*folder), &options, unwatched)?.into_dataset().map(Arc::new)
         })
     })
 }
