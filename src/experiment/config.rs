@@ -528,6 +528,8 @@ mod tests {
             (mse(r#""eval_every": {"steps": 0}"#), "eval_every.steps: is 0, must be at least 1"),
             (mse(r#""accept_data": true"#), "accept_data: is true, must be false without resume"),
             (mse(r#""resume": true"#), "resume: is true, must be false without out"),
+            (mse(r#""distributed": {"rows": "own"}"#), "distributed.rows: is 'own', must be 'all': an experiment divides"),
+            (mse(r#""distributed": {"rows": "own", "deterministic": true}"#), "distributed.rows: is 'own', which 'deterministic'"),
             (bike(r#""tag": "t""#), "loss.kind: weighs by noise variances, must be 'mse' or 'cutoff_mse'"),
             (bike(r#""noise": {"distribution": {"kind": "uniform", "low": 1, "high": 0}}"#), "noise.distribution.high: is 0"),
             (
