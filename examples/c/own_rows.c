@@ -3,8 +3,8 @@
  *   torchrun --no-python --nproc-per-node 2 build/own_rows 'part-{rank}.csv'
  *   srun --ntasks 2 build/own_rows 'part-{rank}.csv'
  *
- * The label is in the column y, the variance of its noise in v. Process 0 writes the model. Each says how much memory it
- * took at most, on Linux in KiB. */
+ * The label is in the column y, the variance of its noise in v. Process 0 writes the model. Each says how much memory
+ * it took at most. */
 #define _DEFAULT_SOURCE
 #include <biv.h>
 #include <stdio.h>
