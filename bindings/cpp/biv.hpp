@@ -1088,10 +1088,16 @@ class Trainer {
                    const std::stop_token &stop) {
     if (stop.stop_requested()) return false;
     biv_trainer *const trainer = handle_.get();
-    const std::stop_callback cancels(stop, [trainer] { biv_trainer_cancel(trainer); });
-    /* A stop before the training has begun cancels nothing: it ends the first epoch. */
-    return fit(epochs, test,
-               [&](const Epoch &epoch) { return (!callback || callback(epoch)) && !stop.stop_requested(); });
+    std::optional<std::stop_callback<std::function<void()>>> cancels(std::in_place, stop,
+                                                                     [trainer] { biv_trainer_cancel(trainer); });
+    /* Whenever the stop comes, no epoch begins after it. */
+    BIV_TRY(complete, fit(epochs, test, [&](const Epoch &epoch) {
+              return (!callback || callback(epoch)) && !stop.stop_requested();
+            }));
+    /* One that came when the training had ended must not cancel the next. */
+    cancels.reset();
+    if (complete && stop.stop_requested()) (void)biv_trainer_fit(trainer, 0, nullptr, nullptr, nullptr);
+    return complete;
   }
 #endif
 

@@ -116,7 +116,8 @@ t.raises('biv:InvalidArgument', '''Variance''', @() biv.Dataset.fromArrays(x, y,
 t.raises('biv:InvalidArgument', 'missing', @() biv.Dataset.fromArrays(x, y, 'Variances'));
 
 missing = biv.Dataset.fromArrays(x, [NaN; y(2:5)], 'MissingLabels', 'mask', 'Variances', [v(1:4); Inf]);
-t.that('masked labels', getfield(info(missing), 'masked_labels') == 2 && isnan(labels(missing)(1)));
+kept = labels(missing);
+t.that('masked labels', getfield(info(missing), 'masked_labels') == 2 && isnan(kept(1)));
 t.that('no masked labels', getfield(info(data), 'masked_labels') == 0);
 t.raises('biv:InvalidConfig', 'drop', @() biv.Dataset.fromArrays(x, y, 'MissingLabels', 'drop'));
 t.raises('biv:Shape', 'groups', @() biv.Dataset.fromArrays(x, y, 'Groups', [1; 2]));
@@ -130,9 +131,11 @@ homes = struct('area', [10; 20; 30; 40], 'rooms', int8([1 2 3 4]), 'town', {{'a'
     'rent', [100; 200; NaN; 400], 'error', [1; 2; 3; 4]);
 roles = {'Labels', 'rent', 'StandardDeviations', 'error', 'MissingLabels', 'mask'};
 rented = biv.Dataset.fromTable(homes, roles{:}, 'Groups', 'town');
-t.that('a table', isequal(features(rented), [10 1; 20 2; 30 3; 40 4]) && ...
-    isequal(variances(rented)([1 2 4]), [1; 4; 16]) && getfield(info(rented), 'masked_labels') == 1);
-t.that('its names', isequal({getfield(describe(rented), 'columns').features.name}, {'area', 'rooms'}));
+kept = variances(rented);
+t.that('a table', isequal(features(rented), [10 1; 20 2; 30 3; 40 4]) && isequal(kept([1 2 4]), [1; 4; 16]) && ...
+    getfield(info(rented), 'masked_labels') == 1);
+kept = describe(rented);
+t.that('its names', isequal({kept.columns.features.name}, {'area', 'rooms'}));
 rented = biv.Dataset.fromTable(homes, 'Labels', {'area', 'error'}, 'Features', 'rooms', 'Variances', {'error', 'area'});
 t.that('chosen columns of a table', isequal(features(rented), (1:4)') && ...
     isequal(labels(rented), [homes.area homes.error]) && isequal(variances(rented), [homes.error homes.area]));
