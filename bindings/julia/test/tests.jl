@@ -353,8 +353,8 @@ end
     cancel!(trainer)
 end
 
-# A process that gets SIGINT while it trains, as that of the REPL does: from a callback; then without one, when the fit has
-# written its first checkpoint.
+# A process that gets SIGINT while it trains, as that of the REPL does: from a callback; then without one, when the run has
+# written to its log.
 const INTERRUPTED = """
     using BIV
     Base.exit_on_sigint(false)
@@ -367,10 +367,11 @@ const INTERRUPTED = """
         error isa InterruptException || rethrow()
     end
     interrupted(() -> fit!(epoch -> ccall(:kill, Cint, (Cint, Cint), getpid(), 2) == 0, trainer, 10^9))
-    file = tempname()
-    run(`sh -c "until [ -e \$file ]; do sleep 0.1; done; kill -INT \$(getpid())"`; wait=false)
-    interrupted(() -> fit(data; members=2, epochs=10^6, checkpoint=file))
-    rm(file)
+    out = tempname()
+    run(`sh -c "until [ -s \$out/metrics.jsonl ]; do sleep 0.1; done; kill -INT \$(getpid())"`; wait=false)
+    interrupted(() -> BIV.run_experiment((dataset=(kind="synthetic", train_size=100, test_size=9), batch_size=50,
+        model=(kind="mlp", hidden=[4]), loss=(kind="mse",), epochs=10^6, out=out)))
+    rm(out; recursive=true)
     print(fit!(trainer, 2) && isfinite(step!(trainer).loss))
     """
 
