@@ -13,10 +13,11 @@ from ._errors import Cancelled, Error
 from ._library import error_of
 from ._records import STRUCTS, record_of
 
+
 class End(NamedTuple):
     """How a call ended."""
 
-    error: Optional[Error]
+    error: Optional[BaseException]
 
 
 def run(call: Callable[[Any], int], record: type, listen: Optional[Callable[[Any], Any]],
@@ -47,14 +48,19 @@ def run(call: Callable[[Any], int], record: type, listen: Optional[Callable[[Any
     callback = ctypes.CFUNCTYPE(c_int32, c_void_p, POINTER(STRUCTS[record]))(hear)
 
     def work() -> None:
-        status = call(callback)
-        events.put(End(error_of(status) if status else None))
+        error: Optional[BaseException]
+        try:
+            status = call(callback)
+            error = error_of(status) if status else None
+        except BaseException as raised:
+            error = raised
+        events.put(End(error))
 
     thread = threading.Thread(target=work, name="biv")
     try:
         thread.start()
         while not isinstance(event := events.get(), End):
-            answers.put(int(listen(event) is False))
+            answers.put(int(listen is not None and listen(event) is False))
     except BaseException:
         stopped.set()
         answers.put(1)

@@ -179,4 +179,4 @@ def handle_from(make: Callable[[Any], int]) -> int:
     """The new handle whose place `make` is given."""
     place = c_void_p()
     check(make(ctypes.byref(place)))
-    return place.value
+    return place.value or 0

@@ -159,7 +159,7 @@ class Model(Object):
         return f"{kind}, inputs={info.inputs}, outputs={info.outputs}, parameters={info.parameters}"
 
 
-def vectors(kind: type, fields: Optional[dict[str, Any]]) -> Any:
+def vectors(kind: Any, fields: Optional[dict[str, Any]]) -> Any:
     """Vectors of a description, as a tuple with names; None where there are none."""
     return None if fields is None else kind(*(np.array(fields[name], dtype=np.float64) for name in kind._fields))
 

@@ -18,11 +18,11 @@ class Object:
 
     _free: str
 
-    def _own(self, handle: int) -> None:
+    def _own(self, handle: Optional[int]) -> None:
         self._finalizer = weakref.finalize(self, getattr(C, self._free), handle)
 
     @classmethod
-    def _of(cls: type[T], handle: int) -> T:
+    def _of(cls: type[T], handle: Optional[int]) -> T:
         """The object that owns `handle`."""
         made = cls.__new__(cls)
         made._own(handle)
@@ -36,9 +36,8 @@ class Object:
     @property
     def _handle(self) -> Optional[int]:
         """The handle; NULL, which every function refuses, of a closed object."""
-        finalizer = getattr(self, "_finalizer", None)
-        freed = finalizer.peek() if finalizer is not None else None
-        return freed[2][0] if freed else None
+        alive = self._finalizer.peek()
+        return alive[2][0] if alive else None
 
     def close(self) -> None:
         """Frees the object at once."""

@@ -2,7 +2,7 @@
 
 import ctypes
 from ctypes import c_char_p, c_double, c_int32, c_int64, c_size_t
-from typing import Any, Callable, Literal, NamedTuple, Optional, get_type_hints
+from typing import Any, Callable, Literal, NamedTuple, Optional, get_args, get_type_hints
 
 import numpy as np
 
@@ -205,20 +205,21 @@ class LossResult(NamedTuple):
 
 C_TYPES = {int: c_int64, float: c_double, bool: c_int32, str: c_char_p, Optional[str]: c_char_p, Stage: c_int32,
            Verdict: c_int32}
-NUMBERED = {Stage: Stage.__args__, Verdict: Verdict.__args__}
+NUMBERED = {Stage: get_args(Stage), Verdict: get_args(Verdict)}
 
 
-def c_struct(record: type, name: str, **others: Any) -> type[ctypes.Structure]:
+def c_struct(record: type, name: str, others: dict[str, Any]) -> Any:
     """The C struct `name` of a record's fields. `others` has the C types of fields of other types, or None for a field
     that the struct does not have."""
-    fields = [(field, others[field] if field in others else C_TYPES[hint]) for field, hint in get_type_hints(record).items()]
+    hints = get_type_hints(record)
+    fields = [(field, others[field] if field in others else C_TYPES[hint]) for field, hint in hints.items()]
     fields = [("struct_size", c_size_t)] + [field for field in fields if field[1] is not None]
-    return type(name, (ctypes.Structure,), {"_fields_": fields, "record": record})
+    return type(name, (ctypes.Structure,), {"_fields_": fields, "record": record, "hints": hints})
 
 
-METRICS = c_struct(Metrics, "biv_metrics")
+METRICS = c_struct(Metrics, "biv_metrics", {})
 STRUCTS = {
-    record: c_struct(record, name, **others) for record, name, others in [
+    record: c_struct(record, name, others) for record, name, others in [
         (DatasetInfo, "biv_dataset_info", {}), (ModelInfo, "biv_model_info", {}), (Step, "biv_step", {}),
         (Epoch, "biv_epoch", {"test": ctypes.POINTER(METRICS)}), (Progress, "biv_progress", {}),
         (FitProgress, "biv_fit_progress", {}), (ExperimentProgress, "biv_experiment_progress", {}),
@@ -238,11 +239,10 @@ def value_of(hint: Any, value: Any) -> Any:
     return bool(value) if hint is bool else value
 
 
-def record_of(struct: ctypes.Structure, **others: Any) -> Any:
+def record_of(struct: Any, **others: Any) -> Any:
     """The record of a struct; `others` has the fields that the struct does not have."""
-    hints = get_type_hints(struct.record)
     return struct.record(*(others[name] if name in others else value_of(hint, getattr(struct, name))
-                           for name, hint in hints.items()))
+                           for name, hint in struct.hints.items()))
 
 
 def filled(record: type, fill: Callable[[Any], None], **others: Any) -> Any:

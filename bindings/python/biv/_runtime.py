@@ -64,6 +64,7 @@ def set_log(listen: Optional[Callable[[str, str], Any]], level: Literal["silent"
         raise ValueError(f"level is {level!r}, must be one of {', '.join(LEVELS)}")
 
     def hear(_: Optional[int], number: int, message: bytes) -> None:
+        assert listen is not None
         listen("warning" if number == LEVELS["warning"] else "info", message.decode())
 
     listener = None if listen is None else LOG_CALLBACK(hear)

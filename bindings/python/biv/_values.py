@@ -24,7 +24,7 @@ pythonapi.PyCapsule_SetName.argtypes = [ctypes.py_object, c_char_p]
 def real(values: npt.ArrayLike) -> np.ndarray:
     """An array of float32 or float64: `values` itself where it is one, else a copy."""
     if isinstance(values, np.ma.MaskedArray):
-        return values.astype(np.float64).filled(np.nan)
+        return np.ma.filled(values.astype(np.float64), np.nan)
     array = np.asarray(values)
     if array.dtype.kind == "O":
         # None, and pandas' NA, are NaN.
@@ -37,8 +37,8 @@ def real(values: npt.ArrayLike) -> np.ndarray:
     return array.astype(np.float64)
 
 
-def described(values: Optional[npt.ArrayLike]) -> Optional[Array]:
-    """The library's description of an array, which lives as long as that; None for None."""
+def described(values: Optional[npt.ArrayLike]) -> Any:
+    """The library's `Array` that describes an array, which lives as long as that; None for None."""
     if values is None:
         return None
     array = np.atleast_1d(real(values))
@@ -49,7 +49,7 @@ def described(values: Optional[npt.ArrayLike]) -> Optional[Array]:
     return result
 
 
-def copied(copy: Callable[[Array], int], *shape: int) -> np.ndarray:
+def copied(copy: Callable[[Any], int], *shape: int) -> np.ndarray:
     """A new array that `copy` fills."""
     array = np.empty(shape)
     check(copy(described(array)))
@@ -136,10 +136,10 @@ def static_text(get: Callable[[Any], int]) -> str:
     """A text that the library keeps."""
     place = c_char_p()
     check(get(ctypes.byref(place)))
-    return place.value.decode()
+    return (place.value or b"").decode()
 
 
-def taken_text(text: int) -> Any:
+def taken_text(text: Optional[int]) -> Any:
     """What the JSON of a text says; the text is freed."""
     try:
         return json.loads(static_text(lambda place: C.biv_text_get(text, place)))

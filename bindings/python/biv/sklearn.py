@@ -39,7 +39,7 @@ class BIVRegressor(RegressorMixin, BaseEstimator):
         n_features_in_, feature_names_in_: as of every estimator.
     """
 
-    def __init__(self, *, hidden: Sequence[int] = (100, 50), model: Optional[Mapping[str, Any]] = None, members: int = 5,
+    def __init__(self, *, hidden: Sequence[int] | int = (100, 50), model: Optional[Mapping[str, Any]] = None, members: int = 5,
                  epochs: int = 100, batch_size: Optional[int] = None, learning_rate: float = 0.001,
                  loss: Optional[Mapping[str, Any]] = None, optimizer: Optional[Mapping[str, Any]] = None,
                  schedule: Optional[Mapping[str, Any]] = None, clip_norm: Optional[float] = None, held_out: float = 0.3,
@@ -72,19 +72,19 @@ class BIVRegressor(RegressorMixin, BaseEstimator):
                 ``BIVRegressor().set_fit_request(y_variance=True)``.
             groups: an element for each row: rows of one group are held out together.
         """
-        X, y = validate_data(self, X, y, dtype=(np.float64, np.float32), multi_output=True, y_numeric=True,
-                             ensure_min_samples=2)
+        features, labels = validate_data(self, X, y, dtype=(np.float64, np.float32), multi_output=True, y_numeric=True,
+                                         ensure_min_samples=2)
         if y_variance is not None:
             y_variance = check_array(y_variance, dtype=np.float64, ensure_2d=False, ensure_all_finite=False,
                                      input_name="y_variance")
         seed = int(check_random_state(self.random_state).randint(2**31))
-        network = dict(self.model or {"kind": "mlp", "hidden": list(self.hidden)})
+        network = dict(self.model or {"kind": "mlp", "hidden": self.hidden})
         if network.get("kind") == "mlp":
-            network = {"inputs": X.shape[1], "outputs": 1 if y.ndim == 1 else y.shape[1]} | network
+            network = {"inputs": features.shape[1], "outputs": 1 if labels.ndim == 1 else labels.shape[1]} | network
         given = {name: value for name, value in self.get_params(deep=False).items()
                  if value is not None and name not in ("hidden", "model", "random_state")}
-        given.setdefault("batch_size", min(max(16, len(X) // 20), 256))
-        self.model_, self.report_ = fit(X, y, variances=y_variance, groups=groups, model={"seed": seed} | network,
+        given.setdefault("batch_size", min(max(16, len(features) // 20), 256))
+        self.model_, self.report_ = fit(features, labels, variances=y_variance, groups=groups, model={"seed": seed} | network,
                                         seed=seed, **given)
         return self
 

@@ -299,6 +299,8 @@ class Training(Case):
 
         with self.assertRaises(KeyboardInterrupt):
             _callbacks.run(call, biv.Epoch, None, cancelled.set)
+        with self.assertRaises(ZeroDivisionError):
+            _callbacks.run(lambda _: 1 // 0, biv.Epoch, None)
 
     def test_several_threads(self):
         data, losses = small(), []

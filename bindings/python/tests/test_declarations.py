@@ -3,6 +3,7 @@
 import ctypes
 import pathlib
 import re
+import typing
 import unittest
 from ctypes import c_double, c_int32, c_int64, c_size_t, c_uint64
 
@@ -58,11 +59,11 @@ class Declarations(unittest.TestCase):
                              [python_kind(kind) for _, kind in ours[name]._fields_], name)
 
     def test_numbers(self):
-        for number, stage in enumerate(_records.Stage.__args__, 1):
+        for number, stage in enumerate(typing.get_args(_records.Stage), 1):
             self.assertIn(f"#define BIV_STAGE_{stage.upper()} {number}\n", HEADER)
-        for number, verdict in enumerate(_records.Verdict.__args__, 1):
+        for number, verdict in enumerate(typing.get_args(_records.Verdict), 1):
             self.assertIn(f"#define BIV_VERDICT_{verdict.upper().replace('-', '_')} {number}\n", HEADER)
-        self.assertEqual(len(re.findall("#define BIV_(STAGE|VERDICT)_", HEADER)), number + len(_records.Stage.__args__))
+        self.assertEqual(len(re.findall("#define BIV_(STAGE|VERDICT)_", HEADER)), number + len(typing.get_args(_records.Stage)))
         for level, number in biv._runtime.LEVELS.items():
             self.assertIn(f"#define BIV_LOG_{level.upper()} {number}\n", HEADER)
         self.assertIn(f"#define BIV_ABI_VERSION {_library.ABI_VERSION}\n", HEADER)
