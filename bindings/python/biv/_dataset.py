@@ -13,7 +13,7 @@ import numpy.typing as npt
 from ._library import C, check, handle_from
 from ._object import Object
 from ._records import DatasetInfo, filled
-from ._values import (column, copied, copied_json, described, handed_over, numbered, options, path_of, seed_of, whole)
+from ._values import (column, copied, copied_json, described, handed_over, names_of, numbered, options, path_of, seed_of, whole)
 
 
 class Dataset(Object):
@@ -31,8 +31,8 @@ class Dataset(Object):
             rest.
         missing_labels: with ``"mask"``, a label that is NaN is left out of training, statistics and metrics; with
             ``"error"`` it is an error.
-        columns: the features' names. A model that is trained on the data set knows them, and other data with names are
-            matched by name.
+        columns: the features' names; by default those of a data frame. A model that is trained on the data set knows them,
+            and other data with names are matched by name.
 
     Raises:
         InvalidError: arrays that do not fit each other (``SHAPE``), values that are not allowed (``INVALID_ARGUMENT``).
@@ -44,7 +44,7 @@ class Dataset(Object):
                  std: Optional[npt.ArrayLike] = None, groups: Optional[npt.ArrayLike] = None,
                  missing_labels: str = "error", columns: Optional[Sequence[str]] = None):
         arrays = described(x), described(y), described(noise_of(variances, std)), described(numbered(groups))
-        settings = options(array_options(std is not None, missing_labels, columns))
+        settings = options(array_options(std is not None, missing_labels, names_of(x) if columns is None else columns))
         self._own(handle_from(lambda place: C.biv_dataset_create(*arrays, settings, place)))
 
     @classmethod

@@ -12,7 +12,7 @@ from ._dataset import Dataset
 from ._library import C, check, handle_from
 from ._object import Object
 from ._records import Metrics, ModelInfo, filled
-from ._values import (column, copied, copied_bytes, copied_json, described, handed_over, made_text, options, path_of)
+from ._values import (column, copied, copied_bytes, copied_json, described, handed_over, made_text, names_of, options, path_of)
 
 
 class Normalization(NamedTuple):
@@ -104,8 +104,11 @@ class Model(Object):
         check(C.biv_model_set_tensor(self._handle, name.encode(), described(values)))
 
     def predict(self, x: npt.ArrayLike) -> np.ndarray:
-        """Predicts labels in their unit, of shape (rows,) or (rows, outputs), from features of shape (rows, ...)."""
-        return predictions(C.biv_model_predict, self._handle, self.info().outputs, x)
+        """Predicts labels in their unit, of shape (rows,) or (rows, outputs), from features of shape (rows, ...).
+
+        In a data frame, a model that knows the names of its features finds them, whatever their order.
+        """
+        return predictions(C.biv_model_predict, self._handle, self, x)
 
     def predict_with_variance(self, x: npt.ArrayLike) -> tuple[np.ndarray, np.ndarray]:
         """As `predict`, with the variances of the predictions' errors in the square of the labels' unit.
@@ -114,11 +117,25 @@ class Model(Object):
         predictions are those of the true values. A label whose noise has variance v differs from its prediction by
         ``error_bars().scale * v`` more.
         """
-        features = described(x)
+        features = described(self._inputs(x))
         values = np.empty((features.shape[0], self.info().outputs))
         variances = copied(
             lambda out: C.biv_model_predict_with_variance(self._handle, features, described(values), out), *values.shape)
         return column(values), column(variances)
+
+    def _inputs(self, x: Any) -> Any:
+        """The features of `x`, of a data frame by their names."""
+        names, known = names_of(x), None
+        if names is not None:
+            known = self.describe()["columns"]
+        if names is None or known is None:
+            return x
+        for field in known["features"]:
+            if field["encoding"] != "number":
+                raise ValueError(f"the model codes the column '{field['name']}': give a data set to evaluate, or an array")
+            if field["name"] not in names:
+                raise ValueError(f"there is no column '{field['name']}', but {', '.join(names)}")
+        return x[[field["name"] for field in known["features"]]]
 
     def predict_dlpack(self, x: Any, out: Any) -> None:
         """Predicts from one tensor into another, on the CPU or a GPU: `out` is float32 or float64, of shape (rows,
@@ -164,7 +181,7 @@ def vectors(kind: Any, fields: Optional[dict[str, Any]]) -> Any:
     return None if fields is None else kind(*(np.array(fields[name], dtype=np.float64) for name in kind._fields))
 
 
-def predictions(predict: Any, handle: Optional[int], outputs: int, x: npt.ArrayLike) -> np.ndarray:
-    """What a model or a trainer predicts."""
-    features = described(x)
-    return column(copied(lambda out: predict(handle, features, out), features.shape[0], outputs))
+def predictions(predict: Any, handle: Optional[int], model: Model, x: npt.ArrayLike) -> np.ndarray:
+    """What a model, or a trainer of `model`, predicts."""
+    features = described(model._inputs(x))
+    return column(copied(lambda out: predict(handle, features, out), features.shape[0], model.info().outputs))

@@ -99,7 +99,7 @@ class Trainer(Object):
 
     def predict(self, x: npt.ArrayLike) -> np.ndarray:
         """Predicts with the trainer's model: see `Model.predict`."""
-        return predictions(C.biv_trainer_predict, self._handle, self.model.info().outputs, x)
+        return predictions(C.biv_trainer_predict, self._handle, self.model, x)
 
     def progress(self) -> Progress:
         """How far training has come. It never waits."""

@@ -56,6 +56,12 @@ def copied(copy: Callable[[Any], int], *shape: int) -> np.ndarray:
     return array
 
 
+def names_of(table: Any) -> Optional[list[str]]:
+    """The columns' names of a data frame, as pandas and Polars have them; None of what has none."""
+    names = getattr(table, "columns", None)
+    return None if names is None or not all(isinstance(name, str) for name in names) else list(names)
+
+
 def column(array: np.ndarray) -> np.ndarray:
     """An array of one output without the dimension for outputs."""
     return array[:, 0] if array.shape[1] == 1 else array

@@ -39,6 +39,19 @@ def binary_noise(seed, rows=1000):
     return x, truth(x) + np.sqrt(v) * rng.normal(size=rows), v
 
 
+class Frame:
+    """What a data frame is to the package."""
+
+    def __init__(self, values, names):
+        self.values, self.columns = values, names
+
+    def __array__(self, dtype=None, copy=None):
+        return self.values
+
+    def __getitem__(self, names):
+        return Frame(self.values[:, [self.columns.index(name) for name in names]], names)
+
+
 class Case(unittest.TestCase):
     @contextlib.contextmanager
     def refused(self, status, text):
@@ -169,6 +182,24 @@ class Datasets(Case):
             self.assertEqual(trainers[0].step(), trainers[1].step())
         with self.refused("SHAPE", "features"):
             trainers[1].set_data(biv.Dataset.synthetic(rows=5, features=9))
+
+    def test_data_frames(self):
+        """Features are found by their names."""
+        frame = Frame(X, ["a", "b", "c"])
+        data = biv.Dataset(frame, Y)
+        self.assertEqual([field["name"] for field in data.describe()["columns"]["features"]], ["a", "b", "c"])
+        model = biv.Model(kind="mlp", inputs=3, hidden=[4])
+        trainer = biv.Trainer(model, data, loss={"kind": "mse"}, batch_size=6)
+        trainer.fit(3)
+        expected, other = model.predict(X), Frame(np.c_[X[:, ::-1], Y], ["c", "b", "a", "d"])
+        self.same(model.predict(other), expected), self.same(trainer.predict(other), expected)
+        with self.assertRaisesRegex(ValueError, "there is no column 'b', but a, c"):
+            model.predict(frame[["a", "c"]])
+        self.same(biv.Model(kind="mlp", inputs=3, hidden=[4]).predict(frame).shape, (6,))
+        (self.folder / "k.csv").write_text("y,k\n1,r\n2,b\n3,r\n")
+        table = biv.Dataset.read_csv(self.folder / "k.csv", labels="y", one_hot="k")
+        with self.assertRaisesRegex(ValueError, "the model codes the column 'k'"):
+            biv.fit(table, members=1, epochs=1)[0].predict(Frame(np.zeros((1, 1)), ["k"]))
 
     def test_dlpack(self):
         x, y, v = X.astype(np.float32), Y.copy(), 2 * Y
