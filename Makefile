@@ -245,7 +245,7 @@ host-torch: stage
 # Files, weights and memory that go to NumPy and PyTorch and come from them, then the package and the examples in Python,
 # where these are installed (PYTHON).
 PYTHON ?= python3
-python-test: stage wheel
+python-test: stage
 	@for test in tests/python/*.py; do BIV_LIBRARY=$(STAGE)/lib/libbiv.so TORCH_VERSION=$(TORCH_VERSION) $(PYTHON) $$test || exit 1; done
 	@PYTHON=$(PYTHON) TORCH_VERSION=$(TORCH_VERSION) bindings/python/tests/run.sh
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Installs the wheel in an environment of its own, without a network, and runs the tests and the example with PyTorch
-# there. Torch, NumPy and scikit-learn are those of PYTHON. Where torch is not of TORCH_VERSION, the package is tested in
-# the checkout, with the library in build/install; where there is no NumPy, it is not.
+# Builds the wheel, installs it in an environment of its own, without a network, and runs the tests and the example with
+# PyTorch there. Torch, NumPy and scikit-learn are those of PYTHON. Where there is no torch of TORCH_VERSION, or python3
+# cannot build the wheel, the package is tested in the checkout, with the library in build/install.
 set -euo pipefail
 cd "$(dirname "$0")/../../.."
 python=${PYTHON:-python3}
@@ -15,14 +15,18 @@ if ! "$python" -c "import numpy" 2> /dev/null; then
   echo "python: SKIPPED the package: NumPy is not installed"
   exit
 fi
-if ! "$python" -c "
+why=
+python3 -c "import tomllib" 2> /dev/null || why="python3 is older than 3.11"
+"$python" -c "
 from importlib.metadata import version
-assert version('torch').split('+')[0] == '$TORCH_VERSION'" 2> /dev/null; then
-  echo "python: SKIPPED the wheel and examples/python: there is no torch $TORCH_VERSION"
+assert version('torch').split('+')[0] == '$TORCH_VERSION'" 2> /dev/null || why="there is no torch $TORCH_VERSION"
+if [ -n "$why" ]; then
+  echo "python: SKIPPED the wheel and examples/python: $why"
   PYTHONPATH=$PWD/bindings/python "$python" bindings/python/tests/run.py
   exit
 fi
 
+make --no-print-directory -o stage wheel
 environment=build/python-test
 rm -rf $environment
 "$python" -m venv --without-pip $environment
