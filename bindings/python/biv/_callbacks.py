@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import ctypes
 import queue
@@ -57,19 +58,34 @@ def run(call: Callable[[Any], int], record: type, listen: Optional[Callable[[Any
         events.put(End(error))
 
     thread = threading.Thread(target=work, name="biv")
-    try:
-        thread.start()
-        while not isinstance(event := events.get(), End):
-            answers.put(int(listen is not None and listen(event) is False))
-    except BaseException:
+    leaving = threading.Event()
+
+    def stop() -> None:
         stopped.set()
         answers.put(1)
         while thread.is_alive():
             with contextlib.suppress(Error):
                 cancel()
             thread.join(0.05)
+
+    def leave() -> None:
+        leaving.set()
+        stop()
+
+    # A thread that Python ends within a callback, when the interpreter leaves, would end the process.
+    atexit.register(leave)
+    try:
+        thread.start()
+        while not isinstance(event := events.get(), End):
+            answers.put(int(listen is not None and listen(event) is False))
+        thread.join()
+    except BaseException:
+        stop()
         raise
-    thread.join()
+    finally:
+        atexit.unregister(leave)
+    if leaving.is_set():
+        raise SystemExit
     if isinstance(event.error, Cancelled) and stopped.is_set():
         return event.error
     if event.error is not None:

@@ -40,10 +40,11 @@ def torch_is_here():
 
 
 def ended(program, folder=None, **environment):
-    """What a program prints that ends well."""
+    """What a program prints that ends well, errors included."""
     command = [sys.executable, *program] if isinstance(program, list) else [sys.executable, "-c", program]
-    done = subprocess.run(command, cwd=folder, env=os.environ | environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
+    done = subprocess.run(command, cwd=folder, env=os.environ | environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                          text=True)
+    assert done.returncode == 0, f"{done.returncode}: {done.stdout}"
     return done.stdout
 
 
@@ -57,6 +58,19 @@ class Hosts(unittest.TestCase):
     def test_another_blas(self):
         """One whose symbols are everybody's does not take libtorch's place."""
         ended(f"import ctypes; ctypes.CDLL('{ctypes.util.find_library('blas')}', mode=ctypes.RTLD_GLOBAL)" + TRAINED)
+
+    def test_the_interpreter_leaves(self):
+        """Daemon threads that are in the library, or in its callbacks, end with the interpreter."""
+        said = ended("""
+import biv, threading
+data, heard = biv.Dataset.synthetic(rows=500), threading.Semaphore(0)
+trainer = biv.Trainer(biv.Model(kind="mlp", inputs=10, hidden=[8]), data, loss={"kind": "mse"})
+for call in (lambda: biv.fit(data, epochs=2**40, callback=lambda progress: heard.release()),
+             lambda: trainer.fit(2**40, callback=lambda epoch: heard.release())):
+    threading.Thread(target=call, daemon=True).start()
+    heard.acquire()
+print("leaves")""")
+        self.assertEqual(said, "leaves\n")
 
     def test_no_library(self):
         said = ended("try: import biv\nexcept ImportError as error: print(error)", BIV_LIBRARY="/nowhere/libbiv.so")
