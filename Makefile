@@ -47,7 +47,7 @@ install: build
 	ln -sf $(SONAME) $(DESTDIR)$(PREFIX)/lib/libbiv.so
 	install -m 644 target/release/libbiv.a $(DESTDIR)$(PREFIX)/lib/libbiv.a
 	if [ -f build/cuda/libbiv_cuda.so ]; then install -m 755 build/cuda/libbiv_cuda.so $(DESTDIR)$(PREFIX)/lib; fi
-	install -m 644 include/biv.h bindings/cpp/biv.hpp $(DESTDIR)$(PREFIX)/include
+	install -m 644 include/biv.h include/biv.cdef.h bindings/cpp/biv.hpp $(DESTDIR)$(PREFIX)/include
 	install -m 755 target/release/biv $(DESTDIR)$(PREFIX)/bin/biv
 	$(FILL) packaging/biv.pc.in > $(DESTDIR)$(PREFIX)/lib/pkgconfig/biv.pc
 	$(FILL) packaging/bivConfig.cmake.in > $(DESTDIR)$(PREFIX)/lib/cmake/biv/bivConfig.cmake
@@ -161,14 +161,14 @@ lint: libtorch
 	$(CARGO) fmt --check
 	$(CARGO) clippy --release --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --release --no-deps --quiet
-	clang-format --dry-run --Werror $(shell git ls-files "*.c" "*.h" "*.hpp" "*.cpp" "*.cu" | grep -v include/biv.h)
+	clang-format --dry-run --Werror $(shell git ls-files "*.c" "*.h" "*.hpp" "*.cpp" "*.cu" | grep -v ^include/)
 
-# The header compiles by itself and twice, in every dialect, without a warning.
+# The header compiles by itself and twice, in every dialect, without a warning; C90 lacks only <stdint.h>.
 header: stage
 	@printf '#include <biv.h>\n#include <biv.h>\nint main(void) { return biv_abi_version() != BIV_ABI_VERSION; }\n' > build/header.c
-	@for std in c99 c11 c17; do $(CC) -std=$$std $(WARNINGS) -Wstrict-prototypes -Wundef -x c build/header.c -o build/header $(LINK) && ./build/header || exit 1; done
+	@for std in c90 c99 c11 c17; do $(CC) -std=$$std $(WARNINGS) -Wstrict-prototypes -Wundef -x c build/header.c -o build/header $(LINK) && ./build/header || exit 1; done
 	@for std in c++17 c++20; do $(CXX) -std=$$std $(WARNINGS) -x c++ build/header.c -o build/header $(LINK) && ./build/header || exit 1; done
-	@echo "header: compiles as C99, C11, C17, C++17 and C++20"
+	@echo "header: compiles as C90, C99, C11, C17, C++17 and C++20"
 
 # The library exports exactly what the header declares, under its soname.
 symbols: stage

@@ -806,7 +806,7 @@ typedef int32_t (*biv_fit_callback)(void *user, const struct biv_fit_progress *p
 
 #ifdef __cplusplus
 extern "C" {
-#endif // __cplusplus
+#endif /* __cplusplus */
 
 /**
  * The name of a status, for example "BIV_ERROR_SHAPE", or "BIV_ERROR_UNKNOWN" for any other number: a static
@@ -1954,6 +1954,6 @@ biv_status biv_fit(const char *model,
 
 #ifdef __cplusplus
 }  // extern "C"
-#endif  // __cplusplus
+#endif  /* __cplusplus */
 
 #endif  /* BIV_H */
