@@ -22,6 +22,7 @@ fn compile_cpp(libtorch: &Path) {
         .files(
             [
                 "torch/runtime",
+                "torch/own_functions",
                 "torch/ops",
                 "torch/arena",
                 "torch/process_group",

@@ -27,42 +27,26 @@ else
 fi
 prefix=$folder/here
 
-cat > "$folder/main.c" <<'C'
-#include <biv.h>
-#include <stdio.h>
-
-extern double ddot_(const int *n, const double *x, const int *dx, const double *y, const int *dy);
-
-int main(void) {
-  biv_model *model = NULL;
-  if (biv_model_create("{\"kind\": \"mlp\", \"inputs\": 2, \"hidden\": [3]}", &model) != BIV_OK) return 1;
-  biv_model_free(model);
-#ifdef HOST_BLAS
-  const int n = 1, step = 1;
-  const double x = 2, y = 3;
-  if (ddot_(&n, &x, &step, &y, &step) != 6) return 2;
-#endif
-  const char *info = NULL;
-  if (biv_build_info(&info) != BIV_OK) return 3;
-  puts(info);
-  return 0;
-}
-C
-
 cat > "$folder/main.cpp" <<'CPP'
 #include <biv.hpp>
-#include <iostream>
+#include <string>
 
 int main() {
   const biv::Model model({{"kind", "mlp"}, {"inputs", 2}, {"hidden", {3}}});
-  std::cout << biv::build_info() << '\n';
-  return model.info().parameters == 13 ? 0 : 1;
+  const bool is_own = biv::build_info().find("\"blas\":\"libtorch_cpu.so\"") != std::string::npos;
+  return is_own && model.info().parameters == 13 ? 0 : 1;
 }
 CPP
 
+. tests/clients/description.sh
+cp tests/clients/client.c "$folder/main.c"
+
+# run PROGRAM: what tests/clients/client.c trains has the same bits each time, and libtorch calls its own BLAS.
 run() {
-  "$1" > "$folder/out" || fail "$1 ended with $?"
-  grep -q '"blas":"libtorch_cpu.so"' "$folder/out" || fail "$1: libtorch is bound to another BLAS: $(cat "$folder/out")"
+  "$1" "$model" "$trainer" info > "$folder/out" 2> "$folder/info" || fail "$1 ended with $?: $(cat "$folder/info")"
+  grep -q '"blas":"libtorch_cpu.so"' "$folder/info" || fail "$1: libtorch is bound to another BLAS: $(cat "$folder/info")"
+  [ -e "$folder/first" ] || cp "$folder/out" "$folder/first"
+  cmp "$folder/first" "$folder/out" || fail "$1 trains other bits: $(cat "$folder/out")"
   passed
 }
 
@@ -94,6 +78,12 @@ PY
   passed
 fi
 
+blas=$(cc -print-file-name=libblas.so)
+[ "$blas" != libblas.so ] || {
+  blas=
+  echo "install: SKIPPED the host's BLAS: there is no libblas.so to link with"
+}
+
 if command -v pkg-config > /dev/null; then
   export PKG_CONFIG_PATH=$prefix/lib/pkgconfig
   # shellcheck disable=SC2046
@@ -101,13 +91,32 @@ if command -v pkg-config > /dev/null; then
   run "$folder/plain"
   [ "$(pkg-config --modversion biv)" = "$("$prefix/bin/biv" --version | cut -d' ' -f2)" ] || fail "the versions differ"
   passed
-  if [ -e /usr/lib/"$(cc -print-multiarch)"/libblas.so ]; then
+  # shellcheck disable=SC2046
+  cc "$folder/main.c" $(pkg-config --cflags biv) $(pkg-config --variable=static biv) -o "$folder/static"
+  run "$folder/static"
+  if [ -n "$blas" ]; then
+    # However the host links its own BLAS, or brings it in.
     # shellcheck disable=SC2046
-    cc -DHOST_BLAS "$folder/main.c" $(pkg-config --cflags --libs biv) -lblas -o "$folder/blas"
-    run "$folder/blas"
-  else
-    echo "install: SKIPPED the host's BLAS: there is no libblas.so to link with"
+    cc -DHOST_BLAS "$folder/main.c" -lblas $(pkg-config --cflags --libs biv) -o "$folder/blas-before"
+    run "$folder/blas-before"
+    # shellcheck disable=SC2046
+    cc -DHOST_BLAS "$folder/main.c" $(pkg-config --cflags --libs biv) -lblas -o "$folder/blas-after"
+    run "$folder/blas-after"
+    # shellcheck disable=SC2046
+    cc -DHOST_BLAS "$folder/main.c" -lblas $(pkg-config --cflags biv) $(pkg-config --variable=static biv) \
+      -o "$folder/blas-static"
+    run "$folder/blas-static"
+    LD_PRELOAD=$blas run "$folder/plain"
   fi
+  # A host that has every C function which libtorch contains: that of the host is never called once libbiv is loaded.
+  {
+    echo 'static int armed; __attribute__((constructor)) static void arm(void) { armed = 1; }'
+    echo 'long taken(void) { if (armed) __builtin_trap(); return 0; }'
+    nm -D --defined-only "$(ldd "$prefix/lib/libbiv.so" | awk '/libtorch_cpu/ { print $3 }')" |
+      awk '$2 == "T" && $3 !~ /^_Z/ { print "long " $3 "(void) __attribute__((alias(\"taken\")));" }'
+  } > "$folder/traps.c"
+  cc -w -fno-builtin -fPIC -shared "$folder/traps.c" -o "$folder/libtraps.so"
+  LD_PRELOAD=$folder/libtraps.so run "$folder/plain"
 else
   echo "install: SKIPPED pkg-config: it is not installed"
 fi
@@ -117,19 +126,38 @@ if command -v cmake > /dev/null; then
 cmake_minimum_required(VERSION 3.16)
 project(outside C CXX)
 find_package(biv 0.1 REQUIRED)
+if(blas)
+  add_compile_definitions(HOST_BLAS)
+endif()
 add_executable(outside main.c)
-target_link_libraries(outside PRIVATE biv::biv)
+target_link_libraries(outside PRIVATE biv::biv ${blas})
 add_executable(outside_cpp main.cpp)
 target_compile_features(outside_cpp PRIVATE cxx_std_17)
-target_link_libraries(outside_cpp PRIVATE biv::biv)
+target_link_libraries(outside_cpp PRIVATE ${blas} biv::biv)
+add_executable(outside_static main.c)
+target_link_libraries(outside_static PRIVATE ${blas} biv::static)
+find_package(PkgConfig)
+if(PKG_CONFIG_FOUND)
+  pkg_check_modules(BIV REQUIRED IMPORTED_TARGET biv)
+  add_executable(outside_pkg main.c)
+  target_link_libraries(outside_pkg PRIVATE ${blas} PkgConfig::BIV)
+  install(TARGETS outside_pkg)
+endif()
+install(TARGETS outside outside_static)
 CMAKE
-  build() { cmake -S "$folder" -B "$folder/build" -DCMAKE_PREFIX_PATH="$prefix" && cmake --build "$folder/build"; }
+  build() {
+    cmake -S "$folder" -B "$folder/build" -DCMAKE_PREFIX_PATH="$prefix" -Dblas="${blas:+blas}" &&
+      cmake --build "$folder/build" && cmake --install "$folder/build" --prefix "$folder/installed"
+  }
   build > "$folder/log" 2>&1 || {
     cat "$folder/log" >&2
     fail "CMake"
   }
-  run "$folder/build/outside"
-  run "$folder/build/outside_cpp"
+  for program in "$folder"/build/outside "$folder"/installed/bin/*; do
+    run "$program"
+  done
+  "$folder/build/outside_cpp" || fail "outside_cpp ended with $?"
+  passed
   sed -i 's/biv 0.1 REQUIRED/biv 0.2 REQUIRED/' "$folder/CMakeLists.txt"
   ! cmake -S "$folder" -B "$folder/other" -DCMAKE_PREFIX_PATH="$prefix" > "$folder/log" 2>&1 || fail "CMake takes 0.1 for 0.2"
   passed

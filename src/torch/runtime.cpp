@@ -3,54 +3,16 @@
 
 #include <ATen/Context.h>
 #include <ATen/autocast_mode.h>
-#include <ATen/core/Tensor.h>
-#include <ATen/core/grad_mode.h>
-#include <ATen/ops/mm.h>
-#include <ATen/ops/ones.h>
 #include <c10/core/InferenceMode.h>
 #include <c10/core/impl/LocalDispatchKeySet.h>
 #include <dlfcn.h>
-#include <link.h>
 #include <torch/headeronly/version.h>
 
-#include <cstring>
 #include <stdexcept>
 
 #include "guarded.hpp"
 
 namespace {
-
-// Where the loaded library `name` keeps the address of the function `symbol`, which it calls.
-struct Slot {
-  const char *name, *symbol;
-  void *const *place;
-};
-
-int find_slot(dl_phdr_info *library, size_t, void *data) {
-  auto *slot = static_cast<Slot *>(data);
-  if (!strstr(library->dlpi_name, slot->name)) return 0;
-  const ElfW(Dyn) *dynamic = nullptr;
-  for (int i = 0; i < library->dlpi_phnum; ++i) {
-    const ElfW(Phdr) &header = library->dlpi_phdr[i];
-    if (header.p_type == PT_DYNAMIC) dynamic = reinterpret_cast<const ElfW(Dyn) *>(library->dlpi_addr + header.p_vaddr);
-  }
-  const ElfW(Rela) *calls = nullptr;
-  const ElfW(Sym) *symbols = nullptr;
-  const char *names = nullptr;
-  size_t size = 0;
-  for (; dynamic && dynamic->d_tag != DT_NULL; ++dynamic) {
-    if (dynamic->d_tag == DT_JMPREL) calls = reinterpret_cast<const ElfW(Rela) *>(dynamic->d_un.d_ptr);
-    if (dynamic->d_tag == DT_SYMTAB) symbols = reinterpret_cast<const ElfW(Sym) *>(dynamic->d_un.d_ptr);
-    if (dynamic->d_tag == DT_STRTAB) names = reinterpret_cast<const char *>(dynamic->d_un.d_ptr);
-    if (dynamic->d_tag == DT_PLTRELSZ) size = dynamic->d_un.d_val;
-  }
-  if (!calls || !symbols || !names) return 1;
-  for (size_t i = 0; i < size / sizeof *calls; ++i) {
-    if (!strcmp(names + symbols[ELF64_R_SYM(calls[i].r_info)].st_name, slot->symbol))
-      slot->place = reinterpret_cast<void *const *>(library->dlpi_addr + calls[i].r_offset);
-  }
-  return 1;
-}
 
 at::DeviceType device_type(bool cuda) { return cuda ? at::kCUDA : at::kCPU; }
 
@@ -135,24 +97,6 @@ char *biv_torch_load(const char *name) {
   return guarded([&] {
     if (!dlopen(name, RTLD_NOW | RTLD_LOCAL)) throw std::runtime_error(dlerror());
   });
-}
-
-// The file whose dgemm_ libtorch calls for products of matrices: its own, unless a BLAS of the host's comes before it.
-// The caller frees it; NULL where it cannot be told.
-char *biv_torch_blas() {
-  try {
-    // The first call looks up the address.
-    at::NoGradGuard no_grad;
-    at::Tensor ones = at::ones({32, 32}, at::kDouble);
-    at::mm(ones, ones);
-    Slot slot = {"libtorch_cpu", "dgemm_", nullptr};
-    dl_iterate_phdr(find_slot, &slot);
-    Dl_info owner;
-    if (!slot.place || !dladdr(*slot.place, &owner) || !owner.dli_fname) return nullptr;
-    return strdup(owner.dli_fname);
-  } catch (...) {
-    return nullptr;
-  }
 }
 
 // Whether the processor is Intel's.

@@ -21,8 +21,8 @@ fn load(name: &CStr) -> std::result::Result<(), String> {
     message(unsafe { biv_torch_load(name.as_ptr()) })
 }
 
-/// The file name of the library that multiplies matrices for libtorch: its own,
-/// unless a BLAS of the host's hides it. `None` where that cannot be told.
+/// The file name of the library that multiplies matrices for libtorch: its own, where it contains a BLAS.
+/// `None` where that cannot be told.
 pub(crate) fn blas() -> Option<String> {
     // SAFETY: the function takes nothing and may be called at any time.
     let path = take(unsafe { biv_torch_blas() })?;
