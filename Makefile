@@ -24,7 +24,7 @@ SANITIZE := -fsanitize=address,undefined -fno-sanitize-recover=all
 C_TESTS := $(notdir $(basename $(wildcard tests/c/*.c)))
 
 # What CI runs each time, and what it runs before a release as well (.ci/run).
-TESTS := rust-tests libtorch-test header symbols abi readme examples c-tests kernels host-torch python-test bindings-test install-test
+TESTS := rust-tests libtorch-test header symbols abi readme examples c-tests kernels host-torch python-test bindings-test install-test clients
 CHECKS := deny abi-test sanitize kernels-sanitized valgrind faults killed-ranks stress slurm dist-test fuzz
 
 .PHONY: all libtorch build install dist wheel stage demo test check tests checks lint $(TESTS) $(CHECKS) miri goldens cuda gpu-check bench bench-fit clean
@@ -267,6 +267,10 @@ bindings-test: stage
 ## install-test: a project outside this one uses the installed library
 install-test: build
 	@tests/install.sh
+
+## clients: programs in other languages train the same bits, where their tools are installed
+clients: stage
+	@PYTHON=$(PYTHON) tests/clients.sh
 
 # The same for the tarball.
 dist-test: dist
