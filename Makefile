@@ -264,9 +264,10 @@ killed-ranks: libtorch
 bindings-test: stage
 	@tests/bindings.sh
 
-## install-test: a project outside this one uses the installed library
+## install-test: a project outside this one uses the installed library, and docs/linking.md is right
 install-test: build
 	@tests/install.sh
+	@tests/linking.sh
 
 ## clients: programs in other languages train the same bits, where their tools are installed
 clients: stage
