@@ -1932,7 +1932,8 @@ biv_status biv_variance_model_fit(const struct biv_array *residuals,
  * @param dataset the training data. Rows of one group (biv_dataset_create()) stay in one fold.
  * @param options JSON, schema "fit": {"members": 5, "epochs": 100, "batch_size": 256, "learning_rate": 0.001,
  *   "seed": 0, "device": "cpu", "loss": {"kind": "biv", "epsilon": "auto"}, "checkpoint": "fit.biv"}; NULL for these
- *   defaults, without a checkpoint. "members" 1 is cheaper. A fit that finds its own checkpoint goes on from there.
+ *   defaults, without a checkpoint. "members" 1 is cheaper. A fit that finds its own checkpoint goes on from there. With
+ *   "distributed" each of several processes makes this call, with the same arguments; all get the result.
  * @param callback called with the progress; may be NULL.
  * @param user passed to the callback.
  * @param out the new handle, to be freed with biv_model_free(); NULL on failure.
@@ -1942,7 +1943,8 @@ biv_status biv_variance_model_fit(const struct biv_array *residuals,
  * @return BIV_OK, BIV_ERROR_CANCELLED (the callback stopped it; with a checkpoint, another call goes on),
  *   BIV_ERROR_INVALID_HANDLE, BIV_ERROR_INVALID_CONFIG, BIV_ERROR_SHAPE (model and data do not fit),
  *   BIV_ERROR_INVALID_ARGUMENT (fewer rows or groups than folds, a checkpoint of another fit), BIV_ERROR_NUMERICAL (a
- *   loss is not finite), BIV_ERROR_IO, BIV_ERROR_CORRUPT, BIV_ERROR_DEVICE, BIV_ERROR_OUT_OF_MEMORY. Any thread.
+ *   loss is not finite), BIV_ERROR_IO, BIV_ERROR_CORRUPT, BIV_ERROR_DEVICE, BIV_ERROR_OUT_OF_MEMORY,
+ *   BIV_ERROR_DISTRIBUTED (another process failed). Any thread.
  */
 biv_status biv_fit(const char *model,
                    const struct biv_dataset *dataset,

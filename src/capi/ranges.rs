@@ -169,12 +169,12 @@ fn schemas_of_losses_and_training_are_their_checks() {
     moves.extend(schedules.map(|schedule| free(json!({"schedule": schedule}))));
     let mut trainers = vec![free(sizes.clone()), free(json!({"patience": 1})), free(json!({"members": 5}))];
     let distributed = json!({"rank": 1, "world_size": 4, "port": 5, "timeout_seconds": 5, "shares": 5});
-    trainers.push(free(json!({"distributed": distributed})));
+    trainers.push(free(json!({"distributed": distributed.clone()})));
     trainers.extend(moves.clone());
     trainers.extend(with_losses.iter().cloned().map(free));
     agree::<TrainerOptions>(&trainers, PROBES, |options| options.validate());
     let fit = json!({"members": 2, "epochs": 3, "held_out": 0.5, "checkpoint_seconds": 1});
-    let mut fits = vec![free(sizes), free(fit)];
+    let mut fits = vec![free(sizes), free(fit), free(json!({"distributed": distributed}))];
     fits.extend(moves);
     fits.extend(with_losses.iter().cloned().map(free));
     agree::<FitOptions>(&fits, PROBES, |options| options.validate());

@@ -317,6 +317,7 @@ impl Config {
             device: self.device.clone(),
             precision: self.precision,
             checkpoint_seconds: self.checkpoint_seconds,
+            distributed: self.distributed.clone(),
             ..FitOptions::default()
         })
     }
@@ -417,9 +418,6 @@ impl Config {
         self.trainer().validate().map_err(|error| error.moved("trainer.", ""))?;
         if let Some(fit) = self.fit_options() {
             fit.validate()?;
-        }
-        if self.fit.is_some() && self.distributed.is_some() {
-            return Err(Error::config("distributed", "is given beside 'fit', whose networks one process trains"));
         }
         if self.distributed.as_ref().is_some_and(|distributed| distributed.rows == HeldRows::Own) {
             let fault = "is 'own', must be 'all': an experiment divides all rows into training and test set; a trainer takes \

@@ -10,6 +10,7 @@ use crate::base::files;
 use crate::data::{CsvOptions, Dataset, left_out_note};
 use crate::model::{Model, ModelOptions};
 use crate::torch::device;
+use crate::train::distributed::{Ranks, all_or_none};
 use crate::train::fit::{FitOptions, FitReport, fit};
 use crate::train::metrics::Metrics;
 use crate::{Error, Result};
@@ -57,7 +58,8 @@ pub struct CsvFitOutcome {
 }
 
 /// Fits a model to a CSV file. The folder then has the model, the options of the columns as they were used, the report
-/// and its page. A fit that was stopped goes on from the checkpoint in the folder.
+/// and its page. A fit that was stopped goes on from the checkpoint in the folder. Of several processes, which `distributed`
+/// in the options says, the first one writes the folder, and all have the same outcome.
 ///
 /// # Errors
 /// Those of reading the data, of [`fit()`] and of writing; [`Error::InvalidArgument`] for a folder that is not empty and
@@ -66,15 +68,25 @@ pub fn fit_csv(job: &CsvFit, watch: Watch) -> Result<CsvFitOutcome> {
     // A fit that cannot start leaves no folder behind.
     job.options.validate()?;
     device::resolve(&job.options.device)?;
-    check(&job.out)?;
-    let (data, columns) = Dataset::from_csv_as_used(&job.data, &job.columns)?;
-    let test = match &job.test {
-        Some(path) => Some(Dataset::from_csv(path, &CsvOptions { group: None, ..columns.clone() })?),
-        None => None,
-    };
-    let _lock = lock(&job.out)?;
-    // Checked again under the lock: another fit may have begun and ended meanwhile.
-    check(&job.out)?;
+    let ranks = job.options.distributed.as_ref().map(Ranks::join).transpose();
+    let ranks = ranks.map_err(|error| error.moved("trainer", "fit"))?;
+    let writes = ranks.as_ref().is_none_or(|ranks| ranks.writes());
+    let (data, columns, test, _lock) = all_or_none(ranks.as_deref(), || {
+        if writes {
+            check(&job.out)?;
+        }
+        let (data, columns) = Dataset::from_csv_as_used(&job.data, &job.columns)?;
+        let test = match &job.test {
+            Some(path) => Some(Dataset::from_csv(path, &CsvOptions { group: None, ..columns.clone() })?),
+            None => None,
+        };
+        let lock = if writes { Some(lock(&job.out)?) } else { None };
+        if writes {
+            // Checked again under the lock: another fit may have begun and ended meanwhile.
+            check(&job.out)?;
+        }
+        Ok((data, columns, test, lock))
+    })?;
     let checkpoint = job.out.join(CHECKPOINT);
     let options = FitOptions { checkpoint: Some(checkpoint.clone()), ..job.options.clone() };
     let (inputs, outputs, seed) = (data.width(), data.outputs(), options.seed);
@@ -106,16 +118,20 @@ pub fn fit_csv(job: &CsvFit, watch: Watch) -> Result<CsvFitOutcome> {
     let shown = tested.as_ref().map(|(evaluation, outputs)| (evaluation, outputs));
     let page = report::fit_html(&name, &config, &versions(&options.device), &report, &labels, kind, shown);
     let file = |name: &str| job.out.join(name);
-    write_json(&file(COLUMNS), &columns)?;
-    write_json(&file(REPORT), &report)?;
-    if let Some((evaluation, _)) = &tested {
-        write_json(&file(TEST), evaluation)?;
-    }
-    files::replace(&file(PAGE), page.as_bytes())?;
-    model.save(&file(MODEL))?;
-    if checkpoint.exists() {
-        std::fs::remove_file(&checkpoint).map_err(|error| Error::io(&checkpoint, error))?;
-    }
+    let write = || {
+        write_json(&file(COLUMNS), &columns)?;
+        write_json(&file(REPORT), &report)?;
+        if let Some((evaluation, _)) = &tested {
+            write_json(&file(TEST), evaluation)?;
+        }
+        files::replace(&file(PAGE), page.as_bytes())?;
+        model.save(&file(MODEL))?;
+        if checkpoint.exists() {
+            std::fs::remove_file(&checkpoint).map_err(|error| Error::io(&checkpoint, error))?;
+        }
+        Ok(())
+    };
+    all_or_none(ranks.as_deref(), || if writes { write() } else { Ok(()) })?;
     Ok(CsvFitOutcome { model, report, labels: kind, test: tested.map(|(evaluation, _)| evaluation), page: file(PAGE) })
 }
 

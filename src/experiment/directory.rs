@@ -134,11 +134,6 @@ impl RunDirectory {
         Some(self.path.join(CHECKPOINT)).filter(|path| path.exists())
     }
 
-    /// Where the checkpoint is, or will be.
-    pub(super) fn checkpoint_path(&self) -> PathBuf {
-        self.path.join(CHECKPOINT)
-    }
-
     /// Opens the log, cut off after the first `batches` mini-batches.
     pub(super) fn log(&self, batches: u64) -> Result<(Log, History)> {
         let path = self.path.join(LOG);

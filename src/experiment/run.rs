@@ -1,7 +1,7 @@
 //! One run: from its description to its result. A run that was interrupted goes on from its last checkpoint.
 
 use super::config::{Cadence, Config};
-use super::directory::{Log, RunDirectory};
+use super::directory::{CHECKPOINT, Log, RunDirectory};
 use super::history::{EvaluationRecord, History, Outputs, Record, SetOutputs, StepRecord, now};
 use super::labels::LabelKind;
 use super::outcome::Outcome;
@@ -45,12 +45,12 @@ pub fn run_on(config: &Config, data: &Dataset, watch: Watch) -> Result<Outcome> 
     device::resolve(&config.device)?;
     let (train, test) = source::divide(config, data)?;
     let test_labels = LabelKind::of(config.dataset.kind, &test);
-    if let Some(options) = config.fit_options() {
-        return run_fit(config, options, data, &train, &test, watch);
-    }
     let ranks = config.distributed.as_ref().map(Ranks::join).transpose()?;
     let out = config.out.as_ref().filter(|_| writes(&ranks));
     let directory = out.map(|path| RunDirectory::open(path, config, data)).transpose()?;
+    if let Some(options) = config.fit_options() {
+        return run_fit(config, options, data, [&train, &test], directory.as_ref(), watch);
+    }
     let path = directory.as_ref().and_then(RunDirectory::checkpoint);
     let mut checkpoint = path.as_ref().map(|path| files::read(path)).transpose()?;
     if let Some(ranks) = &ranks {
@@ -136,12 +136,11 @@ fn run_fit(
     config: &Config,
     options: FitOptions,
     data: &Dataset,
-    train: &Dataset,
-    test: &Dataset,
+    [train, test]: [&Dataset; 2],
+    directory: Option<&RunDirectory>,
     watch: Watch,
 ) -> Result<Outcome> {
-    let directory = config.out.as_ref().map(|path| RunDirectory::open(path, config, data)).transpose()?;
-    let options = FitOptions { checkpoint: directory.as_ref().map(RunDirectory::checkpoint_path), ..options };
+    let options = FitOptions { checkpoint: config.out.as_ref().map(|out| out.join(CHECKPOINT)), ..options };
     let mut pace = None;
     let mut show = |progress: &FitProgress| watch(&Pace::of_fit(&mut pace, &config.tag, options.batch_size, progress));
     let (model, report) = fit(&config.network(train.feature_shape(), train.outputs())?, train, &options, &mut show)?;
@@ -150,8 +149,8 @@ fn run_fit(
     let test_labels = LabelKind::of(config.dataset.kind, test);
     let evaluation = EvaluationRecord::new(epochs, epochs, test_labels, &metrics);
     let history = History { steps: vec![], evaluations: vec![evaluation] };
-    let outcome = outcome(config, data, directory.as_ref(), 0, &history)?;
-    if let Some(directory) = &directory {
+    let outcome = outcome(config, data, directory, 0, &history)?;
+    if let Some(directory) = directory {
         let (mut log, _) = directory.log(0)?;
         history.records().iter().try_for_each(|record| log.record(record))?;
         log.flush()?;

@@ -172,6 +172,11 @@ impl Archive {
         self.arrays.extend(part.arrays.into_iter().map(|(name, array)| (format!("{prefix}.{name}"), array)));
     }
 
+    /// Adds the arrays of `other`, under their names.
+    pub fn join(&mut self, other: Archive) {
+        self.arrays.extend(other.arrays);
+    }
+
     /// Adds an array.
     pub fn insert(&mut self, name: String, array: StoredArray) {
         self.arrays.insert(name, array);

@@ -8,6 +8,7 @@ use biv::data::array::ArrayView;
 use biv::data::{ArrayOptions, Dataset};
 use biv::train::checkpoint::LoadOptions;
 use biv::train::trainer::{StepReport, Trainer, TrainerOptions};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::net::TcpListener;
@@ -16,7 +17,8 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
-const JOBS: &str = "BIV_TEST_JOBS";
+/// The variable that names the file of a process's jobs.
+pub const JOBS: &str = "BIV_TEST_JOBS";
 
 /// What a process trains.
 #[derive(Clone, Serialize, Deserialize)]
@@ -110,7 +112,7 @@ fn numbered(number: u64) -> Dataset {
 }
 
 /// 203 rows of six features and two labels whose variances span four decades.
-fn data(seed: u64) -> Dataset {
+pub fn data(seed: u64) -> Dataset {
     let mut state = seed;
     let mut uniform = || {
         state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
@@ -209,26 +211,41 @@ fn a_rank_in_training() {
 /// `jobs`, each by `size` processes. `change` makes a rank's own job of one. Returns the outcomes of each rank; none of
 /// one that was to end.
 fn by_ranks(size: usize, jobs: &[Job], change: impl Fn(usize, &mut Job)) -> Vec<Vec<Outcome>> {
-    // The listeners are dropped together, so that no two ports are the same.
-    let listeners: Vec<_> = jobs.iter().map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
-    let ports: Vec<u16> = listeners.iter().map(|listener| listener.local_addr().unwrap().port()).collect();
-    drop(listeners);
-    let folder = tempfile::tempdir().unwrap();
-    let children = (0..size).map(|rank| {
-        let own = jobs.iter().zip(&ports).map(|(job, port)| {
+    let ports = free_ports(jobs.len());
+    let own = |rank: usize| {
+        let own = jobs.iter().zip(&ports).map(|(job, &port)| {
             let mut job = job.clone();
-            let place =
-                json!({"rank": rank, "world_size": size, "address": "127.0.0.1", "port": port, "timeout_seconds": 60});
             let distributed = job.options["distributed"].as_object().cloned().unwrap_or_default();
-            job.options["distributed"] = place;
+            job.options["distributed"] = place(rank, size, port);
             job.options["distributed"].as_object_mut().unwrap().extend(distributed);
             change(rank, &mut job);
             job
         });
+        own.collect()
+    };
+    processes("distributed::a_rank_in_training", &(0..size).map(own).collect::<Vec<Vec<Job>>>())
+}
+
+/// As many ports, no two of them the same: the listeners are dropped together.
+pub fn free_ports(count: usize) -> Vec<u16> {
+    let listeners: Vec<_> = (0..count).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
+    listeners.iter().map(|listener| listener.local_addr().unwrap().port()).collect()
+}
+
+/// The option `distributed` of a rank.
+pub fn place(rank: usize, size: usize, port: u16) -> Value {
+    json!({"rank": rank, "world_size": size, "address": "127.0.0.1", "port": port, "timeout_seconds": 60})
+}
+
+/// For each of `jobs`, a process that runs `test`: it finds them in the file that [`JOBS`] names, and leaves their outcomes
+/// there; none of a process that was to end.
+pub fn processes<J: Serialize, O: DeserializeOwned>(test: &str, jobs: &[Vec<J>]) -> Vec<Vec<O>> {
+    let folder = tempfile::tempdir().unwrap();
+    let children = jobs.iter().enumerate().map(|(rank, jobs)| {
         let path = folder.path().join(format!("{rank}.json"));
-        std::fs::write(&path, serde_json::to_vec(&own.collect::<Vec<_>>()).unwrap()).unwrap();
+        std::fs::write(&path, serde_json::to_vec(jobs).unwrap()).unwrap();
         let child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "distributed::a_rank_in_training"])
+            .args(["--exact", test])
             .env(JOBS, &path)
             .env("OMP_NUM_THREADS", "1")
             .stdout(Stdio::piped())
@@ -253,12 +270,12 @@ fn job(model: Value, options: Value) -> Job {
     Job { model, options, data: 1, parts: vec![], brings: false, steps: 50, load: None, save: None, fault: None }
 }
 
-fn mlp() -> Value {
+pub fn mlp() -> Value {
     json!({"kind": "mlp", "inputs": 6, "outputs": 2, "hidden": [32, 16]})
 }
 
 /// With dropout and BatchNorm.
-fn noisy_network() -> Value {
+pub fn noisy_network() -> Value {
     json!({"kind": "sequential", "input_shape": [6], "layers": [
         {"kind": "linear", "outputs": 24, "bias": false}, {"kind": "batch_norm"}, {"kind": "activation", "function": "relu"},
         {"kind": "dropout", "p": 0.2}, {"kind": "linear", "outputs": 2}]})

@@ -406,6 +406,7 @@ fn networks_in_networks_are_an_error_and_options_are_read_strictly() {
             .to_string()
     };
     assert!(fault(r#"{"members": 0}"#).starts_with("fit.members: is 0, must be 1 to 1000"));
+    assert!(fault(r#"{"distributed": {"rows": "own"}}"#).starts_with("fit.distributed.rows: is 'own', must be 'all'"));
     assert!(fault(r#"{"learning_rate": 0}"#).starts_with("fit.learning_rate: is 0"));
     assert!(fault(r#"{"loss": {"kind": "biv", "epsilon": {"auto": 0}}}"#).starts_with("fit.loss.epsilon.auto: is 0"));
     assert!(fault(r#"{"loss": {"kind": "biv", "epsilon": "aut"}}"#).contains("'auto' or {\"auto\": ...}"));

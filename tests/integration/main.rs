@@ -20,6 +20,7 @@ mod optimizers;
 mod own_data;
 mod process_group;
 mod real_data;
+mod shared_fits;
 mod streams;
 mod threads;
 mod training;

@@ -1,10 +1,11 @@
 //! The commands for a user's own CSV files: fit, predict, variances.
 
-use crate::{Reporter, output, print_json};
+use crate::{Reporter, output, print_json, stop_or_go};
 use biv::base::{files, options};
 use biv::data::{CsvOptions, VarianceModel};
 use biv::experiment::{CsvFit, CsvFitOutcome, Stage, fit_csv, predict_csv, read_columns};
 use biv::model::Model;
+use biv::train::distributed::DistributedOptions;
 use biv::train::fit::FitOptions;
 use biv::{Error, Result};
 use clap::Args;
@@ -181,6 +182,8 @@ pub fn fit(arguments: &FitArgs) -> Result<ExitCode> {
         ("learning_rate", arguments.learning_rate.map(|rate| json!(rate))),
         ("seed", arguments.seed.map(|seed| json!(seed))),
         ("device", arguments.device.as_ref().map(|device| json!(device))),
+        // What torchrun or srun has started several times is one fit.
+        ("distributed", DistributedOptions::default().is_for_several().then(|| json!({}))),
     ]);
     let options: FitOptions = options::from_value("fit", &Value::Object(given))?;
     if let Some(threads) = arguments.threads {
@@ -195,10 +198,15 @@ pub fn fit(arguments: &FitArgs) -> Result<ExitCode> {
         options,
         out: arguments.out.clone().unwrap_or_else(|| PathBuf::from("fits").join(name)),
     };
+    // Of several processes that fit together, one speaks.
+    let speaks = job.options.distributed.as_ref().map_or(Ok(true), DistributedOptions::is_first)?;
     let mut reporter = Reporter::new(Stage::Training);
-    let outcome = fit_csv(&job, &mut |progress| reporter.show(progress));
+    let outcome = fit_csv(&job, &mut |progress| if speaks { reporter.show(progress) } else { stop_or_go() });
     reporter.finish();
-    output::summary(summary(&outcome?, &job.columns.labels));
+    let text = summary(&outcome?, &job.columns.labels);
+    if speaks {
+        output::summary(text);
+    }
     Ok(ExitCode::SUCCESS)
 }
 

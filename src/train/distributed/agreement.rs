@@ -44,6 +44,14 @@ pub(in crate::train) fn together<T>(ranks: Option<&Ranks>, make: impl FnOnce() -
     }
 }
 
+/// As [`together`], where nothing has to be the same: what `make` makes, where all ranks do it.
+///
+/// # Errors
+/// As [`together`].
+pub(crate) fn all_or_none<T>(ranks: Option<&Ranks>, make: impl FnOnce() -> Result<T>) -> Result<T> {
+    together(ranks, || Ok((make()?, vec![])))
+}
+
 impl Ranks {
     /// Ends well where it does on all ranks, and where they say the same; else with an error on all of them. Each rank
     /// calls this with what it found, or with the error that it met.

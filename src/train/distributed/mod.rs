@@ -1,6 +1,6 @@
 //! Training by several processes as if by one: each of them, a rank, has the whole network, and computes the gradient of
 //! its share of each mini-batch's rows. It has all the data, or rows of its own and what the weights of the others depend
-//! on.
+//! on. In a fit each trains whole networks instead ([`super::fit`]).
 //!
 //! What the weights of the rows depend on is known everywhere, so the effective batch size and epsilon are those of the
 //! whole mini-batch without a message. One sum of the gradients is all that a step sends.
@@ -13,6 +13,7 @@ mod rendezvous;
 pub use options::{BatchNormStatistics, DistributedOptions, HeldRows};
 pub use rendezvous::{path_of_rank, rendezvous};
 
+pub(crate) use agreement::all_or_none;
 pub(super) use agreement::{Fact, facts_of_data, facts_of_options, together};
 pub(super) use own_rows::facts_of_part;
 
@@ -23,6 +24,7 @@ use parking_lot::Mutex;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 use tch::{Device, Kind, Tensor};
 
 /// The processes that train one network, and how they divide the work.
@@ -129,6 +131,22 @@ impl Ranks {
             self.wants_stop.store(false, Relaxed);
         }
         stops
+    }
+
+    /// How long the ranks wait for each other.
+    pub fn timeout(&self) -> Duration {
+        Duration::from_secs_f64(self.options.timeout_seconds)
+    }
+
+    /// Makes each of `values` the sum of what the ranks give for it. Each of them calls it, with as many.
+    ///
+    /// # Errors
+    /// As [`Ranks::take_from_first`].
+    pub fn sum(&self, values: &mut [f64]) -> Result<()> {
+        let mut tensor = Tensor::f_from_slice(values)?;
+        self.group.all_reduce(&mut tensor)?;
+        tensor.f_copy_data(values, values.len())?;
+        Ok(())
     }
 
     /// Makes `values` those of rank 0. Each of them calls it, with as many.

@@ -1,8 +1,9 @@
 //! A fit in a file and out of it.
 
+use super::members::Member;
 use super::report::FitEpoch;
 use super::{Plan, State};
-use crate::base::infinite;
+use crate::base::{files, infinite};
 use crate::data::Fingerprint;
 use crate::model::archive::{Archive, ArchiveKind};
 use crate::model::store_snapshot;
@@ -42,18 +43,20 @@ struct Saved {
 struct Epsilon(#[serde(with = "infinite")] f64);
 
 impl Checkpoint {
-    /// The checkpoint that the options name, with what is in the file already.
+    /// The checkpoint that the options name, with what is in the file already: in that of the first process.
     ///
     /// # Errors
     /// [`Error::InvalidArgument`] where that is of another fit; [`Error::Corrupt`].
     pub fn open(plan: &Plan) -> Result<Option<Self>> {
         let Some(path) = &plan.options.checkpoint else { return Ok(None) };
         let mut options = serde_json::to_value(plan.options).unwrap_or_default();
-        for name in ["checkpoint", "checkpoint_seconds", "device"] {
+        for name in ["checkpoint", "checkpoint_seconds", "device", "distributed"] {
             options.as_object_mut().and_then(|fields| fields.remove(name));
         }
         let identity = json!({"network": plan.network, "options": options});
-        let found = if path.exists() { Some(Archive::load(path, ArchiveKind::Fit)?) } else { None };
+        let bytes = plan.division.bytes_of_first(|| path.exists().then(|| files::read(path)).transpose())?;
+        let read = |bytes: Vec<u8>| Archive::from_bytes(&bytes, &path.display(), &[ArchiveKind::Fit]);
+        let found = bytes.map(read).transpose()?;
         if let Some(archive) = &found {
             let saved: Saved = archive.state()?;
             if let Some(difference) = saved.data.difference(plan.data) {
@@ -81,11 +84,17 @@ impl Checkpoint {
         self.saved.elapsed() >= self.interval
     }
 
-    /// Writes how far the fit has come.
-    pub fn save(&mut self, state: &State) -> Result<()> {
-        let archives = state.members.iter().map(|member| member.trainer.to_archive()).collect::<Result<Vec<_>>>()?;
-        let texts =
-            archives.iter().zip(&state.members).map(|(archive, m)| (archive.state_text().to_string(), m.losses));
+    /// Writes how far the fit has come: the first process does, the others tell it of their networks.
+    pub fn save(&mut self, plan: &Plan, state: &State) -> Result<()> {
+        let own = state.members.iter().map(part).collect::<Result<Vec<_>>>()?;
+        let read = |bytes: &[u8]| Archive::from_bytes(bytes, &"a network of another process", &[ArchiveKind::Fit]);
+        let parts = plan.division.gather(own, plan.networks(state.is_final), Archive::to_bytes, read)?;
+        self.saved = Instant::now();
+        plan.division.all_or_none(|| if plan.division.writes() { self.write(state, parts) } else { Ok(()) })
+    }
+
+    /// Writes the file, with these `parts` for the networks.
+    fn write(&self, state: &State, parts: Vec<Archive>) -> Result<()> {
         let saved = Saved {
             identity: self.identity.clone(),
             data: self.data.clone(),
@@ -93,17 +102,12 @@ impl Checkpoint {
             history: state.history.clone(),
             epsilons: state.training_epsilons.iter().map(|&epsilon| Epsilon(epsilon)).collect(),
             is_final: state.is_final,
-            members: texts.collect(),
+            members: parts.iter().map(Archive::state).collect::<Result<_>>()?,
         };
         let mut archive = Archive::new(ArchiveKind::Fit, &saved)?;
         state.held_out.store(&mut archive, "held_out");
-        for (number, (part, member)) in archives.into_iter().zip(&state.members).enumerate() {
-            archive.add(&format!("member.{number}"), part);
-            store_snapshot(&mut archive, &format!("kept.{number}"), &member.kept)?;
-        }
-        archive.save(&self.path)?;
-        self.saved = Instant::now();
-        Ok(())
+        parts.into_iter().for_each(|part| archive.join(part));
+        archive.save(&self.path)
     }
 
     /// Puts what was in the file into `state`, a fit that has not begun.
@@ -115,18 +119,30 @@ impl Checkpoint {
         state.training_epsilons = saved.epsilons.into_iter().map(|Epsilon(epsilon)| epsilon).collect();
         state.is_final = saved.is_final;
         if state.is_final {
-            state.members = vec![plan.final_member(&state.training_epsilons)?];
+            state.members = plan.final_members(&state.training_epsilons)?;
         }
-        if saved.members.len() != state.members.len() || state.training_epsilons.len() != plan.data.outputs() {
+        if saved.members.len() != plan.networks(state.is_final) || state.training_epsilons.len() != plan.data.outputs()
+        {
             return Err(Error::Corrupt("the checkpoint has another number of networks or outputs".into()));
         }
         let epsilons = if state.is_final { state.training_epsilons.clone() } else { state.held_out.epsilons() };
-        for (number, (member, (text, losses))) in state.members.iter_mut().zip(saved.members).enumerate() {
-            member.trainer.restore(&archive.part(&format!("member.{number}")).with_state(text))?;
-            member.losses = losses;
+        for member in &mut state.members {
+            let number = member.number;
+            let (text, losses) = &saved.members[number];
+            member.trainer.restore(&archive.part(&format!("member.{number}")).with_state(text.clone()))?;
+            member.losses = *losses;
             member.trainer.set_epsilons(&epsilons);
             member.kept = member.trainer.model().lock().stored_snapshot(archive, &format!("kept.{number}"))?;
         }
         Ok(())
     }
+}
+
+/// What the file keeps of a network, under names of its own. The state is its part of [`Saved::members`].
+fn part(member: &Member) -> Result<Archive> {
+    let trainer = member.trainer.to_archive()?;
+    let mut part = Archive::new(ArchiveKind::Fit, &(trainer.state_text(), member.losses))?;
+    part.add(&format!("member.{}", member.number), trainer);
+    store_snapshot(&mut part, &format!("kept.{}", member.number), &member.kept)?;
+    Ok(part)
 }

@@ -25,6 +25,8 @@ const TICK: Duration = Duration::from_millis(100);
 /// A network in training, and the rows that it does not see.
 #[derive(Debug)]
 pub(super) struct Member {
+    /// Which of the fit's networks it is, from 0.
+    pub number: usize,
     pub trainer: Trainer,
     /// The held-out rows; none where the network is trained on all.
     held: Option<Dataset>,
@@ -39,8 +41,9 @@ pub(super) struct Member {
 }
 
 impl Member {
-    /// A network of `options` that is trained on `data` and judged on `held`.
+    /// Network number `number`, like `network` but for its seed. It is trained on `data` and judged on `held`.
     pub fn new(
+        number: usize,
         network: &ModelOptions,
         normalization: &Normalization,
         data: &Dataset,
@@ -48,35 +51,46 @@ impl Member {
         places: Vec<usize>,
         options: &TrainerOptions,
     ) -> Result<Self> {
-        let mut model = Model::new(network)?;
+        let mut model = Model::new(&network.reseeded(number as u64))?;
         model.set_normalization(normalization.clone());
         let trainer = Trainer::new(Arc::new(parking_lot::Mutex::new(model)), Some(data), options)?;
-        Ok(Member { trainer, held, places, losses: (0.0, 0), squares: vec![], kept: vec![] })
+        Ok(Member { number, trainer, held, places, losses: (0.0, 0), squares: vec![], kept: vec![] })
     }
 
     /// Mini-batches left of the epochs before `epoch` and of that.
-    fn remaining(&self, epoch: u64) -> u64 {
+    pub fn remaining(&self, epoch: u64) -> u64 {
         let position = self.trainer.position();
         let per_epoch = self.trainer.batches_per_epoch() as u64;
         (epoch * per_epoch).saturating_sub(position.epoch * per_epoch + position.batch as u64)
     }
 
-    /// Trains until `epoch` epochs are complete, or for a slice of time.
-    fn advance(&mut self, epoch: u64) -> Result<()> {
+    /// Whether `epoch` is not complete, or the held-out rows were not predicted after it.
+    pub fn is_behind(&self, epoch: u64) -> bool {
+        self.remaining(epoch) > 0 || self.held.is_some() && self.squares.is_empty()
+    }
+
+    /// Trains until `epoch` epochs are complete, or for a slice of time that ends at `until`.
+    fn advance(&mut self, epoch: u64, until: Option<Instant>) -> Result<()> {
         let most = (self.trainer.batches_per_epoch() as u64).div_ceil(SLICES);
-        let (started, losses, mut steps) = (Instant::now(), &mut self.losses, 0);
+        let end = Instant::now() + SLICE;
+        let end = until.map_or(end, |until| until.min(end));
+        // A fit that was stopped may go on where the epoch is complete, and its rows were not predicted.
+        let is_complete = self.remaining(epoch) == 0;
+        let (losses, mut steps) = (&mut self.losses, 0);
         let watch = |_: &Trainer, step: &StepReport| {
             steps += 1;
             if step.samples_used > 0 {
                 losses.0 += step.loss;
                 losses.1 += 1;
             }
-            let is_over = steps >= most || started.elapsed() >= SLICE;
+            let is_over = steps >= most || Instant::now() >= end;
             if is_over { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         };
-        match self.trainer.epoch(watch) {
-            Ok(_) | Err(Error::Cancelled(_)) => {}
-            Err(error) => return Err(error),
+        if !is_complete
+            && let Err(error) = self.trainer.epoch(watch)
+            && !matches!(error, Error::Cancelled(_))
+        {
+            return Err(error);
         }
         if self.remaining(epoch) == 0
             && let Some(held) = &self.held
@@ -116,22 +130,23 @@ impl Crew {
     pub fn new(members: &[Member]) -> Result<Self> {
         let side_by_side = members.iter().all(|member| member.trainer.runs_on_one_thread());
         let cores = team::threads();
-        let workers = if side_by_side { cores.min(members.len()) } else { 1 };
+        let workers = if side_by_side { cores.min(members.len()).max(1) } else { 1 };
         let helpers = if workers > 1 { Some(threads::pool("fit", workers - 1)?) } else { None };
         Ok(Crew { helpers, threads: cores / workers })
     }
 
-    /// Trains each of `members` until `epoch` epochs are complete. `tick` is called now and then, on the caller's thread.
+    /// Trains each of `members` until `epoch` epochs are complete, or for as long as until `until`. `tick` is called now and
+    /// then, on the caller's thread.
     ///
     /// The network with the most left to do goes first, and gives way after a slice: with five networks on two cores,
     /// neither core is idle before the last slice. What a network computes does not depend on that.
     ///
     /// # Errors
     /// As [`Trainer::step`]; [`Error::Cancelled`] when `tick` breaks: the next call goes on.
-    pub fn train(&self, members: &mut [Member], epoch: u64, tick: Tick) -> Result<()> {
-        let idle = members.iter_mut().filter(|member| member.remaining(epoch) > 0 || member.squares.is_empty());
+    pub fn train(&self, members: &mut [Member], epoch: u64, until: Option<Instant>, tick: Tick) -> Result<()> {
+        let idle = members.iter_mut().filter(|member| member.is_behind(epoch));
         let queue = Mutex::new(Queue { idle: idle.collect(), busy: 0, end: None });
-        let work = |tick: Tick| team::with_threads(self.threads, || drain(&queue, epoch, tick));
+        let work = |tick: Tick| team::with_threads(self.threads, || drain(&queue, epoch, until, tick));
         match &self.helpers {
             None => work(tick),
             Some(helpers) => helpers.in_place_scope(|scope| {
@@ -145,13 +160,13 @@ impl Crew {
     }
 }
 
-/// Trains networks of the queue until none is left that no other thread is at work on.
-fn drain(queue: &Mutex<Queue>, epoch: u64, tick: Tick) {
+/// Trains networks of the queue until none is left that no other thread is at work on, or until `until`.
+fn drain(queue: &Mutex<Queue>, epoch: u64, until: Option<Instant>, tick: Tick) {
     let mut told = Instant::now();
     loop {
         let (member, remaining) = {
             let mut queue = queue.lock();
-            if queue.end.is_some() {
+            if queue.end.is_some() || until.is_some_and(|until| Instant::now() >= until) {
                 return;
             }
             let most = (0..queue.idle.len()).max_by_key(|&at| queue.idle[at].remaining(epoch));
@@ -161,13 +176,13 @@ fn drain(queue: &Mutex<Queue>, epoch: u64, tick: Tick) {
             queue.busy += remaining;
             (member, remaining)
         };
-        let done = member.advance(epoch);
+        let done = member.advance(epoch, until);
         let left = {
             let mut queue = queue.lock();
             queue.busy -= remaining;
             match done {
                 Err(error) => queue.end = Some(error),
-                Ok(()) if member.remaining(epoch) > 0 => queue.idle.push(member),
+                Ok(()) if member.is_behind(epoch) => queue.idle.push(member),
                 Ok(()) => {}
             }
             queue.busy + queue.idle.iter().map(|member| member.remaining(epoch)).sum::<u64>()
@@ -178,5 +193,31 @@ fn drain(queue: &Mutex<Queue>, epoch: u64, tick: Tick) {
                 queue.lock().end.get_or_insert(Error::Cancelled(format!("the fit was stopped in epoch {epoch}")));
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::{LabelStatistics, SyntheticOptions};
+
+    #[test]
+    fn a_network_whose_rows_were_not_predicted_after_its_epoch_takes_no_step_before() {
+        let data = Dataset::synthetic(&SyntheticOptions { rows: 90, features: 5, outputs: 1, seed: 1 }).unwrap();
+        let normalization = Normalization::fit(&data, LabelStatistics::Labels);
+        let options =
+            TrainerOptions { batch_size: 8, loss: crate::train::loss::Loss::Mse {}, ..TrainerOptions::default() };
+        let network = ModelOptions::mlp(5, &[4], 1, false, 0);
+        let held = Some(data.subset(&(0..30).collect::<Vec<_>>()).unwrap());
+        let member = Member::new(0, &network, &normalization, &data, held, (0..30).collect(), &options).unwrap();
+        let mut members = [member];
+        let train = |members: &mut [Member]| {
+            Crew::new(members).unwrap().train(members, 1, None, &mut |_| ControlFlow::Continue(())).unwrap();
+            (members[0].trainer.steps(), std::mem::take(&mut members[0].squares))
+        };
+        let (steps, squares) = train(&mut members);
+        assert_eq!((steps, squares.len()), (11, 30));
+        // As after a stop while other networks were still in this epoch: its file has no predictions.
+        assert_eq!(train(&mut members), (steps, squares));
     }
 }

@@ -4,8 +4,11 @@
 //! training has seen. After each epoch the variance model of all these residuals gives the epsilon of the next one; in
 //! the end their loss says which epoch to keep, and the variance model there how wide the error bars are. The model is
 //! the mean of the networks.
+//!
+//! Several processes share the networks out among them, and have the same result, with the bits of one process.
 
 mod checkpoint;
+mod division;
 mod folds;
 mod members;
 mod options;
@@ -14,16 +17,18 @@ mod report;
 pub use options::{FitOptions, default_network};
 pub use report::{Coverage, EpochModel, FitEpoch, FitReport, OutputReport, ResidualGroup};
 
+use super::distributed::{Fact, facts_of_data, facts_of_options};
 use super::first_loss::check_labels;
 use super::held_out::HeldOut;
 use super::loss::Loss;
 use super::trainer::labelled;
-use crate::base::memory::collect;
+use crate::base::memory::{collect, filled};
 use crate::data::{Dataset, LabelStatistics, Normalization, VarianceModel, Verdict};
 use crate::model::{ErrorBars, Model, ModelOptions};
-use crate::torch::Precision;
+use crate::torch::{Precision, device};
 use crate::{Error, Result};
 use checkpoint::Checkpoint;
+use division::Division;
 use folds::{folds, units};
 use members::{Crew, Member};
 use std::ops::ControlFlow;
@@ -73,26 +78,30 @@ struct Plan<'a> {
     /// Of the labels, in normalised units: 0 where it is unknown, infinite for masked labels.
     noise: Vec<f64>,
     loss: Loss,
+    division: Division,
 }
 
 /// A fit in progress.
 struct State {
+    /// The networks that this process trains.
     members: Vec<Member>,
     held_out: HeldOut,
     history: Vec<FitEpoch>,
     /// Of the stop.
     training_epsilons: Vec<f64>,
-    /// Whether `members` is the final network of a fit of one.
+    /// Whether the network in training is the final one of a fit of one.
     is_final: bool,
 }
 
-/// Trains a model of networks `network` on `data`; what is said of the rest in `options`.
+/// Trains a model of networks `network` on `data`; what is said of the rest in `options`. With `distributed` in them each
+/// process calls it, with the same arguments.
 ///
 /// # Errors
 /// [`Error::InvalidConfig`] for illegal options; [`Error::Shape`] when network and data do not fit;
 /// [`Error::InvalidArgument`] for fewer rows or groups than folds, and for a checkpoint of another fit;
 /// [`Error::Cancelled`] when `watch` breaks: with a checkpoint, the fit can go on from there; [`Error::Numerical`],
-/// [`Error::OutOfMemory`], [`Error::Device`].
+/// [`Error::OutOfMemory`], [`Error::Device`]. Of several processes, all get an error where one does, most of them
+/// [`Error::Distributed`], which names that one.
 pub fn fit(
     network: &ModelOptions,
     data: &Dataset,
@@ -100,20 +109,28 @@ pub fn fit(
     watch: FitWatch,
 ) -> Result<(Model, FitReport)> {
     options.validate()?;
+    let division = Division::new(options.distributed.as_ref())?;
     let masked_labels = data.masked();
     let whole = data;
-    let (data, numbers) = labelled(data)?;
-    let normalization = Normalization::fit(&data, LabelStatistics::Labels);
-    check_labels(whole, &normalization)?;
+    let (data, numbers, normalization, noise) = division.together(|| {
+        let (data, numbers) = labelled(whole)?;
+        let normalization = Normalization::fit(&data, LabelStatistics::Labels);
+        check_labels(whole, &normalization)?;
+        let noise = normalization.noise(&data)?;
+        let facts = if options.distributed.is_some() { facts(network, &data, options)? } else { vec![] };
+        Ok(((data, numbers, normalization, noise), facts))
+    })?;
     let informed = data.variances().is_some() && data.rows() >= FEWEST_ROWS;
     let loss = if options.loss.needs_variances() && !informed { Loss::Mse {} } else { options.loss.clone() };
-    let noise = normalization.noise(&data)?;
-    let plan = Plan { network, options, data: &data, numbers, normalization, noise, loss };
+    let plan = Plan { network, options, data: &data, numbers, normalization, noise, loss, division };
     let mut checkpoint = Checkpoint::open(&plan)?;
-    let mut state = plan.start()?;
-    if let Some(saved) = &checkpoint {
-        saved.restore(&plan, &mut state)?;
-    }
+    let mut state = plan.division.all_or_none(|| {
+        let mut state = plan.start()?;
+        if let Some(saved) = &checkpoint {
+            saved.restore(&plan, &mut state)?;
+        }
+        Ok(state)
+    })?;
     if !state.is_final {
         let epochs = plan.epochs();
         plan.run(&mut state, epochs, &mut checkpoint, watch)?;
@@ -126,7 +143,7 @@ pub fn fit(
         final_epochs = Some(epochs);
         if !state.is_final {
             state.training_epsilons = state.held_out.final_epsilons();
-            state.members = vec![plan.final_member(&state.training_epsilons)?];
+            state.members = plan.final_members(&state.training_epsilons)?;
             state.is_final = true;
         }
         plan.run(&mut state, epochs, &mut checkpoint, watch)?;
@@ -136,7 +153,7 @@ pub fn fit(
         }
     }
     let State { members, held_out, history, training_epsilons, .. } = state;
-    let model = combined(network, members)?;
+    let model = plan.combined(members)?;
     let at_stop = held_out.at_stop();
     let (model, mean_spread) = plan.with_error_bars(model, &at_stop.1)?;
     let outputs = data.outputs();
@@ -167,6 +184,16 @@ pub fn fit(
     };
     report.warnings = warnings(&report, &plan);
     Ok((model, report))
+}
+
+/// What must be the same on all processes.
+fn facts(network: &ModelOptions, data: &Dataset, options: &FitOptions) -> Result<Vec<Fact>> {
+    let mut facts = vec![Fact::new("the library's version", env!("CARGO_PKG_VERSION"))];
+    facts.extend(facts_of_options("model", network, &[])?);
+    facts.extend(facts_of_options("fit", options, &["device", "checkpoint", "checkpoint_seconds", "distributed"])?);
+    facts.push(Fact::new("whether there is a fit.checkpoint", options.checkpoint.is_some()));
+    facts.extend(facts_of_data("the data", &data.fingerprint())?);
+    Ok(facts)
 }
 
 /// What a user should know.
@@ -203,6 +230,11 @@ impl Plan<'_> {
         self.options.stretched(self.options.epochs)
     }
 
+    /// How many networks are in training, on all processes.
+    fn networks(&self, is_final: bool) -> usize {
+        if is_final { 1 } else { self.options.members }
+    }
+
     /// The networks before the first step.
     fn start(&self) -> Result<State> {
         let (rows, outputs, count) = (self.data.rows(), self.data.outputs(), self.options.members);
@@ -222,18 +254,19 @@ impl Plan<'_> {
         // All labels in their own order, or those that the one network holds out.
         let observed = if count > 1 { (0..rows * outputs).collect() } else { places(&held[0]) };
         let noise = collect(observed.iter().map(|&at| self.noise[at]))?;
-        let member = |(number, held): (usize, &Vec<usize>)| {
+        let member = |number: usize| {
+            let held = &held[number];
             let mut is_held = vec![false; rows];
             held.iter().for_each(|&row| is_held[row] = true);
             let seen: Vec<usize> = (0..rows).filter(|&row| !is_held[row]).collect();
             let data = self.data.subset(&seen)?;
             let places = if count > 1 { places(held) } else { (0..observed.len()).collect() };
-            let mut member = self.member(number as u64, &data, Some(self.data.subset(held)?), places)?;
+            let mut member = self.member(number, &data, Some(self.data.subset(held)?), places)?;
             let number_of = |row: usize| self.numbers.as_ref().map_or(row, |numbers| numbers[row]);
             member.trainer.rows = Some(seen.into_iter().map(number_of).collect());
             Ok(member)
         };
-        let mut members = held.iter().enumerate().map(member).collect::<Result<Vec<_>>>()?;
+        let mut members = self.division.own(count).map(member).collect::<Result<Vec<_>>>()?;
         let labels = collect(self.normalization.labels(self.data.labels()))?;
         let labels = observed.iter().map(|&at| labels[at]);
         let held_out = HeldOut::new(outputs, labels, noise, self.loss.auto_factor().unwrap_or(1.0))?;
@@ -242,23 +275,30 @@ impl Plan<'_> {
         Ok(State { members, held_out, history: vec![], training_epsilons: epsilons, is_final: false })
     }
 
-    fn member(&self, number: u64, data: &Dataset, held: Option<Dataset>, places: Vec<usize>) -> Result<Member> {
-        let options = self.options.trainer(number, data.rows(), &self.loss);
-        Member::new(&self.network.reseeded(number), &self.normalization, data, held, places, &options)
+    fn member(&self, number: usize, data: &Dataset, held: Option<Dataset>, places: Vec<usize>) -> Result<Member> {
+        let options = self.options.trainer(number as u64, data.rows(), &self.loss);
+        Member::new(number, self.network, &self.normalization, data, held, places, &options)
     }
 
-    /// The network of a fit of one that is trained on all rows.
-    fn final_member(&self, epsilons: &[f64]) -> Result<Member> {
-        let mut member = self.member(0, self.data, None, vec![])?;
-        member.trainer.set_epsilons(epsilons);
-        Ok(member)
+    /// The network of a fit of one that is trained on all rows, where this process has it.
+    fn final_members(&self, epsilons: &[f64]) -> Result<Vec<Member>> {
+        let member = |number| {
+            let mut member = self.member(number, self.data, None, vec![])?;
+            member.trainer.set_epsilons(epsilons);
+            Ok(member)
+        };
+        self.division.own(self.networks(true)).map(member).collect()
     }
 
     /// Trains all networks for `epochs` epochs, of which some may be over.
     fn run(&self, state: &mut State, epochs: u64, checkpoint: &mut Option<Checkpoint>, watch: FitWatch) -> Result<()> {
         let crew = Crew::new(&state.members)?;
-        let per_epoch = state.members.iter().map(|member| member.trainer.batches_per_epoch() as u64).sum::<u64>();
-        let first = if state.is_final { state.members[0].trainer.position().epoch } else { state.held_out.epoch() };
+        let batches = state.members.iter().map(|member| member.trainer.batches_per_epoch()).sum::<usize>();
+        let trained = state.members.iter().map(|member| member.trainer.position().epoch).sum::<u64>();
+        let mut sums = [batches as f64, trained as f64];
+        self.division.sum(&mut sums)?;
+        let [per_epoch, trained] = sums.map(|sum| sum as u64);
+        let first = if state.is_final { trained } else { state.held_out.epoch() };
         for epoch in first + 1..=epochs {
             let progress = |state: &State, epoch: u64, left: u64| FitProgress {
                 is_final: state.is_final,
@@ -271,22 +311,25 @@ impl Plan<'_> {
             };
             let so_far = progress(state, epoch - 1, 0);
             let steps = epoch * per_epoch;
-            let trained = crew.train(&mut state.members, epoch, &mut |left| {
+            let trained = self.division.train(&crew, &mut state.members, epoch, per_epoch, &mut |left| {
                 watch(&FitProgress { steps: steps.saturating_sub(left), ..so_far })
             });
-            if trained.is_ok() {
+            let stopped = trained.and_then(|()| {
                 self.after_epoch(state)?;
-            }
-            let stopped = trained.and_then(|()| match watch(&progress(state, epoch, 0)) {
-                ControlFlow::Break(()) if epoch < epochs => {
-                    Err(Error::Cancelled(format!("the fit was stopped after epoch {epoch}")))
+                let wants_stop = watch(&progress(state, epoch, 0)).is_break() && epoch < epochs;
+                match self.division.any(wants_stop)? {
+                    true => Err(Error::Cancelled(format!("the fit was stopped after epoch {epoch}"))),
+                    false => Ok(()),
                 }
-                _ => Ok(()),
             });
-            if let Some(checkpoint) = checkpoint
-                && (checkpoint.is_due() || matches!(stopped, Err(Error::Cancelled(_))))
-            {
-                checkpoint.save(state)?;
+            if let Some(checkpoint) = checkpoint {
+                let is_due = match &stopped {
+                    Ok(()) => self.division.any(checkpoint.is_due())?,
+                    Err(error) => matches!(error, Error::Cancelled(_)),
+                };
+                if is_due {
+                    checkpoint.save(self, state)?;
+                }
             }
             stopped?;
         }
@@ -295,18 +338,25 @@ impl Plan<'_> {
 
     /// Takes what the residuals after an epoch show.
     fn after_epoch(&self, state: &mut State) -> Result<()> {
-        let losses = state.members.iter().map(|member| member.losses.0 / member.losses.1.max(1) as f64);
-        let training_loss = losses.sum::<f64>() / state.members.len() as f64;
-        state.members.iter_mut().for_each(|member| member.losses = (0.0, 0));
+        let losses: Vec<_> = state.members.iter_mut().map(|member| std::mem::take(&mut member.losses)).collect();
         if state.is_final {
             return Ok(());
         }
-        let mut squares = vec![0.0; state.held_out.variances().len()];
-        for member in &mut state.members {
+        let (labels, count) = (state.held_out.variances().len(), self.options.members);
+        // The squares, then of each network the sum of its losses and how many they are. What belongs to the networks of
+        // other processes is 0 here.
+        let mut squares = filled(labels + 2 * count, 0.0)?;
+        for (member, (sum, steps)) in state.members.iter_mut().zip(losses) {
+            let at = labels + 2 * member.number;
+            squares[at..at + 2].copy_from_slice(&[sum, steps as f64]);
             for (&place, square) in member.places.iter().zip(std::mem::take(&mut member.squares)) {
                 squares[place] = square;
             }
         }
+        self.division.sum(&mut squares)?;
+        let means = squares[labels..].chunks(2).map(|losses| losses[0] / losses[1].max(1.0));
+        let training_loss = means.sum::<f64>() / count as f64;
+        squares.truncate(labels);
         let observation = state.held_out.observe(squares);
         let epsilons = state.held_out.epsilons();
         let epoch = FitEpoch::new(&state.held_out, &epsilons, training_loss, observation.loss, &self.normalization);
@@ -344,16 +394,23 @@ impl Plan<'_> {
         }
         Ok((model, mean_spread))
     }
-}
 
-/// The model of the members' networks.
-fn combined(network: &ModelOptions, members: Vec<Member>) -> Result<Model> {
-    let model = |member: Member| {
-        let model = Arc::clone(member.trainer.model());
-        drop(member);
-        let shared = || Error::Internal("a network of the fit is still in use".into());
-        Arc::into_inner(model).map(parking_lot::Mutex::into_inner).ok_or_else(shared)
-    };
-    let mut models = members.into_iter().map(model).collect::<Result<Vec<_>>>()?;
-    if models.len() == 1 { Ok(models.swap_remove(0)) } else { Model::ensemble(network, models) }
+    /// The model of all networks, those of the other processes too.
+    fn combined(&self, members: Vec<Member>) -> Result<Model> {
+        let model = |member: Member| {
+            let model = Arc::clone(member.trainer.model());
+            drop(member);
+            let shared = || Error::Internal("a network of the fit is still in use".into());
+            Arc::into_inner(model).map(parking_lot::Mutex::into_inner).ok_or_else(shared)
+        };
+        let own = members.into_iter().map(model).collect::<Result<Vec<_>>>()?;
+        let device = device::resolve(&self.options.device)?;
+        let read = |bytes: &[u8]| {
+            let mut model = Model::from_bytes(bytes, &"a network of another process")?;
+            model.to_device(device)?;
+            Ok(model)
+        };
+        let mut models = self.division.gather(own, self.options.members, Model::to_bytes, read)?;
+        if models.len() == 1 { Ok(models.swap_remove(0)) } else { Model::ensemble(self.network, models) }
+    }
 }

@@ -6,6 +6,7 @@ use crate::kernels::adam_step::AdamOptions;
 use crate::kernels::optimizer::OptimizerOptions;
 use crate::model::ModelOptions;
 use crate::torch::Precision;
+use crate::train::distributed::{DistributedOptions, HeldRows};
 use crate::train::loss::Loss;
 use crate::train::options::TrainerOptions;
 use crate::train::schedule::Schedule;
@@ -63,6 +64,10 @@ pub struct FitOptions {
     /// The checkpoint is written when it is older than this (default 60).
     #[schemars(range(min = 0.0))]
     pub checkpoint_seconds: f64,
+    /// How several processes, each of which has the same data and options, share the networks out (default: this one trains
+    /// alone). The result is that of one process, on all of them; the checkpoint is the first one's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub distributed: Option<DistributedOptions>,
 }
 
 impl Default for FitOptions {
@@ -84,6 +89,7 @@ impl Default for FitOptions {
             precision: trainer.precision,
             checkpoint: None,
             checkpoint_seconds: 60.0,
+            distributed: None,
         }
     }
 }
@@ -96,6 +102,14 @@ impl FitOptions {
         require((0.05..=0.95).contains(&part), "fit.held_out", part, "in [0.05, 0.95]")?;
         let seconds = self.checkpoint_seconds;
         require(seconds >= 0.0, "fit.checkpoint_seconds", seconds, "at least 0")?;
+        if let Some(distributed) = &self.distributed {
+            distributed.validate("fit.distributed")?;
+            if distributed.rows == HeldRows::Own {
+                let fault =
+                    "is 'own', must be 'all': networks leave out folds of all rows; a trainer takes rows of its own";
+                return Err(Error::config("fit.distributed.rows", fault));
+            }
+        }
         if self.members == 1 && self.schedule.as_ref().is_some_and(Schedule::needs_validation) {
             let fault =
                 "is 'plateau', but the network of 'members' 1 is trained on all rows in the end, with none to follow";
