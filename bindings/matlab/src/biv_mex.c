@@ -48,8 +48,8 @@ static struct {
 /* RTLD_DEEPBIND: the library's own BLAS, not the one that Octave or MATLAB brought along. */
 static void *open_library(const char *path) { return dlopen(path, RTLD_NOW | RTLD_LOCAL | RTLD_DEEPBIND); }
 
-/* BIV_LIBRARY where it is set; else beside this file, or where it was installed when this file was built; else where the
- * system looks. */
+/* BIV_LIBRARY where it is set; else beside this file, or where it was installed when this file was built; else where
+ * the system looks. */
 static void *find_library(void) {
   const char *given = getenv("BIV_LIBRARY");
   if (given && *given) return open_library(given);
