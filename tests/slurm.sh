@@ -146,7 +146,7 @@ assert abs(two["effective_batch_size"] - one["effective_batch_size"]) < 1e-9
 assert abs(two["best"]["rmse"] / one["best"]["rmse"] - 1) < 0.05' "$result" "$(find together -name result.json)"
 
 # A fit by two processes: bit for bit as one process fits it.
-awk 'BEGIN { print "x,y,sd"; for (i = 0; i < 120; ++i) print i / 20, sin(i / 20) + i % 7 / 10, 0.1 + i % 3 }' > rows.csv
+awk 'BEGIN { OFS = ","; print "x,y,sd"; for (i = 0; i < 120; ++i) print i / 20, sin(i / 20) + i % 7 / 10, 0.1 + i % 3 }' > rows.csv
 fit=("$program" fit rows.csv --label y --std sd --members 3 --epochs 3 --batch-size 32 --threads 1)
 "${fit[@]}" --out fit.one > fit.out 2>&1
 job=$(submit --ntasks=2 --wrap "srun --cpus-per-task=1 ${fit[*]} --out fit.two")
