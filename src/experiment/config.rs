@@ -69,7 +69,7 @@ pub struct Config {
     #[serde(default = "cpu")]
     pub device: String,
     /// How this process trains together with others, each of which has the same description and data (default: it trains
-    /// alone). Rank 0 writes the run directory. Not in a fit.
+    /// alone). Rank 0 writes the run directory. In a fit they share the networks out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub distributed: Option<DistributedOptions>,
     /// The file or folder of the data; for the named sets also a folder above it.
