@@ -211,7 +211,7 @@ examples: stage
 	@$(CC) -std=c11 $(WARNINGS) examples/c/own_rows.c -o build/own_rows $(LINK)
 	@awk 'BEGIN { srand(1); for (r = 0; r < 2; r++) { f = "build/part-" r ".csv"; print "a,b,y,v" > f; \
 	for (k = 0; k < 300 + 100 * r; k++) { a = rand(); b = rand(); v = 0.01 + rand(); print a "," b "," a - b + v * (rand() - 0.5) "," v > f } } }'
-	@cd build && WORLD_SIZE=1 RANK=0 ./own_rows 'part-{rank}.csv'
+	@cd build && WORLD_SIZE=1 RANK=0 MASTER_ADDR=127.0.0.1 MASTER_PORT=29500 ./own_rows 'part-{rank}.csv'
 
 build/tests/%: tests/c/%.c $(wildcard tests/c/*.h) include/biv.h
 	@mkdir -p build/tests
