@@ -18,7 +18,7 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 /// The variable that names the file of a process's jobs.
-pub const JOBS: &str = "BIV_TEST_JOBS";
+const JOBS: &str = "BIV_TEST_JOBS";
 
 /// What a process trains.
 #[derive(Clone, Serialize, Deserialize)]
@@ -202,28 +202,46 @@ fn attempt(job: &Job, outcome: &mut Outcome) -> biv::Result<()> {
 /// A rank of another test's jobs; nothing by itself.
 #[test]
 fn a_rank_in_training() {
-    let Some(path) = std::env::var_os(JOBS) else { return };
-    let jobs: Vec<Job> = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
-    let outcomes: Vec<Outcome> = jobs.iter().map(train).collect();
-    std::fs::write(path, serde_json::to_vec(&outcomes).unwrap()).unwrap();
+    do_jobs(train);
 }
 
 /// `jobs`, each by `size` processes. `change` makes a rank's own job of one. Returns the outcomes of each rank; none of
 /// one that was to end.
 fn by_ranks(size: usize, jobs: &[Job], change: impl Fn(usize, &mut Job)) -> Vec<Vec<Outcome>> {
+    jobs_by_ranks("distributed::a_rank_in_training", size, jobs, |job| &mut job.options, change)
+}
+
+/// Does what [`processes`] has put before this process, each job by `attempt`; nothing in a process that it has not begun.
+pub fn do_jobs<J: DeserializeOwned, O: Serialize>(attempt: impl Fn(&J) -> O) {
+    let Some(path) = std::env::var_os(JOBS) else { return };
+    let jobs: Vec<J> = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    let outcomes: Vec<O> = jobs.iter().map(attempt).collect();
+    std::fs::write(path, serde_json::to_vec(&outcomes).unwrap()).unwrap();
+}
+
+/// `jobs`, each by `size` processes that run `test`, at a port of its own in its `options`. `change` makes a rank's own job
+/// of one. As [`processes`].
+pub fn jobs_by_ranks<J: Clone + Serialize, O: DeserializeOwned>(
+    test: &str,
+    size: usize,
+    jobs: &[J],
+    options: impl Fn(&mut J) -> &mut Value,
+    change: impl Fn(usize, &mut J),
+) -> Vec<Vec<O>> {
     let ports = free_ports(jobs.len());
     let own = |rank: usize| {
         let own = jobs.iter().zip(&ports).map(|(job, &port)| {
             let mut job = job.clone();
-            let distributed = job.options["distributed"].as_object().cloned().unwrap_or_default();
-            job.options["distributed"] = place(rank, size, port);
-            job.options["distributed"].as_object_mut().unwrap().extend(distributed);
+            let distributed = &mut options(&mut job)["distributed"];
+            let given = distributed.as_object().cloned().unwrap_or_default();
+            *distributed = place(rank, size, port);
+            distributed.as_object_mut().unwrap().extend(given);
             change(rank, &mut job);
             job
         });
         own.collect()
     };
-    processes("distributed::a_rank_in_training", &(0..size).map(own).collect::<Vec<Vec<Job>>>())
+    processes(test, &(0..size).map(own).collect::<Vec<Vec<J>>>())
 }
 
 /// As many ports, no two of them the same: the listeners are dropped together.
@@ -233,7 +251,7 @@ pub fn free_ports(count: usize) -> Vec<u16> {
 }
 
 /// The option `distributed` of a rank.
-pub fn place(rank: usize, size: usize, port: u16) -> Value {
+fn place(rank: usize, size: usize, port: u16) -> Value {
     json!({"rank": rank, "world_size": size, "address": "127.0.0.1", "port": port, "timeout_seconds": 60})
 }
 

@@ -3,7 +3,7 @@
 //! A process is this program again, with the one test `a_rank_in_a_fit` and its jobs in a file.
 
 use crate::common::{biv, stdout};
-use crate::distributed::{JOBS, data, free_ports, mlp, noisy_network, place, processes};
+use crate::distributed::{data, do_jobs, free_ports, jobs_by_ranks, mlp, noisy_network, processes};
 use biv::base::options::from_value;
 use biv::model::ModelOptions;
 use biv::train::fit::{FitOptions, FitProgress, fit};
@@ -67,25 +67,12 @@ fn attempt(job: &Job) -> Outcome {
 /// A rank of another test's jobs; nothing by itself.
 #[test]
 fn a_rank_in_a_fit() {
-    let Some(path) = std::env::var_os(JOBS) else { return };
-    let jobs: Vec<Job> = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
-    let outcomes: Vec<Outcome> = jobs.iter().map(attempt).collect();
-    std::fs::write(path, serde_json::to_vec(&outcomes).unwrap()).unwrap();
+    do_jobs(attempt);
 }
 
 /// `jobs`, each by `size` processes. `change` makes a rank's own job of one.
 fn by_ranks(size: usize, jobs: &[Job], change: impl Fn(usize, &mut Job)) -> Vec<Vec<Outcome>> {
-    let ports = free_ports(jobs.len());
-    let own = |rank: usize| {
-        let own = jobs.iter().zip(&ports).map(|(job, &port)| {
-            let mut job = job.clone();
-            job.options["distributed"] = place(rank, size, port);
-            change(rank, &mut job);
-            job
-        });
-        own.collect()
-    };
-    processes(RANK, &(0..size).map(own).collect::<Vec<Vec<Job>>>())
+    jobs_by_ranks(RANK, size, jobs, |job| &mut job.options, change)
 }
 
 fn job(model: Value, options: Value) -> Job {
