@@ -222,15 +222,8 @@ impl ProcessGroup {
         members.agree(&mut state, what, value)
     }
 
-    /// The bytes of each rank, in the order of ranks; there may be more of one than of another.
-    ///
-    /// # Errors
-    /// As each call; [`Error::OutOfMemory`].
-    pub fn all_gather_bytes(&self, own: &[u8]) -> Result<Vec<Vec<u8>>> {
-        self.all_gather_values(own)
-    }
-
-    /// As [`ProcessGroup::all_gather_bytes`], of values of any type that tensors have.
+    /// The values of each rank, in the order of ranks; there may be more of one than of another. Of any type that tensors
+    /// have, bytes among them.
     ///
     /// # Errors
     /// As each call; [`Error::OutOfMemory`].

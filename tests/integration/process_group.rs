@@ -64,7 +64,7 @@ fn call(group: &ProcessGroup, call: &str) -> biv::Result<String> {
             group.broadcast(&mut tensor)?;
             format!("{:?}", Vec::<f32>::try_from(tensor).unwrap())
         }
-        "bytes" => format!("{:?}", group.all_gather_bytes(argument.as_bytes())?),
+        "bytes" => format!("{:?}", group.all_gather_values(argument.as_bytes())?),
         "agree" => {
             let (what, value) = argument.split_once('=').unwrap();
             group.agree(what, value)?;
@@ -139,7 +139,7 @@ fn in_a_group(place: &Rendezvous, calls: &[String]) -> biv::Result<()> {
         match call(&group, one) {
             Ok(text) => println!("{text}"),
             Err(error) => {
-                let again = group.all_gather_bytes(b"").expect_err("a broken group stays broken");
+                let again = group.all_gather_values(b"").expect_err("a broken group stays broken");
                 assert_eq!(again.to_string(), error.to_string());
                 return Err(error);
             }

@@ -64,7 +64,7 @@ impl Ranks {
             Err(error) => (Err(error.to_string()), Some(error)),
         };
         let text = serde_json::to_vec(&said).map_err(|error| Error::Internal(error.to_string()))?;
-        let heard = self.group.all_gather_bytes(&text);
+        let heard = self.group.all_gather_values(&text);
         if let Some(error) = error {
             return Err(error);
         }

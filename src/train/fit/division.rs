@@ -104,7 +104,7 @@ impl Division {
         while all.len() < count {
             let mut next = own.next();
             let sent = self.all_or_none(|| Ok(next.as_ref().map(&write).transpose()?.unwrap_or_default()))?;
-            let received = ranks.group.all_gather_bytes(&sent)?;
+            let received = ranks.group.all_gather_values(&sent)?;
             for (rank, bytes) in received.iter().enumerate().take(count - all.len()) {
                 let kept = if rank == ranks.group.rank() { next.take() } else { None };
                 all.push(kept.map_or_else(|| read(bytes), Ok)?);
