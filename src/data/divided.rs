@@ -209,5 +209,11 @@ mod tests {
         let other = Dataset { features: Features::from_f32(x, 3).unwrap(), ..all.clone() };
         let other = found(&parts(&other, &[500, 500])).swap_remove(0).2;
         assert_eq!(before.difference_from(&other).unwrap(), "its features are others");
+        // The features of two rows for each other's.
+        let mut x = all.feature_values().unwrap().into_owned();
+        (0..3).for_each(|column| x.swap(column, 3 + column));
+        let other = Dataset { features: Features::from_f32(x, 3).unwrap(), ..all.clone() };
+        let other = found(&parts(&other, &[500, 500])).swap_remove(0).2;
+        assert_eq!(before.difference_from(&other).unwrap(), "its features are others");
     }
 }

@@ -316,6 +316,7 @@ mod tests {
         };
         assert_eq!(of("{rank}/part-{rank}.csv", TORCHRUN).unwrap(), "3/part-3.csv");
         assert_eq!(of("part-{rank}.csv", SLURM).unwrap(), "part-5.csv");
+        assert_eq!(of("part-{rank}.csv", &[SLURM, TORCHRUN].concat()).unwrap(), "part-3.csv", "as where they meet");
         assert_eq!(of("part-{r}.csv", &[]).unwrap(), "part-{r}.csv");
         for variables in [&[][..], &[("RANK", "../x")]] {
             let error = of("part-{rank}.csv", variables).unwrap_err();
