@@ -1614,8 +1614,11 @@ biv_status biv_trainer_fit(struct biv_trainer *trainer,
                            void *user);
 
 /**
- * Makes a biv_trainer_fit() that is running return BIV_ERROR_CANCELLED after its present step. Does nothing
- * where none is running.
+ * Makes the biv_trainer_fit() that is running return BIV_ERROR_CANCELLED after its present step. Where none is running,
+ * the next one returns it before its first step: a fit that another thread is about to begin is not missed.
+ *
+ * A fit that returns, for this reason or another, has used up what was cancelled before. So one of 0 epochs takes
+ * back a cancel that nothing has heard.
  *
  * @return BIV_OK, BIV_ERROR_INVALID_HANDLE. Any thread; never waits.
  */
@@ -1761,7 +1764,8 @@ biv_status biv_trainer_save_to_memory(const struct biv_trainer *trainer,
 
 /**
  * Frees a handle. Does nothing to NULL and to a handle that was freed before, and keeps the thread's last
- * message. A call that is running on another thread is not stopped. Any thread.
+ * message. A biv_trainer_fit() that is running ends after its present step with BIV_ERROR_CANCELLED, as no other call
+ * could end it any more; other calls that are running do their work. Any thread.
  */
 void biv_trainer_free(struct biv_trainer *trainer);
 

@@ -1096,12 +1096,15 @@ class Trainer {
             }));
     /* One that came when the training had ended must not cancel the next. */
     cancels.reset();
-    if (complete && stop.stop_requested()) (void)biv_trainer_fit(trainer, 0, nullptr, nullptr, nullptr);
+    if (stop.stop_requested()) (void)biv_trainer_fit(trainer, 0, nullptr, nullptr, nullptr);
     return complete;
   }
 #endif
 
-  /** Makes a fit() that is running on another thread stop after its present step. Never waits. */
+  /**
+   * Makes the fit() that is running stop after its present step; where none is running, the next one before its first.
+   * A fit() that returns has used it up: fit(0) takes it back. Never waits.
+   */
   Result<void> cancel() { return detail::check(biv_trainer_cancel(handle_.get())); }
 
   /** How far training has come. Never waits. */

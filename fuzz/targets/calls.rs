@@ -148,6 +148,8 @@ struct Trainer {
     steps: Cell<i64>,
     /// Mini-batches taken from the data.
     taken: Cell<i64>,
+    /// Whether a cancel is waiting for the next fit.
+    cancelled: Cell<bool>,
 }
 
 impl Trainer {
@@ -585,6 +587,7 @@ impl World {
                         rate: 1e-3.into(),
                         steps: 0.into(),
                         taken: 0.into(),
+                        cancelled: false.into(),
                     };
                     if let (Some(data), true) = (data, batch > 0) {
                         faults.extend(fault(!fits(&model, data), BIV_ERROR_SHAPE));
@@ -646,6 +649,9 @@ impl World {
                         faults.extend(fault(test.is_some_and(|test| !fits(&trainer.model, test)), BIV_ERROR_SHAPE));
                         faults.extend(fault(epochs > 0 && !trainer.has_data, BIV_ERROR_UNSUPPORTED));
                     }
+                    if let (true, true, Some(trainer)) = (epochs >= 0, !bad, &trainer) {
+                        faults.extend(fault(trainer.cancelled.take(), BIV_ERROR_CANCELLED));
+                    }
                     if let (true, Some(trainer)) = (faults.is_empty(), &trainer) {
                         faults.extend(fault(stop && epochs > 0, BIV_ERROR_CANCELLED));
                         let epochs = if stop { epochs.min(1) } else { epochs };
@@ -663,6 +669,9 @@ impl World {
                 Call::Cancel(pick) => {
                     let (raw, trainer) = self.trainer(pick);
                     expect(check_status(biv_trainer_cancel(raw)), &handle_faults(&trainer));
+                    if let Some(trainer) = &trainer {
+                        trainer.cancelled.set(true);
+                    }
                 }
                 Call::Evaluate(pick, data, forgot) => {
                     let ((raw, trainer), (raw_data, data)) = (self.trainer(pick), self.dataset(data));

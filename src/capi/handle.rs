@@ -20,6 +20,9 @@ pub(super) trait Handle {
     type Target: Any + Send + Sync;
     /// The C name.
     const NAME: &'static str;
+
+    /// Called when the handle is freed, with what calls in progress may still hold.
+    fn freed(_target: &Self::Target) {}
 }
 
 /// What a handle stands for.
@@ -84,7 +87,9 @@ pub(super) fn free<H: Handle>(handle: *const H) {
         let removed = if ours { table.remove(key) } else { None };
         // The object is dropped when the table is no longer locked.
         drop(table);
-        drop(removed);
+        if let Some(target) = removed.and_then(|object| object.target.downcast().ok()) {
+            H::freed(&target);
+        }
         Ok(())
     });
 }

@@ -30,6 +30,10 @@ pub struct biv_trainer {
 impl Handle for biv_trainer {
     type Target = Session;
     const NAME: &'static str = "biv_trainer";
+
+    fn freed(session: &Session) {
+        session.cancel();
+    }
 }
 
 /// What one step did. With the option "members", loss, effective_batch_size and epsilon are means over the networks,
@@ -392,8 +396,11 @@ pub unsafe extern "C" fn biv_trainer_fit(
     })
 }
 
-/// Makes a biv_trainer_fit() that is running return BIV_ERROR_CANCELLED after its present step. Does nothing
-/// where none is running.
+/// Makes the biv_trainer_fit() that is running return BIV_ERROR_CANCELLED after its present step. Where none is running,
+/// the next one returns it before its first step: a fit that another thread is about to begin is not missed.
+///
+/// A fit that returns, for this reason or another, has used up what was cancelled before. So one of 0 epochs takes
+/// back a cancel that nothing has heard.
 ///
 /// @return BIV_OK, BIV_ERROR_INVALID_HANDLE. Any thread; never waits.
 #[unsafe(no_mangle)]
@@ -643,7 +650,8 @@ unsafe fn load(
 }
 
 /// Frees a handle. Does nothing to NULL and to a handle that was freed before, and keeps the thread's last
-/// message. A call that is running on another thread is not stopped. Any thread.
+/// message. A biv_trainer_fit() that is running ends after its present step with BIV_ERROR_CANCELLED, as no other call
+/// could end it any more; other calls that are running do their work. Any thread.
 #[unsafe(no_mangle)]
 pub extern "C" fn biv_trainer_free(trainer: *mut biv_trainer) {
     handle::free(trainer);

@@ -17,11 +17,9 @@ pub struct Session {
     progress: AtomicProgress,
 }
 
-/// No fit is running.
-const IDLE: u8 = 0;
 /// A fit is running.
 const FITTING: u8 = 1;
-/// A fit is running and shall end.
+/// The fit that is running, else the next one, shall end.
 const CANCELLED: u8 = 2;
 
 /// How far training has come, to be read while it runs.
@@ -52,20 +50,20 @@ struct Fitting<'a>(&'a AtomicU8);
 
 impl<'a> Fitting<'a> {
     fn start(state: &'a AtomicU8) -> Result<Self> {
-        match state.compare_exchange(IDLE, FITTING, Relaxed, Relaxed) {
-            Ok(_) => Ok(Fitting(state)),
-            Err(_) => Err(Error::Busy("the trainer is fitting already: wait until that call returns".into())),
+        match state.fetch_or(FITTING, Relaxed) & FITTING {
+            0 => Ok(Fitting(state)),
+            _ => Err(Error::Busy("the trainer is fitting already: wait until that call returns".into())),
         }
     }
 
     fn cancelled(&self) -> bool {
-        self.0.load(Relaxed) == CANCELLED
+        self.0.load(Relaxed) & CANCELLED != 0
     }
 }
 
 impl Drop for Fitting<'_> {
     fn drop(&mut self) {
-        self.0.store(IDLE, Relaxed);
+        self.0.store(0, Relaxed);
     }
 }
 
@@ -73,7 +71,7 @@ impl Session {
     /// Shares `trainer`.
     pub fn new(trainer: Trainer) -> Self {
         let session =
-            Session { trainer: Mutex::new(trainer), state: AtomicU8::new(IDLE), progress: AtomicProgress::default() };
+            Session { trainer: Mutex::new(trainer), state: AtomicU8::new(0), progress: AtomicProgress::default() };
         session.publish(&session.trainer.lock(), 0.0);
         session
     }
@@ -102,6 +100,12 @@ impl Session {
         if let Some(test) = test {
             self.trainer.lock().check_fit(test)?;
         }
+        // Processes that train together agree on it, but for no epochs need not meet.
+        let cancelled = fitting.cancelled();
+        let stops = if epochs == 0 { cancelled } else { self.trainer.lock().stops_after_epoch(cancelled)? };
+        if stops {
+            return Err(Error::Cancelled("training was cancelled before it began".into()));
+        }
         for _ in 0..epochs {
             let (report, metrics) = {
                 let mut trainer = self.trainer.lock();
@@ -124,15 +128,16 @@ impl Session {
         self.trainer.lock().keep_best()
     }
 
-    /// Makes the fit that is running, if any, end after its present step.
+    /// Makes the fit that is running end after its present step or, where none is, the next one before its first. A fit
+    /// that ends, for this reason or another, has used it up.
     pub fn cancel(&self) {
-        let _ = self.state.compare_exchange(FITTING, CANCELLED, Relaxed, Relaxed);
+        self.state.fetch_or(CANCELLED, Relaxed);
     }
 
     /// How far training has come; never waits.
     pub fn progress(&self) -> Progress {
         Progress {
-            running: self.state.load(Relaxed) != IDLE,
+            running: self.state.load(Relaxed) & FITTING != 0,
             epoch: self.progress.epoch.load(Relaxed),
             batch: self.progress.batch.load(Relaxed),
             steps: self.progress.steps.load(Relaxed),

@@ -1735,20 +1735,54 @@ static void *cancel_when_running(void *user) {
 
 static void another_thread_may_cancel(void) {
   biv_trainer *trainer = trainer_of_200_rows();
-  /* Without a fit it does nothing, not even to the next one. */
-  CHECK_OK(biv_trainer_cancel(trainer));
-  CHECK_OK(biv_trainer_fit(trainer, 1, NULL, NULL, NULL));
+  biv_progress before = SIZED(biv_progress), after = SIZED(biv_progress);
+  /* Without a fit it counts for the next one, once; one of no epochs only takes it back. */
+  for (int epochs = 1; epochs >= 0; --epochs) {
+    CHECK_OK(biv_trainer_get_progress(trainer, &before));
+    CHECK_OK(biv_trainer_cancel(trainer));
+    CHECK_OK(biv_trainer_cancel(trainer));
+    CHECK_STATUS(biv_trainer_fit(trainer, epochs, NULL, NULL, NULL), BIV_ERROR_CANCELLED, "before it began");
+    CHECK_OK(biv_trainer_get_progress(trainer, &after));
+    CHECK(after.steps == before.steps && after.running == 0);
+    CHECK_OK(biv_trainer_fit(trainer, 1, NULL, NULL, NULL));
+  }
   pthread_t thread;
   CHECK(pthread_create(&thread, NULL, cancel_when_running, trainer) == 0);
   CHECK_STATUS(biv_trainer_fit(trainer, 1000000000, NULL, NULL, NULL), BIV_ERROR_CANCELLED, "cancelled");
   CHECK(pthread_join(thread, NULL) == 0);
-  biv_progress before = SIZED(biv_progress), after = SIZED(biv_progress);
   CHECK_OK(biv_trainer_get_progress(trainer, &before));
   CHECK(before.running == 0 && before.steps > BATCHES);
   CHECK_OK(biv_trainer_fit(trainer, 1, NULL, NULL, NULL));
   CHECK_OK(biv_trainer_get_progress(trainer, &after));
   CHECK(after.epoch == before.epoch + 1 && after.batch == 0);
   biv_trainer_free(trainer);
+}
+
+static void *fit_for_ever(void *trainer) {
+  CHECK_STATUS(biv_trainer_fit(trainer, 1000000000, NULL, NULL, NULL), BIV_ERROR_CANCELLED, "cancelled");
+  return NULL;
+}
+
+static int32_t free_this(void *trainer, const biv_epoch *epoch) {
+  biv_trainer_free(trainer);
+  return epoch->epoch > 1;
+}
+
+static void a_trainer_that_is_freed_ends_its_fit(void) {
+  biv_trainer *trainer = trainer_of_200_rows();
+  biv_progress progress = SIZED(biv_progress);
+  pthread_t thread;
+  CHECK(pthread_create(&thread, NULL, fit_for_ever, trainer) == 0);
+  while (progress.steps == 0) {
+    CHECK_OK(biv_trainer_get_progress(trainer, &progress));
+    usleep(100);
+  }
+  biv_trainer_free(trainer);
+  CHECK(pthread_join(thread, NULL) == 0);
+  CHECK_STATUS(biv_trainer_cancel(trainer), BIV_ERROR_INVALID_HANDLE, "freed");
+
+  trainer = trainer_of_200_rows();
+  CHECK_STATUS(biv_trainer_fit(trainer, 1000000000, NULL, free_this, trainer), BIV_ERROR_CANCELLED, "after epoch 1");
 }
 
 int main(void) {
@@ -1822,6 +1856,7 @@ int main(void) {
   saved_training_goes_on_after(BATCHES + 1, folder);
   saved_training_without_data_goes_on(folder);
   another_thread_may_cancel();
+  a_trainer_that_is_freed_ends_its_fit();
 
   remove_folder(folder);
   return report("api");

@@ -759,7 +759,10 @@ evaluate(model::Model, data::Dataset) = filled(
     LibBIV.biv_metrics,
     place -> using_handles((handle, data) -> LibBIV.biv_model_evaluate(handle, data, place), model, data))
 
-"Makes a `fit!` that is running on another thread stop after its present step."
+"""
+Makes the `fit!` that is running on another thread stop after its present step; where none is running, the next one before
+its first. A `fit!` that returns has used it up: `fit!(trainer, 0)` takes it back.
+"""
 cancel!(trainer::Trainer) = using_handles(LibBIV.biv_trainer_cancel, trainer)
 
 "How far training has come."

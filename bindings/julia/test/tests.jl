@@ -350,7 +350,12 @@ end
     end
     @test fit!(trainer, 1)
     @test progress(trainer).epoch == 5
+    # One that no fit has heard is the next one's.
     cancel!(trainer)
+    failure("before it began") do
+        fit!(trainer, 1)
+    end
+    @test fit!(trainer, 1)
 end
 
 # A process that gets SIGINT while it trains, as that of the REPL does: from a callback; then without one, when the run has

@@ -148,7 +148,7 @@ classdef Trainer < biv.Handle
         end
 
         function cancel(this)
-            %CANCEL  Makes a fit that is running end with the error biv:Cancelled.
+            %CANCEL  Makes the fit that is running end with the error biv:Cancelled, else the next one.
             biv_mex('trainer_cancel', this.Key);
         end
 

@@ -364,6 +364,7 @@ t.raises('biv:InvalidArgument', 'returned a cell', @() fit(trainer, 10, 'Callbac
 t.raises('biv:Cancelled', 'cancelled', @() fit(trainer, 10, 'Callback', @(epoch) cancel(trainer)));
 t.raises('biv:Busy', 'fitting', @() fit(trainer, 10, 'Callback', @(epoch) fit(trainer, 1)));
 cancel(trainer);
+t.raises('biv:Cancelled', 'before it began', @() fit(trainer, 1));
 t.that('training goes on after all that', numel(fit(trainer, 1)) == 1);
 t.raises('biv:InvalidArgument', 'function handle', @() fit(trainer, 1, 'Callback', 5));
 t.raises('biv:InvalidArgument', 'epochs: is 2.5', @() fit(trainer, 2.5));

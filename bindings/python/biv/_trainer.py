@@ -73,15 +73,17 @@ class Trainer(Object):
             the end of patience.
         """
         count, tests = whole(epochs, "epochs", -2**63, 2**63 - 1), handle_of(test)
-        return run(lambda heard: C.biv_trainer_fit(self._handle, count, tests, heard, None), Epoch, callback,
-                   self._cancel_running) is None
-
-    def _cancel_running(self) -> None:
-        if self.progress().running:
-            self.cancel()
+        try:
+            return run(lambda heard: C.biv_trainer_fit(self._handle, count, tests, heard, None), Epoch, callback,
+                       self.cancel) is None
+        except BaseException:
+            # A cancel that came when the training had ended must not end the next one.
+            C.biv_trainer_fit(self._handle, 0, None, None, None)
+            raise
 
     def cancel(self) -> None:
-        """Makes a `fit` that is running on another thread stop after its present step."""
+        """Makes the `fit` that is running on another thread stop after its present step; where none is running, the next
+        one before its first. A `fit` that returns has used it up: `fit(0)` takes it back."""
         check(C.biv_trainer_cancel(self._handle))
 
     def set_data(self, data: Dataset) -> None:
