@@ -25,7 +25,7 @@ C_TESTS := $(notdir $(basename $(wildcard tests/c/*.c)))
 
 # What CI runs each time, and what it runs before a release as well (.ci/run).
 TESTS := rust-tests libtorch-test header symbols abi readme examples c-tests kernels host-torch python-test bindings-test install-test clients
-CHECKS := deny abi-test sanitize kernels-sanitized valgrind faults killed-ranks stress slurm dist-test fuzz
+CHECKS := deny abi-test sanitize kernels-sanitized valgrind faults killed-ranks stress exits slurm dist-test fuzz
 
 .PHONY: all libtorch build install dist wheel stage demo test check tests checks lint $(TESTS) $(CHECKS) miri goldens cuda gpu-check bench bench-fit clean
 .DELETE_ON_ERROR:
@@ -281,6 +281,11 @@ dist-test: dist
 stress: stage
 	@$(MAKE) --no-print-directory build/tests/stress
 	@BIV_STRESS_SECONDS=60 ./build/tests/stress
+
+## exits: about a hundred processes that end while their threads train
+exits: stage
+	@$(MAKE) --no-print-directory build/tests/exit
+	@BIV_EXITS=12 ./build/tests/exit
 
 ## slurm: the cluster scripts on a Slurm of one machine, started for them (as root)
 slurm: stage

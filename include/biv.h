@@ -14,7 +14,8 @@
  * one through which the call changes nothing that can be observed.
  *
  * Threads. Every function may be called from any thread. Calls on one handle take turns; calls on
- * different handles run at the same time. Callbacks run on a thread that has called the library.
+ * different handles run at the same time. Callbacks run on a thread that has called the library, with its stack and
+ * floating-point modes as they were.
  *
  * Memory. What the caller passes is copied before the call returns, unless the function says that it is handed over or
  * lent; what the library fills is the caller's.
@@ -35,8 +36,10 @@
  *
  * The process. The library never prints, exits, aborts, installs signal handlers or changes the environment,
  * and no panic and no C++ exception leaves it. The same seed gives the same result on the same machine and
- * number of threads; libtorch's global generator is neither read nor set. After fork(), only the process
- * that loaded the library may continue to use it.
+ * number of threads, whatever the thread's floating-point modes; libtorch's global generator is neither read nor set.
+ * After fork(), the process that made the first call that returns a status may go on; in the other each such call is
+ * BIV_ERROR_UNSUPPORTED and touches nothing. exit() may be called while other threads are in the library. A call
+ * needs 10 KiB of the thread's stack.
  */
 
 

@@ -280,7 +280,7 @@ struct Watched {
 ///
 /// # Safety
 /// `user` is a [`Watched`].
-unsafe extern "C" fn watch(user: *mut c_void, epoch: *const biv_epoch) -> i32 {
+unsafe extern "C-unwind" fn watch(user: *mut c_void, epoch: *const biv_epoch) -> i32 {
     // SAFETY: the promises of the caller and of the library.
     unsafe {
         let Watched { trainer, stop } = *user.cast::<Watched>();

@@ -1,5 +1,7 @@
 //! The one way in and out: no panic passes, and every error leaves its message.
 
+use super::caller::in_library;
+use super::process::may_call;
 use super::status::{BIV_OK, biv_status, status_of};
 use crate::base::log;
 use crate::torch::scopes::OrdinaryMode;
@@ -54,14 +56,18 @@ pub(super) fn boundary(body: impl FnOnce() -> Result<()>) -> biv_status {
         crate::base::fault::point();
         body()
     };
-    let (status, messages) = match contain(body) {
+    let call = || {
+        let result = contain(body);
+        let _ = contain(|| {
+            log::deliver();
+            Ok(())
+        });
+        result
+    };
+    let (status, messages) = match may_call().and_then(|()| in_library(call)?) {
         Ok(()) => (BIV_OK, [const { String::new() }; 2]),
         Err(error) => (status_of(&error), [0, 1].map(|first| error.counted_from(first))),
     };
-    let _ = contain(|| {
-        log::deliver();
-        Ok(())
-    });
     // The last: the listener may have called the library.
     for (last, message) in [&MESSAGE, &MESSAGE_FROM_ONE].into_iter().zip(&messages) {
         last.with_borrow_mut(|last| last.set(message));

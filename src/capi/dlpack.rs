@@ -2,6 +2,7 @@
 
 use super::array::{Lender, biv_array, biv_array_out, elements, view_of};
 use super::boundary::{boundary, without_locks};
+use super::caller::in_host;
 use super::dataset::biv_dataset;
 use super::handle;
 use super::model::{biv_model, predict};
@@ -212,7 +213,7 @@ impl Drop for Owned {
         let deleter = unsafe { (&raw const (*tensor).deleter).read() };
         if let Some(deleter) = deleter {
             // SAFETY: as above.
-            without_locks(move || unsafe { deleter(tensor) });
+            without_locks(move || in_host(|| unsafe { deleter(tensor) }));
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Whole experiments: the published settings, runs and sweeps.
 
 use super::boundary::boundary;
+use super::caller::in_host;
 use super::handle::{self, Handle};
 use super::pointer;
 use super::status::biv_status;
@@ -67,7 +68,7 @@ pub struct biv_experiment_progress {
 /// @param progress valid during the call.
 /// @return 0 to continue, anything else to stop.
 pub type biv_experiment_callback =
-    Option<unsafe extern "C" fn(user: *mut c_void, progress: *const biv_experiment_progress) -> i32>;
+    Option<unsafe extern "C-unwind" fn(user: *mut c_void, progress: *const biv_experiment_progress) -> i32>;
 
 /// Checks the description of an experiment and fills in every default. It reads no data and runs nothing.
 ///
@@ -206,5 +207,9 @@ unsafe fn show(callback: biv_experiment_callback, user: *mut c_void, progress: &
         seconds_left: progress.seconds_left,
     };
     // SAFETY: the caller's promise; `progress` and `run` outlive the call.
-    if unsafe { callback(user, &progress) } != 0 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    if in_host(|| unsafe { callback(user, &progress) }) != 0 {
+        ControlFlow::Break(())
+    } else {
+        ControlFlow::Continue(())
+    }
 }

@@ -2,6 +2,7 @@
 
 use super::array::{biv_array, view};
 use super::boundary::boundary;
+use super::caller::in_host;
 use super::dataset::biv_dataset;
 use super::experiment::{biv_text, text};
 use super::handle;
@@ -174,7 +175,8 @@ impl From<&FitProgress> for biv_fit_progress {
 /// @param user what biv_fit() was given.
 /// @param progress valid during the call.
 /// @return 0 to continue, anything else to stop; after the last epoch nothing is left to stop.
-pub type biv_fit_callback = Option<unsafe extern "C" fn(user: *mut c_void, progress: *const biv_fit_progress) -> i32>;
+pub type biv_fit_callback =
+    Option<unsafe extern "C-unwind" fn(user: *mut c_void, progress: *const biv_fit_progress) -> i32>;
 
 /// Makes a trained model with error bars of a data set: nothing has to be tuned, and known variances help where they
 /// can and do no harm where they cannot.
@@ -228,7 +230,7 @@ pub unsafe extern "C" fn biv_fit(
             let (model, report) = fit(&network, &data, &options, &mut |progress| {
                 log::deliver();
                 let progress = biv_fit_progress::from(progress);
-                let stop = callback.is_some_and(|callback| callback(user, &progress) != 0);
+                let stop = callback.is_some_and(|callback| in_host(|| callback(user, &progress)) != 0);
                 if stop { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
             })?;
             found = Some(text(&report)?);

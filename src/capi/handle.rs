@@ -4,7 +4,9 @@
 //! another type or a random number is found out and never followed.
 
 use super::boundary::contain;
+use super::caller::in_library;
 use super::pointer;
+use super::process::may_call;
 use crate::{Error, Result};
 use parking_lot::RwLock;
 use slotmap::{DefaultKey, Key, KeyData, SlotMap};
@@ -79,9 +81,8 @@ pub(super) fn get_optional<H: Handle>(handle: *const H) -> Result<Option<Arc<H::
 
 /// Forgets `handle`; NULL, freed handles and those of another type are left alone, and so is the last message.
 pub(super) fn free<H: Handle>(handle: *const H) {
-    // A destructor that panics leaves nothing to report to.
-    let _ = contain(|| {
-        let Some(key) = key(handle) else { return Ok(()) };
+    let Some(key) = key(handle).filter(|_| may_call().is_ok()) else { return };
+    let remove = || {
         let mut table = TABLE.write();
         let ours = table.get(key).is_some_and(|object| object.name == H::NAME);
         let removed = if ours { table.remove(key) } else { None };
@@ -91,5 +92,7 @@ pub(super) fn free<H: Handle>(handle: *const H) {
             H::freed(&target);
         }
         Ok(())
-    });
+    };
+    // A destructor that panics leaves nothing to report to.
+    let _ = in_library(|| contain(remove));
 }

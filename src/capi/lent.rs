@@ -2,6 +2,7 @@
 
 use super::array::{Lender, biv_array, view_of};
 use super::boundary::{boundary, without_locks};
+use super::caller::in_host;
 use super::dataset::biv_dataset;
 use super::handle;
 use super::pointer;
@@ -16,7 +17,7 @@ use std::sync::Arc;
 ///
 /// It may be called on any thread that is in a function of the library, which holds no lock then, or on one of the
 /// library's own. It must return normally, and may call every function of the library.
-pub type biv_release_callback = Option<unsafe extern "C" fn(user: *mut c_void)>;
+pub type biv_release_callback = Option<unsafe extern "C-unwind" fn(user: *mut c_void)>;
 
 /// As biv_dataset_create(), of arrays that are lent: what is dense, in row-major order and of the type that is kept is
 /// not copied. That is float for features, double for labels and for the variances of their noise; groups, standard
@@ -79,7 +80,7 @@ impl Drop for Release {
     fn drop(&mut self) {
         let Release { release: Some(release), user } = *self else { return };
         // SAFETY: the header's contract for a callback.
-        without_locks(move || unsafe { release(user) });
+        without_locks(move || in_host(|| unsafe { release(user) }));
     }
 }
 
@@ -90,7 +91,7 @@ mod tests {
     use std::ptr::{null, null_mut};
     use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
-    unsafe extern "C" fn count(user: *mut c_void) {
+    unsafe extern "C-unwind" fn count(user: *mut c_void) {
         // SAFETY: the tests pass a counter that outlives the data sets.
         unsafe { (*user.cast::<AtomicUsize>()).fetch_add(1, SeqCst) };
     }
@@ -168,7 +169,7 @@ mod tests {
     /// Frees and makes data sets when the call that let go of the memory is still under way.
     #[test]
     fn a_release_may_call_the_library() {
-        unsafe extern "C" fn call(user: *mut c_void) {
+        unsafe extern "C-unwind" fn call(user: *mut c_void) {
             let (values, mut data) = ([1.0f64], null_mut());
             let array = described(&values, &[1], null());
             // SAFETY: arrays as large as their shapes; the counter outlives the data set.
@@ -202,7 +203,7 @@ mod tests {
         assert_eq!(released.load(SeqCst), 3);
         // What happened while a lock was held happens after it.
         static LOCK: parking_lot::Mutex<()> = parking_lot::Mutex::new(());
-        unsafe extern "C" fn take_lock(_: *mut c_void) {
+        unsafe extern "C-unwind" fn take_lock(_: *mut c_void) {
             assert!(LOCK.try_lock().is_some());
         }
         let release = Release { release: Some(take_lock), user: null_mut() };

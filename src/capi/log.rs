@@ -1,6 +1,7 @@
 //! The log.
 
 use super::boundary::boundary;
+use super::caller::in_host;
 use super::runtime::say_what_is_in_use;
 use super::status::biv_status;
 use crate::Error;
@@ -23,10 +24,10 @@ pub const BIV_LOG_INFO: i32 = 2;
 /// @param user what biv_set_log() was given.
 /// @param level BIV_LOG_WARNING or BIV_LOG_INFO.
 /// @param message one sentence of UTF-8, valid during the call.
-pub type biv_log_callback = Option<unsafe extern "C" fn(user: *mut c_void, level: i32, message: *const c_char)>;
+pub type biv_log_callback = Option<unsafe extern "C-unwind" fn(user: *mut c_void, level: i32, message: *const c_char)>;
 
 /// A callback of the host's with its argument.
-struct Host(unsafe extern "C" fn(*mut c_void, i32, *const c_char), *mut c_void);
+struct Host(unsafe extern "C-unwind" fn(*mut c_void, i32, *const c_char), *mut c_void);
 
 // SAFETY: the header says that the callback may be called on any thread that calls the library.
 unsafe impl Send for Host {}
@@ -37,7 +38,7 @@ impl Host {
     fn hear(&self, level: Level, message: &str) {
         let message = CString::new(message.replace('\0', "\u{fffd}")).unwrap_or_default();
         // SAFETY: the header's contract for a callback; the message outlives the call.
-        unsafe { self.0(self.1, level as i32, message.as_ptr()) }
+        in_host(|| unsafe { self.0(self.1, level as i32, message.as_ptr()) })
     }
 }
 

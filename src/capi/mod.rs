@@ -11,6 +11,7 @@
 
 mod array;
 mod boundary;
+mod caller;
 mod dataset;
 mod dlpack;
 mod experiment;
@@ -22,6 +23,7 @@ mod loss;
 mod model;
 mod noise;
 mod pointer;
+mod process;
 #[cfg(test)]
 mod ranges;
 mod runtime;

@@ -2,6 +2,7 @@
 
 use super::array::{biv_array, biv_array_out, view, view_optional};
 use super::boundary::boundary;
+use super::caller::in_host;
 use super::dataset::biv_dataset;
 use super::handle::{self, Handle};
 use super::model::{biv_model, predict};
@@ -219,7 +220,7 @@ impl biv_epoch {
 /// @param user what biv_trainer_fit() was given.
 /// @param epoch what the epoch did; valid during the call.
 /// @return 0 to continue, anything else to stop.
-pub type biv_epoch_callback = Option<unsafe extern "C" fn(user: *mut c_void, epoch: *const biv_epoch) -> i32>;
+pub type biv_epoch_callback = Option<unsafe extern "C-unwind" fn(user: *mut c_void, epoch: *const biv_epoch) -> i32>;
 
 /// Makes a trainer that starts from the model's weights as they are.
 ///
@@ -390,7 +391,7 @@ pub unsafe extern "C" fn biv_trainer_fit(
             let metrics = metrics.map(|&metrics| biv_metrics::from(metrics));
             let epoch = biv_epoch::new(report, metrics.as_ref());
             // SAFETY: the header's contract for a callback; `epoch` outlives the call.
-            let stop = callback.is_some_and(|callback| unsafe { callback(user, &epoch) } != 0);
+            let stop = callback.is_some_and(|callback| in_host(|| unsafe { callback(user, &epoch) }) != 0);
             if stop { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         })
     })

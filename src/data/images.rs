@@ -6,6 +6,7 @@ use super::groups::{Groups, name_of_bytes};
 use super::image_files::{LISTED_ENDINGS, Listing, Remark, list};
 use crate::base::options::require;
 use crate::base::threads;
+use crate::torch::ending;
 use crate::{Error, Result};
 use image::RgbImage;
 use parking_lot::Mutex;
@@ -307,6 +308,7 @@ impl FoundImages {
         results.resize_with(images.len(), || Err(Fault::Corrupt("was not read".into())));
         let parts = Mutex::new(images.iter().zip(pixels.chunks_mut(width)).zip(&mut results));
         let (sender, receiver) = mpsc::channel();
+        let _away = ending::away();
         pool.in_place_scope(|scope| {
             let (stop, failed, done, parts) = (&stop, &failed, &done, &parts);
             for _ in 0..count {

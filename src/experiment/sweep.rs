@@ -10,7 +10,7 @@ use super::{report, source};
 use crate::base::options::{self, require};
 use crate::data::Dataset;
 use crate::kernels::team::limit_threads;
-use crate::torch::device;
+use crate::torch::{device, ending};
 use crate::{Error, Result};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -192,11 +192,13 @@ impl Sweep {
         let pace = Pace::new(finished as u64, self.cells.len() as u64);
         let jobs = self.jobs.min(open.len());
         let threads = device::threads().div_ceil(jobs.max(1));
+        let _away = ending::away();
         std::thread::scope(|scope| {
             for worker in 0..jobs {
                 let (sender, next, stop, open, data) = (sender.clone(), &next, &stop, &open, &data);
                 let work = move || {
                     limit_threads(threads);
+                    let _at_work = ending::at_work();
                     let mut shown: Option<Instant> = None;
                     while let Some(&at) = open.get(next.fetch_add(1, Relaxed)).filter(|_| !stop.load(Relaxed)) {
                         let mut show = |progress: &Progress| {

@@ -8,7 +8,7 @@ use crate::kernels::mlp::{self, Plan};
 use crate::kernels::ops::has_mlp_prediction;
 use crate::kernels::team::Team;
 use crate::torch::tensor::{to_f32, values};
-use crate::torch::{Arena, Precision};
+use crate::torch::{Arena, Precision, ending};
 use crate::{Error, Result};
 
 /// Rows that go through the network at once in prediction, at most.
@@ -158,6 +158,7 @@ impl Model {
         let (count, step) = (rows.count(inputs), self.prediction_rows());
         let mut predictions = reserve(count * member.network.outputs)?;
         for start in (0..count).step_by(step) {
+            let _at_work = ending::at_work();
             let rows = rows.slice(start..count.min(start + step), inputs);
             let x = batch::features(rows, self.input_shape(), normalization, self.device)?;
             let output = tch::no_grad(|| member.forward(&x, Pass::Evaluation, precision, self.device))?;

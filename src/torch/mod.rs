@@ -2,6 +2,7 @@
 
 mod arena;
 pub mod device;
+pub(crate) mod ending;
 pub(crate) mod ffi;
 pub(crate) mod flat;
 pub(crate) mod ops;

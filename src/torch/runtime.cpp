@@ -5,8 +5,10 @@
 #include <ATen/autocast_mode.h>
 #include <c10/core/InferenceMode.h>
 #include <c10/core/impl/LocalDispatchKeySet.h>
+#include <cxxabi.h>
 #include <dlfcn.h>
 #include <torch/headeronly/version.h>
+#include <unistd.h>
 
 #include <stdexcept>
 
@@ -105,6 +107,20 @@ bool biv_torch_intel() {
   return __builtin_cpu_is("intel");
 #else
   return false;
+#endif
+}
+
+// Runs `call`, a callback of the host's. An exception that leaves it ends the process. A thread that is ended in it, as
+// by pthread_exit(), stays here for good: the frames below are not made to be unwound.
+void biv_torch_call_host(void (*call)(void *), void *data) noexcept {
+#ifdef __GLIBCXX__
+  try {
+    call(data);
+  } catch (abi::__forced_unwind &) {
+    for (;;) pause();
+  }
+#else
+  call(data);
 #endif
 }
 

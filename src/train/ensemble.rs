@@ -11,6 +11,7 @@ use crate::base::fault;
 use crate::kernels::mlp::BatchSlices;
 use crate::kernels::team::{self, Team};
 use crate::model::Model;
+use crate::torch::ending;
 use crate::torch::tensor::values;
 use crate::{Error, Result};
 use parking_lot::Mutex;
@@ -97,6 +98,7 @@ impl Learner {
     /// # Errors
     /// Where nothing has changed: [`Error::Device`], [`Error::OutOfMemory`].
     pub(super) fn take(&mut self, rounds: &[Round], epoch: u64) -> Result<Taken> {
+        let _at_work = ending::at_work();
         let model = Arc::clone(&self.model);
         let model = model.lock();
         self.require_own_model(&model)?;

@@ -12,6 +12,7 @@ use crate::base::fault;
 use crate::data::{Dataset, Normalization, Whole, gather};
 use crate::kernels::optimizer::OptimizerOptions;
 use crate::model::{Model, Prediction};
+use crate::torch::ending;
 use crate::{Error, Result};
 use parking_lot::Mutex;
 use std::sync::Arc;
@@ -108,6 +109,8 @@ pub(super) struct Learner {
     device: Device,
     /// How many networks the model had.
     networks: usize,
+    /// How many steps this learner has taken.
+    taken: u64,
 }
 
 impl Learner {
@@ -150,6 +153,7 @@ impl Learner {
             normalization,
             ranks,
             device,
+            taken: 0,
         })
     }
 
@@ -236,6 +240,7 @@ impl Learner {
         weights: &Weights,
         epoch: u64,
     ) -> Result<PendingStep> {
+        let _at_work = ending::at_work();
         let rate = learning_rate(&self.options, &self.plateau, epoch, self.engines[engine].begun());
         let report = StepReport::new(weights, rows.len(), rate);
         if weights.samples_used == 0 {
@@ -262,6 +267,10 @@ impl Learner {
         };
         fault::point();
         let loss = self.engines[engine].step(model, &batch, report.learning_rate)?;
+        self.taken += 1;
+        if self.taken.is_power_of_two() {
+            ending::come_first();
+        }
         Ok(PendingStep { report, loss: Some(loss) })
     }
 

@@ -1,5 +1,6 @@
 /* The host stays as it was: nothing printed, no handlers, same environment, threads and rounding; it may end as it
- * likes and fork, and its threads may use the library all at once. */
+ * likes and fork, have any floating-point modes and stacks, and its threads may use the library all at once. */
+#include <errno.h>
 #include <fcntl.h>
 #include <fenv.h>
 #include <locale.h>
@@ -7,6 +8,7 @@
 #include <sched.h>
 #include <signal.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 #include <sys/time.h>
 #include <sys/wait.h>
 
@@ -167,6 +169,8 @@ static ending run_host(const char *host, const char *folder) {
   return ended;
 }
 
+static void *train(void *losses);
+
 static biv_trainer *left_over;
 
 static void free_at_exit(void) {
@@ -178,6 +182,14 @@ static void free_at_exit(void) {
 static int another_host(const char *host, const char *folder) {
   if (strcmp(host, "has its ways") == 0) have_ways_of_ones_own();
   if (strcmp(host, "has its ways") == 0 || strcmp(host, "has none") == 0) test_the_host_is_left_alone(folder);
+  if (strcmp(host, "forks first") == 0) {
+    /* Before the first call: each process has a library of its own. */
+    pid_t child = fork();
+    double losses[STEPS];
+    train(losses);
+    int status = 0;
+    CHECK(child == 0 || (waitpid(child, &status, 0) == child && status == 0));
+  }
   if (strcmp(host, "frees at exit") == 0) {
     atexit(free_at_exit);
     left_over = small_trainer(noisy_dataset(40, 1), "{\"batch_size\": 10}");
@@ -187,7 +199,7 @@ static int another_host(const char *host, const char *folder) {
 }
 
 static void test_hosts_end_in_peace(const char *folder) {
-  static const char *const hosts[] = {"has none", "has its ways", "frees at exit"};
+  static const char *const hosts[] = {"has none", "has its ways", "frees at exit", "forks first"};
   for (size_t i = 0; i < COUNT(hosts); ++i) {
     ending ended = run_host(hosts[i], folder);
     CHECK(WIFEXITED(ended.status) && WEXITSTATUS(ended.status) == 0);
@@ -218,6 +230,74 @@ static void test_the_parent_goes_on_after_fork(void) {
     biv_trainer_free(trainer);
   }
   CHECK(memcmp(quiet, forking, sizeof quiet) == 0);
+  biv_dataset_free(data);
+}
+
+static void *fit_until_cancelled(void *trainer) {
+  CHECK_STATUS(biv_trainer_fit(trainer, 1000000000, NULL, NULL, NULL), BIV_ERROR_CANCELLED, "cancelled");
+  return NULL;
+}
+
+/* What a child of fork gets from every kind of call, at once; its number is that of the check that failed. */
+static int refused_in_child(biv_trainer *trainer, biv_dataset *data) {
+  biv_trainer *another = trainer;
+  biv_model *model = NULL;
+  biv_step step = SIZED(biv_step);
+  int32_t threads = -1;
+  alarm(60);
+  biv_status statuses[] = {
+      biv_trainer_step(trainer, &step),
+      biv_trainer_fit(trainer, 1, NULL, NULL, NULL),
+      biv_trainer_cancel(trainer),
+      biv_trainer_create(NULL, data, NULL, &another),
+      biv_model_create("{}", &model),
+      biv_get_num_threads(&threads),
+      biv_set_num_threads(1),
+      biv_set_log(BIV_LOG_SILENT, NULL, NULL),
+      biv_fit(NULL, data, NULL, NULL, NULL, &model, NULL),
+      biv_sweep_run("{}", NULL, NULL, NULL),
+  };
+  for (int i = 0; i < (int)COUNT(statuses); ++i)
+    if (statuses[i] != BIV_ERROR_UNSUPPORTED) return 1 + i;
+  if (strstr(biv_last_error_message(), "fork") == NULL || strcmp(biv_version(), BIV_VERSION) != 0) return 50;
+  if (another != trainer || model != NULL || threads != -1 || step.loss != 0) return 51;
+  biv_trainer_free(trainer);
+  biv_dataset_free(data);
+  biv_model_free(NULL);
+  return biv_last_error_message()[0] != '\0' ? 0 : 52;
+}
+
+static int32_t fork_in_a_callback(void *trainer, const biv_epoch *epoch) {
+  (void)epoch;
+  pid_t child = fork();
+  if (child == 0) _exit(refused_in_child(trainer, NULL));
+  int status = -1;
+  CHECK(waitpid(child, &status, 0) == child && status == 0);
+  return 0;
+}
+
+/* Threads of the parent train meanwhile, so that some lock is held. */
+static void test_a_child_of_fork_is_refused(void) {
+  biv_dataset *data = noisy_dataset(200, 1);
+  biv_trainer *trainer = small_trainer(data, "{\"batch_size\": 16}");
+  biv_trainer *busy = small_trainer(data, "{\"batch_size\": 16, \"precision\": \"bf16\"}");
+  pthread_t thread;
+  CHECK(pthread_create(&thread, NULL, fit_until_cancelled, busy) == 0);
+  for (int i = 0; i < 20; ++i) {
+    /* By the system's own call too, which tells no library, and so that the child's exit functions run. */
+    pid_t child = i % 2 == 0 ? fork() : (pid_t)syscall(SYS_fork);
+    if (child == 0 && i % 4 == 0) exit(refused_in_child(trainer, data));
+    if (child == 0) _exit(refused_in_child(i % 4 == 1 ? busy : trainer, data));
+    int status = -1;
+    CHECK(waitpid(child, &status, 0) == child);
+    if (!CHECK(status == 0)) printf("the child ended with status %x\n", (unsigned)status);
+    CHECK_OK(biv_trainer_step(trainer, NULL));
+  }
+  CHECK_OK(biv_trainer_fit(trainer, 2, NULL, fork_in_a_callback, trainer));
+  CHECK_OK(biv_trainer_cancel(busy));
+  CHECK(pthread_join(thread, NULL) == 0);
+  biv_trainer_free(busy);
+  biv_trainer_free(trainer);
   biv_dataset_free(data);
 }
 
@@ -257,6 +337,189 @@ static void *train(void *losses) {
   biv_trainer_free(trainer);
   biv_dataset_free(data);
   return NULL;
+}
+
+static void trap(void) { feenableexcept(FE_DIVBYZERO | FE_INVALID | FE_OVERFLOW | FE_UNDERFLOW | FE_INEXACT); }
+
+static void round_up(void) { fesetround(FE_UPWARD); }
+
+static void flush(void) {
+#ifdef __SSE__
+  __builtin_ia32_ldmxcsr(__builtin_ia32_stmxcsr() | 0x8040);
+#endif
+}
+
+typedef struct {
+  int rounding, traps;
+} modes;
+
+static modes present_modes(void) { return (modes){fegetround(), fegetexcept()}; }
+
+static int32_t compare_modes(void *user, const biv_epoch *epoch) {
+  const modes *hosts = user, now = present_modes();
+  CHECK(now.rounding == hosts->rounding && now.traps == hosts->traps);
+  return epoch->epoch < 0;
+}
+
+/* Two fits, of the library's own kernel and of libtorch's operations, and an error; what the model predicts then. */
+static void *use_floats(void *predictions) {
+  enum { ROWS = 40 };
+  modes hosts = present_modes();
+  biv_dataset *data = noisy_dataset(200, 1), *few = noisy_dataset(ROWS, 2), *wrong = NULL;
+  static const char *const options[] = {"{\"batch_size\": 16, \"seed\": 5}",
+                                        "{\"batch_size\": 50, \"seed\": 5, \"precision\": \"bf16\"}"};
+  float features[ROWS * 5];
+  CHECK_OK(biv_dataset_copy_features(few, F32_OUT(features, ROWS, 5)));
+  for (int i = 0; i < 2; ++i) {
+    biv_trainer *trainer = small_trainer(data, options[i]);
+    CHECK_OK(biv_trainer_fit(trainer, 2, NULL, compare_modes, &hosts));
+    CHECK_OK(biv_trainer_predict(trainer, F32(features, ROWS, 5), F64_OUT((double *)predictions + i * ROWS, ROWS)));
+    biv_trainer_free(trainer);
+  }
+  static const char *const plainly = "{\"batch_size\": 8, \"normalize\": false, \"loss\": {\"kind\": \"mse\"}}";
+  double labels[ROWS] = {1e200};
+  biv_model *model = small_model();
+  biv_trainer *trainer = NULL;
+  CHECK_OK(biv_dataset_create_from_arrays(F32(features, ROWS, 5), F64(labels, ROWS), NULL, &wrong));
+  CHECK_STATUS(biv_trainer_create(model, wrong, plainly, &trainer), BIV_ERROR_NUMERICAL, "row 0, label 0: 1e200");
+  biv_dataset_free(wrong);
+  /* Its square is too large. */
+  labels[0] = 1e38;
+  CHECK_OK(biv_dataset_create_from_arrays(F32(features, ROWS, 5), F64(labels, ROWS), NULL, &wrong));
+  CHECK_OK(biv_trainer_create(model, wrong, plainly, &trainer));
+  CHECK_STATUS(biv_trainer_fit(trainer, 1, NULL, NULL, NULL), BIV_ERROR_NUMERICAL, "row 0, label 0");
+  biv_model_free(model);
+  modes now = present_modes();
+  CHECK(now.rounding == hosts.rounding && now.traps == hosts.traps);
+  biv_trainer_free(trainer);
+  biv_dataset_free(wrong);
+  biv_dataset_free(few);
+  biv_dataset_free(data);
+  return NULL;
+}
+
+static void test_floating_point_modes_change_nothing(void) {
+  static void (*const ways[])(void) = {trap, round_up, flush};
+  double plain[80], other[80];
+  use_floats(plain);
+  for (size_t i = 0; i < COUNT(ways); ++i) {
+    fenv_t before;
+    memset(other, 0, sizeof other);
+    feholdexcept(&before);
+    ways[i]();
+    use_floats(other);
+    fesetenv(&before);
+    CHECK(memcmp(plain, other, sizeof plain) == 0);
+  }
+}
+
+/* How much of the thread's own stack is left, in bytes; -1 on another one. */
+static ptrdiff_t room(void) {
+  pthread_attr_t attributes;
+  void *low = NULL;
+  size_t size = 0;
+  char here = 0;
+  pthread_getattr_np(pthread_self(), &attributes);
+  pthread_attr_getstack(&attributes, &low, &size);
+  pthread_attr_destroy(&attributes);
+  ptrdiff_t left = &here - (char *)low;
+  return left < (ptrdiff_t)size ? left : -1;
+}
+
+static bool is_on_threads_stack(void) { return room() > 0; }
+
+static biv_dataset *many_rows, *few_rows;
+
+static int32_t evaluate_in_callback(void *trainer, const biv_epoch *epoch) {
+  biv_metrics metrics = SIZED(biv_metrics);
+  CHECK(is_on_threads_stack());
+  CHECK_OK(biv_trainer_evaluate(trainer, few_rows, &metrics));
+  return epoch->epoch < 0;
+}
+
+static int32_t evaluate_nothing(void *user, const biv_epoch *epoch) {
+  CHECK(user == NULL && is_on_threads_stack());
+  return epoch->epoch < 0;
+}
+
+static int32_t follow(void *user, const biv_experiment_progress *progress) {
+  (void)user;
+  CHECK(is_on_threads_stack());
+  return progress->done < 0;
+}
+
+static void hear(void *user, int32_t level, const char *message) {
+  (void)user;
+  (void)level;
+  (void)message;
+  CHECK(is_on_threads_stack());
+  CHECK_OK(biv_set_log(BIV_LOG_SILENT, NULL, NULL));
+}
+
+/* What needs the most stack: training of both kinds of networks, a fit, a sweep, errors, deep JSON, libtorch's errors.
+ */
+static void *use_little_stack(void *losses) {
+  if (room() < 10 << 10) return "too little to call anything";
+  biv_step step = SIZED(biv_step);
+  biv_trainer *trainer = small_trainer(many_rows, "{\"batch_size\": 16, \"seed\": 5}"), *none = NULL;
+  CHECK_OK(biv_set_log(BIV_LOG_INFO, hear, NULL));
+  CHECK_OK(biv_trainer_fit(trainer, 2, few_rows, evaluate_in_callback, trainer));
+  for (int i = 0; i < STEPS; ++i) {
+    CHECK_OK(biv_trainer_step(trainer, &step));
+    ((double *)losses)[i] = step.loss;
+  }
+  static float pixels[4 * 3 * 64 * 64];
+  biv_dataset *images = NULL;
+  biv_model *cnn = NULL, *fitted = NULL;
+  biv_text *text = NULL;
+  CHECK_OK(biv_dataset_create_from_arrays(F32(pixels, 4, 3, 64, 64), F64(((double[4]){1, 2, 3, 4}), 4), NULL, &images));
+  CHECK_OK(biv_model_create("{\"kind\": \"vanilla_cnn\", \"height\": 64, \"width\": 64}", &cnn));
+  CHECK_OK(biv_trainer_create(cnn, images,
+                              "{\"batch_size\": 4, \"precision\": \"bf16\", \"loss\": {\"kind\": \"mse\"}}", &none));
+  CHECK_OK(biv_trainer_fit(none, 1, images, evaluate_nothing, NULL));
+  CHECK_OK(biv_fit(NULL, many_rows, "{\"epochs\": 2, \"members\": 2}", NULL, NULL, &fitted, &text));
+  biv_text_free(text);
+  CHECK_OK(biv_sweep_run(
+      "{\"base\": {\"epochs\": 1, \"batch_size\": 32, \"model\": {\"kind\": \"mlp\", \"hidden\": [4]}, "
+      "\"dataset\": {\"kind\": \"synthetic\", \"train_size\": 64, \"test_size\": 32}, \"loss\": {\"kind\": "
+      "\"mse\"}}, \"grid\": {\"seeds\": [1, 2]}, \"jobs\": 1}",
+      follow, NULL, &text));
+  biv_text_free(text);
+  static char deep[100000];
+  memset(deep, '[', sizeof deep - 1);
+  biv_model *refused = NULL;
+  CHECK_STATUS(biv_model_create(deep, &refused), BIV_ERROR_INVALID_CONFIG, "recursion");
+  const char *schema = NULL;
+  CHECK_OK(biv_config_schema("sweep", &schema));
+  biv_model_free(fitted);
+  biv_trainer_free(none);
+  biv_model_free(cnn);
+  biv_dataset_free(images);
+  biv_trainer_free(trainer);
+  return NULL;
+}
+
+static void test_small_stacks(void) {
+  double plain[STEPS];
+  many_rows = noisy_dataset(200, 1);
+  few_rows = noisy_dataset(20, 3);
+  use_little_stack(plain);
+  for (size_t size = (size_t)PTHREAD_STACK_MIN; size <= 512 << 10; size += size < 96 << 10 ? 16 << 10 : size) {
+    double losses[STEPS] = {0};
+    pthread_attr_t attributes;
+    pthread_t thread;
+    void *skipped_for = NULL;
+    pthread_attr_init(&attributes);
+    CHECK(pthread_attr_setstacksize(&attributes, size) == 0);
+    int status = pthread_create(&thread, &attributes, use_little_stack, losses);
+    pthread_attr_destroy(&attributes);
+    /* Thread-local variables take their part: of the smallest stacks nothing is left. */
+    if (status == EINVAL && size < 64 << 10) continue;
+    CHECK(status == 0 && pthread_join(thread, &skipped_for) == 0);
+    CHECK(skipped_for != NULL ? size < 64 << 10 : memcmp(plain, losses, sizeof plain) == 0);
+  }
+  biv_dataset_free(few_rows);
+  biv_dataset_free(many_rows);
 }
 
 static void test_trainers_on_many_threads(void) {
@@ -327,7 +590,10 @@ int main(int argc, char **argv) {
   draw_faces(faces, 4, 16);
   test_hosts_end_in_peace(folder);
   test_the_parent_goes_on_after_fork();
+  test_a_child_of_fork_is_refused();
   test_calls_at_the_end_of_a_thread();
+  test_floating_point_modes_change_nothing();
+  test_small_stacks();
   test_trainers_on_many_threads();
   test_one_trainer_on_many_threads();
   files_in(faces, true);

@@ -4,6 +4,7 @@ use crate::base::threads;
 use crate::data::{Dataset, Normalization};
 use crate::kernels::team;
 use crate::model::{Model, ModelOptions};
+use crate::torch::ending;
 use crate::train::trainer::{StepReport, Trainer, TrainerOptions};
 use crate::{Error, Result};
 use parking_lot::Mutex;
@@ -147,6 +148,7 @@ impl Crew {
         let idle = members.iter_mut().filter(|member| member.is_behind(epoch));
         let queue = Mutex::new(Queue { idle: idle.collect(), busy: 0, end: None });
         let work = |tick: Tick| team::with_threads(self.threads, || drain(&queue, epoch, until, tick));
+        let _away = ending::away();
         match &self.helpers {
             None => work(tick),
             Some(helpers) => helpers.in_place_scope(|scope| {

@@ -1,0 +1,140 @@
+//! The end of the process: libtorch's static destructors run in `exit()`, on one thread, and what they free others may be
+//! using. So `exit()` first waits until those that are at work in the library have come to a place where they stay.
+
+use parking_lot::Mutex;
+use std::cell::Cell;
+use std::ffi::{c_int, c_void};
+use std::marker::PhantomData;
+use std::process;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
+use std::time::{Duration, Instant};
+
+/// The longest time that `exit()` waits: for a step of a network that is at work.
+const LONGEST_WAIT: Duration = Duration::from_secs(20);
+
+/// How many threads are at work and, added to that, [`ENDING`] once the process ends.
+static STATE: AtomicUsize = AtomicUsize::new(0);
+const ENDING: usize = 1 << (usize::BITS - 1);
+
+/// Whether threads had to be waited for: they stay with locks that they hold.
+static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+
+thread_local! {
+    /// How many [`AtWork`] this thread has.
+    static DEPTH: Cell<usize> = const { Cell::new(0) };
+    /// Whether this thread ends the process: it goes on.
+    static ENDS_PROCESS: Cell<bool> = const { Cell::new(false) };
+    /// Whether this thread takes the hook out to put it in again.
+    static MOVING: Cell<bool> = const { Cell::new(false) };
+}
+
+/// While it lives, this thread may use libtorch.
+pub(crate) struct AtWork {
+    /// It belongs to the thread that made it.
+    _not_send: PhantomData<*const ()>,
+}
+
+/// Begins work, or a part of it. Where the process ends, the thread stays here.
+pub(crate) fn at_work() -> AtWork {
+    match DEPTH.get() {
+        0 => enter(),
+        _ if STATE.load(Relaxed) >= ENDING && !ENDS_PROCESS.get() => {
+            STATE.fetch_sub(1, SeqCst);
+            stay();
+        }
+        _ => {}
+    }
+    DEPTH.set(DEPTH.get() + 1);
+    AtWork { _not_send: PhantomData }
+}
+
+impl Drop for AtWork {
+    fn drop(&mut self) {
+        DEPTH.set(DEPTH.get() - 1);
+        if DEPTH.get() == 0 {
+            STATE.fetch_sub(1, SeqCst);
+        }
+    }
+}
+
+/// While it lives, this thread is not at work but in the host, or waits for other threads, which may be; with an
+/// [`AtWork`] of its own it is again.
+pub(crate) struct Away {
+    depth: usize,
+    /// It belongs to the thread that made it.
+    _not_send: PhantomData<*const ()>,
+}
+
+/// Leaves work for a while.
+pub(crate) fn away() -> Away {
+    let depth = DEPTH.replace(0);
+    if depth > 0 {
+        STATE.fetch_sub(1, SeqCst);
+    }
+    Away { depth, _not_send: PhantomData }
+}
+
+impl Drop for Away {
+    fn drop(&mut self) {
+        if self.depth > 0 {
+            enter();
+        }
+        DEPTH.set(self.depth);
+    }
+}
+
+fn enter() {
+    if STATE.fetch_add(1, SeqCst) >= ENDING && !ENDS_PROCESS.get() {
+        STATE.fetch_sub(1, SeqCst);
+        stay();
+    }
+}
+
+/// Where a thread stays while the process ends.
+fn stay() -> ! {
+    loop {
+        std::thread::sleep(Duration::MAX);
+    }
+}
+
+/// Whether this thread may use what others hold: not while it ends the process and they have been interrupted.
+pub(crate) fn may_wait_for_others() -> bool {
+    !ENDS_PROCESS.get() || !INTERRUPTED.load(Relaxed)
+}
+
+unsafe extern "C" {
+    fn __cxa_atexit(hook: unsafe extern "C" fn(*mut c_void), argument: *mut c_void, owner: *mut c_void) -> c_int;
+    fn __cxa_finalize(owner: *mut c_void);
+}
+
+/// Makes the hook the first of the functions that `exit()` calls: it calls the last first, and libtorch registers the
+/// destructor of a static when that is first used. To be called after what uses libtorch in a new way.
+pub(crate) fn come_first() {
+    /// Its address is the hook's owner, and nobody else's.
+    static OWNER: Mutex<u8> = Mutex::new(0);
+    let lock = OWNER.lock();
+    let owner = (&raw const *lock).cast_mut().cast();
+    MOVING.set(true);
+    // SAFETY: of all functions that are registered only ours has this owner. It does nothing now.
+    unsafe { __cxa_finalize(owner) };
+    MOVING.set(false);
+    // SAFETY: `hook` takes the number of the process, and the library is never unloaded. Where there is no memory it is
+    // not registered.
+    unsafe { __cxa_atexit(hook, std::ptr::without_provenance_mut(process::id() as usize), owner) };
+}
+
+/// Lets the threads at work come to a place where they stay.
+unsafe extern "C" fn hook(process: *mut c_void) {
+    // A child of fork has none of the threads.
+    if MOVING.get() || process.addr() != process::id() as usize {
+        return;
+    }
+    ENDS_PROCESS.set(true);
+    let start = Instant::now();
+    let mut before = STATE.fetch_or(ENDING, SeqCst);
+    while before & !ENDING > 0 && start.elapsed() < LONGEST_WAIT {
+        INTERRUPTED.store(true, Relaxed);
+        std::thread::sleep(Duration::from_millis(1));
+        before = STATE.load(SeqCst);
+    }
+}
