@@ -112,15 +112,15 @@ bool biv_torch_intel() {
 
 // Runs `call`, a callback of the host's. An exception that leaves it ends the process. A thread that is ended in it, as
 // by pthread_exit(), stays here for good: the frames below are not made to be unwound.
-void biv_torch_call_host(void (*call)(void *), void *data) noexcept {
+void biv_torch_call_host(void (*call)(void *, void *), void *data) noexcept {
 #ifdef __GLIBCXX__
   try {
-    call(data);
+    call(data, nullptr);
   } catch (abi::__forced_unwind &) {
     for (;;) pause();
   }
 #else
-  call(data);
+  call(data, nullptr);
 #endif
 }
 

@@ -9,7 +9,6 @@ use crate::torch::ending;
 use floats::Floats;
 use std::cell::Cell;
 use std::ffi::c_void;
-use std::mem::ManuallyDrop;
 
 /// What a callback gets back.
 #[derive(Clone, Copy)]
@@ -60,36 +59,39 @@ pub(super) fn in_host<T>(call: impl FnOnce() -> T) -> T {
 
 unsafe extern "C-unwind" {
     /// Calls `call`; an exception that leaves it ends the process, and a thread that ends in it sleeps.
-    fn biv_torch_call_host(call: unsafe extern "C-unwind" fn(*mut c_void), data: *mut c_void);
+    fn biv_torch_call_host(call: Entry, data: *mut c_void);
 }
 
 /// Runs `call`, which nothing leaves but by returning.
-fn contained<T, F: FnOnce() -> T>(call: F) -> T {
+fn contained<T>(call: impl FnOnce() -> T) -> T {
     if cfg!(miri) {
         return call();
     }
-    let mut call = CallOnce { call: ManuallyDrop::new(call), result: None };
-    // SAFETY: `run` gets the call that it is made for, once.
-    unsafe { biv_torch_call_host(CallOnce::<T, F>::run, (&raw mut call).cast()) };
-    call.result.take().expect("a call that returned has a result")
+    // SAFETY: the function calls its first argument once, with the second.
+    call_by(|_| call(), |entry, data| unsafe { biv_torch_call_host(entry, data) })
 }
 
-/// A call behind a pointer, and its result.
-struct CallOnce<T, F> {
-    call: ManuallyDrop<F>,
-    result: Option<T>,
-}
+/// How code that is not Rust calls: with what it was given, and with an argument of its own.
+type Entry = unsafe extern "C-unwind" fn(data: *mut c_void, argument: *mut c_void);
 
-impl<T, F: FnOnce() -> T> CallOnce<T, F> {
-    /// # Safety
-    /// `data` is a `CallOnce<T, F>` that has not run.
-    unsafe extern "C-unwind" fn run(data: *mut c_void) {
-        // SAFETY: the caller's promise.
-        unsafe {
-            let this = &mut *data.cast::<Self>();
-            this.result = Some(ManuallyDrop::take(&mut this.call)());
-        }
+/// Runs `body` by `caller`, which calls the function that it gets once, with the pointer that it gets.
+fn call_by<T, F: FnOnce(*mut c_void) -> T>(body: F, caller: impl FnOnce(Entry, *mut c_void)) -> T {
+    struct Call<T, F> {
+        body: Option<F>,
+        result: Option<T>,
     }
+
+    /// # Safety
+    /// `data` is a `Call<T, F>`.
+    unsafe extern "C-unwind" fn run<T, F: FnOnce(*mut c_void) -> T>(data: *mut c_void, argument: *mut c_void) {
+        // SAFETY: the caller's promise.
+        let call = unsafe { &mut *data.cast::<Call<T, F>>() };
+        call.result = call.body.take().map(|body| body(argument));
+    }
+
+    let mut call = Call { body: Some(body), result: None };
+    caller(run::<T, F>, (&raw mut call).cast());
+    call.result.expect("a call that returned has a result")
 }
 
 #[cfg(test)]

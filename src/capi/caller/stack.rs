@@ -1,10 +1,10 @@
 //! A stack of the library's own, for threads that have little left of theirs. The thread stays the same, and so do its
 //! thread-local variables; callbacks go back to the host's stack, which some hosts' runtimes look at.
 
+use super::{Entry, call_by};
 use crate::{Error, Result};
 use std::cell::Cell;
 use std::ffi::c_void;
-use std::mem::ManuallyDrop;
 use std::ptr::{NonNull, null_mut};
 
 /// The least room that calls have, in bytes.
@@ -118,12 +118,8 @@ impl Drop for Stack {
 }
 
 unsafe extern "C-unwind" {
-    /// Calls `function` with `data` and the end of the present stack, on the stack that ends at `end`.
-    fn biv_switch_stack(
-        data: *mut c_void,
-        function: unsafe extern "C-unwind" fn(*mut c_void, *mut c_void),
-        end: *mut c_void,
-    );
+    /// Calls `entry` with `data` and the end of the present stack, on the stack that ends at `end`.
+    fn biv_switch_stack(entry: Entry, data: *mut c_void, end: *mut c_void);
 }
 
 // A frame pointer leads back to the stack before, for the processor and for who unwinds.
@@ -139,7 +135,8 @@ std::arch::global_asm!(
     ".cfi_offset rbp, -16",
     "mov rbp, rsp",
     ".cfi_def_cfa_register rbp",
-    "mov rax, rsi",
+    "mov rax, rdi",
+    "mov rdi, rsi",
     "mov rsi, rsp",
     "mov rsp, rdx",
     "call rax",
@@ -164,7 +161,8 @@ std::arch::global_asm!(
     ".cfi_offset x30, -8",
     "mov x29, sp",
     ".cfi_def_cfa x29, 16",
-    "mov x9, x1",
+    "mov x9, x0",
+    "mov x0, x1",
     "mov x1, sp",
     "mov sp, x2",
     "blr x9",
@@ -178,25 +176,10 @@ std::arch::global_asm!(
 );
 
 /// Runs `body` on the stack that ends at `end`. It gets the end of the one that was left.
-fn switch<T, F: FnOnce(End) -> T>(end: End, body: F) -> T {
-    struct Call<T, F> {
-        body: ManuallyDrop<F>,
-        result: Option<T>,
-    }
-
-    /// # Safety
-    /// `data` is a `Call<T, F>` that has not run, `left` the end of a stack.
-    unsafe extern "C-unwind" fn run<T, F: FnOnce(End) -> T>(data: *mut c_void, left: *mut c_void) {
-        // SAFETY: the caller's promise.
-        unsafe {
-            let call = &mut *data.cast::<Call<T, F>>();
-            call.result = Some(ManuallyDrop::take(&mut call.body)(NonNull::new_unchecked(left)));
-        }
-    }
-
-    let mut call = Call { body: ManuallyDrop::new(body), result: None };
-    // SAFETY: `run` gets the call that it is made for, once. The memory below `end` is free as long as it runs: it is a
-    // new stack's, or what the host's has below its frames, in which this thread is waiting.
-    unsafe { biv_switch_stack((&raw mut call).cast(), run::<T, F>, end.as_ptr()) };
-    call.result.take().expect("a call that returned has a result")
+fn switch<T>(end: End, body: impl FnOnce(End) -> T) -> T {
+    // SAFETY: the end of a stack is no null pointer.
+    let body = |left| body(unsafe { End::new_unchecked(left) });
+    // SAFETY: the function calls its first argument once, with the second. The memory below `end` is free as long as it
+    // runs: it is a new stack's, or what the host's has below its frames, in which this thread is waiting.
+    call_by(body, |entry, data| unsafe { biv_switch_stack(entry, data, end.as_ptr()) })
 }
