@@ -165,7 +165,7 @@ static void threads_are_heard_one_after_another(void) {
 
 int main(void) {
   /* A callback that waits for itself must not hang the tests. */
-  alarm(300);
+  alarm(900);
   int32_t threads = 0;
   CHECK_OK(biv_get_num_threads(&threads));
   what_was_said_before_is_heard_by_the_first();
