@@ -25,7 +25,7 @@ C_TESTS := $(notdir $(basename $(wildcard tests/c/*.c)))
 
 # What CI runs each time, and what it runs before a release as well (.ci/run).
 TESTS := rust-tests libtorch-test header symbols abi readme examples c-tests kernels host-torch python-test bindings-test install-test clients
-CHECKS := deny abi-test sanitize kernels-sanitized valgrind faults killed-ranks stress exits slurm dist-test fuzz
+CHECKS := deny abi-test sanitize kernels-sanitized valgrind faults killed-ranks stress exits slurm aarch64 container dist-test fuzz
 
 .PHONY: all libtorch build install dist wheel stage demo test check tests checks lint $(TESTS) $(CHECKS) miri goldens cuda gpu-check bench bench-fit clean
 .DELETE_ON_ERROR:
@@ -290,6 +290,14 @@ exits: stage
 ## slurm: the cluster scripts on a Slurm of one machine, started for them (as root)
 slurm: stage
 	@tests/slurm.sh
+
+## aarch64: the library for 64-bit Arm, whose results under qemu are this machine's
+aarch64: stage
+	@tests/aarch64.sh
+
+## container: the steps of the recipes for containers, run in Debian's files (as root)
+container:
+	@tests/container.sh
 
 ## valgrind: the C and C++ tests again, for invalid accesses and leaks of our own
 valgrind: stage

@@ -9,6 +9,7 @@ FOLDER/THIRD-PARTY-LICENSES.txt, the licences of both.
 
 import json
 import pathlib
+import platform
 import re
 import subprocess
 import sys
@@ -17,7 +18,7 @@ import tomllib
 import libtorch
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-TARGET = "x86_64-unknown-linux-gnu"
+TARGET = platform.machine() + "-unknown-linux-gnu"
 LICENSE_FILE = re.compile(r"(licen[cs]e|copying|unlicense|notice|copyright)", re.IGNORECASE)
 SOURCES = {".c", ".h", ".py", ".rs"}
 
@@ -76,7 +77,7 @@ def files(folder, pattern, place):
 def bill(crates, lib):
     home, version = lib.parent.parent, tomllib.loads((ROOT / "Cargo.toml").read_text())["package"]["version"]
     # What scripts/libtorch.py unpacked comes from the wheel that it verified; of others there are the files' digests.
-    wheel = libtorch.SHA256["torch"] if (home / "complete").is_file() else None
+    wheel = libtorch.SHA256[platform.machine()]["torch"] if (home / "complete").is_file() else None
     parts = [component("library", "libtorch", wheel, {"expression": "BSD-3-Clause"}, scope="required",
                        version=libtorch.installed_version(lib.parent), purl=f"pkg:pypi/torch@{libtorch.VERSION}",
                        components=files(lib, "*.so*", "torch/lib"))]

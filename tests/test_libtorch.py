@@ -51,11 +51,9 @@ class Fetch(unittest.TestCase):
     def fetch(self, failures=0):
         calls, wheels = str(self.folder / "calls"), [str(wheel) for wheel in self.wheels]
         pip = [sys.executable, "-c", PIP.format(calls=calls, failures=failures, wheels=wheels)]
-        with mock.patch.multiple(libtorch, HOME=self.home, SHA256=self.checksums, pip=lambda: pip, WAITS=[0, 0]), \
-                mock.patch("platform.system", return_value="Linux"), \
-                mock.patch("platform.machine", return_value="x86_64"), \
+        with mock.patch.multiple(libtorch, SHA256={"m68k": self.checksums}, pip=lambda: pip, WAITS=[0, 0]), \
                 redirect_stdout(StringIO()), redirect_stderr(StringIO()) as self.said:
-            libtorch.fetch(cuda=False)
+            libtorch.fetch(self.home, "m68k", cuda=False)
 
     def unpacked(self):
         return {str(path.relative_to(self.home)) for path in self.home.rglob("*") if path.is_file()}
@@ -77,7 +75,7 @@ class Fetch(unittest.TestCase):
         self.fetch()
         self.assertEqual(self.unpacked(), {
             "torch/version.py", "torch/lib/libtorch_cpu.so", "torch/include/torch/torch.h",
-            "torch-2.11.0.dist-info/licenses/LICENSE", "nvidia/cu13/lib/libcudart.so.13", "complete",
+            "torch/lib/libtorch.so", "torch-2.11.0.dist-info/licenses/LICENSE", "nvidia/cu13/lib/libcudart.so.13", "complete",
         })
 
     def test_a_byte_changed_in_any_wheel_stops_it(self):
@@ -110,7 +108,15 @@ class Fetch(unittest.TestCase):
 
     def test_checksums_are_pinned_for_all_that_a_cpu_needs(self):
         projects = {wheel.split("==")[0].replace("-", "_") for wheel in libtorch.CPU_WHEELS}
-        self.assertLessEqual(projects, set(libtorch.SHA256))
+        for machine, checksums in libtorch.SHA256.items():
+            self.assertLessEqual(projects, set(checksums), machine)
+
+    def test_both_machines_libraries_are_wanted(self):
+        for name in ("torch/lib/libtorch_cpu.so", "torch/lib/libgomp.so.1", "torch/lib/libnvpl_blas_lp64_gomp.so.0",
+                     "torch/lib/libarm_compute.so", "nvidia/cu13/lib/libcupti.so.13"):
+            self.assertTrue(libtorch.wanted(name, cuda=False), name)
+        for name in ("torch/lib/libtorch_cuda.so", "torch/lib/libtorch_python.so", "nvidia/cu13/lib/libcublas.so.13"):
+            self.assertFalse(libtorch.wanted(name, cuda=False), name)
 
 
 if __name__ == "__main__":
