@@ -832,9 +832,10 @@ int32_t biv_abi_version(void);
  * "2.11.0", "debug": false, "blas": "libtorch_cpu.so", "kernels": [{"name": "mlp_cpu", "in_use": true, "reason":
  * "AVX-512"}, {"name": "mlp_gpu", "in_use": false, "reason": "there is no NVIDIA GPU, or no driver for it"}, ...]}.
  *
- * "blas" is the library whose matrix product libtorch calls. It is libtorch's own, whatever BLAS the host brought: this
- * library sees to it when it is loaded (docs/linking.md). Another one means that the system forbade it: then results differ
- * in their last bits and speed may differ much. It is null where that cannot be told.
+ * "blas" is the library whose matrix product libtorch calls. It is libtorch's own ("libnvpl_blas_lp64_gomp.so.0" on
+ * 64-bit Arm), whatever BLAS the host brought: this library sees to it when it is loaded (docs/linking.md). Another one
+ * means that the system forbade it: then results differ in their last bits and speed may differ much. It is null where
+ * that cannot be told.
  *
  * "kernels" are the library's own implementations: whether each is in use on this machine, with which instructions, or
  * why libtorch's operations serve instead. To find out, the first call loads libtorch's CUDA libraries if they are there.

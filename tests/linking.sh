@@ -42,7 +42,8 @@ cargo=${CARGO_HOME:-$HOME/.cargo} rustup=${RUSTUP_HOME:-$HOME/.rustup} go=${GOCA
   exit 1
 }
 ran=$(grep -c '^\$ ' "$folder/log")
-own=$(grep -c '"blas":"libtorch_cpu.so"' "$folder/log" || true)
+. tests/clients/description.sh
+own=$(grep -cE "$own_blas" "$folder/log" || true)
 grep -q 'find library=libtorch_cpu.so' "$folder/log"
 [ "$own" = "$(grep -cE '^\$ (\./|.*/bin/)program$' "$folder/log")" ] || {
   cat "$folder/log" >&2

@@ -31,9 +31,10 @@ pub extern "C" fn biv_abi_version() -> i32 {
 /// "2.11.0", "debug": false, "blas": "libtorch_cpu.so", "kernels": [{"name": "mlp_cpu", "in_use": true, "reason":
 /// "AVX-512"}, {"name": "mlp_gpu", "in_use": false, "reason": "there is no NVIDIA GPU, or no driver for it"}, ...]}.
 ///
-/// "blas" is the library whose matrix product libtorch calls. It is libtorch's own, whatever BLAS the host brought: this
-/// library sees to it when it is loaded (docs/linking.md). Another one means that the system forbade it: then results differ
-/// in their last bits and speed may differ much. It is null where that cannot be told.
+/// "blas" is the library whose matrix product libtorch calls. It is libtorch's own ("libnvpl_blas_lp64_gomp.so.0" on
+/// 64-bit Arm), whatever BLAS the host brought: this library sees to it when it is loaded (docs/linking.md). Another one
+/// means that the system forbade it: then results differ in their last bits and speed may differ much. It is null where
+/// that cannot be told.
 ///
 /// "kernels" are the library's own implementations: whether each is in use on this machine, with which instructions, or
 /// why libtorch's operations serve instead. To find out, the first call loads libtorch's CUDA libraries if they are there.
@@ -52,7 +53,7 @@ pub unsafe extern "C" fn biv_build_info(out: *mut *const c_char) -> biv_status {
                 "abi_version": BIV_ABI_VERSION,
                 "libtorch": torch_version(),
                 "debug": cfg!(debug_assertions),
-                "blas": blas(),
+                "blas": blas().map(|blas| blas.file),
                 "kernels": crate::kernels::report(),
             });
             CString::new(info.to_string()).map_err(|error| Error::Internal(error.to_string()))
@@ -64,9 +65,9 @@ pub unsafe extern "C" fn biv_build_info(out: *mut *const c_char) -> biv_status {
 /// Tells the log what the library runs on, and that a BLAS which is not libtorch's has come before it.
 pub(super) fn say_what_is_in_use() {
     log::once(Level::Info, &format!("this is libbiv {} with libtorch {}", env!("CARGO_PKG_VERSION"), torch_version()));
-    if let Some(blas) = blas().filter(|blas| blas != "libtorch_cpu.so") {
+    if let Some(blas) = blas().filter(|blas| !blas.is_own) {
         let effect = "results differ in their last bits and training may be slow (docs/linking.md)";
-        log::once(Level::Warning, &format!("libtorch's matrix products are those of {blas}: {effect}"));
+        log::once(Level::Warning, &format!("libtorch's matrix products are those of {}: {effect}", blas.file));
     }
 }
 

@@ -6,7 +6,7 @@ use std::ffi::{CStr, c_char};
 
 unsafe extern "C" {
     fn biv_torch_load(name: *const c_char) -> *mut c_char;
-    fn biv_torch_blas() -> *mut c_char;
+    fn biv_torch_blas(is_own: *mut bool) -> *mut c_char;
     fn biv_torch_intel() -> bool;
     fn biv_torch_torch_version() -> *const c_char;
 }
@@ -21,12 +21,20 @@ fn load(name: &CStr) -> std::result::Result<(), String> {
     message(unsafe { biv_torch_load(name.as_ptr()) })
 }
 
-/// The file name of the library that multiplies matrices for libtorch: its own, where it contains a BLAS.
-/// `None` where that cannot be told.
-pub(crate) fn blas() -> Option<String> {
-    // SAFETY: the function takes nothing and may be called at any time.
-    let path = take(unsafe { biv_torch_blas() })?;
-    Some(path.rsplit('/').next().unwrap_or_default().to_string())
+/// The library that multiplies matrices for libtorch.
+pub(crate) struct Blas {
+    /// Its file's name.
+    pub file: String,
+    /// Whether it is libtorch itself, or one that it comes with.
+    pub is_own: bool,
+}
+
+/// Whose matrix product libtorch calls. `None` where that cannot be told.
+pub(crate) fn blas() -> Option<Blas> {
+    let mut is_own = false;
+    // SAFETY: the function writes to the flag alone and may be called at any time.
+    let path = take(unsafe { biv_torch_blas(&mut is_own) })?;
+    Some(Blas { file: path.rsplit('/').next().unwrap_or_default().to_string(), is_own })
 }
 
 /// Whether libtorch's products of large matrices come near the processor's limit: those of MKL do on Intel's.
