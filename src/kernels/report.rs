@@ -48,6 +48,8 @@ fn mlp_instructions() -> &'static str {
         Arch::V4(_) => "AVX-512",
         #[cfg(target_arch = "x86_64")]
         Arch::V3(_) => "AVX2",
+        #[cfg(target_arch = "aarch64")]
+        Arch::Neon(_) => "NEON",
         _ => "the processor's vectors",
     }
 }

@@ -48,6 +48,7 @@ pub(crate) enum Vectors {
 impl Vectors {
     pub(crate) fn name(self) -> &'static str {
         match self {
+            Vectors::Baseline if cfg!(target_arch = "aarch64") => "NEON",
             Vectors::Baseline => "the compiler's baseline instructions",
             Vectors::Avx2 => "AVX2",
             Vectors::Avx512 => "AVX-512",

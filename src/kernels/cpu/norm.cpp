@@ -63,7 +63,7 @@ namespace avx512 {
 }  // namespace avx512
 #endif
 
-const Loops &loops_for(int64_t vectors) {
+const Loops &loops_for([[maybe_unused]] int64_t vectors) {
 #ifdef __x86_64__
   if (vectors == kAvx512) return avx512::kLoops;
   if (vectors == kAvx2) return avx2::kLoops;

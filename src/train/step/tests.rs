@@ -184,6 +184,8 @@ fn archs() -> Vec<Arch> {
     archs.extend(pulp::x86::V3::try_new().map(Arch::V3));
     #[cfg(target_arch = "x86_64")]
     archs.extend(pulp::x86::V4::try_new().map(Arch::V4));
+    #[cfg(target_arch = "aarch64")]
+    archs.extend(pulp::aarch64::Neon::try_new().map(Arch::Neon));
     archs
 }
 
