@@ -43,8 +43,9 @@ pub fn filled<T: Clone>(length: usize, value: T) -> Result<Vec<T>> {
 pub fn zeroed(length: usize) -> Result<Vec<u8>> {
     let zeros =
         try_zeroed_slice_box(length).map_err(|()| Error::OutOfMemory(format!("no memory for {length} bytes")))?;
-    let mut zeros = zeros.into_vec();
-    prefer_large_pages(&mut zeros);
+    let zeros = zeros.into_vec();
+    #[cfg(target_os = "linux")]
+    prefer_large_pages(&zeros);
     Ok(zeros)
 }
 
@@ -59,13 +60,14 @@ pub fn collect<T>(values: impl ExactSizeIterator<Item = T>) -> Result<Vec<T>> {
 }
 
 /// Asks the system for large pages where `memory` has not been touched: its first use is faster then.
+#[cfg(target_os = "linux")]
 #[allow(unsafe_code)]
-fn prefer_large_pages(memory: &mut [u8]) {
+fn prefer_large_pages(memory: &[u8]) {
     const PAGE: usize = 2 << 20;
     let start = memory.as_ptr().align_offset(PAGE).min(memory.len());
-    let pages = &mut memory[start..];
+    let pages = &memory[start..];
     // SAFETY: whole pages of memory that is borrowed; the advice changes none of their values, and may be refused.
-    unsafe { libc::madvise(pages.as_mut_ptr().cast(), pages.len() / PAGE * PAGE, libc::MADV_HUGEPAGE) };
+    unsafe { libc::madvise(pages.as_ptr().cast_mut().cast(), pages.len() / PAGE * PAGE, libc::MADV_HUGEPAGE) };
 }
 
 #[cfg(test)]

@@ -66,6 +66,7 @@ fn torch_threads() -> usize {
 }
 
 /// On how many processors the process may run; 0 where the system does not tell.
+#[cfg(target_os = "linux")]
 fn affinity() -> usize {
     // SAFETY: a `cpu_set_t` is a set of bits, for which zeros are the empty one; the call writes no more than its size.
     unsafe {
@@ -75,6 +76,11 @@ fn affinity() -> usize {
             _ => 0,
         }
     }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn affinity() -> usize {
+    0
 }
 
 /// Sets how many threads libtorch uses inside one operation on the CPU, in the whole process.

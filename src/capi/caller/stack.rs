@@ -67,7 +67,13 @@ fn has_room() -> bool {
     here < high && here.checked_sub(low).is_some_and(|left| left >= ROOM)
 }
 
-/// The bounds of the thread's own stack.
+/// The bounds of the thread's own stack, where the system tells.
+#[cfg(not(target_os = "linux"))]
+fn bounds() -> Option<(usize, usize)> {
+    None
+}
+
+#[cfg(target_os = "linux")]
 fn bounds() -> Option<(usize, usize)> {
     // SAFETY: the attributes are made before they are read, and destroyed once; all places are of the right types.
     unsafe {
