@@ -37,7 +37,7 @@ build() {
 run() {
   local name=$1
   shift
-  BIV_TEST_EMULATED=1 BIV_TEST_SMALL=1 timeout 600 qemu-aarch64 -L /usr/$machine "$folder/$name" "$@" \
+  BIV_TEST_EMULATED=1 BIV_TEST_SMALL=1 timeout 1800 qemu-aarch64 -L /usr/$machine "$folder/$name" "$@" \
     2> "$folder/$name.err" || {
     cat "$folder/$name.err" >&2
     echo "aarch64: $name failed" >&2
