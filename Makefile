@@ -34,7 +34,7 @@ all: build
 
 ## libtorch: fetch the pinned libtorch into .libtorch/ (CUDA=1 for the full CUDA set), or check LIBTORCH
 libtorch:
-	@python3 scripts/libtorch.py $(if $(CUDA),--cuda)
+	@python3 scripts/libtorch.py $(if $(filter-out 0,$(CUDA)),--cuda)
 
 build: libtorch
 	$(CARGO) build --release
