@@ -295,7 +295,7 @@ slurm: stage
 aarch64: stage
 	@tests/aarch64.sh
 
-## container: the steps of the recipes for containers, run in Debian's files (as root)
+## container: the image for containers, built by Podman and run as docs/cluster.md says (as root)
 container:
 	@tests/container.sh
 
