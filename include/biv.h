@@ -894,8 +894,9 @@ biv_status biv_get_num_threads(int32_t *out);
  * Sets what biv_get_num_threads() gives. Results are reproducible for one
  * number of threads; with another one they may round differently.
  *
- * @param threads 1 to 4096. More than there are processors makes work slower; the log says so.
- * @return BIV_OK, BIV_ERROR_INVALID_CONFIG. Any thread, while nothing is training.
+ * @param threads 1 to 1024. More than there are processors makes work slower; the log says so.
+ * @return BIV_OK, BIV_ERROR_INVALID_CONFIG, BIV_ERROR_OUT_OF_MEMORY where the system does not start so many
+ * threads. Any thread, while nothing is training.
  */
 biv_status biv_set_num_threads(int32_t threads);
 

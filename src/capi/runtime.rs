@@ -160,8 +160,9 @@ pub unsafe extern "C" fn biv_get_num_threads(out: *mut i32) -> biv_status {
 /// Sets what biv_get_num_threads() gives. Results are reproducible for one
 /// number of threads; with another one they may round differently.
 ///
-/// @param threads 1 to 4096. More than there are processors makes work slower; the log says so.
-/// @return BIV_OK, BIV_ERROR_INVALID_CONFIG. Any thread, while nothing is training.
+/// @param threads 1 to 1024. More than there are processors makes work slower; the log says so.
+/// @return BIV_OK, BIV_ERROR_INVALID_CONFIG, BIV_ERROR_OUT_OF_MEMORY where the system does not start so many
+/// threads. Any thread, while nothing is training.
 #[unsafe(no_mangle)]
 pub extern "C" fn biv_set_num_threads(threads: i32) -> biv_status {
     boundary(|| {

@@ -2,6 +2,7 @@
 
 use super::runtime::load_cuda;
 use crate::base::options::require;
+use crate::base::threads::try_out;
 use crate::{Error, Result};
 use std::sync::Once;
 use tch::{Cuda, Device};
@@ -86,9 +87,10 @@ fn affinity() -> usize {
 /// Sets how many threads libtorch uses inside one operation on the CPU, in the whole process.
 ///
 /// # Errors
-/// [`Error::InvalidConfig`] unless it is 1 to 4096.
+/// [`Error::InvalidConfig`] unless it is 1 to 1024, [`Error::OutOfMemory`] when the system does not start so many.
 pub fn set_threads(threads: i32) -> Result<()> {
-    require((1..=4096).contains(&threads), "threads", threads, "1 to 4096")?;
+    require((1..=1024).contains(&threads), "threads", threads, "1 to 1024")?;
+    try_out(threads as usize - 1)?;
     // What comes first is no default.
     self::threads();
     tch::set_num_threads(threads);

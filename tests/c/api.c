@@ -1,5 +1,7 @@
 /* Every function of the header, as a program would use it, with the values that come out. */
 #include <pthread.h>
+#include <sys/resource.h>
+#include <unistd.h>
 
 #include "common.h"
 
@@ -84,6 +86,25 @@ static void every_kind_of_options_has_a_schema(void) {
   }
 }
 
+/* libtorch would wait for them for ever. */
+static void a_number_that_does_not_start_is_refused(void) {
+  struct rlimit old, limit;
+  getrlimit(RLIMIT_AS, &old);
+  unsigned long pages = 0;
+  FILE *memory = fopen("/proc/self/statm", "r");
+  CHECK(memory != NULL && fscanf(memory, "%lu", &pages) == 1);
+  fclose(memory);
+  limit = old;
+  limit.rlim_cur = pages * (rlim_t)sysconf(_SC_PAGESIZE) + (1u << 30);
+  int32_t before = 0, after = 0;
+  CHECK_OK(biv_get_num_threads(&before));
+  setrlimit(RLIMIT_AS, &limit);
+  CHECK_STATUS(biv_set_num_threads(1000), BIV_ERROR_OUT_OF_MEMORY, "of 999 threads, then: ");
+  setrlimit(RLIMIT_AS, &old);
+  CHECK_OK(biv_get_num_threads(&after));
+  CHECK(after == before);
+}
+
 static void threads_and_devices_are_told(void) {
   int32_t before = 0, after = 0, devices = -1;
   CHECK_OK(biv_get_num_threads(&before));
@@ -91,6 +112,8 @@ static void threads_and_devices_are_told(void) {
   CHECK_OK(biv_set_num_threads(before + 1));
   CHECK_OK(biv_get_num_threads(&after));
   CHECK(after == before + 1);
+  CHECK_STATUS(biv_set_num_threads(1025), BIV_ERROR_INVALID_CONFIG, "threads: is 1025, must be 1 to 1024");
+  if (getenv("BIV_TEST_SMALL") == NULL) a_number_that_does_not_start_is_refused();
   CHECK_OK(biv_set_num_threads(before));
   CHECK_OK(biv_cuda_device_count(&devices));
   CHECK(devices >= 0);

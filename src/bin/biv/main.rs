@@ -51,7 +51,7 @@ struct Common {
     #[arg(long)]
     device: Option<String>,
     /// Threads inside one operation [default: the cores; in a sweep, the cores by the jobs]
-    #[arg(long, value_parser = clap::value_parser!(i32).range(1..=4096))]
+    #[arg(long, value_parser = clap::value_parser!(i32).range(1..=1024))]
     threads: Option<i32>,
     /// The number of epochs
     #[arg(long)]

@@ -92,7 +92,7 @@ pub struct FitArgs {
     #[arg(long)]
     device: Option<String>,
     /// Threads [default: the cores]
-    #[arg(long, value_parser = clap::value_parser!(i32).range(1..=4096))]
+    #[arg(long, value_parser = clap::value_parser!(i32).range(1..=1024))]
     threads: Option<i32>,
     /// The folder of the results [default: fits/NAME of the file]
     #[arg(long)]
