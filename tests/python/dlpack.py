@@ -31,7 +31,7 @@ except importlib.metadata.PackageNotFoundError:
     torch, why = None, "is not installed"
 
 LIBRARY = os.environ.get("BIV_LIBRARY") or pathlib.Path(__file__).parents[2] / "build/install/lib/libbiv.so"
-biv = ctypes.CDLL(str(LIBRARY), mode=os.RTLD_NOW | os.RTLD_LOCAL | os.RTLD_DEEPBIND)
+biv = ctypes.CDLL(str(LIBRARY))
 biv.biv_last_error_message.restype = c_char_p
 biv.biv_dataset_create_from_dlpack.argtypes = [c_void_p] * 5 + [c_char_p, c_void_p]
 biv.biv_model_predict_dlpack.argtypes = [c_void_p] * 3

@@ -19,8 +19,7 @@ end
 function __init__()
     names = candidates()
     for name in names
-        # DEEPBIND: libtorch keeps its own BLAS, whatever Julia has loaded.
-        found = Libdl.dlopen(name, Libdl.RTLD_NOW | Libdl.RTLD_LOCAL | Libdl.RTLD_DEEPBIND; throw_error=false)
+        found = Libdl.dlopen(name, Libdl.RTLD_NOW | Libdl.RTLD_LOCAL; throw_error=false)
         found === nothing || (handle[] = found; return)
     end
     error("libbiv was not found as ", join(names, ", "), ": set BIV_LIBRARY to the file libbiv.so")

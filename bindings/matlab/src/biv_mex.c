@@ -45,8 +45,7 @@ static struct {
   void *handle;
 } biv;
 
-/* RTLD_DEEPBIND: the library's own BLAS, not the one that Octave or MATLAB brought along. */
-static void *open_library(const char *path) { return dlopen(path, RTLD_NOW | RTLD_LOCAL | RTLD_DEEPBIND); }
+static void *open_library(const char *path) { return dlopen(path, RTLD_NOW | RTLD_LOCAL); }
 
 /* BIV_LIBRARY where it is set; else beside this file, or where it was installed when this file was built; else where
  * the system looks. */

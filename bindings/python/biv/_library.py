@@ -15,8 +15,6 @@ from ._errors import CLASSES, Error
 TORCH_VERSION = "2.11.0"
 #: The ABI version that is declared below.
 ABI_VERSION = 1
-# DEEPBIND: libtorch calls its own BLAS, whatever the process has loaded.
-MODE = os.RTLD_NOW | os.RTLD_LOCAL | os.RTLD_DEEPBIND
 
 
 class Array(ctypes.Structure):
@@ -140,10 +138,10 @@ def load() -> ctypes.CDLL:
     """Loads the library. libbiv looks for a libtorch that is there already, so that of PyTorch is loaded before it."""
     folder = torch_folder()
     if folder is not None:
-        ctypes.CDLL(str(folder / "lib/libtorch_cpu.so"), mode=MODE)
+        ctypes.CDLL(str(folder / "lib/libtorch_cpu.so"))
     path = candidates()[0]
     try:
-        library = ctypes.CDLL(path, mode=MODE)
+        library = ctypes.CDLL(path)
     except OSError as error:
         torch = getattr(sys.modules.get("torch"), "__version__", None)
         hint = (f"; torch {torch} has been imported, which is another version" if torch and folder is None

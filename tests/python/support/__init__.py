@@ -29,8 +29,7 @@ skip_without("all tests with arrays", "numpy")
 
 import numpy as np
 
-biv = ctypes.CDLL(str(os.environ.get("BIV_LIBRARY") or ROOT / "build/install/lib/libbiv.so"),
-                  mode=os.RTLD_NOW | os.RTLD_LOCAL | os.RTLD_DEEPBIND)
+biv = ctypes.CDLL(str(os.environ.get("BIV_LIBRARY") or ROOT / "build/install/lib/libbiv.so"))
 biv.biv_last_error_message.restype = c_char_p
 biv.biv_dataset_create_from_arrays.argtypes = [c_void_p] * 4
 biv.biv_fit.argtypes = [c_char_p, c_void_p, c_char_p] + [c_void_p] * 4
