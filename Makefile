@@ -25,7 +25,7 @@ C_TESTS := $(notdir $(basename $(wildcard tests/c/*.c)))
 
 # What CI runs each time, and what it runs before a release as well (.ci/run).
 TESTS := rust-tests libtorch-test header symbols abi readme examples c-tests kernels host-torch python-test bindings-test install-test clients
-CHECKS := deny abi-test sanitize kernels-sanitized valgrind faults killed-ranks stress exits slurm aarch64 container dist-test fuzz
+CHECKS := deny abi-test sanitize kernels-sanitized valgrind faults killed-ranks stress exits slurm crate aarch64 container dist-test fuzz
 
 .PHONY: all libtorch build install dist wheel stage demo test check tests checks lint $(TESTS) $(CHECKS) miri goldens cuda gpu-check bench bench-fit clean
 .DELETE_ON_ERROR:
@@ -151,6 +151,7 @@ checks:
 # The ignored ones, where this machine has what they need, after the others.
 rust-tests: libtorch
 	$(CARGO) test --release
+	@mkdir -p build && cd build && $(CARGO) run --release --quiet --example quickstart
 	@CARGO=$(CARGO) tests/optional.sh
 
 libtorch-test:
@@ -195,11 +196,14 @@ deny:
 	if $(CARGO) deny fetch db > build/advisories 2>&1; then $(CARGO) deny --locked check advisories; \
 	else echo "deny: SKIPPED the known vulnerabilities: their database cannot be fetched"; fi
 
-# The README's program compiles and does what it says.
+# The README shows the first program in C; its commands, which C's page has too, end in a trained model.
 readme: stage
-	@sed -n '/^```c$$/,/^```$$/p' README.md | grep -v '^```' > build/readme.c
-	@$(CC) -std=c11 $(WARNINGS) build/readme.c -o build/readme $(LINK)
-	@cd build && ./readme | tee readme.out && grep -qE 'predicted 1\.(4|5)' readme.out && test -s checkpoint.biv
+	@sed -n '/^```c$$/,/^```$$/p' README.md | grep -v '^```' | diff - examples/c/quickstart.c
+	@$(CC) -std=c11 $(WARNINGS) examples/c/quickstart.c -o build/quickstart $(LINK)
+	@for page in README.md docs/c-api.md; do rm -f build/quickstart; \
+	sed -n '/^```sh$$/,/^```$$/p' $$page | grep -v -e '^```' -e '^make stage$$' | bash -e | tee build/readme.out && \
+	grep -qE 'predicted 1\.(4|5)' build/readme.out || exit 1; done; rm model.biv
+	@awk '/^```/ { inside = /^```rust$$/; count += inside; next } inside && count == 1' docs/rust.md | diff - examples/quickstart.rs
 	@echo "readme: its program runs"
 
 # The example of a fit runs, and that of a survey, on the real one where it is.
@@ -272,6 +276,10 @@ install-test: build
 ## clients: programs in other languages train the same bits, where their tools are installed
 clients: stage
 	@PYTHON=$(PYTHON) tests/clients.sh
+
+## crate: a package outside this one uses the crate, and docs/rust.md is right
+crate: libtorch
+	@CARGO=$(CARGO) tests/crate.sh
 
 # The same for the tarball.
 dist-test: dist

@@ -19,12 +19,19 @@ readme() {
   bash -e build/readme-commands
 }
 
+# program LANGUAGE: the first program of its README.
+program() {
+  awk -v start="\`\`\`$1" '/^```/ { inside = $0 == start; count += inside; next } inside && count == 1' "bindings/$1/README.md"
+}
+
 tests/cpp/run.sh
 readme cpp
 
 if command -v julia > /dev/null; then
   julia --startup-file=no --project=bindings/julia bindings/julia/test/runtests.jl
   readme julia
+  program julia > build/program.jl
+  JULIA_LOAD_PATH=:$PWD/bindings/julia julia --startup-file=no build/program.jl
 else
   echo "julia: SKIPPED: it is not installed (scripts/install-julia.sh)"
 fi
@@ -32,6 +39,7 @@ fi
 if command -v octave-cli > /dev/null && command -v mkoctfile > /dev/null; then
   octave-cli --norc --no-history bindings/matlab/tests/run_tests.m
   readme matlab
+  (cd bindings/matlab && octave-cli --norc --no-history --eval "$(program matlab)")
   rm bindings/matlab/biv_mex.mex
 else
   echo "octave: SKIPPED: octave and octave-dev are not installed"

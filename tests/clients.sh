@@ -65,7 +65,7 @@ has cffi "$python" -c 'import cffi' && same cffi "$python" "$source/client_cffi.
 has LuaJIT luajit -v && same LuaJIT luajit "$source/client.lua"
 
 if has SWIG swig -version && has "SWIG: Python.h" test -e "$(python3 -c 'import sysconfig; print(sysconfig.get_path("include"))')/Python.h"; then
-  build swig -python -I"$BIV_PREFIX/include" -o swig.c "$source/client.i"
+  build swig -python -DSWIGWORDSIZE64 -I"$BIV_PREFIX/include" -o swig.c "$source/client.i"
   # shellcheck disable=SC2046
   build cc -shared -fPIC -I"$(python3 -c 'import sysconfig; print(sysconfig.get_path("include"))')" swig.c \
     $(pkg-config --cflags --libs biv) -o _client_swig_biv.so

@@ -8,6 +8,7 @@ unset LD_LIBRARY_PATH PKG_CONFIG_PATH
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 mkdir "$folder/home" "$folder/work"
+cp -r examples tests/clients/client.f90 "$folder/work"
 python3 - "$PWD" "$folder/script" <<'PY'
 import pathlib
 import re
@@ -48,6 +49,17 @@ grep -q 'find library=libtorch_cpu.so' "$folder/log"
 [ "$own" = "$(grep -cE '^\$ (\./|.*/bin/)program$' "$folder/log")" ] || {
   cat "$folder/log" >&2
   echo "linking: a program has not run as it should" >&2
+  exit 1
+}
+# In a host that has another libtorch the page's line shows it: libbiv's own is not looked for.
+other=$folder/libtorch_cpu.so local=$folder/home/.local
+cc "$folder/work/program.c" -I"$local/include" -L"$local/lib" -Wl,-rpath,"$local/lib" -lbiv -o "$folder/host"
+cc -shared -Wl,-soname,libtorch_cpu.so -x c /dev/null -o "$other"
+LD_PRELOAD=$other LD_DEBUG=libs "$folder/host" > "$folder/log" 2>&1 && status=0 || status=$?
+[ "$status" != 0 ] && grep -q 'libbiv.so.0.1: undefined symbol: ' "$folder/log" &&
+  ! grep -q 'find library=libtorch_cpu.so' "$folder/log" || {
+  cat "$folder/log" >&2
+  echo "linking: another libtorch is not shown as the page says" >&2
   exit 1
 }
 echo "linking: $ran lines of docs/linking.md run as they stand"
