@@ -2,10 +2,14 @@
 """Runs the tests against the package `biv` that Python finds; see `make python-test`."""
 
 import pathlib
+import signal
 import sys
 import unittest
 
 HERE = pathlib.Path(__file__).parent
+
+# A shell lets its background jobs ignore this signal, and Python leaves it so; tests send it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 suite = unittest.defaultTestLoader.discover(str(HERE))
 result = unittest.TextTestRunner(verbosity=0).run(suite)
