@@ -39,7 +39,8 @@ fi
 if command -v octave-cli > /dev/null && command -v mkoctfile > /dev/null; then
   octave-cli --norc --no-history bindings/matlab/tests/run_tests.m
   readme matlab
-  (cd bindings/matlab && octave-cli --norc --no-history --eval "$(program matlab)")
+  program matlab > build/program.m
+  (cd bindings/matlab && octave-cli --norc --no-history ../../build/program.m)
   rm bindings/matlab/biv_mex.mex
 else
   echo "octave: SKIPPED: octave and octave-dev are not installed"
