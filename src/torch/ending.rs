@@ -110,17 +110,22 @@ unsafe extern "C" {
 /// Makes the hook the first of the functions that `exit()` calls: it calls the last first, and libtorch registers the
 /// destructor of a static when that is first used. To be called after what uses libtorch in a new way.
 pub(crate) fn come_first() {
-    /// Its address is the hook's owner, and nobody else's.
-    static OWNER: Mutex<u8> = Mutex::new(0);
-    let lock = OWNER.lock();
-    let owner = (&raw const *lock).cast_mut().cast();
+    /// Their addresses are the hook's owners in turn, and nobody else's.
+    static OWNERS: [AtomicBool; 2] = [const { AtomicBool::new(false) }; 2];
+    static LAST: Mutex<usize> = Mutex::new(0);
+    let owner = |index: usize| (&raw const OWNERS[index]).cast_mut().cast();
+    let mut last = LAST.lock();
+    let next = 1 - *last;
+    // The new one comes before the old one goes: the process may be ending.
+    // SAFETY: `hook` takes the number of the process, and the library is never unloaded.
+    if unsafe { __cxa_atexit(hook, std::ptr::without_provenance_mut(process::id() as usize), owner(next)) } != 0 {
+        return; // no memory
+    }
     MOVING.set(true);
-    // SAFETY: of all functions that are registered only ours has this owner. It does nothing now.
-    unsafe { __cxa_finalize(owner) };
+    // SAFETY: of all functions that are registered only the old hook has this owner. It does nothing now.
+    unsafe { __cxa_finalize(owner(*last)) };
     MOVING.set(false);
-    // SAFETY: `hook` takes the number of the process, and the library is never unloaded. Where there is no memory it is
-    // not registered.
-    unsafe { __cxa_atexit(hook, std::ptr::without_provenance_mut(process::id() as usize), owner) };
+    *last = next;
 }
 
 /// Lets the threads at work come to a place where they stay.
