@@ -6,7 +6,9 @@ use std::cell::Cell;
 use std::ffi::{c_int, c_void};
 use std::marker::PhantomData;
 use std::process;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
+use std::ptr::null_mut;
+use std::sync::Once;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
 /// The longest time that `exit()` waits: for a step of a network that is at work.
@@ -15,6 +17,9 @@ const LONGEST_WAIT: Duration = Duration::from_secs(20);
 /// How many threads are at work and, added to that, [`ENDING`] once the process ends.
 static STATE: AtomicUsize = AtomicUsize::new(0);
 const ENDING: usize = 1 << (usize::BITS - 1);
+
+/// The number of the process that uses libtorch.
+static PROCESS: AtomicU32 = AtomicU32::new(0);
 
 /// Whether threads had to be waited for: they stay with locks that they hold.
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
@@ -83,7 +88,21 @@ impl Drop for Away {
     }
 }
 
+/// Whether this is the process that began to use libtorch: a child of it by fork has none of the threads.
+fn is_own_process() -> bool {
+    PROCESS.load(Relaxed) == process::id()
+}
+
 fn enter() {
+    static BEGUN: Once = Once::new();
+    if !cfg!(miri) {
+        BEGUN.call_once(|| {
+            PROCESS.store(process::id(), Relaxed);
+            // SAFETY: the function is called once.
+            unsafe { biv_torch_hear_of_destructors(come_first) };
+            come_first();
+        });
+    }
     if STATE.fetch_add(1, SeqCst) >= ENDING && !ENDS_PROCESS.get() {
         STATE.fetch_sub(1, SeqCst);
         stay();
@@ -103,13 +122,18 @@ pub(crate) fn may_wait_for_others() -> bool {
 }
 
 unsafe extern "C" {
+    fn biv_torch_hear_of_destructors(told: extern "C" fn());
     fn __cxa_atexit(hook: unsafe extern "C" fn(*mut c_void), argument: *mut c_void, owner: *mut c_void) -> c_int;
     fn __cxa_finalize(owner: *mut c_void);
 }
 
-/// Makes the hook the first of the functions that `exit()` calls: it calls the last first, and libtorch registers the
-/// destructor of a static when that is first used. To be called after what uses libtorch in a new way.
-pub(crate) fn come_first() {
+/// Makes the hook the first of the functions that `exit()` calls, which calls the last first. libtorch tells this of each
+/// destructor that it registers, when it first uses a static; to be called after what uses other libraries in a new way.
+pub(crate) extern "C" fn come_first() {
+    // A child of fork may have inherited the lock as another thread held it.
+    if !is_own_process() {
+        return;
+    }
     /// Their addresses are the hook's owners in turn, and nobody else's.
     static OWNERS: [AtomicBool; 2] = [const { AtomicBool::new(false) }; 2];
     static LAST: Mutex<usize> = Mutex::new(0);
@@ -117,8 +141,8 @@ pub(crate) fn come_first() {
     let mut last = LAST.lock();
     let next = 1 - *last;
     // The new one comes before the old one goes: the process may be ending.
-    // SAFETY: `hook` takes the number of the process, and the library is never unloaded.
-    if unsafe { __cxa_atexit(hook, std::ptr::without_provenance_mut(process::id() as usize), owner(next)) } != 0 {
+    // SAFETY: the library is never unloaded.
+    if unsafe { __cxa_atexit(hook, null_mut(), owner(next)) } != 0 {
         return; // no memory
     }
     MOVING.set(true);
@@ -129,9 +153,8 @@ pub(crate) fn come_first() {
 }
 
 /// Lets the threads at work come to a place where they stay.
-unsafe extern "C" fn hook(process: *mut c_void) {
-    // A child of fork has none of the threads.
-    if MOVING.get() || process.addr() != process::id() as usize {
+unsafe extern "C" fn hook(_: *mut c_void) {
+    if MOVING.get() || !is_own_process() {
         return;
     }
     ENDS_PROCESS.set(true);

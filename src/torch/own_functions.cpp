@@ -2,12 +2,14 @@
 // and others in it and exports their C functions; on Arm BLAS and LAPACK are libraries of their own, which it needs.
 // The dynamic linker binds libtorch's calls to the first library of the process that has the names: a host's BLAS, if
 // it comes first. When libbiv is loaded these bindings become libtorch's own again. C++ functions are left alone, and
-// so are variables, of which a program may hold the only copy.
+// so are variables, of which a program may hold the only copy. One function of the system's is called by way of this
+// library: the one that registers destructors.
 
 #include <ATen/core/Tensor.h>
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/mm.h>
 #include <ATen/ops/ones.h>
+#include <cxxabi.h>
 #include <dlfcn.h>
 #include <link.h>
 #include <sys/mman.h>
@@ -174,7 +176,35 @@ __attribute__((constructor)) void bind_libtorch_to_itself() {
   }
 }
 
+// Told of each destructor that libtorch registers for the end of the process.
+void (*listener)() = nullptr;
+
+int register_destructor(void (*destructor)(void *), void *object, void *owner) {
+  const int status = abi::__cxa_atexit(destructor, object, owner);
+  listener();
+  return status;
+}
+
 }  // namespace
+
+// Lets libtorch's libraries that are loaded tell `told` of each destructor that they register from now on. To be called
+// once.
+extern "C" void biv_torch_hear_of_destructors(void (*told)()) noexcept {
+  listener = told;
+  dl_iterate_phdr(
+      [](dl_phdr_info *info, size_t, void *) {
+        const char *slash = strrchr(info->dlpi_name, '/'), *file = slash ? slash + 1 : info->dlpi_name;
+        if (strncmp(file, "libtorch", 8) && strncmp(file, "libc10", 6)) return 0;
+        Library library(*info);
+        library.each_function([&](const char *name, ElfW(Addr) * place, bool is_needed, ElfW(Addr)) {
+          if (is_needed && !strcmp(name, "__cxa_atexit"))
+            library.bind(place, reinterpret_cast<ElfW(Addr)>(register_destructor));
+        });
+        library.close();
+        return 0;
+      },
+      nullptr);
+}
 
 // The file whose dgemm_ libtorch calls for products of matrices, and whether it is the one that libtorch comes with.
 // The caller frees it; NULL where it cannot be told.
