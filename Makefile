@@ -139,7 +139,7 @@ demo: stage
 ## test: what is tested with each change
 test: $(TESTS)
 
-## check: the tests, and everything that takes long: sanitizers, valgrind, injected panics, Slurm, fuzzing, the tarball
+## check: the tests, and everything that takes long: sanitizers, valgrind, injected panics, Slurm, Arm, containers, fuzzing
 check: lint test $(CHECKS)
 
 tests:
