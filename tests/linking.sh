@@ -52,8 +52,8 @@ grep -q 'find library=libtorch_cpu.so' "$folder/log"
   exit 1
 }
 # In a host that has another libtorch the page's line shows it: libbiv's own is not looked for.
-other=$folder/libtorch_cpu.so local=$folder/home/.local
-cc "$folder/work/program.c" -I"$local/include" -L"$local/lib" -Wl,-rpath,"$local/lib" -lbiv -o "$folder/host"
+other=$folder/libtorch_cpu.so prefix=$folder/home/.local
+cc "$folder/work/program.c" -I"$prefix/include" -L"$prefix/lib" -Wl,-rpath,"$prefix/lib" -lbiv -o "$folder/host"
 cc -shared -Wl,-soname,libtorch_cpu.so -x c /dev/null -o "$other"
 LD_PRELOAD=$other LD_DEBUG=libs "$folder/host" > "$folder/log" 2>&1 && status=0 || status=$?
 [ "$status" != 0 ] && grep -q 'libbiv.so.0.1: undefined symbol: ' "$folder/log" &&
