@@ -123,63 +123,54 @@ impl Drop for Stack {
     }
 }
 
-unsafe extern "C-unwind" {
-    /// Calls `entry` with `data` and the end of the present stack, on the stack that ends at `end`.
-    fn biv_switch_stack(entry: Entry, data: *mut c_void, end: *mut c_void);
+/// Calls `entry` with `data` and the end of the present stack, on the stack that ends at `end`. A frame pointer leads back
+/// to the stack before, for the processor and for who unwinds.
+///
+/// # Safety
+/// The memory below `end` is free as long as `entry` runs, and `data` is what it takes.
+#[unsafe(naked)]
+unsafe extern "C-unwind" fn switch_stack(entry: Entry, data: *mut c_void, end: *mut c_void) {
+    #[cfg(target_arch = "x86_64")]
+    std::arch::naked_asm!(
+        ".cfi_startproc",
+        "push rbp",
+        ".cfi_def_cfa_offset 16",
+        ".cfi_offset rbp, -16",
+        "mov rbp, rsp",
+        ".cfi_def_cfa_register rbp",
+        "mov rax, rdi",
+        "mov rdi, rsi",
+        "mov rsi, rsp",
+        "mov rsp, rdx",
+        "call rax",
+        "mov rsp, rbp",
+        "pop rbp",
+        ".cfi_def_cfa rsp, 8",
+        "ret",
+        ".cfi_endproc",
+    );
+    #[cfg(target_arch = "aarch64")]
+    std::arch::naked_asm!(
+        ".cfi_startproc",
+        "stp x29, x30, [sp, #-16]!",
+        ".cfi_def_cfa_offset 16",
+        ".cfi_offset x29, -16",
+        ".cfi_offset x30, -8",
+        "mov x29, sp",
+        ".cfi_def_cfa x29, 16",
+        "mov x9, x0",
+        "mov x0, x1",
+        "mov x1, sp",
+        "mov sp, x2",
+        "blr x9",
+        "mov sp, x29",
+        ".cfi_def_cfa sp, 16",
+        "ldp x29, x30, [sp], #16",
+        ".cfi_def_cfa_offset 0",
+        "ret",
+        ".cfi_endproc",
+    );
 }
-
-// A frame pointer leads back to the stack before, for the processor and for who unwinds.
-#[cfg(target_arch = "x86_64")]
-std::arch::global_asm!(
-    ".hidden biv_switch_stack",
-    ".globl biv_switch_stack",
-    ".type biv_switch_stack, @function",
-    "biv_switch_stack:",
-    ".cfi_startproc",
-    "push rbp",
-    ".cfi_def_cfa_offset 16",
-    ".cfi_offset rbp, -16",
-    "mov rbp, rsp",
-    ".cfi_def_cfa_register rbp",
-    "mov rax, rdi",
-    "mov rdi, rsi",
-    "mov rsi, rsp",
-    "mov rsp, rdx",
-    "call rax",
-    "mov rsp, rbp",
-    "pop rbp",
-    ".cfi_def_cfa rsp, 8",
-    "ret",
-    ".cfi_endproc",
-    ".size biv_switch_stack, . - biv_switch_stack",
-);
-
-#[cfg(target_arch = "aarch64")]
-std::arch::global_asm!(
-    ".hidden biv_switch_stack",
-    ".globl biv_switch_stack",
-    ".type biv_switch_stack, @function",
-    "biv_switch_stack:",
-    ".cfi_startproc",
-    "stp x29, x30, [sp, #-16]!",
-    ".cfi_def_cfa_offset 16",
-    ".cfi_offset x29, -16",
-    ".cfi_offset x30, -8",
-    "mov x29, sp",
-    ".cfi_def_cfa x29, 16",
-    "mov x9, x0",
-    "mov x0, x1",
-    "mov x1, sp",
-    "mov sp, x2",
-    "blr x9",
-    "mov sp, x29",
-    ".cfi_def_cfa sp, 16",
-    "ldp x29, x30, [sp], #16",
-    ".cfi_def_cfa_offset 0",
-    "ret",
-    ".cfi_endproc",
-    ".size biv_switch_stack, . - biv_switch_stack",
-);
 
 /// Runs `body` on the stack that ends at `end`. It gets the end of the one that was left.
 fn switch<T>(end: End, body: impl FnOnce(End) -> T) -> T {
@@ -187,5 +178,5 @@ fn switch<T>(end: End, body: impl FnOnce(End) -> T) -> T {
     let body = |left| body(unsafe { End::new_unchecked(left) });
     // SAFETY: the function calls its first argument once, with the second. The memory below `end` is free as long as it
     // runs: it is a new stack's, or what the host's has below its frames, in which this thread is waiting.
-    call_by(body, |entry, data| unsafe { biv_switch_stack(entry, data, end.as_ptr()) })
+    call_by(body, |entry, data| unsafe { switch_stack(entry, data, end.as_ptr()) })
 }
