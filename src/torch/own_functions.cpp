@@ -119,6 +119,12 @@ class Library {
   bool is_open_ = false;
 };
 
+// The name of the library's file, without its folder.
+const char *file_of(const dl_phdr_info &info) {
+  const char *slash = strrchr(info.dlpi_name, '/');
+  return slash ? slash + 1 : info.dlpi_name;
+}
+
 // libtorch, and every BLAS and LAPACK of the process, the host's too.
 struct Loaded {
   std::deque<Library> torch;
@@ -128,7 +134,7 @@ struct Loaded {
     dl_iterate_phdr(
         [](dl_phdr_info *info, size_t, void *data) {
           Loaded &loaded = *static_cast<Loaded *>(data);
-          const char *slash = strrchr(info->dlpi_name, '/'), *file = slash ? slash + 1 : info->dlpi_name;
+          const char *file = file_of(*info);
           if (!strncmp(file, "libtorch_cpu", 12)) {
             if (loaded.torch.empty()) loaded.torch.emplace_back(*info);
           } else if (strstr(file, "blas") || strstr(file, "lapack") || strstr(file, "mkl")) {
@@ -193,7 +199,7 @@ extern "C" void biv_torch_hear_of_destructors(void (*told)()) noexcept {
   listener = told;
   dl_iterate_phdr(
       [](dl_phdr_info *info, size_t, void *) {
-        const char *slash = strrchr(info->dlpi_name, '/'), *file = slash ? slash + 1 : info->dlpi_name;
+        const char *file = file_of(*info);
         if (strncmp(file, "libtorch", 8) && strncmp(file, "libc10", 6)) return 0;
         Library library(*info);
         library.each_function([&](const char *name, ElfW(Addr) * place, bool is_needed, ElfW(Addr)) {
