@@ -268,6 +268,7 @@ impl Learner {
         fault::point();
         let loss = self.engines[engine].step(model, &batch, report.learning_rate)?;
         self.taken += 1;
+        // CUDA's libraries, unlike libtorch's, do not tell of what they leave to the end of the process.
         if self.taken.is_power_of_two() {
             ending::come_first();
         }
