@@ -1788,11 +1788,6 @@ static void another_thread_may_cancel(void) {
   biv_trainer_free(trainer);
 }
 
-static void *fit_for_ever(void *trainer) {
-  CHECK_STATUS(biv_trainer_fit(trainer, 1000000000, NULL, NULL, NULL), BIV_ERROR_CANCELLED, "cancelled");
-  return NULL;
-}
-
 static int32_t free_this(void *trainer, const biv_epoch *epoch) {
   biv_trainer_free(trainer);
   return epoch->epoch > 1;
@@ -1802,7 +1797,7 @@ static void a_trainer_that_is_freed_ends_its_fit(void) {
   biv_trainer *trainer = trainer_of_200_rows();
   biv_progress progress = SIZED(biv_progress);
   pthread_t thread;
-  CHECK(pthread_create(&thread, NULL, fit_for_ever, trainer) == 0);
+  CHECK(pthread_create(&thread, NULL, fit_until_cancelled, trainer) == 0);
   while (progress.steps == 0) {
     CHECK_OK(biv_trainer_get_progress(trainer, &progress));
     usleep(100);

@@ -65,6 +65,12 @@ static inline biv_trainer *small_trainer(const biv_dataset *dataset, const char 
   return trainer;
 }
 
+/* The fit of a thread of its own, which another ends. */
+static inline void *fit_until_cancelled(void *trainer) {
+  CHECK_STATUS(biv_trainer_fit(trainer, 1000000000, NULL, NULL, NULL), BIV_ERROR_CANCELLED, "cancelled");
+  return NULL;
+}
+
 /* Runs this program again with other arguments, the last of which is NULL, in a process that is to end within five
  * minutes. Returns in the child only, where there is no such program. */
 static inline void become(char *const arguments[]) {

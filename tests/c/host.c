@@ -242,11 +242,6 @@ static void test_the_parent_goes_on_after_fork(void) {
   biv_dataset_free(data);
 }
 
-static void *fit_until_cancelled(void *trainer) {
-  CHECK_STATUS(biv_trainer_fit(trainer, 1000000000, NULL, NULL, NULL), BIV_ERROR_CANCELLED, "cancelled");
-  return NULL;
-}
-
 /* What a child of fork gets from every kind of call, at once; its number is that of the check that failed. */
 static int refused_in_child(biv_trainer *trainer, biv_dataset *data) {
   biv_trainer *another = trainer;
@@ -286,17 +281,17 @@ static int checks_leaks(void) {
 #endif
 }
 
-enum ending { AT_ONCE, THROUGH_EXIT_FUNCTIONS };
+enum way_out { AT_ONCE, THROUGH_EXIT_FUNCTIONS };
 
 /* In the child that `fork` has made, if it is one: refused_in_child(), then its end. */
-static void check_child(pid_t child, enum ending ending, biv_trainer *trainer, biv_dataset *data) {
+static void check_child(pid_t child, enum way_out way_out, biv_trainer *trainer, biv_dataset *data) {
   if (child == 0) {
     int wrong = refused_in_child(trainer, data);
     if (checks_leaks()) {
       char number[] = {(char)('0' + wrong / 10), (char)('0' + wrong % 10), '\0'};
       execl("/bin/sh", "sh", "-c", "exit $0", number, (char *)NULL);
     }
-    if (ending == THROUGH_EXIT_FUNCTIONS) exit(wrong);
+    if (way_out == THROUGH_EXIT_FUNCTIONS) exit(wrong);
     _exit(wrong);
   }
   int status = -1;
